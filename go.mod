@@ -1,0 +1,3 @@
+module github.com/etcd-steward/etcd-steward
+
+go 1.26.3
