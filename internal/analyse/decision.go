@@ -1,0 +1,129 @@
+// Package analyse is the decision core: pure functions from a Snapshot to a Decision.
+package analyse
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// Decision is what one pass will do, and why.
+type Decision struct {
+	// Rule is the name of the rule that spoke; empty when all is as it should be.
+	Rule string
+	// Reason is the reason of the Progressing condition, Message its text.
+	Reason, Message string
+	// Progressing tells whether the cluster is on its way to its spec.
+	Progressing bool
+	// Refusals are the guards that refused a step, by name.
+	Refusals []Refusal
+	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
+	Action Action
+	// Upkeep are harmless writes, in order; they disturb no member.
+	Upkeep []Upkeep
+	// Finished tells that the claimed operation is done and its claim is cleared.
+	Finished bool
+}
+
+// Refusal is a guard that refused.
+type Refusal struct {
+	// Guard is the guard's name.
+	Guard string
+	// Reason is a condition reason, Message what is, why, and what to do.
+	Reason, Message string
+}
+
+// Action is a step that may disturb members. At most one is in flight in a cluster.
+//
+//sumtype:decl
+type Action interface {
+	action()
+	// Operation is the type under which the action is claimed.
+	Operation() v1alpha1.OperationType
+}
+
+// FoundCluster makes the founding members' volumes, then all their StatefulSets at once.
+type FoundCluster struct {
+	Token   string
+	Intent  cluster.Intent
+	Members []Founder
+}
+
+// Founder is a founding member: Volume and Workload tell what is still missing of it.
+type Founder struct {
+	Name                     string
+	MakeVolume, MakeWorkload bool
+}
+
+// TakeBackVolumes marks kept volumes as this cluster's. It comes before their members are started.
+type TakeBackVolumes struct {
+	Volumes []cluster.Volume
+}
+
+// ResumeMembers makes the StatefulSets of members whose volumes were seen started. An empty volume then fails closed.
+type ResumeMembers struct {
+	Intent  cluster.Intent
+	Members []string
+	// Why is OperationTakeBack or OperationResume.
+	Why v1alpha1.OperationType
+}
+
+func (FoundCluster) action()    {}
+func (TakeBackVolumes) action() {}
+func (ResumeMembers) action()   {}
+
+// Operation implements Action.
+func (FoundCluster) Operation() v1alpha1.OperationType { return v1alpha1.OperationBootstrap }
+
+// Operation implements Action.
+func (TakeBackVolumes) Operation() v1alpha1.OperationType { return v1alpha1.OperationTakeBack }
+
+// Operation implements Action.
+func (a ResumeMembers) Operation() v1alpha1.OperationType { return a.Why }
+
+// Upkeep is a write that disturbs no member.
+//
+//sumtype:decl
+type Upkeep interface{ upkeep() }
+
+// EnsureClientService creates or corrects the Service that clients use.
+type EnsureClientService struct{}
+
+// EnsurePeerService creates or corrects the headless Service of the members.
+type EnsurePeerService struct{}
+
+// EnsureBudget creates or corrects the PodDisruptionBudget.
+type EnsureBudget struct{ MinAvailable int }
+
+// RemoveBudget deletes the PodDisruptionBudget of a cluster that has one member.
+type RemoveBudget struct{ UID types.UID }
+
+// RecordMember writes to the member's volume what etcd answered: from then on the member counts as started.
+type RecordMember struct {
+	Member, Volume      string
+	ResourceVersion     string
+	ClusterID, MemberID cluster.ID
+	Version             string
+}
+
+// CorrectWorkload brings a member's StatefulSet to what its stored intent renders to; its pod runs on.
+// For a member that was recorded as started this is the template that fails closed.
+type CorrectWorkload struct {
+	Member string
+	Intent cluster.Intent
+}
+
+// SealPod makes the next container start of a founding pod fail closed on an empty volume, without a restart.
+type SealPod struct {
+	Member, Pod string
+	UID         types.UID
+}
+
+func (EnsureClientService) upkeep() {}
+func (EnsurePeerService) upkeep()   {}
+func (EnsureBudget) upkeep()        {}
+func (RemoveBudget) upkeep()        {}
+func (RecordMember) upkeep()        {}
+func (CorrectWorkload) upkeep()     {}
+func (SealPod) upkeep()             {}

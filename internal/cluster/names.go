@@ -1,0 +1,114 @@
+// Package cluster holds the nouns: what one pass of the operator knows about an etcd cluster, as plain data.
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Labels and annotations that the operator writes. Volumes and pods of every release carry them: they may be added to, never renamed.
+const (
+	Prefix = "operator.etcd-steward.io/"
+
+	LabelName      = "app.kubernetes.io/name"
+	LabelInstance  = "app.kubernetes.io/instance"
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	LabelCluster   = Prefix + "cluster"
+	LabelMember    = Prefix + "member"
+
+	// NameValue and ManagedByValue are the values of LabelName and LabelManagedBy.
+	NameValue      = "etcd"
+	ManagedByValue = "etcd-steward"
+
+	// On PersistentVolumeClaims: the durable memory.
+	AnnotationClusterUID      = Prefix + "cluster-uid"      // UID of the EtcdCluster that uses the volume
+	AnnotationClusterToken    = Prefix + "cluster-token"    // etcd's initial-cluster-token of the founding
+	AnnotationFoundingMembers = Prefix + "founding-members" // names, in order, separated by commas
+	AnnotationClusterID       = Prefix + "cluster-id"       // hexadecimal; written once the member was seen started
+	AnnotationMemberID        = Prefix + "member-id"        // hexadecimal; written with the cluster ID
+	AnnotationPeerURL         = Prefix + "peer-url"         // by which the peers know the member
+	AnnotationEtcdVersion     = Prefix + "etcd-version"     // last version seen running on the volume
+	AnnotationMembership      = Prefix + "membership"       // MembershipCurrent or MembershipRetired
+
+	MembershipCurrent = "Current"
+	MembershipRetired = "Retired"
+
+	// On StatefulSets.
+	AnnotationIntent     = Prefix + "intent"      // JSON of the Intent that the template was made from
+	AnnotationIntentHash = Prefix + "intent-hash" // of that JSON
+
+	// On pod templates and pods.
+	AnnotationRenderHash          = Prefix + "render-hash"           // of the template in its started form
+	AnnotationInitialCluster      = Prefix + "initial-cluster"       // only on founding pods: see ADR 0002
+	AnnotationInitialClusterState = Prefix + "initial-cluster-state" // only on founding pods
+
+	// On Services and PodDisruptionBudgets.
+	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied
+)
+
+// Ports of a member.
+const (
+	ClientPort  = 2379
+	PeerPort    = 2380
+	MetricsPort = 2381
+)
+
+// ClientServiceName returns the name of the Service that clients use.
+func ClientServiceName(cluster string) string { return cluster + "-client" }
+
+// PeerServiceName returns the name of the headless Service that members find each other by.
+func PeerServiceName(cluster string) string { return cluster }
+
+// MemberName returns the name of a cluster's member by its number; StatefulSet and etcd member carry it.
+func MemberName(cluster string, number int) string { return cluster + "-" + strconv.Itoa(number) }
+
+// PodName returns the name of a member's pod.
+func PodName(member string) string { return member + "-0" }
+
+// VolumeName returns the name of a member's PersistentVolumeClaim.
+func VolumeName(member string) string { return "data-" + member }
+
+// MemberNumber returns the number in a member's name, and false if the name is not one of the cluster's members.
+func MemberNumber(cluster, member string) (int, bool) {
+	digits, ok := strings.CutPrefix(member, cluster+"-")
+	if !ok {
+		return 0, false
+	}
+	number, err := strconv.Atoi(digits)
+	if err != nil || number < 0 || strconv.Itoa(number) != digits {
+		return 0, false
+	}
+	return number, true
+}
+
+// MemberHost returns the DNS name of a member's pod. Without a domain it ends in ".svc", and search paths complete it.
+func MemberHost(namespace, cluster, member, domain string) string {
+	host := fmt.Sprintf("%s.%s.%s.svc", PodName(member), PeerServiceName(cluster), namespace)
+	if domain != "" {
+		host += "." + domain
+	}
+	return host
+}
+
+// SortMembers orders member names by their numbers; names that are not members of the cluster come last, by name.
+func SortMembers(cluster string, names []string) {
+	slices.SortFunc(names, func(a, b string) int { return CompareMembers(cluster, a, b) })
+}
+
+// CompareMembers orders two member names by their numbers.
+func CompareMembers(cluster, a, b string) int {
+	na, oka := MemberNumber(cluster, a)
+	nb, okb := MemberNumber(cluster, b)
+	switch {
+	case oka && okb:
+		return na - nb
+	case oka:
+		return -1
+	case okb:
+		return 1
+	default:
+		return strings.Compare(a, b)
+	}
+}

@@ -1,0 +1,218 @@
+package cluster
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+// ID is etcd's 64-bit identifier of a cluster or a member; zero means not known.
+type ID uint64
+
+// String returns the identifier as etcd prints it: hexadecimal without leading zeros.
+func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
+
+// ParseID reads an identifier as String wrote it; what cannot be read is zero.
+func ParseID(text string) ID {
+	n, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		return 0
+	}
+	return ID(n)
+}
+
+// Snapshot is what one pass knows, the time included. Everything decided in the pass is decided from it.
+type Snapshot struct {
+	// Now is when the snapshot was taken.
+	Now time.Time
+	// Cluster as the user wrote it, with the status of the last pass.
+	Cluster *v1alpha1.EtcdCluster
+	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster.
+	Members []Member
+	// Kept are volumes that an earlier EtcdCluster of this name left, ordered by number.
+	Kept []Volume
+	// ClientService, PeerService and Budget are the live objects of this cluster, nil where there are none.
+	ClientService, PeerService *corev1.Service
+	Budget                     *policyv1.PodDisruptionBudget
+	// Strangers are objects of names that this cluster needs and that are not its own.
+	Strangers []Stranger
+	// Problems are what observation found wrong with the things that the spec refers to.
+	Problems []Problem
+	// Membership is etcd's own member list, nil when no voter answered.
+	Membership *Membership
+	// AuthorityChanged names the Secrets whose CA bundle is not the one that running members have read.
+	AuthorityChanged []string
+}
+
+// Member is everything known of one member.
+type Member struct {
+	Name     string
+	Volume   *Volume
+	Workload *Workload
+	Pod      *Pod
+	// Probe is what etcd answered, nil when there was nothing to ask.
+	Probe *Probe
+}
+
+// Volume is a PersistentVolumeClaim and the durable memory on it.
+type Volume struct {
+	Name, Member    string
+	UID             types.UID
+	ResourceVersion string
+	Phase           corev1.PersistentVolumeClaimPhase
+	Deleting        bool
+	RequestedBytes  int64
+
+	ClusterUID types.UID
+	Token      string
+	Founders   []string
+	ClusterID  ID
+	MemberID   ID
+	PeerURL    string
+	Version    string
+	Retired    bool
+}
+
+// Started reports whether a member was ever seen running on the volume.
+func (v *Volume) Started() bool { return v != nil && v.ClusterID != 0 }
+
+// Workload is a member's StatefulSet.
+type Workload struct {
+	Intent     Intent
+	IntentHash string
+	// Founding tells that the template starts an empty volume with the founding list.
+	Founding bool
+	Deleting bool
+	Live     *appsv1.StatefulSet
+}
+
+// Pod is a member's pod.
+type Pod struct {
+	Name            string
+	UID             types.UID
+	ResourceVersion string
+	IP              string
+	Node            string
+	Phase           corev1.PodPhase
+	Ready           bool
+	Deleting        bool
+	NodeLost        bool
+	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
+	FoundingState string
+	RenderHash    string
+	Restarts      int32
+	// Trouble is a condition reason and what the kubelet or the scheduler said; empty when there is none.
+	Trouble, TroubleDetail string
+}
+
+// Probe is what one member's etcd answered.
+type Probe struct {
+	// Error is why the member did not answer; empty when it did.
+	Error     string
+	ClusterID ID
+	MemberID  ID
+	Leader    ID
+	Version   string
+	Learner   bool
+	// Linearizable tells whether the member answered a linearizable read.
+	Linearizable bool
+	// Errors are what the member itself reports, alarms included.
+	Errors []string
+}
+
+// Answered reports whether the member's etcd answered its status.
+func (p *Probe) Answered() bool { return p != nil && p.Error == "" }
+
+// Membership is etcd's member list as a voter knows it.
+type Membership struct {
+	ClusterID ID
+	Members   []EtcdMember
+	Alarms    []Alarm
+}
+
+// EtcdMember is one entry of etcd's member list; its name is empty until it has started.
+type EtcdMember struct {
+	ID       ID
+	Name     string
+	PeerURLs []string
+	Learner  bool
+}
+
+// Alarm is an alarm of one member.
+type Alarm struct {
+	Member ID
+	Kind   AlarmKind
+}
+
+// AlarmKind is the kind of an alarm.
+type AlarmKind string
+
+// The alarms that etcd has.
+const (
+	AlarmNoSpace AlarmKind = "NOSPACE"
+	AlarmCorrupt AlarmKind = "CORRUPT"
+)
+
+// Stranger is an object that has a name this cluster needs and is not this cluster's.
+type Stranger struct {
+	Kind, Name string
+	// Owner describes whose it is, for the message.
+	Owner string
+	// Leaving tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
+	Leaving bool
+}
+
+// Problem is something wrong with a thing that the spec refers to.
+type Problem struct {
+	// Reason is a condition reason.
+	Reason string
+	// Message says what is wrong and what to do.
+	Message string
+}
+
+// Member returns the member of a name, or nil.
+func (s *Snapshot) Member(name string) *Member {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Members[i]
+}
+
+// Founded reports whether any member of this cluster was ever seen started.
+func (s *Snapshot) Founded() bool {
+	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
+}
+
+// ClusterID returns the recorded cluster ID, zero when there is none, and false when the volumes hold more than one.
+func (s *Snapshot) ClusterID() (ID, bool) {
+	var id ID
+	for _, m := range s.Members {
+		switch {
+		case !m.Volume.Started():
+		case id == 0:
+			id = m.Volume.ClusterID
+		case id != m.Volume.ClusterID:
+			return id, false
+		}
+	}
+	return id, true
+}
+
+// Serving counts the voters that answer a linearizable read.
+func (s *Snapshot) Serving() int {
+	n := 0
+	for _, m := range s.Members {
+		if m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner {
+			n++
+		}
+	}
+	return n
+}
