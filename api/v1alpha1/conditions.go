@@ -112,8 +112,6 @@ const (
 	ReasonCorrupt = "Corrupt"
 	// ReasonTemplateNewer: the members' templates are newer than their pods.
 	ReasonTemplateNewer = "TemplateNewer"
-	// ReasonAuthorityChanged: a certificate authority's bundle changed; etcd reads it only when it starts.
-	ReasonAuthorityChanged = "AuthorityChanged"
 )
 
 // Reasons of events, in the past tense.

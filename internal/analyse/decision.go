@@ -2,6 +2,8 @@
 package analyse
 
 import (
+	"time"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -24,15 +26,19 @@ type Decision struct {
 	Upkeep []Upkeep
 	// Finished tells that the claimed operation is done and its claim is cleared.
 	Finished bool
+	// LookAgain is when etcd, which nobody watches for us, is to be asked again.
+	LookAgain time.Duration
 }
 
-// Refusal is a guard that refused.
+// Refusal is a guard that refused, or an act that found at the last moment that it must not be done.
 type Refusal struct {
 	// Guard is the guard's name.
 	Guard string
 	// Reason is a condition reason, Message what is, why, and what to do.
 	Reason, Message string
 }
+
+func (r *Refusal) Error() string { return r.Message }
 
 // Action is a step that may disturb members. At most one is in flight in a cluster.
 //
@@ -110,14 +116,16 @@ type RecordMember struct {
 // CorrectWorkload brings a member's StatefulSet to what its stored intent renders to; its pod runs on.
 // For a member that was recorded as started this is the template that fails closed.
 type CorrectWorkload struct {
-	Member string
-	Intent cluster.Intent
+	Member  string
+	Intent  cluster.Intent
+	Started bool
 }
 
 // SealPod makes the next container start of a founding pod fail closed on an empty volume, without a restart.
 type SealPod struct {
 	Member, Pod string
 	UID         types.UID
+	Intent      cluster.Intent
 }
 
 func (EnsureClientService) upkeep() {}

@@ -33,6 +33,7 @@ type Intent struct {
 	Options           map[string]string          `json:"options,omitempty"`
 	PeerSecret        string                     `json:"peerSecret,omitempty"`
 	ServerSecret      string                     `json:"serverSecret,omitempty"`
+	OperatorSecret    string                     `json:"operatorSecret,omitempty"` // the operator's own: no pod depends on it
 	Labels            map[string]string          `json:"labels,omitempty"`
 	Annotations       map[string]string          `json:"annotations,omitempty"`
 	NodeSelector      map[string]string          `json:"nodeSelector,omitempty"`
@@ -54,6 +55,7 @@ func IntentOf(spec *v1alpha1.EtcdClusterSpec) Intent {
 	if tls := spec.TLS; tls != nil && tls.Static != nil && tls.Static.Member != nil {
 		intent.PeerSecret = tls.Static.Member.PeerSecret
 		intent.ServerSecret = tls.Static.Member.ServerSecret
+		intent.OperatorSecret = tls.Static.OperatorSecret
 	}
 	pod := spec.Pod
 	if pod == nil {
@@ -95,14 +97,20 @@ func defaultQuota(volume resource.Quantity) int64 {
 // Image returns the etcd image of the intent.
 func (i Intent) Image() string { return i.Repository + ":v" + i.Version }
 
-// Encode returns the intent as it is stored, and its hash.
+// Encode returns the intent as it is stored, and the hash of what the pods depend on.
 func (i Intent) Encode() (text, hash string) {
+	text = i.marshal()
+	i.OperatorSecret = ""
+	sum := sha256.Sum256([]byte(i.marshal()))
+	return text, hex.EncodeToString(sum[:8])
+}
+
+func (i Intent) marshal() string {
 	raw, err := json.Marshal(i)
 	if err != nil {
 		panic(fmt.Sprintf("encoding an intent of plain fields: %v", err)) // every field marshals
 	}
-	sum := sha256.Sum256(raw)
-	return string(raw), hex.EncodeToString(sum[:8])
+	return string(raw)
 }
 
 // DecodeIntent reads an intent as Encode wrote it.
@@ -114,8 +122,9 @@ func DecodeIntent(text string) (Intent, error) {
 	return intent, nil
 }
 
-// Differences names the fields in which two intents differ, as they are stored.
+// Differences names the fields in which the pods of two intents differ.
 func (i Intent) Differences(other Intent) []string {
+	i.OperatorSecret = other.OperatorSecret
 	var names []string
 	a, b := reflect.ValueOf(i), reflect.ValueOf(other)
 	for n := range a.NumField() {

@@ -34,7 +34,7 @@ type Snapshot struct {
 	Now time.Time
 	// Cluster as the user wrote it, with the status of the last pass.
 	Cluster *v1alpha1.EtcdCluster
-	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster.
+	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
 	Members []Member
 	// Kept are volumes that an earlier EtcdCluster of this name left, ordered by number.
 	Kept []Volume
@@ -47,8 +47,6 @@ type Snapshot struct {
 	Problems []Problem
 	// Membership is etcd's own member list, nil when no voter answered.
 	Membership *Membership
-	// AuthorityChanged names the Secrets whose CA bundle is not the one that running members have read.
-	AuthorityChanged []string
 }
 
 // Member is everything known of one member.
@@ -191,19 +189,46 @@ func (s *Snapshot) Founded() bool {
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
 }
 
-// ClusterID returns the recorded cluster ID, zero when there is none, and false when the volumes hold more than one.
-func (s *Snapshot) ClusterID() (ID, bool) {
-	var id ID
-	for _, m := range s.Members {
-		switch {
-		case !m.Volume.Started():
-		case id == 0:
-			id = m.Volume.ClusterID
-		case id != m.Volume.ClusterID:
-			return id, false
+// ClusterIDs returns the different cluster IDs that the volumes have on record and the members report, recorded ones first.
+// A healthy cluster has at most one.
+func (s *Snapshot) ClusterIDs() []ID {
+	var ids []ID
+	add := func(id ID) {
+		if id != 0 && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
-	return id, true
+	for _, m := range s.Members {
+		if m.Volume != nil {
+			add(m.Volume.ClusterID)
+		}
+	}
+	for _, m := range s.Members {
+		if m.Probe.Answered() {
+			add(m.Probe.ClusterID)
+		}
+	}
+	return ids
+}
+
+// Sealed reports whether the member can only start over data of its own: it was seen started, and neither its
+// template nor its pod would start an empty volume.
+func (m *Member) Sealed() bool {
+	return m.Volume.Started() && (m.Workload == nil || !m.Workload.Founding) && (m.Pod == nil || m.Pod.FoundingState != "new")
+}
+
+// Voters returns how many voters the cluster has: etcd's word, or all members while etcd has not been asked.
+func (s *Snapshot) Voters() int {
+	if s.Membership == nil {
+		return len(s.Members)
+	}
+	n := 0
+	for _, m := range s.Membership.Members {
+		if !m.Learner {
+			n++
+		}
+	}
+	return n
 }
 
 // Serving counts the voters that answer a linearizable read.

@@ -1,0 +1,163 @@
+// Package act carries out decisions. Every act is idempotent: an operator that crashed anywhere in it, or another one, does it again.
+package act
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// fieldOwner is the field manager of everything the operator writes.
+const fieldOwner = client.FieldOwner("etcd-steward")
+
+// Actor writes to Kubernetes.
+type Actor struct {
+	Client client.Client
+	// Live asks the API server itself: about an object of a taken name, which no cache of ours holds.
+	Live client.Reader
+}
+
+// Claim writes to the status that the action is under way, on condition that nobody wrote the cluster since it was read.
+// It leaves the cluster in the snapshot as it was written. Without the claim, no act.
+func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
+	if op := s.Cluster.Status.Operation; op != nil && op.Type == action.Operation() {
+		return nil
+	}
+	claimed := s.Cluster.DeepCopy()
+	claimed.Status.Operation = &v1alpha1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
+	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
+		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
+	}
+	s.Cluster = claimed
+	return nil
+}
+
+// Act carries out an action that was claimed.
+func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
+	log.FromContext(ctx).Info("Acting", "operation", action.Operation())
+	switch action := action.(type) {
+	case analyse.FoundCluster:
+		return a.foundCluster(ctx, s, action)
+	case analyse.TakeBackVolumes:
+		return a.takeBackVolumes(ctx, s, action)
+	case analyse.ResumeMembers:
+		return a.resumeMembers(ctx, s, action)
+	}
+	return fmt.Errorf("acting: no executor for %T", action)
+}
+
+// Upkeep carries out the harmless writes in their order, up to the first that fails.
+func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []analyse.Upkeep) error {
+	for _, item := range list {
+		if err := a.upkeep(ctx, s, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Upkeep) error {
+	switch item := item.(type) {
+	case analyse.EnsurePeerService:
+		return a.ensurePeerService(ctx, s)
+	case analyse.EnsureClientService:
+		return a.ensureClientService(ctx, s)
+	case analyse.EnsureBudget:
+		return a.ensureBudget(ctx, s, item)
+	case analyse.RemoveBudget:
+		return a.removeBudget(ctx, s, item)
+	case analyse.RecordMember:
+		return a.recordMember(ctx, s, item)
+	case analyse.CorrectWorkload:
+		return a.correctWorkload(ctx, s, item)
+	case analyse.SealPod:
+		return a.sealPod(ctx, s, item)
+	}
+	return fmt.Errorf("upkeep: no executor for %T", item)
+}
+
+// create makes an object that must not exist. One that is there and is ours already is as good;
+// anybody else's is refused and stays as it is.
+func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.Object, ours func(client.Object) bool) error {
+	kind, err := a.kindOf(object)
+	if err != nil {
+		return err
+	}
+	name := object.GetName()
+	err = a.Client.Create(ctx, object, fieldOwner)
+	switch {
+	case err == nil:
+		log.FromContext(ctx).Info("Created", "kind", kind, "name", name)
+		return nil
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		return &analyse.Refusal{
+			Guard: "writeAccepted", Reason: v1alpha1.ReasonWriteRefused,
+			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
+		}
+	case !apierrors.IsAlreadyExists(err):
+		return fmt.Errorf("creating %s %s: %w", kind, name, err)
+	}
+	live := object.DeepCopyObject().(client.Object)
+	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(object), live); err != nil {
+		return fmt.Errorf("reading %s %s, which exists: %w", kind, name, err)
+	}
+	if ours(live) {
+		return nil
+	}
+	stranger := cluster.StrangerOf(s.Cluster, kind, live)
+	if stranger.Leaving {
+		return fmt.Errorf("creating %s %s: that of the deleted cluster is still going away", kind, name)
+	}
+	refusal := analyse.StrangerRefusal(stranger)
+	return &refusal
+}
+
+// apply brings an object that this cluster owns to what the operator makes today. The UID makes the API server
+// refuse where the object was replaced by another of the same name.
+func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
+	kind, err := a.kindOf(desired)
+	if err != nil {
+		return err
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(desired)
+	if err != nil {
+		return fmt.Errorf("converting %s %s: %w", kind, desired.GetName(), err)
+	}
+	object := &unstructured.Unstructured{Object: content}
+	gvk, err := apiutil.GVKForObject(desired, a.Client.Scheme())
+	if err != nil {
+		return fmt.Errorf("applying %s: %w", desired.GetName(), err)
+	}
+	object.SetGroupVersionKind(gvk)
+	object.SetUID(live.GetUID())
+	unstructured.RemoveNestedField(object.Object, "status")
+	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
+	log.FromContext(ctx).Info("Applying", "kind", kind, "name", desired.GetName())
+	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
+		return fmt.Errorf("applying %s %s: %w", kind, desired.GetName(), err)
+	}
+	return nil
+}
+
+func (a *Actor) kindOf(object client.Object) (string, error) {
+	gvk, err := apiutil.GVKForObject(object, a.Client.Scheme())
+	if err != nil {
+		return "", fmt.Errorf("naming the kind of %s: %w", object.GetName(), err)
+	}
+	return gvk.Kind, nil
+}
+
+func ownedBy(s *cluster.Snapshot) func(client.Object) bool {
+	return func(object client.Object) bool { return cluster.Owns(s.Cluster, object) }
+}

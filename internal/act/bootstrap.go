@@ -1,0 +1,66 @@
+package act
+
+import (
+	"context"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// foundCluster makes every volume before the first StatefulSet: where a StatefulSet is, no volume was left to be made.
+func (a *Actor) foundCluster(ctx context.Context, s *cluster.Snapshot, action analyse.FoundCluster) error {
+	founding := render.Founding{Token: action.Token}
+	for _, m := range action.Members {
+		founding.Members = append(founding.Members, m.Name)
+	}
+	for _, m := range action.Members {
+		if !m.MakeVolume {
+			continue
+		}
+		if err := a.create(ctx, s, render.MemberVolume(s.Cluster, m.Name, founding), usedBy(s)); err != nil {
+			return err
+		}
+	}
+	for _, m := range action.Members {
+		if !m.MakeWorkload {
+			continue
+		}
+		in := analyse.MemberInput(s, m.Name, action.Intent, false)
+		in.Founding = &founding
+		if err := a.create(ctx, s, render.MemberStatefulSet(in), ownedBy(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeBackVolumes marks the kept volumes as this cluster's, each on condition that nobody wrote it since it was read.
+func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action analyse.TakeBackVolumes) error {
+	for _, v := range action.Volumes {
+		memory := map[string]string{cluster.AnnotationClusterUID: string(s.Cluster.UID)}
+		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, memory); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resumeMembers makes StatefulSets in their started form, which refuses an empty volume.
+func (a *Actor) resumeMembers(ctx context.Context, s *cluster.Snapshot, action analyse.ResumeMembers) error {
+	for _, name := range action.Members {
+		if err := a.create(ctx, s, render.MemberStatefulSet(analyse.MemberInput(s, name, action.Intent, true)), ownedBy(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usedBy reports whether a volume was made for, or taken back by, this cluster.
+func usedBy(s *cluster.Snapshot) func(client.Object) bool {
+	return func(object client.Object) bool {
+		return object.GetAnnotations()[cluster.AnnotationClusterUID] == string(s.Cluster.UID)
+	}
+}

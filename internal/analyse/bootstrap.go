@@ -1,0 +1,181 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// bootstrap starts a cluster that has never been seen started, or takes its kept volumes back.
+// It has no opinion on a cluster whose members were all seen started.
+func bootstrap(s *cluster.Snapshot) *Decision {
+	if len(s.Members) == 0 {
+		return begin(s)
+	}
+	if founders := unfinishedFounders(s); len(founders) > 0 {
+		return continueFounding(s, founders)
+	}
+	if takingBack(s) && len(withoutWorkload(s)) > 0 {
+		return resume(s, v1alpha1.OperationTakeBack, v1alpha1.ReasonTakingBack)
+	}
+	if unstarted := unstartedMembers(s); len(unstarted) > 0 {
+		return awaitFounders(s, unstarted)
+	}
+	return nil
+}
+
+// begin decides what a cluster without any volume of its own starts from.
+func begin(s *cluster.Snapshot) *Decision {
+	guards := []guard{previousClusterGone, noStranger, specUsable, optionsAllowed}
+	kept := currentKept(s)
+	if len(kept) > 0 {
+		guards = append(guards, volumesUnambiguous, volumesKeepQuorum, versionSkewAllowed, peerURLsUnchanged)
+	}
+	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	if len(kept) > 0 {
+		return &Decision{
+			Progressing: true,
+			Reason:      v1alpha1.ReasonTakingBack,
+			Message:     fmt.Sprintf("Taking back the volumes that an earlier cluster of this name left: %s.", memberNames(kept)),
+			Action:      TakeBackVolumes{Volumes: kept},
+		}
+	}
+	founders := make([]Founder, s.Cluster.Spec.Size)
+	first := firstFreeNumber(s)
+	for i := range founders {
+		founders[i] = Founder{Name: cluster.MemberName(s.Cluster.Name, first+i), MakeVolume: true, MakeWorkload: true}
+	}
+	return found(s, founders)
+}
+
+// found starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
+func found(s *cluster.Snapshot, founders []Founder) *Decision {
+	if s.PeerService == nil {
+		return awaitServices(v1alpha1.ReasonBootstrapping)
+	}
+	action := FoundCluster{Token: render.ClusterToken(s.Cluster), Intent: settledIntent(s), Members: founders}
+	for _, m := range s.Members {
+		if m.Volume != nil {
+			action.Token = m.Volume.Token
+		}
+	}
+	for _, m := range s.Members {
+		if !slices.ContainsFunc(founders, func(f Founder) bool { return f.Name == m.Name }) {
+			action.Members = append(action.Members, Founder{Name: m.Name})
+		}
+	}
+	slices.SortFunc(action.Members, func(a, b Founder) int { return cluster.CompareMembers(s.Cluster.Name, a.Name, b.Name) })
+	return &Decision{
+		Progressing: true,
+		Reason:      v1alpha1.ReasonBootstrapping,
+		Message:     fmt.Sprintf("Creating %d members.", len(action.Members)),
+		Action:      action,
+	}
+}
+
+// awaitServices lets upkeep make the Services first: their address families decide what members listen on.
+func awaitServices(reason string) *Decision {
+	return &Decision{Progressing: true, Reason: reason, Message: "Creating the Services."}
+}
+
+// continueFounding makes what a founding that was cut short has not made yet.
+func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
+	if refusals := refusalsOf(s, oneClusterID, previousClusterGone, noStranger, specUsable, optionsAllowed); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	return found(s, founders)
+}
+
+// unfinishedFounders returns the founding members that still lack something that may be made.
+// A volume is made only while no StatefulSet exists and no member was seen started: later its absence is a loss.
+func unfinishedFounders(s *cluster.Snapshot) []Founder {
+	untouched := !s.Founded() && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
+	var founders []Founder
+	for _, m := range s.Members {
+		f := Founder{Name: m.Name, MakeVolume: m.Volume == nil && untouched}
+		f.MakeWorkload = m.Workload == nil && !m.Volume.Started() && (m.Volume != nil || f.MakeVolume)
+		if f.MakeVolume || f.MakeWorkload {
+			founders = append(founders, f)
+		}
+	}
+	return founders
+}
+
+// awaitFounders tells how far the founding is, and what holds up those that have not started.
+func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
+	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
+		return &Decision{
+			Reason: v1alpha1.ReasonNotYetSupported,
+			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
+				"Delete the cluster and create it again as you want it; volumes are kept.", strings.Join(changes, "; ")),
+		}
+	}
+	names := make([]string, len(unstarted))
+	for i, m := range unstarted {
+		names[i] = m.Name
+	}
+	return &Decision{
+		Progressing: true,
+		Reason:      v1alpha1.ReasonBootstrapping,
+		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(unstarted), len(s.Members), strings.Join(names, ", ")),
+	}
+}
+
+func unstartedMembers(s *cluster.Snapshot) []cluster.Member {
+	var unstarted []cluster.Member
+	for _, m := range s.Members {
+		if m.Volume != nil && !m.Volume.Started() {
+			unstarted = append(unstarted, m)
+		}
+	}
+	return unstarted
+}
+
+// currentKept returns the volumes to take back: none where the user asked to start empty.
+func currentKept(s *cluster.Snapshot) []cluster.Volume {
+	if s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] == v1alpha1.BootstrapEmpty {
+		return nil
+	}
+	var kept []cluster.Volume
+	for _, v := range s.Kept {
+		if !v.Retired {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// firstFreeNumber is above every number that a kept volume carries, so that no name is used again over old data.
+func firstFreeNumber(s *cluster.Snapshot) int {
+	first := 0
+	for _, v := range s.Kept {
+		if n, ok := cluster.MemberNumber(s.Cluster.Name, v.Member); ok {
+			first = max(first, n+1)
+		}
+	}
+	return first
+}
+
+// settledIntent is what the members' pods were made from; the spec's intent only where there are none yet.
+func settledIntent(s *cluster.Snapshot) cluster.Intent {
+	for _, m := range s.Members {
+		if m.Workload != nil {
+			return m.Workload.Intent
+		}
+	}
+	return cluster.IntentOf(&s.Cluster.Spec)
+}
+
+func memberNames(volumes []cluster.Volume) string {
+	names := make([]string, len(volumes))
+	for i, v := range volumes {
+		names[i] = v.Member
+	}
+	return strings.Join(names, ", ")
+}

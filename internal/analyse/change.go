@@ -1,0 +1,97 @@
+package analyse
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. Before release 0.3.0 none is carried out.
+
+func scale(s *cluster.Snapshot) *Decision {
+	return notYetSupported(s, sizeChange)
+}
+
+func upgrade(s *cluster.Snapshot) *Decision {
+	return notYetSupported(s, versionChange)
+}
+
+func configurationRoll(s *cluster.Snapshot) *Decision {
+	return notYetSupported(s, templateChange)
+}
+
+func storageGrowth(s *cluster.Snapshot) *Decision {
+	return notYetSupported(s, storageChange)
+}
+
+// notYetSupported speaks when its own change was asked for, and then tells every change.
+func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *Decision {
+	if asked(s) == "" {
+		return nil
+	}
+	return refused([]Refusal{{
+		Guard:  "changeSupported",
+		Reason: v1alpha1.ReasonNotYetSupported,
+		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
+			"Set the spec back, or wait for release 0.3.0.", strings.Join(unsupportedChanges(s), "; ")),
+	}})
+}
+
+// unsupportedChanges tells in what the spec differs from what runs.
+func unsupportedChanges(s *cluster.Snapshot) []string {
+	var changes []string
+	for _, change := range []func(*cluster.Snapshot) string{sizeChange, versionChange, templateChange, storageChange} {
+		if text := change(s); text != "" {
+			changes = append(changes, text)
+		}
+	}
+	return changes
+}
+
+func sizeChange(s *cluster.Snapshot) string {
+	if have := len(s.Members); have != int(s.Cluster.Spec.Size) {
+		return fmt.Sprintf("spec.size is %d and the cluster has %d members", s.Cluster.Spec.Size, have)
+	}
+	return ""
+}
+
+func versionChange(s *cluster.Snapshot) string {
+	want := s.Cluster.Spec.Version
+	for _, m := range s.Members {
+		if m.Workload != nil && m.Workload.Intent.Version != want {
+			return fmt.Sprintf("spec.version is %s and %s runs %s", want, m.Name, m.Workload.Intent.Version)
+		}
+	}
+	return ""
+}
+
+func templateChange(s *cluster.Snapshot) string {
+	want := cluster.IntentOf(&s.Cluster.Spec)
+	for _, m := range s.Members {
+		if m.Workload == nil {
+			continue
+		}
+		have := m.Workload.Intent
+		// The version has a rule of its own, and the default quota follows the volume's size, which has one too.
+		have.Version = want.Version
+		if have.QuotaBackendBytes != 0 && want.QuotaBackendBytes != 0 {
+			have.QuotaBackendBytes = want.QuotaBackendBytes
+		}
+		if fields := have.Differences(want); len(fields) > 0 {
+			return fmt.Sprintf("the spec changes %s of the members' pods", strings.Join(fields, ", "))
+		}
+	}
+	return ""
+}
+
+func storageChange(s *cluster.Snapshot) string {
+	want := cluster.VolumeSize(&s.Cluster.Spec)
+	for _, m := range s.Members {
+		if m.Volume != nil && m.Volume.RequestedBytes != want.Value() {
+			return fmt.Sprintf("the spec asks for volumes of %s and %s was made with %d bytes", want.String(), m.Volume.Name, m.Volume.RequestedBytes)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,205 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/version"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// guard returns a refusal, or nil where the step may be taken.
+type guard func(*cluster.Snapshot) *Refusal
+
+// refusalsOf asks every guard, so that the user sees all that stands in the way and not only the first.
+func refusalsOf(s *cluster.Snapshot, guards ...guard) []Refusal {
+	var refusals []Refusal
+	for _, g := range guards {
+		if r := g(s); r != nil {
+			refusals = append(refusals, *r)
+		}
+	}
+	return refusals
+}
+
+// oneClusterID refuses every step while volumes and members speak of more than one etcd cluster.
+func oneClusterID(s *cluster.Snapshot) *Refusal {
+	ids := s.ClusterIDs()
+	if len(ids) < 2 {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "oneClusterID",
+		Reason: v1alpha1.ReasonClusterIDConflict,
+		Message: fmt.Sprintf("Members and volumes of this cluster report the cluster IDs %s. They are different etcd clusters, so the operator does nothing. "+
+			"Find the volume that does not belong here (annotation %s) and move it away.", join(ids), cluster.AnnotationClusterID),
+	}
+}
+
+// noStranger refuses while an object that is somebody else's has a name that this cluster needs.
+func noStranger(s *cluster.Snapshot) *Refusal {
+	for _, x := range s.Strangers {
+		if !x.Leaving {
+			r := StrangerRefusal(x)
+			return &r
+		}
+	}
+	return nil
+}
+
+// StrangerRefusal is the refusal to adopt somebody else's object.
+func StrangerRefusal(x cluster.Stranger) Refusal {
+	return Refusal{
+		Guard:  "noStranger",
+		Reason: v1alpha1.ReasonForeignObject,
+		Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make. "+
+			"Rename or delete it, or create this cluster under another name.", x.Kind, x.Name, x.Owner),
+	}
+}
+
+// previousClusterGone refuses while Kubernetes still collects the objects of a deleted cluster of the same name.
+func previousClusterGone(s *cluster.Snapshot) *Refusal {
+	for _, x := range s.Strangers {
+		if x.Leaving {
+			return &Refusal{
+				Guard:   "previousClusterGone",
+				Reason:  v1alpha1.ReasonWaitingForDeletion,
+				Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away. Waiting for it.", x.Kind, x.Name),
+			}
+		}
+	}
+	return nil
+}
+
+// specUsable refuses while something that the spec refers to is missing or does not fit.
+func specUsable(s *cluster.Snapshot) *Refusal {
+	if len(s.Problems) == 0 {
+		return nil
+	}
+	messages := make([]string, len(s.Problems))
+	for i, p := range s.Problems {
+		messages[i] = p.Message
+	}
+	return &Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
+}
+
+// optionsAllowed refuses etcd options that the version's allow list does not have.
+func optionsAllowed(s *cluster.Snapshot) *Refusal {
+	bad := render.RefusedOptions(cluster.IntentOf(&s.Cluster.Spec))
+	if len(bad) == 0 {
+		return nil
+	}
+	parts := make([]string, len(bad))
+	for i, b := range bad {
+		parts[i] = b.Name + ": " + b.Why
+	}
+	return &Refusal{
+		Guard:   "optionsAllowed",
+		Reason:  v1alpha1.ReasonUnsupportedOption,
+		Message: fmt.Sprintf("spec.pod.etcdEnv cannot be used with etcd %s: %s. Remove it.", s.Cluster.Spec.Version, strings.Join(parts, "; ")),
+	}
+}
+
+// volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
+func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
+	tokens := map[string][]string{}
+	for _, v := range currentKept(s) {
+		tokens[v.Token] = append(tokens[v.Token], v.Name)
+	}
+	if len(tokens) < 2 {
+		return nil
+	}
+	groups := make([]string, 0, len(tokens))
+	for _, names := range tokens {
+		groups = append(groups, strings.Join(names, ", "))
+	}
+	slices.Sort(groups)
+	return &Refusal{
+		Guard:  "volumesUnambiguous",
+		Reason: v1alpha1.ReasonAmbiguousVolumes,
+		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
+			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or %s=%s on this cluster to start empty.",
+			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
+	}
+}
+
+// volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
+func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
+	kept := currentKept(s)
+	if len(kept) == 0 {
+		return nil
+	}
+	founders := kept[0].Founders
+	have := 0
+	for _, v := range kept {
+		if !v.Deleting && slices.Contains(founders, v.Member) {
+			have++
+		}
+	}
+	if have >= cluster.Quorum(len(founders)) {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "volumesKeepQuorum",
+		Reason: v1alpha1.ReasonVolumesBelowQuorum,
+		Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d; starting them could not serve. "+
+			"Bring the missing volumes back, or set the annotation %s=%s on this cluster to start empty beside them.",
+			have, len(founders), cluster.Quorum(len(founders)), v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
+	}
+}
+
+// versionSkewAllowed refuses to start kept volumes with another minor version than the one that wrote them.
+func versionSkewAllowed(s *cluster.Snapshot) *Refusal {
+	for _, v := range currentKept(s) {
+		if r := versionAllowed(&v, s.Cluster.Spec.Version); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+func versionAllowed(v *cluster.Volume, want string) *Refusal {
+	if v == nil || v.Version == "" || sameMinor(v.Version, want) {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "versionSkewAllowed",
+		Reason: v1alpha1.ReasonVersionMismatch,
+		Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
+			"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
+	}
+}
+
+// peerURLsUnchanged refuses to start kept volumes whose peers know each other by other URLs than this spec would use.
+func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
+	intent := cluster.IntentOf(&s.Cluster.Spec)
+	for _, v := range currentKept(s) {
+		if want := render.PeerURL(s.Cluster, v.Member, intent); v.PeerURL != want {
+			return &Refusal{
+				Guard:  "peerURLsUnchanged",
+				Reason: v1alpha1.ReasonPeerURLMismatch,
+				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+
+					"Set TLS.static.member.peerSecret and pod.ClusterDomain as they were.", v.Name, v.PeerURL, want),
+			}
+		}
+	}
+	return nil
+}
+
+func sameMinor(a, b string) bool {
+	va, errA := version.ParseGeneric(a)
+	vb, errB := version.ParseGeneric(b)
+	return errA == nil && errB == nil && va.Major() == vb.Major() && va.Minor() == vb.Minor()
+}
+
+func join(ids []cluster.ID) string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return strings.Join(texts, ", ")
+}

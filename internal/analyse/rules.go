@@ -1,0 +1,127 @@
+package analyse
+
+import (
+	"slices"
+	"time"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// The names of the rules, in the order in which they are asked. Later releases fill the places that have no rule yet.
+const (
+	RuleDeletion      = "Deletion"
+	RulePaused        = "Paused"
+	RuleHibernation   = "Hibernation"
+	RuleRestore       = "Restore"
+	RuleBootstrap     = "Bootstrap"
+	RuleOperation     = "OperationUnderWay"
+	RuleRollBack      = "RollBack"
+	RuleCorruptMember = "CorruptMember"
+	RuleNoSpace       = "NoSpace"
+	RuleRepair        = "Repair"
+	RulePromote       = "Promote"
+	RuleScale         = "Scale"
+	RuleUpgrade       = "Upgrade"
+	RuleConfiguration = "ConfigurationRoll"
+	RuleStorageGrowth = "StorageGrowth"
+	RuleMaintenance   = "Maintenance"
+)
+
+// Order is the final order of all rules.
+var Order = []string{
+	RuleDeletion, RulePaused, RuleHibernation, RuleRestore, RuleBootstrap, RuleOperation, RuleRollBack, RuleCorruptMember,
+	RuleNoSpace, RuleRepair, RulePromote, RuleScale, RuleUpgrade, RuleConfiguration, RuleStorageGrowth, RuleMaintenance,
+}
+
+// Rule has an opinion on a snapshot, or none: nil.
+type Rule struct {
+	Name   string
+	Decide func(*cluster.Snapshot) *Decision
+}
+
+// Rules are the rules of this release, in the order of Order. The first with an opinion wins.
+var Rules = []Rule{
+	{RuleDeletion, deletion},
+	{RulePaused, paused},
+	{RuleBootstrap, bootstrap},
+	{RuleOperation, operationUnderWay},
+	{RuleRepair, repair},
+	{RuleScale, scale},
+	{RuleUpgrade, upgrade},
+	{RuleConfiguration, configurationRoll},
+	{RuleStorageGrowth, storageGrowth},
+}
+
+// When etcd is asked again. Kubernetes objects are watched; etcd is not.
+const (
+	lookWhileStarting = time.Second
+	lookWhileWrong    = 10 * time.Second
+	lookAtRest        = 30 * time.Second
+)
+
+// Next decides what to do about a snapshot. It is a function of its argument alone.
+func Next(s cluster.Snapshot) Decision {
+	finished := operationFinished(&s)
+	if finished {
+		after := *s.Cluster
+		after.Status.Operation = nil
+		s.Cluster = &after
+	}
+	d := firstOpinion(&s)
+	d.Finished = finished
+	if d.Rule != RuleDeletion && d.Rule != RulePaused {
+		d.Upkeep = upkeepOf(&s, &d)
+	}
+	d.LookAgain = lookAgain(&s, &d)
+	return d
+}
+
+func firstOpinion(s *cluster.Snapshot) Decision {
+	for _, rule := range Rules {
+		if d := rule.Decide(s); d != nil {
+			d.Rule = rule.Name
+			return *d
+		}
+	}
+	return Decision{Reason: v1alpha1.ReasonUpToDate, Message: "The cluster is as its spec says."}
+}
+
+func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
+	someDown := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !m.Probe.Answered() || !m.Probe.Linearizable })
+	switch {
+	case d.Rule == RuleDeletion:
+		return 0
+	case d.Progressing || d.Action != nil:
+		return lookWhileStarting
+	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0:
+		return lookWhileWrong
+	default:
+		return lookAtRest
+	}
+}
+
+func deletion(s *cluster.Snapshot) *Decision {
+	if s.Cluster.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	return &Decision{
+		Reason:  v1alpha1.ReasonDeleting,
+		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; its volumes are kept.",
+	}
+}
+
+func paused(s *cluster.Snapshot) *Decision {
+	if !s.Cluster.Spec.Paused {
+		return nil
+	}
+	return &Decision{
+		Reason:  v1alpha1.ReasonPaused,
+		Message: "The operator only watches this cluster, because spec.paused is true. Set it to false to have the operator act again.",
+	}
+}
+
+// refused is the decision of a rule whose guards refused: nothing is touched.
+func refused(refusals []Refusal) *Decision {
+	return &Decision{Reason: refusals[0].Reason, Message: refusals[0].Message, Refusals: refusals}
+}

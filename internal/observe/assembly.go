@@ -1,0 +1,121 @@
+package observe
+
+import (
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// assembly puts the listed objects together, member by member.
+type assembly struct {
+	snapshot *cluster.Snapshot
+	members  map[string]*cluster.Member
+}
+
+func newAssembly(s *cluster.Snapshot) *assembly {
+	return &assembly{snapshot: s, members: map[string]*cluster.Member{}}
+}
+
+func (a *assembly) member(name string) *cluster.Member {
+	m, ok := a.members[name]
+	if !ok {
+		m = &cluster.Member{Name: name}
+		a.members[name] = m
+	}
+	return m
+}
+
+func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
+	name := claim.Labels[cluster.LabelMember]
+	if claim.Annotations[cluster.AnnotationClusterUID] == "" || claim.Name != cluster.VolumeName(name) {
+		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.StrangerOf(a.snapshot.Cluster, "PersistentVolumeClaim", claim))
+		return
+	}
+	v := volumeOf(claim)
+	if v.ClusterUID == a.snapshot.Cluster.UID {
+		a.member(name).Volume = &v
+	} else {
+		a.snapshot.Kept = append(a.snapshot.Kept, v)
+	}
+}
+
+func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
+	memory := claim.Annotations
+	request := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	v := cluster.Volume{
+		Name:            claim.Name,
+		Member:          claim.Labels[cluster.LabelMember],
+		UID:             claim.UID,
+		ResourceVersion: claim.ResourceVersion,
+		Phase:           claim.Status.Phase,
+		Deleting:        claim.DeletionTimestamp != nil,
+		RequestedBytes:  request.Value(),
+		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
+		Token:           memory[cluster.AnnotationClusterToken],
+		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),
+		MemberID:        cluster.ParseID(memory[cluster.AnnotationMemberID]),
+		PeerURL:         memory[cluster.AnnotationPeerURL],
+		Version:         memory[cluster.AnnotationEtcdVersion],
+		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
+	}
+	if list := memory[cluster.AnnotationFoundingMembers]; list != "" {
+		v.Founders = strings.Split(list, ",")
+	}
+	return v
+}
+
+func (a *assembly) addWorkload(set *appsv1.StatefulSet) error {
+	if !cluster.Owns(a.snapshot.Cluster, set) {
+		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.StrangerOf(a.snapshot.Cluster, "StatefulSet", set))
+		return nil
+	}
+	intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+	if err != nil {
+		return err
+	}
+	a.member(set.Name).Workload = &cluster.Workload{
+		Intent:     intent,
+		IntentHash: set.Annotations[cluster.AnnotationIntentHash],
+		Founding:   set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
+		Deleting:   set.DeletionTimestamp != nil,
+		Live:       set,
+	}
+	return nil
+}
+
+// addPod takes a pod of one of the cluster's own StatefulSets; a pod of a deleted one of the same name is not a member's.
+func (a *assembly) addPod(pod *corev1.Pod) {
+	m, ok := a.members[pod.Labels[cluster.LabelMember]]
+	owner := metav1.GetControllerOf(pod)
+	if !ok || m.Workload == nil || owner == nil || owner.UID != m.Workload.Live.UID {
+		return
+	}
+	p := podOf(pod)
+	p.NodeLost = p.Deleting && pod.DeletionTimestamp.Time.Before(a.snapshot.Now)
+	m.Pod = &p
+}
+
+// finish adds the members that only a founding list knows, and orders everything by number.
+func (a *assembly) finish() {
+	for _, m := range a.members {
+		if m.Volume != nil {
+			for _, founder := range m.Volume.Founders {
+				a.member(founder)
+			}
+			break
+		}
+	}
+	s := a.snapshot
+	for _, m := range a.members {
+		s.Members = append(s.Members, *m)
+	}
+	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(s.Cluster.Name, x.Name, y.Name) })
+	slices.SortFunc(s.Kept, func(x, y cluster.Volume) int { return cluster.CompareMembers(s.Cluster.Name, x.Member, y.Member) })
+	slices.SortFunc(s.Strangers, func(x, y cluster.Stranger) int { return strings.Compare(x.Kind+x.Name, y.Kind+y.Name) })
+}

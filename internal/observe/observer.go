@@ -1,0 +1,119 @@
+// Package observe reads Kubernetes and etcd once and returns a Snapshot. It writes nothing.
+package observe
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+)
+
+// probeTimeout bounds what one member may take to answer.
+const probeTimeout = 3 * time.Second
+
+// Observer takes snapshots.
+type Observer struct {
+	// Reader serves from the manager's caches.
+	Reader client.Reader
+	// Live asks the API server: for Secrets and StorageClasses, which are never listed nor watched.
+	Live client.Reader
+	Etcd etcd.Port
+	Now  func() time.Time
+	// SeesClasses tells whether the operator may read StorageClasses, which are cluster-scoped.
+	SeesClasses bool
+
+	secrets secretCache
+}
+
+// Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
+func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.Snapshot, error) {
+	var c v1alpha1.EtcdCluster
+	if err := o.Reader.Get(ctx, key, &c); err != nil {
+		if apierrors.IsNotFound(err) {
+			o.secrets.forget(key)
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
+	}
+	s := &cluster.Snapshot{Now: o.Now(), Cluster: c.DeepCopy()}
+	if !c.DeletionTimestamp.IsZero() {
+		return s, nil
+	}
+	if err := o.observeObjects(ctx, s); err != nil {
+		return nil, err
+	}
+	credentials, err := o.observeSecrets(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.observeStorageClass(ctx, s); err != nil {
+		return nil, err
+	}
+	o.observeEtcd(ctx, s, credentials)
+	return s, nil
+}
+
+// observeObjects reads the cluster's volumes, StatefulSets, pods, Services and PodDisruptionBudget.
+func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) error {
+	var (
+		volumes   corev1.PersistentVolumeClaimList
+		workloads appsv1.StatefulSetList
+		pods      corev1.PodList
+	)
+	mine := []client.ListOption{client.InNamespace(s.Cluster.Namespace), client.MatchingLabels{cluster.LabelCluster: s.Cluster.Name}}
+	for what, list := range map[string]client.ObjectList{"PersistentVolumeClaims": &volumes, "StatefulSets": &workloads, "Pods": &pods} {
+		if err := o.Reader.List(ctx, list, mine...); err != nil {
+			return fmt.Errorf("listing %s: %w", what, err)
+		}
+	}
+	a := newAssembly(s)
+	for i := range volumes.Items {
+		a.addVolume(&volumes.Items[i])
+	}
+	for i := range workloads.Items {
+		if err := a.addWorkload(&workloads.Items[i]); err != nil {
+			return err
+		}
+	}
+	for i := range pods.Items {
+		a.addPod(&pods.Items[i])
+	}
+	a.finish()
+	return o.observeShared(ctx, s)
+}
+
+// observeShared reads the objects that the cluster has one of.
+func (o *Observer) observeShared(ctx context.Context, s *cluster.Snapshot) error {
+	var peers, clients corev1.Service
+	var budget policyv1.PodDisruptionBudget
+	for _, want := range []struct {
+		kind, name string
+		object     client.Object
+		take       func()
+	}{
+		{"Service", cluster.PeerServiceName(s.Cluster.Name), &peers, func() { s.PeerService = &peers }},
+		{"Service", cluster.ClientServiceName(s.Cluster.Name), &clients, func() { s.ClientService = &clients }},
+		{"PodDisruptionBudget", s.Cluster.Name, &budget, func() { s.Budget = &budget }},
+	} {
+		err := o.Reader.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: want.name}, want.object)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return fmt.Errorf("reading %s %s: %w", want.kind, want.name, err)
+		case cluster.Owns(s.Cluster, want.object):
+			want.take()
+		default:
+			s.Strangers = append(s.Strangers, cluster.StrangerOf(s.Cluster, want.kind, want.object))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package observe
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+func podOf(pod *corev1.Pod) cluster.Pod {
+	p := cluster.Pod{
+		Name:            pod.Name,
+		UID:             pod.UID,
+		ResourceVersion: pod.ResourceVersion,
+		IP:              pod.Status.PodIP,
+		Node:            pod.Spec.NodeName,
+		Phase:           pod.Status.Phase,
+		Ready:           conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
+		Deleting:        pod.DeletionTimestamp != nil,
+		FoundingState:   pod.Annotations[cluster.AnnotationInitialClusterState],
+		RenderHash:      pod.Annotations[cluster.AnnotationRenderHash],
+	}
+	p.Trouble, p.TroubleDetail = troubleOf(pod, &p)
+	return p
+}
+
+func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind && c.Status == status })
+}
+
+// troubleOf tells what keeps the pod from running, in words that stay the same for as long as the cause does.
+func troubleOf(pod *corev1.Pod, p *cluster.Pod) (reason, detail string) {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return v1alpha1.ReasonUnschedulable, c.Message
+		}
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		p.Restarts += c.RestartCount
+		if reason, detail := containerTrouble(pod, &c); reason != "" {
+			return reason, detail
+		}
+	}
+	return "", ""
+}
+
+func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {
+	if w := c.State.Waiting; w != nil {
+		switch w.Reason {
+		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError":
+			return v1alpha1.ReasonImagePullFailed, fmt.Sprintf("image %s cannot be pulled; kubectl describe pod %s tells why", c.Image, pod.Name)
+		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return v1alpha1.ReasonContainerFailed, fmt.Sprintf("the container cannot be started; kubectl describe pod %s tells why", pod.Name)
+		}
+	}
+	if c.Ready || c.RestartCount == 0 && c.State.Terminated == nil {
+		return "", ""
+	}
+	last := c.State.Terminated
+	if last == nil {
+		last = c.LastTerminationState.Terminated
+	}
+	if last == nil || last.ExitCode == 0 || c.State.Running != nil {
+		return "", ""
+	}
+	return v1alpha1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
+}
+
+// lastWords finds in the end of etcd's log, which the kubelet keeps for us, what etcd ended for: message and error, without the time.
+func lastWords(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	for _, line := range slices.Backward(lines) {
+		var entry struct{ Level, Msg, Error string }
+		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic") {
+			continue
+		}
+		if entry.Error == "" {
+			return ": " + entry.Msg
+		}
+		return fmt.Sprintf(": %s: %s", entry.Msg, entry.Error)
+	}
+	return ""
+}
