@@ -1,0 +1,170 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// Values of etcd's initial-cluster-state.
+const (
+	stateNew      = "new"
+	stateExisting = "existing"
+)
+
+// Variables that a founding container's arguments refer to. They must not begin with ETCD_: etcd reads such variables itself.
+const (
+	envInitialCluster      = "INITIAL_CLUSTER"
+	envInitialClusterState = "INITIAL_CLUSTER_STATE"
+)
+
+// PeerURL returns the URL by which a member's peers know it.
+func PeerURL(c *v1alpha1.EtcdCluster, name string, i cluster.Intent) string {
+	return memberURL(c, name, i, i.PeerSecret, cluster.PeerPort)
+}
+
+// InitialCluster returns etcd's initial-cluster for members of the given names, in their order.
+func InitialCluster(c *v1alpha1.EtcdCluster, names []string, i cluster.Intent) string {
+	entries := make([]string, len(names))
+	for n, name := range names {
+		entries[n] = name + "=" + PeerURL(c, name, i)
+	}
+	return strings.Join(entries, ",")
+}
+
+func memberURL(c *v1alpha1.EtcdCluster, name string, i cluster.Intent, secret string, port int) string {
+	host := cluster.MemberHost(c.Namespace, c.Name, name, i.ClusterDomain)
+	return fmt.Sprintf("%s://%s:%d", scheme(secret), host, port)
+}
+
+func bindURL(in MemberInput, secret string, port int) string {
+	address := "0.0.0.0"
+	if in.IPv6 {
+		address = "[::]"
+	}
+	return fmt.Sprintf("%s://%s:%d", scheme(secret), address, port)
+}
+
+func scheme(secret string) string {
+	if secret != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// flag is one etcd option; value may refer to a variable only where verbatim is set.
+type flag struct {
+	name, value string
+	verbatim    bool
+}
+
+// args returns etcd's options: the operator's own in a fixed order, then the user's by name.
+func args(in MemberInput) []string {
+	var flags []flag
+	flags = append(flags, identityFlags(in)...)
+	flags = append(flags, initialFlags(in)...)
+	flags = append(flags, tlsFlags(in.Intent)...)
+	flags = append(flags, integrityFlags(in.Intent)...)
+	if quota := in.Intent.QuotaBackendBytes; quota != 0 {
+		flags = append(flags, flag{name: "quota-backend-bytes", value: strconv.FormatInt(quota, 10)})
+	}
+	flags = append(flags, userFlags(in.Intent)...)
+
+	rendered := make([]string, len(flags))
+	for n, f := range flags {
+		rendered[n] = "--" + f.name + "=" + f.argument()
+	}
+	return rendered
+}
+
+// argument returns the value such that Kubernetes passes it on as it stands: "$$" is its escape for "$".
+func (f flag) argument() string {
+	if f.verbatim {
+		return f.value
+	}
+	return strings.ReplaceAll(f.value, "$", "$$")
+}
+
+func identityFlags(in MemberInput) []flag {
+	peer, server := in.Intent.PeerSecret, in.Intent.ServerSecret
+	return []flag{
+		{name: "name", value: in.Name},
+		{name: "data-dir", value: dataDir},
+		{name: "listen-peer-urls", value: bindURL(in, peer, cluster.PeerPort)},
+		{name: "listen-client-urls", value: bindURL(in, server, cluster.ClientPort)},
+		{name: "listen-metrics-urls", value: bindURL(in, "", cluster.MetricsPort)},
+		{name: "initial-advertise-peer-urls", value: PeerURL(in.Cluster, in.Name, in.Intent)},
+		{name: "advertise-client-urls", value: memberURL(in.Cluster, in.Name, in.Intent, server, cluster.ClientPort)},
+	}
+}
+
+// initialFlags decides what etcd does with an empty volume: a founding member starts with the founding list,
+// every other one fails. With data, etcd ignores them.
+func initialFlags(in MemberInput) []flag {
+	if in.Founding == nil {
+		return []flag{
+			{name: "initial-cluster", value: InitialCluster(in.Cluster, []string{in.Name}, in.Intent)},
+			{name: "initial-cluster-state", value: stateExisting},
+		}
+	}
+	return []flag{
+		{name: "initial-cluster", value: "$(" + envInitialCluster + ")", verbatim: true},
+		{name: "initial-cluster-state", value: "$(" + envInitialClusterState + ")", verbatim: true},
+		{name: "initial-cluster-token", value: in.Founding.Token},
+	}
+}
+
+// foundingEnv takes the founding list from the pod's annotations. The kubelet reads them at each start of the container,
+// so a running founding pod can be sealed without a restart.
+func foundingEnv(in MemberInput) []corev1.EnvVar {
+	if in.Founding == nil {
+		return nil
+	}
+	return []corev1.EnvVar{
+		fromAnnotation(envInitialCluster, cluster.AnnotationInitialCluster),
+		fromAnnotation(envInitialClusterState, cluster.AnnotationInitialClusterState),
+	}
+}
+
+func fromAnnotation(name, annotation string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
+		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations['" + annotation + "']"},
+	}}
+}
+
+func tlsFlags(i cluster.Intent) []flag {
+	var flags []flag
+	if i.PeerSecret != "" {
+		flags = append(flags,
+			flag{name: "peer-cert-file", value: peerTLSMount + "/peer.crt"},
+			flag{name: "peer-key-file", value: peerTLSMount + "/peer.key"},
+			flag{name: "peer-trusted-ca-file", value: peerTLSMount + "/peer-ca.crt"},
+			flag{name: "peer-client-cert-auth", value: "true"},
+		)
+	}
+	if i.ServerSecret != "" {
+		flags = append(flags,
+			flag{name: "cert-file", value: serverTLSMount + "/server.crt"},
+			flag{name: "key-file", value: serverTLSMount + "/server.key"},
+			flag{name: "trusted-ca-file", value: serverTLSMount + "/server-ca.crt"},
+			flag{name: "client-cert-auth", value: "true"},
+		)
+	}
+	return flags
+}
+
+// integrityFlags turn on the comparison of data between members, at the start and after compactions.
+func integrityFlags(i cluster.Intent) []flag {
+	if minorOf(i.Version) <= 5 {
+		return []flag{
+			{name: "experimental-initial-corrupt-check", value: "true"},
+			{name: "experimental-compact-hash-check-enabled", value: "true"},
+		}
+	}
+	return []flag{{name: "feature-gates", value: "InitialCorruptCheck=true,CompactHashCheck=true"}}
+}

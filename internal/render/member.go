@@ -1,0 +1,187 @@
+package render
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// Founding is the one list that a new cluster's members are started with.
+type Founding struct {
+	// Members are the names of the founding members, in order.
+	Members []string
+	// Token is etcd's initial-cluster-token.
+	Token string
+}
+
+// MemberInput is what a member's StatefulSet is made from.
+type MemberInput struct {
+	Cluster *v1alpha1.EtcdCluster
+	// Name of the member.
+	Name   string
+	Intent cluster.Intent
+	// Founding is given for a member that was not yet seen started. Without it an empty volume fails closed.
+	Founding *Founding
+	// IPv6 binds [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
+	IPv6 bool
+}
+
+const (
+	containerName = "etcd"
+
+	dataVolume = "data"
+	dataMount  = "/var/etcd"
+	dataDir    = dataMount + "/data"
+
+	peerTLSVolume   = "peer-tls"
+	peerTLSMount    = "/etc/etcd/peer"
+	serverTLSVolume = "server-tls"
+	serverTLSMount  = "/etc/etcd/server"
+	// secretMode lets the pod's group read the keys, and nobody else.
+	secretMode = 0o440
+
+	// shutdownSeconds is how long etcd has to hand leadership over and close its database.
+	shutdownSeconds = 30
+	// revisionHistory is small: a roll back is a new template made from an older intent, not an older revision.
+	revisionHistory = 1
+)
+
+// MemberStatefulSet builds the StatefulSet of one pod that runs a member. Nothing but the deletion of the pod makes
+// Kubernetes start it with a new template.
+func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
+	text, hash := in.Intent.Encode()
+	meta := ownedMeta(in.Cluster, in.Name)
+	meta.Labels = memberLabels(in.Cluster, in.Name)
+	meta.Annotations = map[string]string{
+		cluster.AnnotationIntent:     text,
+		cluster.AnnotationIntentHash: hash,
+	}
+	template := podTemplate(in)
+	template.Annotations = merged(template.Annotations, map[string]string{cluster.AnnotationRenderHash: RenderHash(in)})
+	return &appsv1.StatefulSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+		ObjectMeta: meta,
+		Spec: appsv1.StatefulSetSpec{
+			Replicas:             new(int32(1)),
+			ServiceName:          cluster.PeerServiceName(in.Cluster.Name),
+			PodManagementPolicy:  appsv1.ParallelPodManagement,
+			UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
+			RevisionHistoryLimit: new(int32(revisionHistory)),
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{
+				cluster.LabelCluster: in.Cluster.Name,
+				cluster.LabelMember:  in.Name,
+			}},
+			Template: template,
+		},
+	}
+}
+
+// RenderHash returns the hash of a member's pod template in its started form. A founding member has the same one,
+// so that the change of form alone never asks for a restart.
+func RenderHash(in MemberInput) string {
+	in.Founding = nil
+	return hashOf(podTemplate(in))
+}
+
+// SealAnnotations returns what a running founding pod is annotated with once its member was seen started: from then on
+// a restart of its container over an emptied volume fails closed.
+func SealAnnotations(in MemberInput) map[string]string {
+	return map[string]string{
+		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, []string{in.Name}, in.Intent),
+		cluster.AnnotationInitialClusterState: stateExisting,
+	}
+}
+
+// podTemplate builds the template without its hash.
+func podTemplate(in MemberInput) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{
+			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
+			Annotations: merged(in.Intent.Annotations, foundingAnnotations(in)),
+		},
+		Spec: corev1.PodSpec{
+			Containers:                    []corev1.Container{container(in)},
+			Volumes:                       volumes(in),
+			NodeSelector:                  in.Intent.NodeSelector,
+			Affinity:                      affinity(in),
+			TopologySpreadConstraints:     softSpread(in),
+			Tolerations:                   in.Intent.Tolerations,
+			SecurityContext:               podSecurity(in.Intent.SecurityContext),
+			TerminationGracePeriodSeconds: new(int64(shutdownSeconds)),
+			AutomountServiceAccountToken:  new(false),
+			EnableServiceLinks:            new(false),
+		},
+	}
+}
+
+func foundingAnnotations(in MemberInput) map[string]string {
+	if in.Founding == nil {
+		return nil
+	}
+	return map[string]string{
+		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, in.Founding.Members, in.Intent),
+		cluster.AnnotationInitialClusterState: stateNew,
+	}
+}
+
+func container(in MemberInput) corev1.Container {
+	return corev1.Container{
+		Name:            containerName,
+		Image:           in.Intent.Image(),
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Command:         []string{"/usr/local/bin/etcd"},
+		Args:            args(in),
+		Env:             foundingEnv(in),
+		Ports: []corev1.ContainerPort{
+			{Name: clientPortName, ContainerPort: cluster.ClientPort, Protocol: corev1.ProtocolTCP},
+			{Name: peerPortName, ContainerPort: cluster.PeerPort, Protocol: corev1.ProtocolTCP},
+			{Name: metricsPortName, ContainerPort: cluster.MetricsPort, Protocol: corev1.ProtocolTCP},
+		},
+		Resources:                corev1.ResourceRequirements{Limits: in.Intent.Limits, Requests: in.Intent.Requests},
+		VolumeMounts:             mounts(in),
+		StartupProbe:             startupProbe(),
+		LivenessProbe:            livenessProbe(),
+		ReadinessProbe:           readinessProbe(),
+		SecurityContext:          containerSecurity(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+}
+
+func volumes(in MemberInput) []corev1.Volume {
+	all := []corev1.Volume{{
+		Name: dataVolume,
+		VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cluster.VolumeName(in.Name)},
+		},
+	}}
+	if in.Intent.PeerSecret != "" {
+		all = append(all, secretVolume(peerTLSVolume, in.Intent.PeerSecret))
+	}
+	if in.Intent.ServerSecret != "" {
+		all = append(all, secretVolume(serverTLSVolume, in.Intent.ServerSecret))
+	}
+	return all
+}
+
+func secretVolume(name, secret string) corev1.Volume {
+	return corev1.Volume{
+		Name: name,
+		VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: new(int32(secretMode))},
+		},
+	}
+}
+
+func mounts(in MemberInput) []corev1.VolumeMount {
+	all := []corev1.VolumeMount{{Name: dataVolume, MountPath: dataMount}}
+	if in.Intent.PeerSecret != "" {
+		all = append(all, corev1.VolumeMount{Name: peerTLSVolume, MountPath: peerTLSMount, ReadOnly: true})
+	}
+	if in.Intent.ServerSecret != "" {
+		all = append(all, corev1.VolumeMount{Name: serverTLSVolume, MountPath: serverTLSMount, ReadOnly: true})
+	}
+	return all
+}

@@ -1,0 +1,80 @@
+// Package render builds the Kubernetes objects of an etcd cluster. It is pure: what it returns depends on its arguments alone.
+package render
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+const clusterKind = "EtcdCluster"
+
+// ClusterToken returns etcd's initial-cluster-token for a cluster that is founded now. It differs for a cluster that is
+// created again under the same name, so members of the two can never talk to each other.
+func ClusterToken(c *v1alpha1.EtcdCluster) string {
+	return c.Namespace + "/" + c.Name + "/" + string(c.UID)
+}
+
+// clusterLabels are on every object of a cluster.
+func clusterLabels(c *v1alpha1.EtcdCluster) map[string]string {
+	return map[string]string{
+		cluster.LabelName:      cluster.NameValue,
+		cluster.LabelInstance:  c.Name,
+		cluster.LabelManagedBy: cluster.ManagedByValue,
+		cluster.LabelCluster:   c.Name,
+	}
+}
+
+// memberLabels are on every object of a member.
+func memberLabels(c *v1alpha1.EtcdCluster, member string) map[string]string {
+	labels := clusterLabels(c)
+	labels[cluster.LabelMember] = member
+	return labels
+}
+
+// allMembers selects the pods of a cluster.
+func allMembers(c *v1alpha1.EtcdCluster) map[string]string {
+	return map[string]string{
+		cluster.LabelManagedBy: cluster.ManagedByValue,
+		cluster.LabelCluster:   c.Name,
+	}
+}
+
+// ownedBy returns the reference that makes the cluster an object's controller, so that the object goes with it.
+func ownedBy(c *v1alpha1.EtcdCluster) []metav1.OwnerReference {
+	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind(clusterKind))}
+}
+
+func ownedMeta(c *v1alpha1.EtcdCluster, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace:       c.Namespace,
+		Name:            name,
+		Labels:          clusterLabels(c),
+		OwnerReferences: ownedBy(c),
+	}
+}
+
+// merged returns a new map with the entries of both; those of ours win.
+func merged(theirs, ours map[string]string) map[string]string {
+	all := make(map[string]string, len(theirs)+len(ours))
+	maps.Copy(all, theirs)
+	maps.Copy(all, ours)
+	return all
+}
+
+// hashOf returns a short hash of a value's JSON.
+func hashOf(value any) string {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		panic(fmt.Sprintf("hashing a Kubernetes object of plain fields: %v", err)) // every field marshals
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,230 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// OptionRefusal is an etcd option of the user's that is not passed on.
+type OptionRefusal struct {
+	// Name is the option's environment variable.
+	Name string
+	// Why is a clause that says what is wrong and, where there is one, what to write instead.
+	Why string
+}
+
+// option is an etcd option that users may set.
+type option struct {
+	// flag is the option's name from etcd 3.6 on, without its dashes.
+	flag string
+	// before36 is its name in etcd 3.5 where that is another one; absent where etcd 3.5 does not have it.
+	before36 string
+	value    valueKind
+}
+
+const absent = "-"
+
+// options are what users may set. It may grow; nothing that a release allowed may leave it.
+var options = []option{
+	{flag: "auth-token-ttl", value: number},
+	{flag: "auto-compaction-mode", value: words("periodic", "revision")},
+	{flag: "auto-compaction-retention", value: numberOrDuration},
+	{flag: "backend-batch-interval", value: duration},
+	{flag: "backend-batch-limit", value: number},
+	{flag: "backend-bbolt-freelist-type", value: words("array", "map")},
+	{flag: "bcrypt-cost", value: number},
+	{flag: "bootstrap-defrag-threshold-megabytes", before36: "experimental-bootstrap-defrag-threshold-megabytes", value: number},
+	{flag: "cipher-suites", value: text},
+	{flag: "compact-hash-check-time", before36: "experimental-compact-hash-check-time", value: duration},
+	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: number},
+	{flag: "compaction-sleep-interval", before36: "experimental-compaction-sleep-interval", value: duration},
+	{flag: "corrupt-check-time", before36: "experimental-corrupt-check-time", value: duration},
+	{flag: "cors", value: text},
+	{flag: "election-timeout", value: number},
+	{flag: "enable-grpc-gateway", value: boolean},
+	{flag: "grpc-keepalive-interval", value: duration},
+	{flag: "grpc-keepalive-min-time", value: duration},
+	{flag: "grpc-keepalive-timeout", value: duration},
+	{flag: "heartbeat-interval", value: number},
+	{flag: "host-whitelist", value: text},
+	{flag: "initial-election-tick-advance", value: boolean},
+	{flag: "log-format", before36: absent, value: words("json", "console")},
+	{flag: "log-level", value: words("debug", "info", "warn", "error", "panic", "fatal")},
+	{flag: "max-concurrent-streams", value: number},
+	{flag: "max-request-bytes", value: number},
+	{flag: "max-snapshots", value: number},
+	{flag: "max-txn-ops", value: number},
+	{flag: "max-wals", value: number},
+	{flag: "metrics", value: words("basic", "extensive")},
+	{flag: "pre-vote", value: boolean},
+	{flag: "quota-backend-bytes", value: number},
+	{flag: "raft-read-timeout", value: duration},
+	{flag: "raft-write-timeout", value: duration},
+	{flag: "snapshot-catchup-entries", before36: "experimental-snapshot-catchup-entries", value: number},
+	{flag: "snapshot-count", value: number},
+	{flag: "tls-max-version", value: words("TLS1.2", "TLS1.3")},
+	{flag: "tls-min-version", value: words("TLS1.2", "TLS1.3")},
+	{flag: "warning-apply-duration", before36: "experimental-warning-apply-duration", value: duration},
+	{flag: "warning-unary-request-duration", before36: absent, value: duration},
+	{flag: "watch-progress-notify-interval", before36: "experimental-watch-progress-notify-interval", value: duration},
+}
+
+// never says why options that many would try are not passed on. The first entry whose prefix fits speaks.
+var never = []struct{ prefix, why string }{
+	{"name", "etcd-steward names the members"},
+	{"data-dir", "the data directory lies on the member's volume"},
+	{"wal-dir", "the write-ahead log lies on the member's volume"},
+	{"listen-", "etcd-steward sets the addresses"},
+	{"advertise-", "etcd-steward sets the addresses"},
+	{"initial-advertise-", "etcd-steward sets the addresses"},
+	{"initial-cluster", "etcd-steward founds the cluster"},
+	{"discovery", "etcd-steward founds the cluster"},
+	{"cert-file", "certificates come from spec.TLS"},
+	{"key-file", "certificates come from spec.TLS"},
+	{"trusted-ca-file", "certificates come from spec.TLS"},
+	{"auto-tls", "certificates come from spec.TLS"},
+	{"self-signed-cert-validity", "certificates come from spec.TLS"},
+	{"client-cert-allowed-hostname", "it could lock etcd-steward out"},
+	{"client-", "certificates come from spec.TLS"},
+	{"peer-", "certificates come from spec.TLS"},
+	{"experimental-peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
+	{"feature-gates", "etcd-steward sets the feature gates"},
+	{"experimental-initial-corrupt-check", "the check is always on"},
+	{"experimental-compact-hash-check-enabled", "the check is always on"},
+	{"strict-reconfig-check", "the check is always on: without it a change of members could end the quorum"},
+	{"force-new-cluster", "it drops the other members"},
+	{"unsafe-no-fsync", "it loses acknowledged writes"},
+	{"max-learners", "etcd-steward adds one learner at a time"},
+	{"experimental-max-learners", "etcd-steward adds one learner at a time"},
+	{"enable-v2", "v2 data stands in the way of upgrades"},
+	{"experimental-enable-v2v3", "v2 data stands in the way of upgrades"},
+	{"v2-deprecation", "v2 data stands in the way of upgrades"},
+	{"proxy", "a member is never a proxy"},
+	{"config-file", "etcd would ignore every other option"},
+	{"auth-token", "only simple tokens are supported"},
+	{"memory-mlock", "it needs a capability that the pod does not have"},
+	{"experimental-memory-mlock", "it needs a capability that the pod does not have"},
+	{"enable-pprof", "it shows a member's memory to every client"},
+	{"log-outputs", "the log goes to the container's output"},
+	{"logger", "the log goes to the container's output"},
+	{"enable-log-rotation", "the log goes to the container's output"},
+	{"log-rotation-config-json", "the log goes to the container's output"},
+}
+
+// RefusedOptions returns the user's options that are not passed on to the intent's version of etcd, by name.
+func RefusedOptions(i cluster.Intent) []OptionRefusal {
+	var refused []OptionRefusal
+	for _, name := range slices.Sorted(maps.Keys(i.Options)) {
+		if why := refuse(name, i.Options[name], i.Version); why != "" {
+			refused = append(refused, OptionRefusal{Name: name, Why: why})
+		}
+	}
+	return refused
+}
+
+// refuse returns why an option is not passed on, empty if it is.
+func refuse(variable, value, version string) string {
+	minor := minorOf(version)
+	asked := flagOf(variable)
+	for _, known := range options {
+		here := known.nameIn(minor)
+		switch {
+		case variable != variableOf(known.flag) && variable != variableOf(known.before36):
+			continue
+		case here == absent:
+			return fmt.Sprintf("etcd 3.%d does not have it", minor)
+		case variable != variableOf(here):
+			return fmt.Sprintf("etcd 3.%d calls it %s", minor, variableOf(here))
+		case !known.value.fits(value):
+			return fmt.Sprintf("its value must be %s", known.value.wants)
+		default:
+			return ""
+		}
+	}
+	for _, bad := range never {
+		if strings.HasPrefix(asked, bad.prefix) {
+			return bad.why
+		}
+	}
+	return fmt.Sprintf("it is not among the options that etcd-steward passes on to etcd 3.%d", minor)
+}
+
+// userFlags returns the user's options by name. What is refused is left out: a caller asks RefusedOptions first.
+func userFlags(i cluster.Intent) []flag {
+	var flags []flag
+	for variable, value := range i.Options {
+		if refuse(variable, value, i.Version) == "" {
+			flags = append(flags, flag{name: flagOf(variable), value: value})
+		}
+	}
+	slices.SortFunc(flags, func(a, b flag) int { return cmp.Compare(a.name, b.name) })
+	return flags
+}
+
+// nameIn returns the option's name in etcd 3.minor, or absent.
+func (o option) nameIn(minor int) string {
+	if minor <= 5 && o.before36 != "" {
+		return o.before36
+	}
+	return o.flag
+}
+
+func flagOf(variable string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "ETCD_"), "_", "-"))
+}
+
+func variableOf(flag string) string {
+	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// minorOf returns the y of a version x.y.z; admission lets nothing else in.
+func minorOf(version string) int {
+	parts := strings.Split(version, ".")
+	if len(parts) != 3 {
+		return 0
+	}
+	minor, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return 0
+	}
+	return minor
+}
+
+// valueKind is what an option's value must look like. etcd itself checks more; this refuses what could never start.
+type valueKind struct {
+	wants string
+	fits  func(string) bool
+}
+
+var (
+	number           = valueKind{"a whole number that is not negative, such as 100", isNumber}
+	duration         = valueKind{"a duration, such as 30s", isDuration}
+	numberOrDuration = valueKind{"a whole number or a duration, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDuration(v) }}
+	boolean          = valueKind{"true or false", func(v string) bool { return v == "true" || v == "false" }}
+	text             = valueKind{"set and printable", isText}
+)
+
+func words(allowed ...string) valueKind {
+	return valueKind{"one of " + strings.Join(allowed, ", "), func(v string) bool { return slices.Contains(allowed, v) }}
+}
+
+func isNumber(value string) bool {
+	n, err := strconv.ParseInt(value, 10, 64)
+	return err == nil && n >= 0
+}
+
+func isDuration(value string) bool {
+	d, err := time.ParseDuration(value)
+	return err == nil && d >= 0
+}
+
+func isText(value string) bool {
+	return value != "" && !strings.ContainsFunc(value, func(r rune) bool { return !strconv.IsPrint(r) })
+}

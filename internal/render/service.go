@@ -1,0 +1,71 @@
+package render
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// Names of the ports of pods and Services.
+const (
+	clientPortName  = "client"
+	peerPortName    = "peer"
+	metricsPortName = "metrics"
+)
+
+// ClientService builds the Service that clients use; it leads to members that are ready.
+func ClientService(c *v1alpha1.EtcdCluster) *corev1.Service {
+	return service(c, cluster.ClientServiceName(c.Name), corev1.ServiceSpec{
+		Type:  corev1.ServiceTypeClusterIP,
+		Ports: []corev1.ServicePort{servicePort(clientPortName, cluster.ClientPort)},
+	})
+}
+
+// PeerService builds the headless Service that gives members their names.
+// It publishes pods that are not ready: a cluster that restarts as a whole could not find itself otherwise.
+func PeerService(c *v1alpha1.EtcdCluster) *corev1.Service {
+	return service(c, cluster.PeerServiceName(c.Name), corev1.ServiceSpec{
+		Type:                     corev1.ServiceTypeClusterIP,
+		ClusterIP:                corev1.ClusterIPNone,
+		PublishNotReadyAddresses: true,
+		Ports: []corev1.ServicePort{
+			servicePort(clientPortName, cluster.ClientPort),
+			servicePort(peerPortName, cluster.PeerPort),
+			servicePort(metricsPortName, cluster.MetricsPort),
+		},
+	})
+}
+
+// Budget builds the PodDisruptionBudget. It counts all members' pods; a learner is never ready, so it adds nothing.
+func Budget(c *v1alpha1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBudget {
+	budget := &policyv1.PodDisruptionBudget{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
+		ObjectMeta: ownedMeta(c, c.Name),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MinAvailable: new(intstr.FromInt(minAvailable)),
+			Selector:     &metav1.LabelSelector{MatchLabels: allMembers(c)},
+		},
+	}
+	budget.Annotations = map[string]string{cluster.AnnotationAppliedHash: hashOf(budget)}
+	return budget
+}
+
+func service(c *v1alpha1.EtcdCluster, name string, spec corev1.ServiceSpec) *corev1.Service {
+	spec.Selector = allMembers(c)
+	spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
+	built := &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: ownedMeta(c, name),
+		Spec:       spec,
+	}
+	built.Annotations = map[string]string{cluster.AnnotationAppliedHash: hashOf(built)}
+	return built
+}
+
+func servicePort(name string, port int32) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Protocol: corev1.ProtocolTCP, Port: port, TargetPort: intstr.FromString(name)}
+}

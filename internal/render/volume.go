@@ -1,0 +1,50 @@
+package render
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// MemberVolume builds a founding member's PersistentVolumeClaim with the durable memory of the founding.
+// It has no owner: a volume outlives its cluster.
+func MemberVolume(c *v1alpha1.EtcdCluster, name string, f Founding) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: c.Namespace,
+			Name:      cluster.VolumeName(name),
+			Labels:    memberLabels(c, name),
+			Annotations: map[string]string{
+				cluster.AnnotationClusterUID:      string(c.UID),
+				cluster.AnnotationClusterToken:    f.Token,
+				cluster.AnnotationFoundingMembers: strings.Join(f.Members, ","),
+				cluster.AnnotationPeerURL:         PeerURL(c, name, cluster.IntentOf(&c.Spec)),
+				cluster.AnnotationMembership:      cluster.MembershipCurrent,
+			},
+		},
+		Spec: volumeSpec(&c.Spec),
+	}
+}
+
+func volumeSpec(spec *v1alpha1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec {
+	claim := corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+		Resources: corev1.VolumeResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceStorage: cluster.VolumeSize(spec)},
+		},
+	}
+	if spec.Pod == nil || spec.Pod.PersistentVolumeClaimSpec == nil {
+		return claim
+	}
+	asked := spec.Pod.PersistentVolumeClaimSpec
+	claim.StorageClassName = asked.StorageClassName
+	if len(asked.AccessModes) > 0 {
+		claim.AccessModes = asked.AccessModes
+	}
+	return claim
+}
