@@ -1,0 +1,416 @@
+// Package fake models etcd clusters in memory, for tests: founding, restarts, quorum, leadership, learners and alarms.
+// It keeps the rules by which real members start, and the ways in which they lose data; the integration suite of internal/etcd/v3
+// runs the same table against real processes. Nothing in it waits: every change takes effect before the call returns.
+package fake
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// The values of etcd's initial-cluster-state.
+const (
+	StateNew      = "new"
+	StateExisting = "existing"
+)
+
+// What members answer when they cannot do what was asked.
+var (
+	ErrUnreachable = errors.New("connection refused")
+	ErrNoLeader    = errors.New("etcdserver: no leader")
+	ErrNoSpace     = errors.New("etcdserver: mvcc: database space exceeded")
+	ErrLearner     = errors.New("etcdserver: rpc not supported for learner")
+	ErrCorrupt     = errors.New("etcdserver: corrupt cluster")
+)
+
+// World holds members and the volumes that outlive them. Its methods may be called concurrently.
+type World struct {
+	mu        sync.Mutex
+	members   map[string]*member // running, by client address
+	volumes   map[string]*dataDir
+	cut       map[string]bool
+	failures  map[string]error
+	additions int
+}
+
+// New returns a world without members.
+func New() *World {
+	return &World{
+		members:  map[string]*member{},
+		volumes:  map[string]*dataDir{},
+		cut:      map[string]bool{},
+		failures: map[string]error{},
+	}
+}
+
+// member is a running etcd process.
+type member struct {
+	address, version string
+	data             *dataDir
+	leader           cluster.ID // as the member knows it; zero while there is none
+}
+
+// dataDir is what a member finds again on its volume.
+type dataDir struct {
+	clusterID, memberID cluster.ID
+	name, peerURL       string
+	state               *state
+}
+
+// state is the outcome of a member's log up to its last entry. It is never changed, only replaced.
+type state struct {
+	term, index int
+	members     map[cluster.ID]peer
+	keys        map[string]string
+	alarms      map[cluster.Alarm]bool
+}
+
+// peer is an entry of the member list.
+type peer struct {
+	name, peerURL string
+	learner       bool
+	// published tells that the member has told its client URLs, which it does once, when it first has a leader.
+	published bool
+}
+
+func (s *state) clone() *state {
+	return &state{s.term, s.index, maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms)}
+}
+
+// newer orders logs as a vote does: by the term of the last entry, then by length.
+func (s *state) newer(other *state) bool {
+	return s.term > other.term || s.term == other.term && s.index > other.index
+}
+
+func (s *state) quorum() int {
+	voters := 0
+	for _, p := range s.members {
+		if !p.learner {
+			voters++
+		}
+	}
+	return cluster.Quorum(voters)
+}
+
+func (s *state) voter(id cluster.ID) bool {
+	p, ok := s.members[id]
+	return ok && !p.learner
+}
+
+// refusal is why writes are refused, nil when they are not.
+func (s *state) refusal() error {
+	var err error
+	for alarm := range s.alarms {
+		if alarm.Kind == cluster.AlarmCorrupt {
+			return ErrCorrupt
+		}
+		err = ErrNoSpace
+	}
+	return err
+}
+
+// StartOptions are the options that decide how a member starts.
+type StartOptions struct {
+	// Address is the pod's IP and the client port.
+	Address string
+	Name    string
+	PeerURL string
+	// InitialCluster is the peer URL of each member by name. A member that finds data ignores it, and the two options below.
+	InitialCluster map[string]string
+	State          string
+	Token          string
+	// Volume identifies the volume that the data directory lies on.
+	Volume  string
+	Version string
+}
+
+// Start starts a member. An error means that etcd would exit; nil does not mean that the member has found a quorum.
+func (w *World) Start(o StartOptions) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.members[o.Address] != nil {
+		return fmt.Errorf("starting %s: the address %s is in use", o.Name, o.Address)
+	}
+	data := w.volumes[o.Volume]
+	for _, m := range w.members {
+		if data != nil && m.data == data {
+			return fmt.Errorf("starting %s: the volume %s is in use by %s", o.Name, o.Volume, m.data.name)
+		}
+	}
+	if data == nil {
+		var err error
+		if data, err = w.bootstrap(o); err != nil {
+			return fmt.Errorf("starting %s: %w", o.Name, err)
+		}
+		w.volumes[o.Volume] = data
+	}
+	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data}
+	w.settle()
+	return nil
+}
+
+// Stop ends the member at the address, if there is one. Its volume stays.
+func (w *World) Stop(address string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.members, address)
+	w.settle()
+}
+
+// Wipe empties a volume, and panics when a member runs on it: a test that does so does not mean it.
+func (w *World) Wipe(volume string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.members {
+		if m.data == w.volumes[volume] {
+			panic("wiping " + volume + " under the running " + m.data.name)
+		}
+	}
+	delete(w.volumes, volume)
+}
+
+// Partition cuts the member at the address off from its peers; clients still reach it. Heal ends it.
+func (w *World) Partition(address string) { w.setCut(address, true) }
+
+// Heal ends a partition.
+func (w *World) Heal(address string) { w.setCut(address, false) }
+
+func (w *World) setCut(address string, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[address] = cut
+	w.settle()
+}
+
+// Fail makes every question to the address fail with err, as a broken network or a wrong certificate would; nil ends it.
+func (w *World) Fail(address string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		delete(w.failures, address)
+		return
+	}
+	w.failures[address] = err
+}
+
+// Put writes a key through the member at the address.
+func (w *World) Put(address, key, value string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	if err := m.data.state.refusal(); err != nil {
+		return err
+	}
+	w.commit(m, func(s *state) { s.keys[key] = value })
+	return nil
+}
+
+// Get reads a key through the member at the address, linearizably; a key that is not there is empty.
+func (w *World) Get(address, key string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return "", err
+	}
+	return m.data.state.keys[key], nil
+}
+
+// SetAlarm raises an alarm of the member at the address.
+func (w *World) SetAlarm(address string, kind cluster.AlarmKind) error {
+	return w.changeAlarms(address, func(s *state, id cluster.ID) { s.alarms[cluster.Alarm{Member: id, Kind: kind}] = true })
+}
+
+// ClearAlarm disarms an alarm of the member at the address.
+func (w *World) ClearAlarm(address string, kind cluster.AlarmKind) error {
+	return w.changeAlarms(address, func(s *state, id cluster.ID) { delete(s.alarms, cluster.Alarm{Member: id, Kind: kind}) })
+}
+
+func (w *World) changeAlarms(address string, change func(*state, cluster.ID)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	w.commit(m, func(s *state) { change(s, m.data.memberID) })
+	return nil
+}
+
+// AddLearner adds a learner through the member at the address and returns its ID, which differs with every call.
+func (w *World) AddLearner(address, peerURL string) (cluster.ID, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return 0, err
+	}
+	w.additions++
+	id := memberID(peerURL, fmt.Sprintf("%s addition %d", m.data.clusterID, w.additions))
+	w.commit(m, func(s *state) { s.members[id] = peer{peerURL: peerURL, learner: true} })
+	return id, nil
+}
+
+// Promote makes a voter of a learner that runs.
+func (w *World) Promote(address string, id cluster.ID) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	if p, ok := m.data.state.members[id]; !ok || !p.learner {
+		return errors.New("etcdserver: can only promote a learner member")
+	}
+	if !slices.ContainsFunc(w.group(m), func(other *member) bool { return other.data.memberID == id }) {
+		return errors.New("etcdserver: can only promote a learner member which is in sync with leader")
+	}
+	w.commit(m, func(s *state) {
+		p := s.members[id]
+		p.learner = false
+		s.members[id] = p
+	})
+	return nil
+}
+
+// serving returns the member at the address if it can answer linearizably.
+func (w *World) serving(address string) (*member, error) {
+	m, err := w.running(address)
+	switch {
+	case err != nil:
+		return nil, err
+	case m.data.state.members[m.data.memberID].learner:
+		return nil, ErrLearner
+	case m.leader == 0:
+		return nil, ErrNoLeader
+	}
+	return m, nil
+}
+
+func (w *World) running(address string) (*member, error) {
+	if err := w.failures[address]; err != nil {
+		return nil, err
+	}
+	m := w.members[address]
+	if m == nil {
+		return nil, ErrUnreachable
+	}
+	return m, nil
+}
+
+// group returns the members that m talks to, itself included, ordered by ID.
+func (w *World) group(m *member) []*member {
+	if w.cut[m.address] {
+		return []*member{m}
+	}
+	var group []*member
+	for _, other := range w.members {
+		if !w.cut[other.address] && other.data.clusterID == m.data.clusterID {
+			group = append(group, other)
+		}
+	}
+	slices.SortFunc(group, func(a, b *member) int { return cmp.Compare(a.data.memberID, b.data.memberID) })
+	return group
+}
+
+// settle elects and publishes until nothing changes any more.
+func (w *World) settle() {
+	for _, m := range w.members {
+		group := w.group(m)
+		leader := elect(group)
+		follow(group, leader)
+		if leader != nil {
+			w.publish(leader, group)
+		}
+	}
+}
+
+// elect returns the group's leader: the one it has, or a new one with a new term, or nil without a quorum.
+func elect(group []*member) *member {
+	var best *member
+	for _, candidate := range group {
+		if !electable(candidate, group) {
+			continue
+		}
+		if candidate.leader == candidate.data.memberID {
+			return candidate
+		}
+		if best == nil || candidate.data.state.newer(best.data.state) {
+			best = candidate
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	next := best.data.state.clone()
+	for _, m := range group {
+		next.term = max(next.term, m.data.state.term)
+	}
+	next.term++
+	next.index++
+	best.data.state = next
+	return best
+}
+
+// electable reports whether a quorum of the voters that the candidate knows would vote for it.
+func electable(candidate *member, group []*member) bool {
+	s := candidate.data.state
+	if !s.voter(candidate.data.memberID) {
+		return false
+	}
+	votes := 0
+	for _, m := range group {
+		granted := candidate.leader == candidate.data.memberID || !m.data.state.newer(s)
+		if s.voter(m.data.memberID) && granted {
+			votes++
+		}
+	}
+	return votes >= s.quorum()
+}
+
+// follow gives the leader's log to every member of the group that the leader knows. What else they had is lost, as in raft.
+func follow(group []*member, leader *member) {
+	for _, m := range group {
+		m.leader = 0
+		if leader == nil {
+			continue
+		}
+		if _, known := leader.data.state.members[m.data.memberID]; known {
+			m.leader, m.data.state = leader.data.memberID, leader.data.state
+		}
+	}
+}
+
+func (w *World) publish(leader *member, group []*member) {
+	for _, m := range group {
+		id := m.data.memberID
+		if entry, known := leader.data.state.members[id]; !known || entry.published && entry.name == m.data.name {
+			continue
+		}
+		w.commit(leader, func(s *state) {
+			entry := s.members[id]
+			entry.name, entry.published = m.data.name, true
+			s.members[id] = entry
+		})
+	}
+}
+
+// commit appends one entry through a member that has a leader.
+func (w *World) commit(m *member, change func(*state)) {
+	group := w.group(m)
+	leader := group[slices.IndexFunc(group, func(other *member) bool { return other.data.memberID == m.leader })]
+	next := leader.data.state.clone()
+	next.index++
+	change(next)
+	leader.data.state = next
+	follow(group, leader)
+}
