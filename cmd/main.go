@@ -1,0 +1,38 @@
+// etcd-steward runs etcd clusters on Kubernetes.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// Version is set when a release is built.
+var Version = "0.0.0-dev"
+
+const usage = `etcd-steward runs etcd clusters on Kubernetes.
+
+Usage:
+  etcd-steward manager [flags]   run the operator; -h lists the flags
+  etcd-steward version           print the version
+`
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	switch os.Args[1] {
+	case "manager":
+		if err := runManager(os.Args[2:]); err != nil {
+			fmt.Fprintf(os.Stderr, "etcd-steward manager: %v\n", err)
+			os.Exit(1)
+		}
+	case "version":
+		fmt.Println(Version)
+	case "help", "-h", "--help":
+		fmt.Print(usage)
+	default:
+		fmt.Fprintf(os.Stderr, "etcd-steward: unknown command %q\n\n%s", os.Args[1], usage)
+		os.Exit(2)
+	}
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/controllers"
+	"github.com/etcd-steward/etcd-steward/internal/act"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
+	"github.com/etcd-steward/etcd-steward/internal/observe"
+)
+
+// leaderElectionID names the lease; it lives in the operator's own namespace.
+const leaderElectionID = "etcd-steward.etcd-steward.io"
+
+type options struct {
+	metricsAddress   string
+	probeAddress     string
+	leaderElection   bool
+	watchNamespaces  string
+	concurrency      int
+	logging          zap.Options
+	namespaces       map[string]cache.Config
+	seesClusterScope bool
+}
+
+func parseOptions(args []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("etcd-steward manager", flag.ContinueOnError)
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of the metrics, over HTTPS, for those whom the API server authenticates and authorizes; 0 turns them off")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	flags.BoolVar(&o.leaderElection, "leader-elect", false, "act only while holding the lease, so that of several replicas one acts")
+	flags.StringVar(&o.watchNamespaces, "watch-namespaces", "", "namespaces to watch, separated by commas; Roles in them are enough then. Empty: all")
+	flags.IntVar(&o.concurrency, "concurrency", 16, "how many clusters are worked on at once")
+	o.logging.BindFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if o.concurrency < 1 {
+		return nil, errors.New("--concurrency must be at least 1")
+	}
+	return o, o.parseNamespaces()
+}
+
+// parseNamespaces also decides whether cluster-scoped facts may be read: an operator of some namespaces has Roles alone.
+func (o *options) parseNamespaces() error {
+	o.seesClusterScope = o.watchNamespaces == ""
+	if o.seesClusterScope {
+		return nil
+	}
+	o.namespaces = map[string]cache.Config{}
+	for name := range strings.SplitSeq(o.watchNamespaces, ",") {
+		if faults := validation.IsDNS1123Label(name); len(faults) > 0 {
+			return fmt.Errorf("--watch-namespaces: %q is not a namespace: %s", name, strings.Join(faults, "; "))
+		}
+		o.namespaces[name] = cache.Config{}
+	}
+	return nil
+}
+
+func runManager(args []string) error {
+	o, err := parseOptions(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         cacheOptions(o),
+		Metrics:                       metricsOptions(o),
+		HealthProbeBindAddress:        o.probeAddress,
+		LeaderElection:                o.leaderElection,
+		LeaderElectionID:              leaderElectionID,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("setting up the manager: %w", err)
+	}
+	if err := setUp(mgr, o); err != nil {
+		return err
+	}
+	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces)
+	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
+		return fmt.Errorf("running the manager: %w", err)
+	}
+	return nil
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("building the scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+func setUp(mgr ctrl.Manager, o *options) error {
+	writer := instrument(mgr.GetClient())
+	reconciler := &controllers.EtcdClusterReconciler{
+		Client: writer,
+		Observer: &observe.Observer{
+			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: etcdv3.New(), Now: time.Now, SeesClasses: o.seesClusterScope,
+		},
+		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader()},
+		Events:      mgr.GetEventRecorder("etcd-steward"),
+		Concurrency: o.concurrency,
+	}
+	if err := reconciler.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the EtcdCluster controller: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("setting up /healthz: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("setting up /readyz: %w", err)
+	}
+	return nil
+}
+
+// cacheOptions keep only what the operator made itself: nobody else's pods are held in memory.
+func cacheOptions(o *options) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{cluster.LabelManagedBy: cluster.ManagedByValue})}
+	return cache.Options{
+		DefaultNamespaces: o.namespaces,
+		ByObject: map[client.Object]cache.ByObject{
+			&appsv1.StatefulSet{}:           ours,
+			&corev1.Pod{}:                   ours,
+			&corev1.PersistentVolumeClaim{}: ours,
+			&corev1.Service{}:               ours,
+			&policyv1.PodDisruptionBudget{}: ours,
+		},
+	}
+}
+
+func metricsOptions(o *options) metricsserver.Options {
+	return metricsserver.Options{
+		BindAddress:    o.metricsAddress,
+		SecureServing:  true,
+		FilterProvider: filters.WithAuthenticationAndAuthorization,
+		TLSOpts:        []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }},
+	}
+}

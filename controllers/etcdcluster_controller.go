@@ -1,0 +1,135 @@
+// Package controllers connects the operator to Kubernetes: what is watched, and the loop. It decides nothing.
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/act"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/observe"
+	"github.com/etcd-steward/etcd-steward/internal/status"
+)
+
+// conflictDelay is how long the caches get to catch up with a write that came in between.
+const conflictDelay = 100 * time.Millisecond
+
+// EtcdClusterReconciler runs the loop for every EtcdCluster.
+type EtcdClusterReconciler struct {
+	Client   client.Client
+	Observer *observe.Observer
+	Actor    *act.Actor
+	Events   events.EventRecorder
+	// Concurrency is how many clusters are worked on at once. A pass spends most of its time waiting for etcd.
+	Concurrency int
+}
+
+// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters/status,verbs=get;update
+// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get;list
+
+// Reconcile is one pass of the loop: observe, analyse, act, report.
+func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	snapshot, err := r.Observer.Observe(ctx, request.NamespacedName)
+	if err != nil || snapshot == nil {
+		return ctrl.Result{}, err
+	}
+	decision := analyse.Next(*snapshot)
+	outcome := r.act(ctx, snapshot, &decision)
+	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
+		return retry(err)
+	}
+	if outcome != nil && !isRefusal(outcome) {
+		return retry(outcome)
+	}
+	return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
+}
+
+// act does the harmless writes, then claims the one step that may disturb members, then takes it.
+func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *analyse.Decision) error {
+	if err := r.Actor.Upkeep(ctx, s, d.Upkeep); err != nil {
+		return err
+	}
+	if d.Action == nil {
+		return nil
+	}
+	if err := r.Actor.Claim(ctx, s, d.Action); err != nil {
+		return err
+	}
+	return r.Actor.Act(ctx, s, d.Action)
+}
+
+// report writes the status, once and only when something changed, and sends the events.
+func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot, d *analyse.Decision, outcome error) error {
+	report := status.Of(s, d, outcome)
+	if !equality.Semantic.DeepEqual(report.Status, s.Cluster.Status) {
+		updated := s.Cluster.DeepCopy()
+		updated.Status = report.Status
+		if err := r.Client.Status().Update(ctx, updated); err != nil {
+			return fmt.Errorf("writing the status: %w", err)
+		}
+	}
+	for _, e := range report.Events {
+		r.Events.Eventf(s.Cluster, nil, e.Type, e.Reason, "Reconciling", "%s", e.Message)
+	}
+	return nil
+}
+
+// retry has a stale read tried again without an error in the log: the watch brings the newer object.
+func retry(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+func isRefusal(err error) bool {
+	var refusal *analyse.Refusal
+	return errors.As(err, &refusal)
+}
+
+// SetupWithManager registers the watches: the clusters, what they own, and by their label the volumes and pods, which they do not own.
+func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.EtcdCluster{}).
+		Owns(&appsv1.StatefulSet{}).
+		Owns(&corev1.Service{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(clusterOf)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: r.Concurrency}).
+		Complete(r)
+}
+
+// clusterOf finds the cluster of a labelled object.
+func clusterOf(_ context.Context, object client.Object) []reconcile.Request {
+	name := object.GetLabels()[cluster.LabelCluster]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
+}

@@ -1,0 +1,60 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
+
+// observeStorageClass checks, before the first volume is made, that somebody could provision it.
+func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
+	takesBack := len(s.Kept) > 0 && s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] != v1alpha1.BootstrapEmpty
+	if !o.SeesClasses || len(s.Members) > 0 || takesBack {
+		return nil
+	}
+	if pod := s.Cluster.Spec.Pod; pod != nil && pod.PersistentVolumeClaimSpec != nil && pod.PersistentVolumeClaimSpec.StorageClassName != nil {
+		return o.observeNamedClass(ctx, s, *pod.PersistentVolumeClaimSpec.StorageClassName)
+	}
+	return o.observeDefaultClass(ctx, s)
+}
+
+func (o *Observer) observeNamedClass(ctx context.Context, s *cluster.Snapshot, name string) error {
+	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &storagev1.StorageClass{})
+	if apierrors.IsNotFound(err) {
+		s.Problems = append(s.Problems, cluster.Problem{
+			Reason:  v1alpha1.ReasonStorageClassNotFound,
+			Message: fmt.Sprintf("StorageClass %s does not exist, so no volume can be made. Create it, or delete this cluster and create it with a class that exists.", name),
+		})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading StorageClass %s: %w", name, err)
+	}
+	return nil
+}
+
+func (o *Observer) observeDefaultClass(ctx context.Context, s *cluster.Snapshot) error {
+	var classes storagev1.StorageClassList
+	if err := o.Live.List(ctx, &classes); err != nil {
+		return fmt.Errorf("listing StorageClasses: %w", err)
+	}
+	for i := range classes.Items {
+		if classes.Items[i].Annotations[defaultClassAnnotation] == "true" {
+			return nil
+		}
+	}
+	s.Problems = append(s.Problems, cluster.Problem{
+		Reason: v1alpha1.ReasonStorageClassNotFound,
+		Message: "The spec names no StorageClass and there is no default one, so no volume can be made. " +
+			"Mark a class as the default, or delete this cluster and create it with pod.persistentVolumeClaimSpec.storageClassName.",
+	})
+	return nil
+}

@@ -1,0 +1,171 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
+}
+
+func truth(b bool) metav1.ConditionStatus {
+	if b {
+		return metav1.ConditionTrue
+	}
+	return metav1.ConditionFalse
+}
+
+func available(s *cluster.Snapshot) metav1.Condition {
+	serving, voters := s.Serving(), s.Voters()
+	quorum := cluster.Quorum(voters)
+	switch {
+	case len(s.ClusterIDs()) > 1:
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonClusterIDConflict,
+			"Members report more than one cluster ID; clients may read from either.")
+	case len(s.Members) == 0:
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "No member has been created yet.")
+	case serving >= quorum && serving == quorum && voters > 1:
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk,
+			fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d: one more failure stops the cluster.", serving, voters, quorum))
+	case serving >= quorum:
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing,
+			fmt.Sprintf("%d of %d voters answer linearizable reads; the quorum is %d.", serving, voters, quorum))
+	case unobservable(s):
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable,
+			"The operator has no usable certificate to ask the members with; they run on. "+s.Problems[0].Message)
+	case !s.Founded():
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted,
+			fmt.Sprintf("The members are starting. %s.", troubles(s)))
+	default:
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, noQuorum(s))
+	}
+}
+
+func quorumLost(s *cluster.Snapshot) metav1.Condition {
+	switch {
+	case !s.Founded():
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "The cluster has never had a quorum.")
+	case s.Serving() >= cluster.Quorum(s.Voters()):
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonQuorumServing, "A quorum of voters answers.")
+	case unobservable(s):
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable, "The operator cannot ask the members.")
+	default:
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum, noQuorum(s))
+	}
+}
+
+func noQuorum(s *cluster.Snapshot) string {
+	return fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d. %s. The data stays on the volumes; etcd serves again when enough members are back.",
+		s.Serving(), s.Voters(), cluster.Quorum(s.Voters()), troubles(s))
+}
+
+// unobservable reports whether pods run and nothing could be asked for want of a certificate.
+func unobservable(s *cluster.Snapshot) bool {
+	return len(s.Problems) > 0 && s.Founded() &&
+		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Probe != nil })
+}
+
+func progressing(d *analyse.Decision) metav1.Condition {
+	return condition(v1alpha1.ConditionProgressing, truth(d.Progressing), d.Reason, d.Message)
+}
+
+func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1alpha1.EtcdClusterStatus) metav1.Condition {
+	switch {
+	case len(s.ClusterIDs()) > 1:
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonClusterIDConflict, "Members report more than one cluster ID.")
+	case len(s.Problems) > 0:
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, s.Problems[0].Reason, problemText(s))
+	case stuck(d):
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
+	case status.ReadyMembers < status.Size && !waitingQuietly(s):
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady,
+			fmt.Sprintf("%d of %d members answer. %s.", status.ReadyMembers, status.Size, troubles(s)))
+	default:
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Nothing is wrong.")
+	}
+}
+
+// stuck reports whether a refusal other than that of an unsupported change keeps the cluster from its spec.
+func stuck(d *analyse.Decision) bool {
+	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool {
+		return r.Reason != v1alpha1.ReasonNotYetSupported && r.Reason != v1alpha1.ReasonWaitingForDeletion
+	})
+}
+
+// waitingQuietly reports whether the members that do not serve are only starting for the first time.
+func waitingQuietly(s *cluster.Snapshot) bool {
+	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		if serves(&m) {
+			return false
+		}
+		reason, _ := Trouble(&m)
+		return m.Volume.Started() || (reason != v1alpha1.ReasonStarting && reason != v1alpha1.ReasonPodMissing && reason != v1alpha1.ReasonNoLeader)
+	})
+}
+
+func problemText(s *cluster.Snapshot) string {
+	texts := make([]string, len(s.Problems))
+	for i, p := range s.Problems {
+		texts[i] = p.Message
+	}
+	text := strings.Join(texts, " ")
+	if s.Founded() {
+		text += " Running members are left as they are."
+	}
+	return text
+}
+
+func storageAlarm(s *cluster.Snapshot) metav1.Condition {
+	if s.Membership != nil {
+		for _, kind := range []cluster.AlarmKind{cluster.AlarmCorrupt, cluster.AlarmNoSpace} {
+			if names := alarmed(s, kind); len(names) > 0 {
+				return alarmCondition(kind, strings.Join(names, ", "))
+			}
+		}
+	}
+	return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionFalse, v1alpha1.ReasonNoAlarm, "etcd reports no alarm.")
+}
+
+func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
+	var names []string
+	for _, a := range s.Membership.Alarms {
+		if a.Kind != kind {
+			continue
+		}
+		name := a.Member.String()
+		for _, m := range s.Membership.Members {
+			if m.ID == a.Member && m.Name != "" {
+				name = m.Name
+			}
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func alarmCondition(kind cluster.AlarmKind, names string) metav1.Condition {
+	if kind == cluster.AlarmCorrupt {
+		return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionTrue, v1alpha1.ReasonCorrupt,
+			fmt.Sprintf("The data of %s differs from the other members'. Take a snapshot from another member and do not restart this one; replacing it comes with release 0.3.0.", names))
+	}
+	return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionTrue, v1alpha1.ReasonNoSpace,
+		fmt.Sprintf("The database of %s reached its quota, and etcd refuses writes. Delete keys, compact and defragment, then run etcdctl alarm disarm.", names))
+}
+
+func restartPending(s *cluster.Snapshot) metav1.Condition {
+	names := staleTemplates(s)
+	if len(names) == 0 {
+		return condition(v1alpha1.ConditionRestartPending, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Every pod is made from the present template.")
+	}
+	return condition(v1alpha1.ConditionRestartPending, metav1.ConditionTrue, v1alpha1.ReasonTemplateNewer,
+		fmt.Sprintf("The template of %s is newer than its pod, which runs on. The next restart takes it up; nothing needs to be done.", strings.Join(names, ", ")))
+}

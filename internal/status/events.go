@@ -1,0 +1,73 @@
+package status
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// Event is a Kubernetes event about the cluster.
+type Event struct {
+	Type, Reason, Message string
+}
+
+// events tells what changed: the act that was carried out, the operation that ended, and conditions that turned.
+func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1alpha1.EtcdClusterStatus, outcome error) []Event {
+	var list []Event
+	if d.Finished {
+		list = append(list, Event{corev1.EventTypeNormal, v1alpha1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
+	}
+	if d.Action != nil && outcome == nil {
+		list = append(list, acted(d))
+	}
+	for i := range now.Conditions {
+		c := &now.Conditions[i]
+		before := meta.FindStatusCondition(old.Conditions, c.Type)
+		if turned(before, c) {
+			list = append(list, Event{eventType(c, d), c.Reason, c.Message})
+		}
+	}
+	return list
+}
+
+func acted(d *analyse.Decision) Event {
+	switch d.Action.(type) {
+	case analyse.FoundCluster:
+		return Event{corev1.EventTypeNormal, v1alpha1.EventBootstrapStarted, d.Message}
+	case analyse.TakeBackVolumes:
+		return Event{corev1.EventTypeNormal, v1alpha1.EventVolumesTakenBack, d.Message}
+	case analyse.ResumeMembers:
+		return Event{corev1.EventTypeNormal, v1alpha1.EventMembersResumed, d.Message}
+	}
+	return Event{}
+}
+
+// turned reports whether a condition changed in a way worth an event: a good state that was never otherwise is not news.
+func turned(before, now *metav1.Condition) bool {
+	if before == nil {
+		return bad(now)
+	}
+	return before.Status != now.Status || (before.Reason != now.Reason && bad(now))
+}
+
+func eventType(c *metav1.Condition, d *analyse.Decision) string {
+	if c.Type == v1alpha1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {
+		return corev1.EventTypeWarning
+	}
+	return corev1.EventTypeNormal
+}
+
+func bad(c *metav1.Condition) bool {
+	switch c.Type {
+	case v1alpha1.ConditionAvailable:
+		return c.Status != metav1.ConditionTrue && c.Reason != v1alpha1.ReasonNotStarted
+	case v1alpha1.ConditionProgressing:
+		return c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonUpToDate && c.Reason != v1alpha1.ReasonPaused && c.Reason != v1alpha1.ReasonDeleting
+	default:
+		return c.Status != metav1.ConditionFalse
+	}
+}

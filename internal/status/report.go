@@ -1,0 +1,208 @@
+// Package status turns a Snapshot and a Decision into the status and its events. It is pure; the controller writes what it returns.
+package status
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// Report is what one pass has to say.
+type Report struct {
+	Status v1alpha1.EtcdClusterStatus
+	// Events tell what changed since the last report.
+	Events []Event
+}
+
+// Of reports on a pass: what was seen, what was decided, and what became of it: a *analyse.Refusal becomes part of the
+// report, any other error is for the caller alone.
+func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
+	var refusal *analyse.Refusal
+	if errors.As(outcome, &refusal) {
+		refused := *d
+		refused.Progressing, refused.Reason, refused.Message = false, refusal.Reason, refusal.Message
+		refused.Refusals = append(slices.Clone(d.Refusals), *refusal)
+		d = &refused
+	}
+	old := s.Cluster.Status
+	status := *old.DeepCopy()
+	status.ObservedGeneration = s.Cluster.Generation
+	if d.Rule == analyse.RuleDeletion {
+		setCondition(&status, s, progressing(d))
+		return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
+	}
+	if d.Finished {
+		status.Operation = nil
+	}
+	status.Members = members(s)
+	status.Size = int32(len(status.Members))
+	status.ReadyMembers = countReady(status.Members)
+	status.ClusterID = clusterID(s, old.ClusterID)
+	status.Version = commonVersion(status.Members)
+	status.TargetVersion = targetVersion(s)
+	status.Leader = leader(s)
+	if s.ClientService != nil {
+		status.ServiceName, status.ClientPort = s.ClientService.Name, cluster.ClientPort
+	}
+	for _, c := range []metav1.Condition{available(s), progressing(d), degraded(s, d, &status), quorumLost(s), storageAlarm(s), restartPending(s)} {
+		setCondition(&status, s, c)
+	}
+	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
+}
+
+func setCondition(status *v1alpha1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
+	c.ObservedGeneration = s.Cluster.Generation
+	c.LastTransitionTime = metav1.NewTime(s.Now)
+	meta.SetStatusCondition(&status.Conditions, c)
+}
+
+func members(s *cluster.Snapshot) []v1alpha1.MemberStatus {
+	var list []v1alpha1.MemberStatus
+	for i := range s.Members {
+		list = append(list, member(s, &s.Members[i]))
+	}
+	return list
+}
+
+func member(s *cluster.Snapshot, m *cluster.Member) v1alpha1.MemberStatus {
+	status := v1alpha1.MemberStatus{Name: m.Name, Role: v1alpha1.RoleUnknown, Ready: serves(m)}
+	if m.Volume.Started() {
+		status.ID, status.Version = m.Volume.MemberID.String(), m.Volume.Version
+	}
+	if m.Probe.Answered() {
+		status.ID, status.Version = m.Probe.MemberID.String(), m.Probe.Version
+		status.Role = v1alpha1.RoleVoter
+		if m.Probe.Learner {
+			status.Role = v1alpha1.RoleLearner
+		}
+	} else if known := membershipEntry(s, m); known != nil {
+		status.Role = v1alpha1.RoleVoter
+		if known.Learner {
+			status.Role = v1alpha1.RoleLearner
+		}
+	}
+	if !status.Ready {
+		status.Reason, _ = Trouble(m)
+	}
+	return status
+}
+
+func membershipEntry(s *cluster.Snapshot, m *cluster.Member) *cluster.EtcdMember {
+	if s.Membership == nil {
+		return nil
+	}
+	i := slices.IndexFunc(s.Membership.Members, func(e cluster.EtcdMember) bool { return e.Name == m.Name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Membership.Members[i]
+}
+
+func serves(m *cluster.Member) bool { return m.Probe.Answered() && m.Probe.Linearizable }
+
+// Trouble tells why a member does not serve: a reason and a sentence's end, both the same for as long as the cause is.
+func Trouble(m *cluster.Member) (reason, detail string) {
+	switch {
+	case m.Volume == nil && m.Workload != nil, m.Volume == nil && m.Pod == nil:
+		return v1alpha1.ReasonVolumeLost, fmt.Sprintf("its volume %s is gone", cluster.VolumeName(m.Name))
+	case m.Pod == nil:
+		return v1alpha1.ReasonPodMissing, "it has no pod"
+	case m.Pod.NodeLost:
+		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer", m.Pod.Node)
+	case m.Pod.Trouble != "":
+		return m.Pod.Trouble, m.Pod.TroubleDetail
+	case m.Pod.IP == "" || m.Probe == nil:
+		return v1alpha1.ReasonStarting, "its pod is starting"
+	case !m.Probe.Answered() && !m.Volume.Started():
+		return v1alpha1.ReasonStarting, "etcd is starting"
+	case !m.Probe.Answered():
+		return v1alpha1.ReasonNotAnswering, m.Probe.Error
+	default:
+		return v1alpha1.ReasonNoLeader, "it answers, and has no quorum to read from"
+	}
+}
+
+func countReady(members []v1alpha1.MemberStatus) int32 {
+	var n int32
+	for _, m := range members {
+		if m.Ready {
+			n++
+		}
+	}
+	return n
+}
+
+func clusterID(s *cluster.Snapshot, last string) string {
+	if ids := s.ClusterIDs(); len(ids) == 1 {
+		return ids[0].String()
+	}
+	return last
+}
+
+func commonVersion(members []v1alpha1.MemberStatus) string {
+	version := ""
+	for _, m := range members {
+		switch {
+		case m.Version == "":
+		case version == "":
+			version = m.Version
+		case version != m.Version:
+			return ""
+		}
+	}
+	return version
+}
+
+func targetVersion(s *cluster.Snapshot) string {
+	for _, m := range s.Members {
+		if m.Workload != nil {
+			return m.Workload.Intent.Version
+		}
+	}
+	return ""
+}
+
+func leader(s *cluster.Snapshot) string {
+	for _, m := range s.Members {
+		if serves(&m) && m.Probe.Leader == m.Probe.MemberID {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// troubles tells of every member that does not serve, in one line.
+func troubles(s *cluster.Snapshot) string {
+	var parts []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		if serves(m) {
+			continue
+		}
+		reason, detail := Trouble(m)
+		parts = append(parts, fmt.Sprintf("%s: %s (%s)", m.Name, detail, reason))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func staleTemplates(s *cluster.Snapshot) []string {
+	var names []string
+	for _, m := range s.Members {
+		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
+			continue
+		}
+		if m.Pod.RenderHash != render.RenderHash(analyse.MemberInput(s, m.Name, m.Workload.Intent, true)) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
