@@ -89,16 +89,24 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) error {
 	return nil
 }
 
-// addPod takes a pod of one of the cluster's own StatefulSets; a pod of a deleted one of the same name is not a member's.
+// addPod takes a pod of one of the cluster's own StatefulSets. A pod of a deleted StatefulSet of the same name is not a
+// member's; until it is gone the Services would lead to it.
 func (a *assembly) addPod(pod *corev1.Pod) {
-	m, ok := a.members[pod.Labels[cluster.LabelMember]]
 	owner := metav1.GetControllerOf(pod)
-	if !ok || m.Workload == nil || owner == nil || owner.UID != m.Workload.Live.UID {
+	if owner == nil {
 		return
 	}
 	p := podOf(pod)
 	p.NodeLost = p.Deleting && pod.DeletionTimestamp.Time.Before(a.snapshot.Now)
-	m.Pod = &p
+	m, ok := a.members[pod.Labels[cluster.LabelMember]]
+	switch {
+	case ok && m.Workload != nil && owner.UID == m.Workload.Live.UID:
+		m.Pod = &p
+	case !p.NodeLost && p.Phase != corev1.PodSucceeded && p.Phase != corev1.PodFailed:
+		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
+			Kind: "Pod", Name: pod.Name, Owner: "belongs to a deleted StatefulSet", Leaving: true,
+		})
+	}
 }
 
 // finish adds the members that only a founding list knows, and orders everything by number.
