@@ -1,0 +1,98 @@
+package v3
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+)
+
+// failure is an error with a text that stays the same from one attempt to the next: it ends up in conditions.
+type failure struct {
+	text  string
+	cause error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }
+
+// explain returns the cause of a failed call.
+func (m *member) explain(ctx context.Context, err error) error {
+	said := status.Convert(err).Message()
+	if strings.HasPrefix(said, "etcdserver: ") {
+		return &failure{said, err}
+	}
+	tlsCause, network := m.transport.failures()
+	switch {
+	case tlsCause != nil:
+		return &etcd.TLSError{Err: explainTLS(tlsCause)}
+	case network != nil:
+		return explainNetwork(network)
+	case ctx.Err() != nil:
+		return &failure{"no answer", ctx.Err()}
+	default:
+		return &failure{"the connection was closed", err}
+	}
+}
+
+func explainTLS(err error) error {
+	var (
+		invalid   x509.CertificateInvalidError
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		operation *net.OpError
+		record    tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return &failure{"the member's certificate has expired or is not valid yet", err}
+	case errors.As(err, &authority):
+		return &failure{"the member's certificate is not issued by the operator's authorities", err}
+	case errors.As(err, &host):
+		return &failure{"the member's certificate does not fit " + host.Host, err}
+	case errors.As(err, &record):
+		return &failure{"the member does not speak TLS", err}
+	case isAlert(err) && errors.As(err, &operation):
+		return &failure{"the member refused: " + operation.Err.Error(), err}
+	default:
+		return err
+	}
+}
+
+func explainNetwork(err error) error {
+	var number syscall.Errno
+	switch {
+	case errors.As(err, &number):
+		return &failure{number.Error(), err}
+	case isTimeout(err):
+		return &failure{"no answer", err}
+	default:
+		return &failure{"the connection was closed", err}
+	}
+}
+
+// isNetwork tells failures to reach the member from failures to agree with it on TLS.
+func isNetwork(err error) bool {
+	var number syscall.Errno
+	return errors.As(err, &number) || isTimeout(err) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// isAlert reports whether the other side ended TLS and said why.
+func isAlert(err error) bool {
+	var operation *net.OpError
+	return errors.As(err, &operation) && operation.Op == "remote error"
+}

@@ -1,0 +1,144 @@
+// Package v3 asks real members of etcd 3.5 and later. It is the only package that imports etcd's client.
+package v3
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+)
+
+// probeKey is what a probe reads. It need not exist; etcdctl's health check reads the same.
+const probeKey = "health"
+
+// Port opens one connection a call and leaves none behind.
+type Port struct{}
+
+var _ etcd.Port = Port{}
+
+// New returns the port to real members.
+func New() Port { return Port{} }
+
+// Probe implements etcd.Port.
+func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, error) {
+	member, err := connect(endpoint)
+	if err != nil {
+		return cluster.Probe{}, err
+	}
+	defer member.close()
+	status, err := member.maintenance.Status(ctx, endpoint.Address)
+	if err != nil {
+		return cluster.Probe{}, member.explain(ctx, err)
+	}
+	probe := cluster.Probe{
+		ClusterID: cluster.ID(status.Header.GetClusterId()),
+		MemberID:  cluster.ID(status.Header.GetMemberId()),
+		Leader:    cluster.ID(status.Leader),
+		Version:   status.Version,
+		Learner:   status.IsLearner,
+	}
+	for _, text := range status.Errors {
+		// The spaces in a printed alarm differ from one build of etcd to the next.
+		probe.Errors = append(probe.Errors, strings.Join(strings.Fields(text), " "))
+	}
+	probe.Linearizable = !probe.Learner && probe.Leader != 0 && member.reads(ctx)
+	return probe, nil
+}
+
+// Membership implements etcd.Port.
+func (Port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Membership, error) {
+	member, err := connect(endpoint)
+	if err != nil {
+		return cluster.Membership{}, err
+	}
+	defer member.close()
+	ctx = clientv3.WithRequireLeader(ctx)
+	list, err := member.client.MemberList(ctx)
+	if err != nil {
+		return cluster.Membership{}, member.explain(ctx, err)
+	}
+	alarms, err := member.maintenance.AlarmList(ctx)
+	if err != nil {
+		return cluster.Membership{}, member.explain(ctx, err)
+	}
+	return membership(list, alarms), nil
+}
+
+func membership(list *clientv3.MemberListResponse, alarms *clientv3.AlarmResponse) cluster.Membership {
+	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId())}
+	for _, m := range list.Members {
+		result.Members = append(result.Members, cluster.EtcdMember{
+			ID: cluster.ID(m.ID), Name: m.Name, PeerURLs: slices.Sorted(slices.Values(m.PeerURLs)), Learner: m.IsLearner,
+		})
+	}
+	for _, alarm := range alarms.Alarms {
+		if alarm.Alarm != etcdserverpb.AlarmType_NONE {
+			result.Alarms = append(result.Alarms, cluster.Alarm{Member: cluster.ID(alarm.MemberID), Kind: cluster.AlarmKind(alarm.Alarm.String())})
+		}
+	}
+	slices.SortFunc(result.Members, func(a, b cluster.EtcdMember) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(result.Alarms, func(a, b cluster.Alarm) int {
+		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Kind, b.Kind))
+	})
+	return result
+}
+
+// member is an open connection to one member.
+type member struct {
+	client      *clientv3.Client
+	maintenance clientv3.Maintenance // on the client's one connection; the client's own would dial again
+	transport   *transport
+}
+
+func connect(endpoint etcd.Endpoint) (*member, error) {
+	transport, err := newTransport(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{endpoint.Address},
+		Logger:    zap.NewNop(),
+		// One attempt: the caller asks again in its next pass.
+		MaxUnaryRetries: 1,
+		DialOptions: []grpc.DialOption{
+			grpc.WithTransportCredentials(transport.credentials),
+			grpc.WithContextDialer(transport.dial), // without it gRPC obeys the proxy settings of the environment
+			grpc.WithChainUnaryInterceptor(failFast),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	remote := etcdserverpb.NewMaintenanceClient(client.ActiveConnection())
+	return &member{
+		client:      client,
+		maintenance: clientv3.NewMaintenanceFromMaintenanceClient(remote, client),
+		transport:   transport,
+	}, nil
+}
+
+// failFast ends a call when the connection cannot be made; the client's default is to wait for the deadline.
+func failFast(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
+}
+
+func (m *member) close() {
+	_ = m.client.Close() // it tells that the client is closed, nothing else
+}
+
+// reads reports whether the member answers a linearizable read. With authentication on, a refusal comes after the
+// member has agreed with a quorum, so it is as good as an answer.
+func (m *member) reads(ctx context.Context) bool {
+	_, err := m.client.Get(clientv3.WithRequireLeader(ctx), probeKey, clientv3.WithCountOnly())
+	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrUserEmpty)
+}
