@@ -31,6 +31,12 @@ type Material struct {
 	Certificate, Key, Authorities []byte
 }
 
+// String tells that there is material, and nothing of it.
+func (Material) String() string { return "certificate material" }
+
+// GoString is String, so that no format verb prints a key.
+func (Material) GoString() string { return "certificate material" }
+
 // Material takes the material out of a Secret's data; what is missing is named.
 func (k Keys) Material(data map[string][]byte) (Material, error) {
 	var problems Problems

@@ -5,6 +5,7 @@ package fake
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,6 +24,7 @@ const (
 // What members answer when they cannot do what was asked.
 var (
 	ErrUnreachable = errors.New("connection refused")
+	ErrNoAnswer    = fmt.Errorf("no answer: %w", context.DeadlineExceeded)
 	ErrNoLeader    = errors.New("etcdserver: no leader")
 	ErrNoSpace     = errors.New("etcdserver: mvcc: database space exceeded")
 	ErrLearner     = errors.New("etcdserver: rpc not supported for learner")
@@ -54,6 +56,7 @@ type member struct {
 	address, version string
 	data             *dataDir
 	leader           cluster.ID // as the member knows it; zero while there is none
+	serving          bool       // once the process has had a leader; before, its port is open and nobody answers
 }
 
 // dataDir is what a member finds again on its volume.
@@ -301,8 +304,11 @@ func (w *World) running(address string) (*member, error) {
 		return nil, err
 	}
 	m := w.members[address]
-	if m == nil {
+	switch {
+	case m == nil:
 		return nil, ErrUnreachable
+	case !m.serving:
+		return nil, ErrNoAnswer
 	}
 	return m, nil
 }
@@ -385,7 +391,7 @@ func follow(group []*member, leader *member) {
 			continue
 		}
 		if _, known := leader.data.state.members[m.data.memberID]; known {
-			m.leader, m.data.state = leader.data.memberID, leader.data.state
+			m.leader, m.serving, m.data.state = leader.data.memberID, true, leader.data.state
 		}
 	}
 }

@@ -3,6 +3,8 @@
 package rules
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,7 +63,8 @@ func Run(t *testing.T, open func(*testing.T) Lab) {
 		{"a member that finds data ignores the list, the state and the token", dataWins},
 		{"a founder whose list leaves it out does not start", notListed},
 		{"another token makes another cluster of the same list", tokenMatters},
-		{"a founder without a quorum answers its status but no linearizable read", loneFounder},
+		{"a founder answers nothing before it first has a leader", loneFounder},
+		{"a member that restarts without a quorum answers nothing before it has a leader again", restartWithoutQuorum},
 		{"a survivor of three answers its status but no linearizable read", quorumLost},
 		{"a learner answers its status but neither a linearizable read nor the member list until it is promoted", learner},
 		{"an alarm for space refuses writes and allows linearizable reads", noSpace},
@@ -289,14 +292,30 @@ func (l *bench) answersWithoutLeader(name string) cluster.Probe {
 	})
 }
 
+func (l *bench) doesNotAnswer(name string) {
+	l.t.Helper()
+	if probe, err := l.Probe(l.t, name); !errors.Is(err, context.DeadlineExceeded) {
+		l.t.Fatalf("%s answers %+v, %v", name, probe, err)
+	}
+	if membership, err := l.Membership(l.t, name); !errors.Is(err, context.DeadlineExceeded) {
+		l.t.Fatalf("%s lists %+v, %v", name, membership, err)
+	}
+}
+
 func loneFounder(l *bench) {
 	l.start(isNew(three...), a)
-	l.answersWithoutLeader(a)
-	if _, err := l.Membership(l.t, a); err == nil {
-		l.t.Fatal("it lists the members without a quorum")
-	}
+	l.doesNotAnswer(a)
 	l.start(isNew(three...), b)
 	l.serves(a, b)
+}
+
+func restartWithoutQuorum(l *bench) {
+	before := l.found()
+	l.stop(three...)
+	l.startSelf(a)
+	l.doesNotAnswer(a)
+	l.startSelf(b)
+	l.same(before[a], l.serves(a))
 }
 
 func quorumLost(l *bench) {

@@ -1,0 +1,383 @@
+//go:build integration
+
+package v3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
+	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+)
+
+const (
+	// patience is how long a condition may take on a busy machine.
+	patience = 2 * time.Minute
+	// callTime bounds one call, as a pass of the operator does.
+	callTime = 10 * time.Second
+)
+
+// minors are the minor versions that the operator supports.
+var minors = []string{"3.5", "3.6", "3.7"}
+
+// binaries returns the folder of etcd's programs by minor version. They come from ETCD_STEWARD_ETCD_DIRS, a list like PATH,
+// or from the cache that hack/build-tools.sh fills; a version that is missing is a failure of the suite.
+var binaries = sync.OnceValues(func() (map[string]string, error) {
+	dirs := filepath.SplitList(os.Getenv("ETCD_STEWARD_ETCD_DIRS"))
+	if len(dirs) == 0 {
+		cache := os.Getenv("ETCD_STEWARD_CACHE")
+		if cache == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return nil, err
+			}
+			cache = filepath.Join(home, ".cache", "etcd-steward")
+		}
+		var err error
+		if dirs, err = filepath.Glob(filepath.Join(cache, "etcd-3.*")); err != nil {
+			return nil, err
+		}
+	}
+	found := map[string]string{}
+	for _, dir := range dirs {
+		output, err := exec.Command(filepath.Join(dir, "etcd"), "--version").Output()
+		if err != nil {
+			continue // a folder that is being built, or something else
+		}
+		version := strings.Fields(string(output))[2]
+		found[version[:strings.LastIndex(version, ".")]] = dir
+	}
+	return found, nil
+})
+
+func binary(t *testing.T, minor string) string {
+	t.Helper()
+	found, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, ok := found[minor]
+	if !ok {
+		t.Fatalf("etcd %s is missing: run hack/build-tools.sh etcd-%s, or name its folder in ETCD_STEWARD_ETCD_DIRS", minor, minor)
+	}
+	return filepath.Join(dir, "etcd")
+}
+
+// eachMinor runs a test for each supported minor version.
+func eachMinor(t *testing.T, test func(t *testing.T, l *lab)) {
+	t.Helper()
+	for _, minor := range minors {
+		t.Run("etcd "+minor, func(t *testing.T) { test(t, newLab(t, minor)) })
+	}
+}
+
+// networks numbers the laboratories: each has a part of 127.0.0.0/8 to itself, so that its ports are never taken.
+var networks atomic.Int32
+
+// lab runs etcd processes on loopback addresses.
+type lab struct {
+	binary  string
+	dir     string
+	network int32
+	port    Port
+	running map[string]*process
+
+	// serverArguments are added to every member's, in the order given.
+	serverArguments []string
+	scheme          string
+	// credentials of the operator, and the name that certificates are checked for.
+	credentials *etcd.Credentials
+	serverName  string
+}
+
+type process struct {
+	command *exec.Cmd
+	output  *output
+	done    chan struct{}
+}
+
+func newLab(t *testing.T, minor string) *lab {
+	t.Helper()
+	number := networks.Add(1)
+	l := &lab{binary: binary(t, minor), dir: t.TempDir(), network: number, running: map[string]*process{}, scheme: "http"}
+	t.Cleanup(func() {
+		for _, name := range slices.Collect(maps.Keys(l.running)) {
+			if t.Failed() {
+				t.Logf("the last output of %s:\n%s", name, l.running[name].output.tail())
+			}
+			l.Stop(t, name)
+		}
+	})
+	return l
+}
+
+// host gives each member its own loopback address.
+func (l *lab) host(name string) string {
+	number := name[strings.LastIndex(name, "-")+1:]
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid%128, l.network, 10+int(number[0]-'0'))
+}
+
+func (l *lab) address(name string) string { return l.host(name) + ":2379" }
+func (l *lab) peerURL(name string) string { return "http://" + l.host(name) + ":2380" }
+func (l *lab) volume(name string) string  { return filepath.Join(l.dir, name) }
+
+func (l *lab) endpoint(name string) etcd.Endpoint {
+	return etcd.Endpoint{Address: l.address(name), ServerName: l.serverName, Credentials: l.credentials}
+}
+
+func (l *lab) Patience() time.Duration { return patience }
+
+func (l *lab) Start(t *testing.T, name string, initial rules.Initial) error {
+	t.Helper()
+	var list []string
+	for _, member := range initial.Members {
+		list = append(list, member+"="+l.peerURL(member))
+	}
+	client := l.scheme + "://" + l.address(name)
+	p := &process{output: &output{}, done: make(chan struct{})}
+	p.command = exec.Command(l.binary, append([]string{
+		"--name=" + name, "--data-dir=" + filepath.Join(l.volume(name), "data"),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + l.peerURL(name), "--initial-advertise-peer-urls=" + l.peerURL(name),
+		"--initial-cluster=" + strings.Join(list, ","), "--initial-cluster-state=" + initial.State,
+		"--initial-cluster-token=" + initial.Token, "--unsafe-no-fsync", "--logger=zap", "--log-level=info",
+	}, l.serverArguments...)...)
+	p.command.Stdout, p.command.Stderr = p.output, p.output
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.command.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = p.command.Wait() // the output tells why it ended
+		close(p.done)
+	}()
+	l.running[name] = p
+	return l.up(t, name, p)
+}
+
+// up waits until the member's peers could reach it, or its process has ended. It may do so without a quorum.
+func (l *lab) up(t *testing.T, name string, p *process) error {
+	t.Helper()
+	end := time.After(patience)
+	for {
+		select {
+		case <-p.done:
+			delete(l.running, name)
+			return errors.New(p.output.tail())
+		case <-end:
+			t.Fatalf("%s neither runs nor ends", name)
+		case <-time.After(50 * time.Millisecond):
+			response, err := http.Get(l.peerURL(name) + "/members")
+			if err == nil {
+				_ = response.Body.Close()
+				if response.StatusCode == http.StatusOK {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+func (l *lab) Stop(t *testing.T, name string) {
+	t.Helper()
+	p := l.running[name]
+	_ = p.command.Process.Kill() // it may have ended by itself
+	<-p.done
+	delete(l.running, name)
+}
+
+func (l *lab) Wipe(t *testing.T, name string) {
+	t.Helper()
+	if err := os.RemoveAll(l.volume(name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// do calls a member with a client of its own.
+func (l *lab) do(t *testing.T, via string, call func(context.Context, *clientv3.Client) error) error {
+	t.Helper()
+	config := clientv3.Config{Endpoints: []string{l.scheme + "://" + l.address(via)}, Logger: zap.NewNop()}
+	if l.credentials != nil {
+		var err error
+		if config.TLS, err = tlsConfig(l.endpoint(via)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := clientv3.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), callTime)
+	defer cancel()
+	return call(ctx, client)
+}
+
+func (l *lab) Put(t *testing.T, via, key, value string) error {
+	t.Helper()
+	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.Put(ctx, key, value)
+		return err
+	})
+}
+
+func (l *lab) Get(t *testing.T, via, key string) (value string, err error) {
+	t.Helper()
+	err = l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		response, err := client.Get(ctx, key)
+		if err == nil && len(response.Kvs) > 0 {
+			value = string(response.Kvs[0].Value)
+		}
+		return err
+	})
+	return value, err
+}
+
+func (l *lab) AddLearner(t *testing.T, via, name string) error {
+	t.Helper()
+	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.MemberAddAsLearner(ctx, []string{l.peerURL(name)})
+		return err
+	})
+}
+
+func (l *lab) Promote(t *testing.T, via, name string) error {
+	t.Helper()
+	probe, err := l.Probe(t, name)
+	if err != nil {
+		return err
+	}
+	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.MemberPromote(ctx, uint64(probe.MemberID))
+		return err
+	})
+}
+
+func (l *lab) Raise(t *testing.T, via string, alarm cluster.AlarmKind) error {
+	t.Helper()
+	probe, err := l.Probe(t, via)
+	if err != nil {
+		return err
+	}
+	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(ctx, &etcdserverpb.AlarmRequest{
+			Action:   etcdserverpb.AlarmRequest_ACTIVATE,
+			MemberID: uint64(probe.MemberID),
+			Alarm:    etcdserverpb.AlarmType(etcdserverpb.AlarmType_value[string(alarm)]),
+		})
+		return err
+	})
+}
+
+func (l *lab) Probe(t *testing.T, name string) (cluster.Probe, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTime)
+	defer cancel()
+	return l.port.Probe(ctx, l.endpoint(name))
+}
+
+func (l *lab) Membership(t *testing.T, via string) (cluster.Membership, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTime)
+	defer cancel()
+	return l.port.Membership(ctx, l.endpoint(via))
+}
+
+// secure turns TLS for clients on, for members that are not started yet.
+func (l *lab) secure(t *testing.T, names ...string) (authority *pkitest.Authority) {
+	t.Helper()
+	authority = pkitest.NewAuthority(t, "members")
+	server := authority.Issue(t, pkitest.Leaf{CommonName: "server", Names: names})
+	l.serverArguments = append(l.serverArguments,
+		"--cert-file="+l.file(t, "server.crt", server.Certificate), "--key-file="+l.file(t, "server.key", server.Key),
+		"--trusted-ca-file="+l.file(t, "server-ca.crt", authority.PEM), "--client-cert-auth")
+	l.scheme, l.serverName = "https", names[0]
+	l.credentials = credentialsOf(t, authority, authority, pkitest.Leaf{CommonName: "root", Usages: pkitest.ClientOnly})
+	return authority
+}
+
+func credentialsOf(t *testing.T, issuer, trusted *pkitest.Authority, leaf pkitest.Leaf) *etcd.Credentials {
+	t.Helper()
+	pair := issuer.Issue(t, leaf)
+	return &etcd.Credentials{Certificate: pair.Certificate, Key: pair.Key, Authorities: trusted.PEM}
+}
+
+func (l *lab) file(t *testing.T, name string, text []byte) string {
+	t.Helper()
+	path := filepath.Join(l.dir, name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// serves waits until the member answers a linearizable read.
+func (l *lab) serves(t *testing.T, name string) cluster.Probe {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		probe, err := l.Probe(t, name)
+		if err == nil && probe.Linearizable {
+			return probe
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not serve: %+v, %v", name, probe, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// found starts a cluster of the named members and waits until all serve.
+func (l *lab) found(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if err := l.Start(t, name, rules.Initial{State: "new", Members: names, Token: "token"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range names {
+		l.serves(t, name)
+	}
+}
+
+// output keeps what a process writes.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) tail() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text := o.text.String()
+	return text[max(0, len(text)-4000):]
+}
+
+var _ rules.Lab = (*lab)(nil)

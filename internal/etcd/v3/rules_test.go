@@ -1,0 +1,44 @@
+//go:build integration
+
+package v3
+
+import (
+	"testing"
+
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-steward/etcd-steward/internal/etcd/fake"
+	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
+)
+
+func TestRealMembersKeepTheRules(t *testing.T) {
+	for _, minor := range minors {
+		t.Run("etcd "+minor, func(t *testing.T) {
+			rules.Run(t, func(t *testing.T) rules.Lab { return newLab(t, minor) })
+		})
+	}
+}
+
+func TestTheModelComputesTheIDsThatRealMembersDo(t *testing.T) {
+	names := []string{"prod-0", "prod-1", "prod-2"}
+	eachMinor(t, func(t *testing.T, l *lab) {
+		l.found(t, names...)
+		model := fake.New()
+		list := map[string]string{}
+		for _, name := range names {
+			list[name] = l.peerURL(name)
+		}
+		for _, name := range names {
+			if err := model.Start(fake.StartOptions{Address: l.address(name), Name: name, PeerURL: list[name],
+				InitialCluster: list, State: fake.StateNew, Token: "token", Volume: name}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range names {
+			want := l.serves(t, name)
+			got, err := model.Probe(t.Context(), etcd.Endpoint{Address: l.address(name)})
+			if err != nil || got.ClusterID != want.ClusterID || got.MemberID != want.MemberID {
+				t.Errorf("the model says %+v, %v of %s; etcd %+v", got, err, name, want)
+			}
+		}
+	})
+}
