@@ -285,7 +285,7 @@ C
 }
 
 ready() { [ "$(kube get node "node-$1" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]; } # N
-nodes() { local d; for d in "$STATE"/node-*/; do d=${d%/}; echo "${d##*-}"; done; }
+nodes() { local d; for d in "$STATE"/node-*/; do [ ! -d "$d" ] || basename "$d" | cut -d- -f2; done; }
 
 node_start() { # N
   [ -d "$STATE/node-$1" ] || die "there is no node $1"
@@ -392,7 +392,7 @@ start_nodes() { # NODES
 }
 
 clean() {
-  local n; for n in $(nodes); do [ "$n" = '*' ] || node_stop "$n"; done
+  local n; for n in $(nodes); do node_stop "$n"; done
   kill_group $GROUP; host_down; remove_groups $GROUP
   rm -rf "$STATE"
 }
