@@ -1,0 +1,183 @@
+// Command images builds container images without Docker, as archives that `ctr images import`,
+// `docker load` and `kind load image-archive` take. The same input gives the same bytes.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+const usage = `usage: images KIND [flags]
+
+  images etcd --version X.Y.Z                      the official etcd image's layout, from the cached build
+  images operator --binary FILE --version X.Y.Z
+  images busybox [--binary FILE]                   a static shell for tests (Debian's busybox-static)
+  images pause --binary FILE                       what holds a pod's network namespace
+
+The archive's path is printed. It is written only if it is older than what goes into it.
+
+  --out FILE       where the archive goes (default: images/ in the cache)
+  --tag NAME:TAG   another name than the kind's usual one
+  --binaries DIR   etcd: where etcd, etcdctl and etcdutl are, if not in the cache
+`
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "images:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags of one invocation.
+type options struct {
+	version, binary, binaries, tag, out string
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return fmt.Errorf("name a kind of image")
+	}
+	var o options
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	flags.StringVar(&o.version, "version", "", "")
+	flags.StringVar(&o.binary, "binary", "", "")
+	flags.StringVar(&o.binaries, "binaries", "", "")
+	flags.StringVar(&o.tag, "tag", "", "")
+	flags.StringVar(&o.out, "out", "", "")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	recipe, err := recipeFor(args[0], o)
+	if err != nil {
+		return err
+	}
+	if o.tag != "" {
+		recipe.tag = o.tag
+	}
+	if o.out == "" {
+		cache, err := cacheDir()
+		if err != nil {
+			return err
+		}
+		o.out = filepath.Join(cache, "images", strings.NewReplacer("/", "_", ":", "_").Replace(recipe.tag)+".tar")
+	}
+	if !recipe.isWritten(o.out) {
+		if err := recipe.writeArchive(o.out); err != nil {
+			return err
+		}
+	}
+	fmt.Println(o.out)
+	return nil
+}
+
+// recipeFor says what goes into an image of the given kind.
+func recipeFor(kind string, o options) (recipe, error) {
+	version := strings.TrimPrefix(o.version, "v")
+	switch kind {
+	case "etcd":
+		return etcdImage(version, o.binaries)
+	case "operator":
+		return operatorImage(version, o.binary)
+	case "busybox":
+		return busyboxImage(o.binary)
+	case "pause":
+		return pauseImage(o.binary)
+	}
+	return recipe{}, fmt.Errorf("unknown kind %q", kind)
+}
+
+// etcdImage is laid out as gcr.io/etcd-development/etcd is: no shell, three binaries, root.
+func etcdImage(version, binaries string) (recipe, error) {
+	if version == "" {
+		return recipe{}, fmt.Errorf("--version is needed")
+	}
+	if binaries == "" {
+		cache, err := cacheDir()
+		if err != nil {
+			return recipe{}, err
+		}
+		binaries = filepath.Join(cache, "etcd-"+version)
+	}
+	r := recipe{
+		tag: "gcr.io/etcd-development/etcd:v" + version,
+		config: v1.Config{
+			Cmd:          []string{"/usr/local/bin/etcd"},
+			Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+			WorkingDir:   "/var/lib/etcd/",
+			ExposedPorts: map[string]struct{}{"2379/tcp": {}, "2380/tcp": {}},
+		},
+		dirs: []string{"usr", "usr/local", "usr/local/bin", "var", "var/etcd", "var/lib", "var/lib/etcd", "tmp"},
+	}
+	for _, name := range []string{"etcd", "etcdctl", "etcdutl"} {
+		r.files = append(r.files, file{path: "usr/local/bin/" + name, source: filepath.Join(binaries, name)})
+	}
+	return r, nil
+}
+
+func operatorImage(version, binary string) (recipe, error) {
+	if version == "" || binary == "" {
+		return recipe{}, fmt.Errorf("--version and --binary are needed")
+	}
+	return recipe{
+		tag:   "ghcr.io/etcd-steward/etcd-steward:v" + version,
+		files: []file{{path: "etcd-steward", source: binary}},
+		config: v1.Config{
+			User:       "65532:65532",
+			Entrypoint: []string{"/etcd-steward"},
+			Labels: map[string]string{
+				"org.opencontainers.image.title":       "etcd-steward",
+				"org.opencontainers.image.description": "A Kubernetes operator that runs etcd",
+				"org.opencontainers.image.source":      "https://github.com/etcd-steward/etcd-steward",
+				"org.opencontainers.image.licenses":    "Apache-2.0",
+				"org.opencontainers.image.version":     "v" + version,
+			},
+		},
+	}, nil
+}
+
+func busyboxImage(binary string) (recipe, error) {
+	if binary == "" {
+		binary = "/bin/busybox"
+	}
+	r := recipe{
+		tag:    "localhost/busybox:1",
+		dirs:   []string{"bin", "etc", "tmp"},
+		files:  []file{{path: "bin/busybox", source: binary}},
+		config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
+	}
+	applets := "[ awk cat chmod cp cut date dd df du echo env expr false find grep gzip head hostname id kill ln ls mkdir mktemp mv nc nslookup od ping ps pwd rm sed seq sh sleep sort stat sync tail tar tee test timeout top touch tr true umount uniq vi wc wget xargs"
+	for name := range strings.FieldsSeq(applets) {
+		r.links = append(r.links, link{path: "bin/" + name, target: "busybox"})
+	}
+	return r, nil
+}
+
+func pauseImage(binary string) (recipe, error) {
+	if binary == "" {
+		return recipe{}, fmt.Errorf("--binary is needed")
+	}
+	return recipe{
+		tag:    "localhost/pause:1",
+		files:  []file{{path: "pause", source: binary}},
+		config: v1.Config{User: "65535:65535", Entrypoint: []string{"/pause"}},
+	}, nil
+}
+
+// cacheDir is where hack/build-tools.sh puts what it builds.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("ETCD_STEWARD_CACHE"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, ".cache", "etcd-steward"), err
+}
+
+const architecture = runtime.GOARCH
