@@ -28,7 +28,7 @@ describe() {
   [ ! -f "$SRC/tool.env" ] || . "$SRC/tool.env"
   [ -n "$MODULE" ] || MODULE=$(first_tool_module)
   if [ -n "$MODULE" ]; then
-    VERSION=$(awk -v m="$MODULE" '{sub(/^require /, "")} $1 == m {print substr($2, 2); exit}' "$SRC/go.mod")
+    VERSION=$(awk -v m="$MODULE" '{sub(/^require /, "")} $1 == m && $2 ~ /^v/ {print substr($2, 2); exit}' "$SRC/go.mod")
     [ ! -f "$SRC/tool.env" ] || . "$SRC/tool.env"
   fi
   OUT=$CACHE/$NAME-${VERSION:-$INPUTS}
