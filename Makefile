@@ -12,7 +12,7 @@ K8S_MINOR ?= 1.34
 WATCH_NAMESPACES ?= default
 # Where built tools, Kubernetes' binaries and image archives lie.
 ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
-export ETCD_STEWARD_CACHE VERSION
+export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
 BUILD_TOOLS := hack/build-tools.sh
 TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
