@@ -15,3 +15,7 @@ rm -rf bundle
 "$KUSTOMIZE" build config/manifests |
   "$SDK" generate bundle -q --overwrite --package etcd-steward --version "$VERSION" \
     --channels "$CHANNELS" --default-channel "$DEFAULT_CHANNEL"
+
+# operator-sdk writes the present time; the release's own is in the base.
+created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)
+sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-steward.clusterserviceversion.yaml
