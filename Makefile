@@ -187,4 +187,4 @@ catalog: ## Render the catalog from its template and every release's bundle.
 .PHONY: catalog-validate
 catalog-validate: ## Validate the catalog.
 	@$(BUILD_TOOLS) opm
-	$(call tool,opm) validate catalog/etcd-steward
+	$(call tool,opm) validate catalog
