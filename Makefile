@@ -19,7 +19,7 @@ TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
 # $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
 tool = $$($(BUILD_TOOLS) dir $(1))/$(1)
 KUBECTL = $$($(BUILD_TOOLS) dir kubernetes)/kubectl
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X main.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 ##@ General
