@@ -1,0 +1,190 @@
+# Every target is explained by `make help`.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+VERSION ?= 0.1.0
+REPOSITORY ?= ghcr.io/etcd-steward/etcd-steward
+IMG ?= $(REPOSITORY):v$(VERSION)
+CHANNELS ?= candidate,stable,stable-v0
+DEFAULT_CHANNEL ?= stable
+K8S_MINOR ?= 1.34
+# What `make deploy-namespaced` watches, comma separated.
+WATCH_NAMESPACES ?= default
+# Where built tools, Kubernetes' binaries and image archives lie.
+ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
+export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
+
+BUILD_TOOLS := hack/build-tools.sh
+TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
+# $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
+tool = $$($(BUILD_TOOLS) dir $(1))/$(1)
+KUBECTL = $$($(BUILD_TOOLS) dir kubernetes)/kubectl
+LDFLAGS := -s -w -X main.Version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+##@ General
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*##"; printf "Usage: make \033[36mTARGET\033[0m\n"} \
+	  /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*##/ {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Set up everything on this machine and show a healthy etcd cluster.
+	hack/demo.sh
+
+.PHONY: tools
+tools: ## Build the pinned tools of hack/tools into the cache (minutes, once).
+	$(BUILD_TOOLS) $(TOOLS) kubernetes
+
+.PHONY: clean
+clean: ## Remove what builds leave in the tree; the cache stays.
+	rm -rf bin dist coverage
+
+##@ Development
+
+.PHONY: manifests
+manifests: ## Generate the CRDs and the operator's role from the Go markers.
+	@$(BUILD_TOOLS) controller-gen
+	$(call tool,controller-gen) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	$(call tool,controller-gen) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
+
+.PHONY: generate
+generate: ## Generate the API's DeepCopy methods.
+	@$(BUILD_TOOLS) controller-gen
+	$(call tool,controller-gen) object paths=./api/...
+
+.PHONY: fmt
+fmt: ## Format the code.
+	@$(BUILD_TOOLS) golangci-lint
+	$(call tool,golangci-lint) fmt
+
+.PHONY: vet
+vet: ## Run go vet.
+	go vet ./...
+
+.PHONY: lint
+lint: ## Lint the code, prove the import walls hold, and check the scripts.
+	@$(BUILD_TOOLS) golangci-lint
+	hack/lint.sh
+
+.PHONY: verify
+verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
+	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
+	@test -z "$$(git status --porcelain -- api config bundle catalog)" || { git status --short -- api config bundle catalog; exit 1; }
+
+##@ Build
+
+.PHONY: build
+build: ## Build the operator into bin/etcd-steward.
+	$(GOBUILD) -o bin/etcd-steward ./cmd
+
+.PHONY: run
+run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no leader election).
+	go run ./cmd manager --metrics-bind-address=0
+
+.PHONY: image
+image: build ## Build the operator's image without Docker and print the archive's path.
+	@$(BUILD_TOOLS) images
+	$(call tool,images) operator --binary bin/etcd-steward --version $(VERSION) --tag $(IMG)
+
+.PHONY: docker-build
+docker-build: ## Build the operator's image with Docker.
+	docker build --build-arg VERSION=$(VERSION) -t $(IMG) .
+
+##@ Local cluster
+
+.PHONY: cluster-up
+cluster-up: ## Start the three-node Kubernetes of hack/cluster on this machine.
+	hack/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## Stop it and remove everything it left.
+	hack/cluster/cluster.sh down
+
+##@ Deployment (to the cluster of KUBECONFIG)
+
+.PHONY: install
+install: ## Install the CRDs.
+	@$(BUILD_TOOLS) kustomize kubernetes
+	$(call tool,kustomize) build config/crd | $(KUBECTL) apply --server-side -f -
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs, and with them every EtcdCluster; the volumes stay.
+	@$(BUILD_TOOLS) kustomize kubernetes
+	$(call tool,kustomize) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy
+deploy: ## Install the CRDs and the operator for all namespaces.
+	@$(BUILD_TOOLS) kustomize kubernetes
+	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove the operator; its namespace, the CRDs and the etcd clusters stay.
+	@$(BUILD_TOOLS) kustomize kubernetes
+	$(call tool,kustomize) build config/default | \
+	  awk -v RS='---\n' -v ORS='---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)\n/' | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy-namespaced
+deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.
+	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
+	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) apply --server-side -n "$$ns" -f - || exit 1; done
+	$(call tool,kustomize) build config/namespaced/manager | \
+	  sed 's|--watch-namespaces=default|--watch-namespaces=$(WATCH_NAMESPACES)|; s|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
+
+##@ Test
+
+.PHONY: test
+test: ## Run the unit, integration and end-to-end suites; the last line counts the tests.
+	hack/test.sh unit integration e2e
+
+.PHONY: test-unit
+test-unit: ## Run the unit tests.
+	hack/test.sh unit
+
+.PHONY: test-integration
+test-integration: ## Run the tests against a real API server and etcd.
+	hack/test.sh integration
+
+.PHONY: test-e2e
+test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTING_CLUSTER=true.
+	hack/test.sh e2e
+
+.PHONY: test-full
+test-full: ## Run every suite with its whole matrix, as before a release.
+	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e
+
+.PHONY: test-cluster
+test-cluster: ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
+	hack/test.sh cluster
+
+.PHONY: bench-create
+bench-create: ## Measure cluster creation against a plain StatefulSet.
+	go test ./test/bench/... -run '^TestCreate$$' -v -count=1 -timeout 60m
+
+.PHONY: bench-idle
+bench-idle: ## Count the operator's API requests over five minutes of rest.
+	go test ./test/bench/... -run '^TestIdle$$' -v -count=1 -timeout 30m
+
+##@ Release
+
+.PHONY: bundle
+bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
+	@$(BUILD_TOOLS) kustomize operator-sdk
+	hack/bundle.sh
+
+.PHONY: bundle-validate
+bundle-validate: ## Validate the bundle as OLM and the operator catalogs do.
+	@$(BUILD_TOOLS) operator-sdk
+	$(call tool,operator-sdk) bundle validate ./bundle --select-optional suite=operatorframework --optional-values=k8s-version=$(K8S_MINOR)
+
+.PHONY: catalog
+catalog: ## Render the catalog from its template and every release's bundle.
+	@$(BUILD_TOOLS) opm crane
+	hack/catalog.sh
+
+.PHONY: catalog-validate
+catalog-validate: ## Validate the catalog.
+	@$(BUILD_TOOLS) opm
+	$(call tool,opm) validate catalog

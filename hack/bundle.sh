@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Generates bundle/ and bundle.Dockerfile of $VERSION with operator-sdk. Running it again changes nothing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+: "${VERSION:?which release?}"
+REPOSITORY=${REPOSITORY:-ghcr.io/etcd-steward/etcd-steward}
+CHANNELS=${CHANNELS:-candidate,stable,stable-v0}
+DEFAULT_CHANNEL=${DEFAULT_CHANNEL:-stable}
+SDK=$(hack/build-tools.sh dir operator-sdk)/operator-sdk
+KUSTOMIZE=$(hack/build-tools.sh dir kustomize)/kustomize
+
+(cd config/manager && "$KUSTOMIZE" edit set image "controller=$REPOSITORY:v$VERSION")
+"$SDK" generate kustomize manifests -q --package etcd-steward --apis-dir api
+rm -rf bundle
+"$KUSTOMIZE" build config/manifests |
+  "$SDK" generate bundle -q --overwrite --package etcd-steward --version "$VERSION" \
+    --channels "$CHANNELS" --default-channel "$DEFAULT_CHANNEL"
+
+# operator-sdk writes the present time; the release's own is in the base.
+created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)
+sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-steward.clusterserviceversion.yaml
