@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ var options = []option{
 	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: number},
 	{flag: "compaction-sleep-interval", before36: "experimental-compaction-sleep-interval", value: duration},
 	{flag: "corrupt-check-time", before36: "experimental-corrupt-check-time", value: duration},
-	{flag: "cors", value: text},
+	{flag: "cors", value: origins},
 	{flag: "election-timeout", value: number},
 	{flag: "enable-grpc-gateway", value: boolean},
 	{flag: "grpc-keepalive-interval", value: duration},
@@ -219,6 +220,7 @@ var (
 	duration         = valueKind{"a duration, such as 30s", isDuration}
 	numberOrDuration = valueKind{"a whole number or a duration, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDuration(v) }}
 	boolean          = valueKind{"true or false", isBoolean}
+	origins          = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
 	text             = valueKind{"a text without control characters", isText}
 )
 
@@ -239,6 +241,13 @@ func isDuration(value string) bool {
 func isBoolean(value string) bool {
 	_, err := strconv.ParseBool(value)
 	return err == nil
+}
+
+func isOrigins(value string) bool {
+	return !slices.ContainsFunc(strings.Split(value, ","), func(origin string) bool {
+		parsed, err := url.Parse(origin)
+		return origin != "*" && (err != nil || !slices.Contains([]string{"http", "https"}, parsed.Scheme) || parsed.Host == "")
+	})
 }
 
 func isText(value string) bool {

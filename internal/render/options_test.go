@@ -99,7 +99,10 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.6.16", "ETCD_PRE_VOTE", "perhaps", "its value must be true or false"},
 		{"3.6.16", "ETCD_CIPHER_SUITES", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", ""},
 		{"3.6.16", "ETCD_CIPHER_SUITES", "", "its value must be a text without control characters"},
-		{"3.6.16", "ETCD_CORS", "a\nb", "its value must be a text without control characters"},
+		{"3.6.16", "ETCD_HOST_WHITELIST", "a\nb", "its value must be a text without control characters"},
+		{"3.6.16", "ETCD_CORS", "*", ""},
+		{"3.6.16", "ETCD_CORS", "https://a.example.com,http://b.example.com:8080", ""},
+		{"3.6.16", "ETCD_CORS", "example.com", "its value must be * or origins separated by commas, such as https://example.com"},
 
 		{"3.6.16", "ETCD_NAME", "other", "etcd-steward names the members"},
 		{"3.6.16", "ETCD_DATA_DIR", "/tmp", "the data directory lies on the member's volume"},

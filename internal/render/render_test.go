@@ -262,12 +262,12 @@ func TestAStartedMemberFailsClosed(t *testing.T) {
 
 func TestOptionsReachEtcdAsTheyWereWritten(t *testing.T) {
 	for value, want := range map[string]string{
-		"https://example.com":     "--cors=https://example.com",
-		"$(INITIAL_CLUSTER)":      "--cors=$$(INITIAL_CLUSTER)",
-		"$$(INITIAL_CLUSTER) $ $": "--cors=$$$$(INITIAL_CLUSTER) $$ $$",
-		"a b --name=other":        "--cors=a b --name=other",
+		"example.com":             "--host-whitelist=example.com",
+		"$(INITIAL_CLUSTER)":      "--host-whitelist=$$(INITIAL_CLUSTER)",
+		"$$(INITIAL_CLUSTER) $ $": "--host-whitelist=$$$$(INITIAL_CLUSTER) $$ $$",
+		"a b --name=other":        "--host-whitelist=a b --name=other",
 	} {
-		args := MemberStatefulSet(founding(makeCluster(withOption("ETCD_CORS", value)))).Spec.Template.Spec.Containers[0].Args
+		args := MemberStatefulSet(founding(makeCluster(withOption("ETCD_HOST_WHITELIST", value)))).Spec.Template.Spec.Containers[0].Args
 		if got := args[len(args)-1]; got != want {
 			t.Errorf("%q renders as %q, want %q", value, got, want)
 		}
