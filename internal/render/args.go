@@ -159,6 +159,8 @@ func tlsFlags(i cluster.Intent) []etcdFlag {
 }
 
 // integrityFlags turn on the comparison of data between members, at the start and after compactions.
+// The check at the start has a price: a member with data asks each peer in turn before it serves, for up to 7 s each,
+// so members that start all at once, or beside a silent node, can take 7 s a peer longer.
 func integrityFlags(i cluster.Intent) []etcdFlag {
 	if minorOf(i.Version) <= lastWithout36Names {
 		return []etcdFlag{

@@ -130,18 +130,19 @@ func everyPodField() v1alpha1.PodPolicy {
 
 func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 	for name, in := range map[string]MemberInput{
-		"member-founding":          founding(makeCluster()),
-		"member-started":           started(makeCluster()),
-		"member-started-ipv6":      ipv6(started(makeCluster())),
-		"member-founding-3.5":      founding(makeCluster(version("3.5.35"))),
-		"member-started-3.5":       started(makeCluster(version("3.5.35"))),
-		"member-founding-3.7":      founding(makeCluster(version("3.7.3"))),
-		"member-started-3.7":       started(makeCluster(version("3.7.3"))),
-		"member-founding-tls":      founding(makeCluster(secrets("prod-peer", "prod-server"))),
-		"member-started-tls":       started(makeCluster(secrets("prod-peer", "prod-server"))),
-		"member-started-tls-peers": started(makeCluster(secrets("prod-peer", ""))),
-		"member-started-all":       started(makeCluster(pod(everyPodField()))),
-		"member-started-anti":      started(makeCluster(pod(v1alpha1.PodPolicy{AntiAffinity: true}))),
+		"member-founding":            founding(makeCluster()),
+		"member-started":             started(makeCluster()),
+		"member-started-ipv6":        ipv6(started(makeCluster())),
+		"member-founding-3.5":        founding(makeCluster(version("3.5.35"))),
+		"member-started-3.5":         started(makeCluster(version("3.5.35"))),
+		"member-founding-3.7":        founding(makeCluster(version("3.7.3"))),
+		"member-started-3.7":         started(makeCluster(version("3.7.3"))),
+		"member-founding-tls":        founding(makeCluster(secrets("prod-peer", "prod-server"))),
+		"member-started-tls":         started(makeCluster(secrets("prod-peer", "prod-server"))),
+		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
+		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
+		"member-started-all":         started(makeCluster(pod(everyPodField()))),
+		"member-started-anti":        started(makeCluster(pod(v1alpha1.PodPolicy{AntiAffinity: true}))),
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
 	}
