@@ -57,21 +57,21 @@ func scheme(secret string) string {
 	return "http"
 }
 
-// flag is one etcd option; value may refer to a variable only where verbatim is set.
-type flag struct {
+// etcdFlag is one etcd option; value may refer to a variable only where verbatim is set.
+type etcdFlag struct {
 	name, value string
 	verbatim    bool
 }
 
 // args returns etcd's options: the operator's own in a fixed order, then the user's by name.
 func args(in MemberInput) []string {
-	var flags []flag
+	var flags []etcdFlag
 	flags = append(flags, identityFlags(in)...)
 	flags = append(flags, initialFlags(in)...)
 	flags = append(flags, tlsFlags(in.Intent)...)
 	flags = append(flags, integrityFlags(in.Intent)...)
 	if quota := in.Intent.QuotaBackendBytes; quota != 0 {
-		flags = append(flags, flag{name: "quota-backend-bytes", value: strconv.FormatInt(quota, 10)})
+		flags = append(flags, etcdFlag{name: "quota-backend-bytes", value: strconv.FormatInt(quota, 10)})
 	}
 	flags = append(flags, userFlags(in.Intent)...)
 
@@ -83,16 +83,16 @@ func args(in MemberInput) []string {
 }
 
 // argument returns the value such that Kubernetes passes it on as it stands: "$$" is its escape for "$".
-func (f flag) argument() string {
+func (f etcdFlag) argument() string {
 	if f.verbatim {
 		return f.value
 	}
 	return strings.ReplaceAll(f.value, "$", "$$")
 }
 
-func identityFlags(in MemberInput) []flag {
+func identityFlags(in MemberInput) []etcdFlag {
 	peer, server := in.Intent.PeerSecret, in.Intent.ServerSecret
-	return []flag{
+	return []etcdFlag{
 		{name: "name", value: in.Name},
 		{name: "data-dir", value: dataDir},
 		{name: "listen-peer-urls", value: bindURL(in, peer, cluster.PeerPort)},
@@ -105,14 +105,14 @@ func identityFlags(in MemberInput) []flag {
 
 // initialFlags decides what etcd does with an empty volume: a founding member starts with the founding list,
 // every other one fails. With data, etcd ignores them.
-func initialFlags(in MemberInput) []flag {
+func initialFlags(in MemberInput) []etcdFlag {
 	if in.Founding == nil {
-		return []flag{
+		return []etcdFlag{
 			{name: "initial-cluster", value: InitialCluster(in.Cluster, []string{in.Name}, in.Intent)},
 			{name: "initial-cluster-state", value: stateExisting},
 		}
 	}
-	return []flag{
+	return []etcdFlag{
 		{name: "initial-cluster", value: "$(" + envInitialCluster + ")", verbatim: true},
 		{name: "initial-cluster-state", value: "$(" + envInitialClusterState + ")", verbatim: true},
 		{name: "initial-cluster-token", value: in.Founding.Token},
@@ -137,34 +137,36 @@ func fromAnnotation(name, annotation string) corev1.EnvVar {
 	}}
 }
 
-func tlsFlags(i cluster.Intent) []flag {
-	var flags []flag
+func tlsFlags(i cluster.Intent) []etcdFlag {
+	var flags []etcdFlag
 	if i.PeerSecret != "" {
 		flags = append(flags,
-			flag{name: "peer-cert-file", value: peerTLSMount + "/peer.crt"},
-			flag{name: "peer-key-file", value: peerTLSMount + "/peer.key"},
-			flag{name: "peer-trusted-ca-file", value: peerTLSMount + "/peer-ca.crt"},
-			flag{name: "peer-client-cert-auth", value: "true"},
+			etcdFlag{name: "peer-cert-file", value: peerTLSMount + "/peer.crt"},
+			etcdFlag{name: "peer-key-file", value: peerTLSMount + "/peer.key"},
+			etcdFlag{name: "peer-trusted-ca-file", value: peerTLSMount + "/peer-ca.crt"},
+			etcdFlag{name: "peer-client-cert-auth", value: "true"},
 		)
 	}
 	if i.ServerSecret != "" {
 		flags = append(flags,
-			flag{name: "cert-file", value: serverTLSMount + "/server.crt"},
-			flag{name: "key-file", value: serverTLSMount + "/server.key"},
-			flag{name: "trusted-ca-file", value: serverTLSMount + "/server-ca.crt"},
-			flag{name: "client-cert-auth", value: "true"},
+			etcdFlag{name: "cert-file", value: serverTLSMount + "/server.crt"},
+			etcdFlag{name: "key-file", value: serverTLSMount + "/server.key"},
+			etcdFlag{name: "trusted-ca-file", value: serverTLSMount + "/server-ca.crt"},
+			etcdFlag{name: "client-cert-auth", value: "true"},
 		)
 	}
 	return flags
 }
 
 // integrityFlags turn on the comparison of data between members, at the start and after compactions.
-func integrityFlags(i cluster.Intent) []flag {
-	if minorOf(i.Version) <= 5 {
-		return []flag{
+// The check at the start has a price: a member with data asks each peer in turn before it serves, for up to 7 s each,
+// so members that start all at once, or beside a silent node, can take 7 s a peer longer.
+func integrityFlags(i cluster.Intent) []etcdFlag {
+	if minorOf(i.Version) <= lastWithout36Names {
+		return []etcdFlag{
 			{name: "experimental-initial-corrupt-check", value: "true"},
 			{name: "experimental-compact-hash-check-enabled", value: "true"},
 		}
 	}
-	return []flag{{name: "feature-gates", value: "InitialCorruptCheck=true,CompactHashCheck=true"}}
+	return []etcdFlag{{name: "feature-gates", value: "InitialCorruptCheck=true,CompactHashCheck=true"}}
 }

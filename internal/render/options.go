@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,12 +25,12 @@ type OptionRefusal struct {
 type option struct {
 	// flag is the option's name from etcd 3.6 on, without its dashes.
 	flag string
-	// before36 is its name in etcd 3.5 where that is another one; absent where etcd 3.5 does not have it.
+	// before36 is its name in etcd 3.5 where that is another one.
 	before36 string
-	value    valueKind
+	// new36 tells that etcd 3.5 does not have it.
+	new36 bool
+	value valueKind
 }
-
-const absent = "-"
 
 // options are what users may set. It may grow; nothing that a release allowed may leave it.
 var options = []option{
@@ -46,7 +47,7 @@ var options = []option{
 	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: number},
 	{flag: "compaction-sleep-interval", before36: "experimental-compaction-sleep-interval", value: duration},
 	{flag: "corrupt-check-time", before36: "experimental-corrupt-check-time", value: duration},
-	{flag: "cors", value: text},
+	{flag: "cors", value: origins},
 	{flag: "election-timeout", value: number},
 	{flag: "enable-grpc-gateway", value: boolean},
 	{flag: "grpc-keepalive-interval", value: duration},
@@ -55,7 +56,7 @@ var options = []option{
 	{flag: "heartbeat-interval", value: number},
 	{flag: "host-whitelist", value: text},
 	{flag: "initial-election-tick-advance", value: boolean},
-	{flag: "log-format", before36: absent, value: words("json", "console")},
+	{flag: "log-format", new36: true, value: words("json", "console")},
 	{flag: "log-level", value: words("debug", "info", "warn", "error", "panic", "fatal")},
 	{flag: "max-concurrent-streams", value: number},
 	{flag: "max-request-bytes", value: number},
@@ -72,7 +73,7 @@ var options = []option{
 	{flag: "tls-max-version", value: words("TLS1.2", "TLS1.3")},
 	{flag: "tls-min-version", value: words("TLS1.2", "TLS1.3")},
 	{flag: "warning-apply-duration", before36: "experimental-warning-apply-duration", value: duration},
-	{flag: "warning-unary-request-duration", before36: absent, value: duration},
+	{flag: "warning-unary-request-duration", new36: true, value: duration},
 	{flag: "watch-progress-notify-interval", before36: "experimental-watch-progress-notify-interval", value: duration},
 }
 
@@ -91,6 +92,7 @@ var never = []struct{ prefix, why string }{
 	{"trusted-ca-file", "certificates come from spec.TLS"},
 	{"auto-tls", "certificates come from spec.TLS"},
 	{"self-signed-cert-validity", "certificates come from spec.TLS"},
+	{"peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
 	{"client-cert-allowed-hostname", "it could lock etcd-steward out"},
 	{"client-", "certificates come from spec.TLS"},
 	{"peer-", "certificates come from spec.TLS"},
@@ -131,21 +133,10 @@ func RefusedOptions(i cluster.Intent) []OptionRefusal {
 
 // refuse returns why an option is not passed on, empty if it is.
 func refuse(variable, value, version string) string {
-	minor := minorOf(version)
-	asked := flagOf(variable)
+	minor, asked := minorOf(version), flagOf(variable)
 	for _, known := range options {
-		here := known.nameIn(minor)
-		switch {
-		case variable != variableOf(known.flag) && variable != variableOf(known.before36):
-			continue
-		case here == absent:
-			return fmt.Sprintf("etcd 3.%d does not have it", minor)
-		case variable != variableOf(here):
-			return fmt.Sprintf("etcd 3.%d calls it %s", minor, variableOf(here))
-		case !known.value.fits(value):
-			return fmt.Sprintf("its value must be %s", known.value.wants)
-		default:
-			return ""
+		if asked == known.flag || known.before36 != "" && asked == known.before36 {
+			return known.refuse(asked, value, minor)
 		}
 	}
 	for _, bad := range never {
@@ -156,25 +147,46 @@ func refuse(variable, value, version string) string {
 	return fmt.Sprintf("it is not among the options that etcd-steward passes on to etcd 3.%d", minor)
 }
 
+// refuse returns why the option under the name asked for is not passed on to etcd 3.minor, empty if it is.
+func (o option) refuse(asked, value string, minor int) string {
+	switch here := o.nameIn(minor); {
+	case here == "":
+		return fmt.Sprintf("etcd 3.%d does not have it", minor)
+	case asked != here:
+		return fmt.Sprintf("etcd 3.%d calls it %s", minor, variableOf(here))
+	case !o.value.fits(value):
+		return fmt.Sprintf("its value must be %s", o.value.wants)
+	default:
+		return ""
+	}
+}
+
 // userFlags returns the user's options by name. What is refused is left out: a caller asks RefusedOptions first.
-func userFlags(i cluster.Intent) []flag {
-	var flags []flag
+func userFlags(i cluster.Intent) []etcdFlag {
+	var flags []etcdFlag
 	for variable, value := range i.Options {
 		if refuse(variable, value, i.Version) == "" {
-			flags = append(flags, flag{name: flagOf(variable), value: value})
+			flags = append(flags, etcdFlag{name: flagOf(variable), value: value})
 		}
 	}
-	slices.SortFunc(flags, func(a, b flag) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(flags, func(a, b etcdFlag) int { return cmp.Compare(a.name, b.name) })
 	return flags
 }
 
-// nameIn returns the option's name in etcd 3.minor, or absent.
+// nameIn returns the option's name in etcd 3.minor, empty where it has none.
 func (o option) nameIn(minor int) string {
-	if minor <= 5 && o.before36 != "" {
-		return o.before36
+	switch {
+	case minor > lastWithout36Names:
+		return o.flag
+	case o.new36:
+		return ""
+	default:
+		return cmp.Or(o.before36, o.flag)
 	}
-	return o.flag
 }
+
+// lastWithout36Names is the minor version before etcd 3.6, which renamed most experimental options and has feature gates.
+const lastWithout36Names = 5
 
 func flagOf(variable string) string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "ETCD_"), "_", "-"))
@@ -207,8 +219,9 @@ var (
 	number           = valueKind{"a whole number that is not negative, such as 100", isNumber}
 	duration         = valueKind{"a duration, such as 30s", isDuration}
 	numberOrDuration = valueKind{"a whole number or a duration, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDuration(v) }}
-	boolean          = valueKind{"true or false", func(v string) bool { return v == "true" || v == "false" }}
-	text             = valueKind{"set and printable", isText}
+	boolean          = valueKind{"true or false", isBoolean}
+	origins          = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
+	text             = valueKind{"a text without control characters", isText}
 )
 
 func words(allowed ...string) valueKind {
@@ -223,6 +236,18 @@ func isNumber(value string) bool {
 func isDuration(value string) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d >= 0
+}
+
+func isBoolean(value string) bool {
+	_, err := strconv.ParseBool(value)
+	return err == nil
+}
+
+func isOrigins(value string) bool {
+	return !slices.ContainsFunc(strings.Split(value, ","), func(origin string) bool {
+		parsed, err := url.Parse(origin)
+		return origin != "*" && (err != nil || !slices.Contains([]string{"http", "https"}, parsed.Scheme) || parsed.Host == "")
+	})
 }
 
 func isText(value string) bool {

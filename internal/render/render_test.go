@@ -1,0 +1,343 @@
+package render
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
+
+// wantGolden compares objects with a golden file of testdata.
+func wantGolden(t *testing.T, name string, objects ...any) {
+	t.Helper()
+	var documents []string
+	for _, object := range objects {
+		raw, err := yaml.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, string(raw))
+	}
+	got := strings.Join(documents, "---\n")
+	path := filepath.Join("testdata", name+".yaml")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got); after a wanted change run go test ./internal/render -update:\n%s", path, diff)
+	}
+}
+
+// makeCluster returns a cluster as the API server would store it, changed by the given functions.
+func makeCluster(changes ...func(*v1alpha1.EtcdClusterSpec)) *v1alpha1.EtcdCluster {
+	c := &v1alpha1.EtcdCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod", UID: "11111111-2222-3333-4444-555555555555"},
+		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: "3.6.16", Repository: "gcr.io/etcd-development/etcd"},
+	}
+	for _, change := range changes {
+		change(&c.Spec)
+	}
+	return c
+}
+
+func version(v string) func(*v1alpha1.EtcdClusterSpec) {
+	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Version = v }
+}
+
+func pod(policy v1alpha1.PodPolicy) func(*v1alpha1.EtcdClusterSpec) {
+	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Pod = &policy }
+}
+
+func secrets(peer, server string) func(*v1alpha1.EtcdClusterSpec) {
+	return func(spec *v1alpha1.EtcdClusterSpec) {
+		spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
+			Member: &v1alpha1.MemberSecrets{PeerSecret: peer, ServerSecret: server},
+		}}
+	}
+}
+
+func withOption(name, value string) func(*v1alpha1.EtcdClusterSpec) {
+	return pod(v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}})
+}
+
+// started returns the input of the first member in its started form.
+func started(c *v1alpha1.EtcdCluster) MemberInput {
+	return MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(&c.Spec)}
+}
+
+// founding returns the input of the first member in its founding form.
+func founding(c *v1alpha1.EtcdCluster) MemberInput {
+	in := started(c)
+	in.Founding = &Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(c)}
+	return in
+}
+
+func ipv6(in MemberInput) MemberInput {
+	in.IPv6 = true
+	return in
+}
+
+func everyPodField() v1alpha1.PodPolicy {
+	return v1alpha1.PodPolicy{
+		Labels:       map[string]string{"team": "storage", cluster.LabelMember: "ours wins"},
+		Annotations:  map[string]string{"example.com/scrape": "yes"},
+		NodeSelector: map[string]string{"disk": "fast"},
+		Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "gpu", Operator: corev1.NodeSelectorOpDoesNotExist}},
+			}}},
+		}},
+		AntiAffinity: true,
+		Tolerations:  []corev1.Toleration{{Key: "etcd", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+		Resources: v1alpha1.ResourceRequirements{
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("0.5"), corev1.ResourceMemory: resource.MustParse("1Gi")},
+		},
+		SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(1000)), SupplementalGroups: []int64{2000}},
+		EtcdEnv: []v1alpha1.EtcdOption{
+			{Name: "ETCD_SNAPSHOT_COUNT", Value: "20000"},
+			{Name: "ETCD_QUOTA_BACKEND_BYTES", Value: "4294967296"},
+			{Name: "ETCD_AUTO_COMPACTION_RETENTION", Value: "1h"},
+		},
+		PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
+			StorageClassName: new("fast"),
+			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
+			Resources:        v1alpha1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")}},
+		},
+		ClusterDomain: "cluster.local",
+	}
+}
+
+func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
+	for name, in := range map[string]MemberInput{
+		"member-founding":            founding(makeCluster()),
+		"member-started":             started(makeCluster()),
+		"member-started-ipv6":        ipv6(started(makeCluster())),
+		"member-founding-3.5":        founding(makeCluster(version("3.5.35"))),
+		"member-started-3.5":         started(makeCluster(version("3.5.35"))),
+		"member-founding-3.7":        founding(makeCluster(version("3.7.3"))),
+		"member-started-3.7":         started(makeCluster(version("3.7.3"))),
+		"member-founding-tls":        founding(makeCluster(secrets("prod-peer", "prod-server"))),
+		"member-started-tls":         started(makeCluster(secrets("prod-peer", "prod-server"))),
+		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
+		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
+		"member-started-all":         started(makeCluster(pod(everyPodField()))),
+		"member-started-anti":        started(makeCluster(pod(v1alpha1.PodPolicy{AntiAffinity: true}))),
+	} {
+		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
+	}
+}
+
+func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
+	plain, all := makeCluster(), makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	founders := Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(plain)}
+	for name, objects := range map[string][]any{
+		"services":    {ClientService(plain), PeerService(plain)},
+		"budget":      {Budget(plain, 2)},
+		"volume":      {MemberVolume(plain, "prod-1", founders)},
+		"volume-all":  {MemberVolume(all, "prod-1", founders)},
+		"annotations": {SealAnnotations(founding(plain))},
+	} {
+		t.Run(name, func(t *testing.T) { wantGolden(t, name, objects...) })
+	}
+}
+
+func TestTheRenderHashIsThatOfTheStartedForm(t *testing.T) {
+	c := makeCluster()
+	foundingSet, startedSet := MemberStatefulSet(founding(c)), MemberStatefulSet(started(c))
+	want := RenderHash(started(c))
+	for form, set := range map[string]map[string]string{
+		"founding": foundingSet.Spec.Template.Annotations,
+		"started":  startedSet.Spec.Template.Annotations,
+	} {
+		if got := set[cluster.AnnotationRenderHash]; got != want {
+			t.Errorf("the %s form has render hash %s, want %s", form, got, want)
+		}
+	}
+}
+
+func TestTheRenderHashTellsPodsApart(t *testing.T) {
+	seen := map[string]string{}
+	for name, in := range map[string]MemberInput{
+		"default":        started(makeCluster()),
+		"another member": {Cluster: makeCluster(), Name: "prod-1", Intent: cluster.IntentOf(&makeCluster().Spec)},
+		"IPv6":           ipv6(started(makeCluster())),
+		"version":        started(makeCluster(version("3.6.15"))),
+		"TLS":            started(makeCluster(secrets("prod-peer", "prod-server"))),
+		"option":         started(makeCluster(withOption("ETCD_MAX_TXN_OPS", "256"))),
+		"annotation":     started(makeCluster(pod(v1alpha1.PodPolicy{Annotations: map[string]string{"a": "b"}}))),
+		"domain":         started(makeCluster(pod(v1alpha1.PodPolicy{ClusterDomain: "cluster.local"}))),
+	} {
+		hash := RenderHash(in)
+		if other, taken := seen[hash]; taken {
+			t.Errorf("%s and %s have the same render hash %s", name, other, hash)
+		}
+		seen[hash] = name
+	}
+}
+
+func TestRenderingLeavesItsInputAlone(t *testing.T) {
+	c := makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	before := c.DeepCopy()
+	in := founding(c)
+	MemberStatefulSet(in)
+	SealAnnotations(in)
+	MemberVolume(c, in.Name, *in.Founding)
+	ClientService(c)
+	PeerService(c)
+	Budget(c, 2)
+	if diff := cmp.Diff(before, c); diff != "" {
+		t.Errorf("the cluster changed (-before +after):\n%s", diff)
+	}
+}
+
+func TestAFoundingPodTakesItsListFromAnnotationsThatCanBeSealed(t *testing.T) {
+	in := founding(makeCluster())
+	template := MemberStatefulSet(in).Spec.Template
+	etcd := template.Spec.Containers[0]
+	for _, wanted := range []string{"--initial-cluster=$(INITIAL_CLUSTER)", "--initial-cluster-state=$(INITIAL_CLUSTER_STATE)"} {
+		if !slices.Contains(etcd.Args, wanted) {
+			t.Errorf("the arguments lack %s: %q", wanted, etcd.Args)
+		}
+	}
+	for _, env := range etcd.Env {
+		if strings.HasPrefix(env.Name, "ETCD_") {
+			t.Errorf("etcd reads %s itself", env.Name)
+		}
+	}
+	sealed := SealAnnotations(in)
+	if len(sealed) != len(etcd.Env) {
+		t.Errorf("%d annotations seal %d variables", len(sealed), len(etcd.Env))
+	}
+	for key := range sealed {
+		if _, ok := template.Annotations[key]; !ok {
+			t.Errorf("%s seals nothing: the founding template does not have it", key)
+		}
+		path := "metadata.annotations['" + key + "']"
+		if !slices.ContainsFunc(etcd.Env, func(env corev1.EnvVar) bool { return env.ValueFrom.FieldRef.FieldPath == path }) {
+			t.Errorf("no variable is read from %s", path)
+		}
+	}
+}
+
+func TestAStartedMemberFailsClosed(t *testing.T) {
+	template := MemberStatefulSet(started(makeCluster())).Spec.Template
+	etcd := template.Spec.Containers[0]
+	for _, wanted := range []string{
+		"--initial-cluster=prod-0=http://prod-0-0.prod.shop.svc:2380",
+		"--initial-cluster-state=existing",
+	} {
+		if !slices.Contains(etcd.Args, wanted) {
+			t.Errorf("the arguments lack %s: %q", wanted, etcd.Args)
+		}
+	}
+	if len(etcd.Env) != 0 {
+		t.Errorf("a started member has variables: %v", etcd.Env)
+	}
+	for _, key := range []string{cluster.AnnotationInitialCluster, cluster.AnnotationInitialClusterState} {
+		if value, ok := template.Annotations[key]; ok {
+			t.Errorf("a started template has %s=%s", key, value)
+		}
+	}
+}
+
+func TestOptionsReachEtcdAsTheyWereWritten(t *testing.T) {
+	for value, want := range map[string]string{
+		"example.com":             "--host-whitelist=example.com",
+		"$(INITIAL_CLUSTER)":      "--host-whitelist=$$(INITIAL_CLUSTER)",
+		"$$(INITIAL_CLUSTER) $ $": "--host-whitelist=$$$$(INITIAL_CLUSTER) $$ $$",
+		"a b --name=other":        "--host-whitelist=a b --name=other",
+	} {
+		args := MemberStatefulSet(founding(makeCluster(withOption("ETCD_HOST_WHITELIST", value)))).Spec.Template.Spec.Containers[0].Args
+		if got := args[len(args)-1]; got != want {
+			t.Errorf("%q renders as %q, want %q", value, got, want)
+		}
+	}
+}
+
+func TestAFieldOfTheUsersSecurityContextReplacesOnlyItself(t *testing.T) {
+	for name, test := range map[string]struct{ asked, want corev1.PodSecurityContext }{
+		"none": {corev1.PodSecurityContext{}, *podSecurity(nil)},
+		"user": {
+			corev1.PodSecurityContext{RunAsUser: new(int64(1000))},
+			withSecurity(func(s *corev1.PodSecurityContext) { s.RunAsUser = new(int64(1000)) }),
+		},
+		"root allowed": {
+			corev1.PodSecurityContext{RunAsNonRoot: new(false)},
+			withSecurity(func(s *corev1.PodSecurityContext) { s.RunAsNonRoot = new(false) }),
+		},
+		"seccomp": {
+			corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}},
+			withSecurity(func(s *corev1.PodSecurityContext) { s.SeccompProfile.Type = corev1.SeccompProfileTypeUnconfined }),
+		},
+		"a field without a default": {
+			corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.ipv4.tcp_keepalive_time", Value: "60"}}},
+			withSecurity(func(s *corev1.PodSecurityContext) {
+				s.Sysctls = []corev1.Sysctl{{Name: "net.ipv4.tcp_keepalive_time", Value: "60"}}
+			}),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(&test.want, podSecurity(&test.asked)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func withSecurity(change func(*corev1.PodSecurityContext)) corev1.PodSecurityContext {
+	security := podSecurity(nil)
+	change(security)
+	return *security
+}
+
+func TestClustersOfOneNameHaveDifferentTokens(t *testing.T) {
+	first, second := makeCluster(), makeCluster()
+	second.UID = "99999999-2222-3333-4444-555555555555"
+	if ClusterToken(first) == ClusterToken(second) {
+		t.Errorf("both have the token %s", ClusterToken(first))
+	}
+}
+
+func TestAnIntentStoredByRelease010StaysReadable(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("testdata", "intent-0.1.0.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := strings.TrimSpace(string(raw))
+	intent, err := cluster.DecodeIntent(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, hash := intent.Encode()
+	if diff := cmp.Diff(stored, text); diff != "" {
+		t.Errorf("the intent is stored differently now (-then +now):\n%s", diff)
+	}
+	if want := "d8037d5464ba80b6"; hash != want {
+		t.Errorf("its hash is %s, and was %s: every member would roll", hash, want)
+	}
+	c := makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	if differs := intent.Differences(cluster.IntentOf(&c.Spec)); len(differs) > 0 {
+		t.Errorf("the spec that it was made from differs from it in %v", differs)
+	}
+}
