@@ -161,11 +161,11 @@ test-cluster: ## Test the local cluster itself: start, node loss, volumes, nothi
 
 .PHONY: bench-create
 bench-create: ## Measure cluster creation against a plain StatefulSet.
-	go test ./test/bench/... -run '^TestCreate$$' -v -count=1 -timeout 60m
+	hack/bench.sh create
 
 .PHONY: bench-idle
 bench-idle: ## Count the operator's API requests over five minutes of rest.
-	go test ./test/bench/... -run '^TestIdle$$' -v -count=1 -timeout 30m
+	hack/bench.sh idle
 
 ##@ Release
 

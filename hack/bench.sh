@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Prepares the cluster as the end-to-end suite does and runs one benchmark: bench.sh create|idle
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+values=$(hack/e2e-up.sh)
+value() { sed -n "s/^$1=//p" <<< "$values"; }
+KUBECONFIG=$(value KUBECONFIG); export KUBECONFIG
+PATH=$(dirname "$(value KUBECTL)"):$PATH
+ETCD_VERSION=$(value ETCD_VERSIONS | tr ' ' '\n' | grep '^3\.6\.'); export ETCD_VERSION
+exec go run ./test/bench "$@"

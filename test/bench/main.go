@@ -1,0 +1,87 @@
+// Command bench measures the operator on the cluster of KUBECONFIG, which hack/bench.sh prepares. It prints its figures last,
+// a line each: "figure NAME VALUE UNIT".
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+const usage = `usage: bench create | idle
+
+  create   from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
+  idle     requests of the operator to the API server in five minutes of rest, its lease apart
+`
+
+// lab is the cluster that is measured on.
+type lab struct {
+	client.Client
+	clientset *kubernetes.Clientset
+	config    *rest.Config
+	namespace string
+	version   string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "idle": benchIdle}
+	if len(args) != 1 || benches[args[0]] == nil {
+		fmt.Fprint(os.Stderr, usage)
+		return fmt.Errorf("name a benchmark")
+	}
+	l, err := newLab("bench-" + args[0])
+	if err != nil {
+		return err
+	}
+	if err := l.makeNamespace(ctx); err != nil {
+		return err
+	}
+	return benches[args[0]](ctx, l)
+}
+
+func newLab(namespace string) (*lab, error) {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst = 200, 200
+	scheme := clientgoscheme.Scheme
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, err
+	}
+	clientset, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	version := os.Getenv("ETCD_VERSION")
+	if version == "" {
+		return nil, fmt.Errorf("ETCD_VERSION is not set: run hack/bench.sh")
+	}
+	return &lab{Client: c, clientset: clientset, config: config, namespace: namespace, version: version}, nil
+}
+
+func figure(name string, value float64, unit string) {
+	fmt.Printf("figure %s %.4g %s\n", name, value, unit)
+}
