@@ -154,13 +154,13 @@ host_down() {
   ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
   [ ! -f "$STATE/made-dirs" ] || tac "$STATE/made-dirs" | while read -r d; do rmdir "$d" 2>/dev/null || say "left $d, which is in use"; done
 }
-# drop_chains removes the rules and chains that the bridge, port maps and kube-proxy's canary leave.
+# drop_chains removes the rules and chains that port maps, kube-proxy's own clean-up and host_up leave.
 drop_chains() { # COMMAND
   local table
   for table in filter nat mangle; do
     "$1-save" -t $table 2>/dev/null | awk -v g="$GROUP" -v t=$table '
-      /^-A .*(-j CNI-|--comment "?dnat|CNI portfwd)/ || ($1 == "-A" && $0 ~ "--comment \"?" g) {sub(/^-A/, "-D"); print "-t", t, $0; next}
-      /^:(CNI-HOSTPORT|KUBE-PROXY-CANARY|KUBE-KUBELET-CANARY)/ {c = substr($1, 2); last[++n] = "-t " t " -F " c; drop[n] = "-t " t " -X " c}
+      /^-A .*(-j (CNI-|KUBE-FIREWALL)|CNI portfwd)/ || ($1 == "-A" && $0 ~ "--comment \"?" g) {sub(/^-A/, "-D"); print "-t", t, $0; next}
+      /^:(CNI-HOSTPORT|KUBE-PROXY-CANARY|KUBE-FIREWALL)/ {c = substr($1, 2); last[++n] = "-t " t " -F " c; drop[n] = "-t " t " -X " c}
       END {for (i = 1; i <= n; i++) print last[i]; for (i = 1; i <= n; i++) print drop[i]}' |
       while read -r line; do eval "$1 -w $line" 2>/dev/null || true; done
   done
