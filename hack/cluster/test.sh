@@ -110,9 +110,9 @@ remove_volume() {
   eventually 60 fails grep -r "$pv" <(losetup -a; cat /proc/mounts; find /var/tmp/etcd-steward-cluster/volumes)
 }
 restart_provisioner() { # an interruption must not lose a volume
-  kill -9 "$(cat /var/tmp/etcd-steward-cluster/provisioner.pid)"
+  local pid; pid=$(cat /var/tmp/etcd-steward-cluster/provisioner.pid)
+  kill -9 "$pid"; eventually 30 fails grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status"
   "$CLUSTER" up
-  kill -0 "$(cat /var/tmp/etcd-steward-cluster/provisioner.pid)"
   in_pod web-0 'cat /data/log'; small_volume
 }
 on_node() { kubectl get pod "$1" -o 'jsonpath={.spec.nodeName}' | cut -d- -f2; }
