@@ -95,7 +95,10 @@ start() { # NAME GROUP CMD...
     exec setsid "$@" >> "$LOG/$name.log" 2>&1 < /dev/null ) &
   echo $! > "$STATE/$name.pid"
 }
-running() { [ -f "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null; } # NAME
+running() { # NAME — a zombie is not, nor is another that got its number
+  local p; p=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
+  grep -q '^State:[[:space:]]*[^ZX]' "/proc/$p/status" 2>/dev/null && grep -q "/$GROUP/" "/proc/$p/cgroup" 2>/dev/null
+}
 
 # --- certificates -------------------------------------------------------------------------------
 
@@ -151,16 +154,20 @@ host_down() {
     drop_chains iptables; drop_chains ip6tables
     sysctl -q -p "$STATE/sysctls" >/dev/null
   fi
-  ! ip link show $BRIDGE >/dev/null 2>&1 || ip link del $BRIDGE
+  if ip link show $BRIDGE >/dev/null 2>&1; then
+    wait_for 30 "the removal of the pods' links" no_links
+    ip link del $BRIDGE
+  fi
   [ ! -f "$STATE/made-dirs" ] || tac "$STATE/made-dirs" | while read -r d; do rmdir "$d" 2>/dev/null || say "left $d, which is in use"; done
 }
-# drop_chains removes the rules and chains that the bridge, port maps and kube-proxy's canary leave.
+no_links() { [ -z "$(ip link show master $BRIDGE)" ]; }
+# drop_chains removes the rules and chains that port maps, kube-proxy's own clean-up and host_up leave.
 drop_chains() { # COMMAND
   local table
   for table in filter nat mangle; do
     "$1-save" -t $table 2>/dev/null | awk -v g="$GROUP" -v t=$table '
-      /^-A .*(-j CNI-|--comment "?dnat|CNI portfwd)/ || ($1 == "-A" && $0 ~ "--comment \"?" g) {sub(/^-A/, "-D"); print "-t", t, $0; next}
-      /^:(CNI-HOSTPORT|KUBE-PROXY-CANARY|KUBE-KUBELET-CANARY)/ {c = substr($1, 2); last[++n] = "-t " t " -F " c; drop[n] = "-t " t " -X " c}
+      /^-A .*(-j (CNI-|KUBE-FIREWALL)|CNI portfwd)/ || ($1 == "-A" && $0 ~ "--comment \"?" g) {sub(/^-A/, "-D"); print "-t", t, $0; next}
+      /^:(CNI-HOSTPORT|KUBE-PROXY-CANARY|KUBE-FIREWALL)/ {c = substr($1, 2); last[++n] = "-t " t " -F " c; drop[n] = "-t " t " -X " c}
       END {for (i = 1; i <= n; i++) print last[i]; for (i = 1; i <= n; i++) print drop[i]}' |
       while read -r line; do eval "$1 -w $line" 2>/dev/null || true; done
   done
@@ -197,9 +204,11 @@ C
   start proxy control "$bin/kube-proxy" --config="$STATE/proxy.yaml"
   printf '.:53 {\n errors\n bind %s.0.1\n kubernetes cluster.local in-addr.arpa {\n  kubeconfig %s\n  ttl 1\n }\n}\n' $POD_NET "$STATE/admin.kubeconfig" > "$STATE/Corefile"
   start coredns control "$(tool coredns)/coredns" -conf "$STATE/Corefile"
-  start provisioner control "$(tool cluster)/provisioner" --kubeconfig="$STATE/admin.kubeconfig" --root="$VOLUMES"
+  start_provisioner
   sed "s/@DNS_IP@/$DNS_IP/; s/@HOST_IP@/$POD_NET.0.1/" "$HACK/cluster/objects.yaml" | kube apply -f - >/dev/null
 }
+
+start_provisioner() { start provisioner control "$(tool cluster)/provisioner" --kubeconfig="$STATE/admin.kubeconfig" --root="$VOLUMES"; }
 
 # --- nodes --------------------------------------------------------------------------------------
 
@@ -365,6 +374,7 @@ up() { # [NODES]
   need_packages; build; lock
   if alive; then
     only_owner
+    running provisioner || start_provisioner
     if healthy; then start_nodes "${1:-$(nodes | wc -l)}"; print_env; return; fi
     say "it runs but is not healthy: starting again"
   fi

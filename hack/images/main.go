@@ -153,7 +153,7 @@ func busyboxImage(binary string) (recipe, error) {
 		files:  []file{{path: "bin/busybox", source: binary}},
 		config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
 	}
-	applets := "[ awk cat chmod cp cut date dd df du echo env expr false find grep gzip head hostname id kill ln ls mkdir mktemp mv nc nslookup od ping ps pwd rm sed seq sh sleep sort stat sync tail tar tee test timeout top touch tr true umount uniq vi wc wget xargs"
+	applets := "[ awk cat chmod cp cut date dd df du echo env expr false find grep gzip head hostname httpd id ip kill ln ls mkdir mktemp mv nc nslookup od ping ps pwd rm sed seq sh sleep sort stat sync tail tar tee test timeout top touch tr true umount uniq vi wc wget xargs"
 	for name := range strings.FieldsSeq(applets) {
 		r.links = append(r.links, link{path: "bin/" + name, target: "busybox"})
 	}
