@@ -72,7 +72,8 @@ lint: ## Lint the code, prove the import walls hold, and check the scripts.
 .PHONY: verify
 verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
 	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
-	@test -z "$$(git status --porcelain -- api config bundle catalog)" || { git status --short -- api config bundle catalog; exit 1; }
+	@new=$$(git ls-files --others --exclude-standard -- api config bundle catalog); \
+	  test -z "$$new" || { echo "generated, but not in git: $$new"; exit 1; }
 
 ##@ Build
 
