@@ -125,7 +125,7 @@ deploy: ## Install the CRDs and the operator for all namespaces.
 undeploy: ## Remove the operator; its namespace, the CRDs and the etcd clusters stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
 	$(call tool,kustomize) build config/default | \
-	  awk -v RS='---\n' -v ORS='---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)\n/' | $(KUBECTL) delete --ignore-not-found -f -
+	  awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy-namespaced
 deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.
