@@ -72,7 +72,8 @@ lint: ## Lint the code, prove the import walls hold, and check the scripts.
 .PHONY: verify
 verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
 	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
-	@test -z "$$(git status --porcelain -- api config bundle catalog)" || { git status --short -- api config bundle catalog; exit 1; }
+	@new=$$(git ls-files --others --exclude-standard -- api config bundle catalog); \
+	  test -z "$$new" || { echo "generated, but not in git: $$new"; exit 1; }
 
 ##@ Build
 
@@ -124,7 +125,7 @@ deploy: ## Install the CRDs and the operator for all namespaces.
 undeploy: ## Remove the operator; its namespace, the CRDs and the etcd clusters stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
 	$(call tool,kustomize) build config/default | \
-	  awk -v RS='---\n' -v ORS='---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)\n/' | $(KUBECTL) delete --ignore-not-found -f -
+	  awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy-namespaced
 deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.

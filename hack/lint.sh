@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Lints the project's Go modules, proves that the import walls hold, and checks the scripts' syntax.
+# Lints the project's Go modules, proves that the import walls hold, that the role holds
+# no wildcard and only reads single Secrets, and that the scripts parse.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LINTER=${LINTER:-$(hack/build-tools.sh dir golangci-lint)/golangci-lint}
@@ -14,5 +15,11 @@ for module in hack/images hack/cluster; do
   fi
 done
 hack/lint-walls.sh
+if grep -nE "^ *- ['\"]?\*" config/rbac/*.yaml; then
+  echo "lint: the operator's rights are listed, never all of a kind" >&2; exit 1
+fi
+if ! awk -v RS='- apiGroups:' '/- secrets\n/ && /- (list|watch|create|update|patch|delete|deletecollection)\n/ {bad = 1} END {exit bad}' config/rbac/role.yaml; then
+  echo "lint: Secrets are read one by one: the role may only get them" >&2; exit 1
+fi
 git ls-files -z '*.sh' .ci/run | xargs -0 -n1 bash -n
 echo "lint: all is well"
