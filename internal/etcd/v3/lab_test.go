@@ -22,7 +22,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
@@ -96,6 +95,7 @@ var networks atomic.Int32
 
 // lab runs etcd processes on loopback addresses.
 type lab struct {
+	minor   string
 	binary  string
 	dir     string
 	network int32
@@ -119,7 +119,7 @@ type process struct {
 func newLab(t *testing.T, minor string) *lab {
 	t.Helper()
 	number := networks.Add(1)
-	l := &lab{binary: binary(t, minor), dir: t.TempDir(), network: number, running: map[string]*process{}, scheme: "http"}
+	l := &lab{minor: minor, binary: binary(t, minor), dir: t.TempDir(), network: number, running: map[string]*process{}, scheme: "http"}
 	t.Cleanup(func() {
 		for _, name := range slices.Collect(maps.Keys(l.running)) {
 			if t.Failed() {
@@ -214,24 +214,17 @@ func (l *lab) Wipe(t *testing.T, name string) {
 	}
 }
 
-// do calls a member with a client of its own.
+// do calls a member with the operator's credentials.
 func (l *lab) do(t *testing.T, via string, call func(context.Context, *clientv3.Client) error) error {
 	t.Helper()
-	config := clientv3.Config{Endpoints: []string{l.scheme + "://" + l.address(via)}, Logger: zap.NewNop()}
-	if l.credentials != nil {
-		var err error
-		if config.TLS, err = tlsConfig(l.endpoint(via)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	client, err := clientv3.New(config)
+	member, err := connect(l.endpoint(via))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer member.close()
 	ctx, cancel := context.WithTimeout(t.Context(), callTime)
 	defer cancel()
-	return call(ctx, client)
+	return call(ctx, member.client)
 }
 
 func (l *lab) Put(t *testing.T, via, key, value string) error {

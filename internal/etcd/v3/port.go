@@ -140,5 +140,5 @@ func (m *member) close() {
 // member has agreed with a quorum, so it is as good as an answer.
 func (m *member) reads(ctx context.Context) bool {
 	_, err := m.client.Get(clientv3.WithRequireLeader(ctx), probeKey, clientv3.WithCountOnly())
-	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrUserEmpty)
+	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied)
 }

@@ -34,7 +34,7 @@ func newTransport(endpoint etcd.Endpoint) (*transport, error) {
 		if err != nil {
 			return nil, &etcd.TLSError{Err: err}
 		}
-		t.credentials = &handshaker{credentials.NewTLS(config), t}
+		t.credentials = &handshaker{credentials.NewTLS(config), t, endpoint.ServerName}
 	}
 	return t, nil
 }
@@ -49,10 +49,11 @@ func tlsConfig(endpoint etcd.Endpoint) (*tls.Config, error) {
 		return nil, errors.New("the operator's authorities hold no certificate")
 	}
 	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{pair},
-		RootCAs:      authorities,
-		ServerName:   endpoint.ServerName,
+		MinVersion: tls.VersionTLS12,
+		// Shown even to a member that does not know its authority: the refusal then says what is wrong.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
+		RootCAs:              authorities,
+		ServerName:           endpoint.ServerName,
 	}, nil
 }
 
@@ -85,12 +86,14 @@ func (t *transport) failures() (tls, network error) {
 // handshaker reports how its handshakes end.
 type handshaker struct {
 	credentials.TransportCredentials
-	transport *transport
+	transport  *transport
+	serverName string
 }
 
-// ClientHandshake implements credentials.TransportCredentials.
-func (h *handshaker) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
+// ClientHandshake implements credentials.TransportCredentials. The certificate is checked for the member's name:
+// the authority is the address, which etcd's client makes of the endpoint.
+func (h *handshaker) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, h.serverName, raw)
 	if err != nil {
 		h.transport.note(err)
 		return nil, nil, err
@@ -100,7 +103,7 @@ func (h *handshaker) ClientHandshake(ctx context.Context, authority string, raw 
 
 // Clone implements credentials.TransportCredentials.
 func (h *handshaker) Clone() credentials.TransportCredentials {
-	return &handshaker{h.TransportCredentials.Clone(), h.transport}
+	return &handshaker{h.TransportCredentials.Clone(), h.transport, h.serverName}
 }
 
 // listening notes that the other side refuses the client's certificate: with TLS 1.3 it says so after the client's handshake has ended.
