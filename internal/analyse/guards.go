@@ -28,16 +28,16 @@ func refusalsOf(s *cluster.Snapshot, guards ...guard) []Refusal {
 
 // oneClusterID refuses every step while volumes and members speak of more than one etcd cluster.
 func oneClusterID(s *cluster.Snapshot) *Refusal {
-	ids := s.ClusterIDs()
-	if len(ids) < 2 {
+	if len(s.ClusterIDs()) < 2 {
 		return nil
 	}
-	return &Refusal{
-		Guard:  "oneClusterID",
-		Reason: v1alpha1.ReasonClusterIDConflict,
-		Message: fmt.Sprintf("Members and volumes of this cluster report the cluster IDs %s. They are different etcd clusters, so the operator does nothing. "+
-			"Find the volume that does not belong here (annotation %s) and move it away.", join(ids), cluster.AnnotationClusterID),
-	}
+	return &Refusal{Guard: "oneClusterID", Reason: v1alpha1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
+}
+
+// ClusterIDConflict tells which cluster IDs there are, and what to do.
+func ClusterIDConflict(s *cluster.Snapshot) string {
+	return fmt.Sprintf("Members and volumes of this cluster report the cluster IDs %s. They are different etcd clusters, so the operator does nothing. "+
+		"Find the volume that does not belong here (annotation %s) and move it away.", join(s.ClusterIDs()), cluster.AnnotationClusterID)
 }
 
 // operationKnown refuses every step while a claim stands that another release made.
