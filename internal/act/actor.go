@@ -29,13 +29,13 @@ type Actor struct {
 }
 
 // Claim writes to the status that the action is under way, on condition that nobody wrote the cluster since it was read.
+// A claim that stands already is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
 func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
-	if op := s.Cluster.Status.Operation; op != nil && op.Type == action.Operation() {
-		return nil
-	}
 	claimed := s.Cluster.DeepCopy()
-	claimed.Status.Operation = &v1alpha1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
+	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() {
+		claimed.Status.Operation = &v1alpha1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
+	}
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
 	}

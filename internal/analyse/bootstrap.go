@@ -11,40 +11,46 @@ import (
 )
 
 // bootstrap starts a cluster that has never been seen started, or takes its kept volumes back.
-// It has no opinion on a cluster whose members were all seen started.
+// It has no opinion on a cluster whose members were all seen started, unless every step is to be refused:
+// it is the first of the rules that act.
 func bootstrap(s *cluster.Snapshot) *Decision {
+	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
+		return refused(refusals)
+	}
 	if len(s.Members) == 0 {
 		return begin(s)
+	}
+	if left := notYetTakenBack(s); len(left) > 0 {
+		return continueTakingBack(s, left)
 	}
 	if founders := unfinishedFounders(s); len(founders) > 0 {
 		return continueFounding(s, founders)
 	}
-	if takingBack(s) && len(withoutWorkload(s)) > 0 {
-		return resume(s, v1alpha1.OperationTakeBack, v1alpha1.ReasonTakingBack)
-	}
-	if unstarted := unstartedMembers(s); len(unstarted) > 0 {
+	unstarted := unstartedMembers(s)
+	switch {
+	case len(unstarted) == 0:
+		return nil
+	case len(withoutWorkload(s)) > 0:
+		return resume(s) // those that wait may need them for a quorum
+	default:
 		return awaitFounders(s, unstarted)
 	}
-	return nil
 }
 
 // begin decides what a cluster without any volume of its own starts from.
 func begin(s *cluster.Snapshot) *Decision {
 	guards := []guard{previousClusterGone, noStranger, specUsable, optionsAllowed}
 	kept := currentKept(s)
-	if len(kept) > 0 {
+	if len(kept) == 0 {
+		guards = append(guards, nothingLost)
+	} else {
 		guards = append(guards, volumesUnambiguous, volumesKeepQuorum, versionSkewAllowed, peerURLsUnchanged)
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	if len(kept) > 0 {
-		return &Decision{
-			Progressing: true,
-			Reason:      v1alpha1.ReasonTakingBack,
-			Message:     fmt.Sprintf("Taking back the volumes that an earlier cluster of this name left: %s.", memberNames(kept)),
-			Action:      TakeBackVolumes{Volumes: kept},
-		}
+		return takeBack(kept)
 	}
 	founders := make([]Founder, s.Cluster.Spec.Size)
 	first := firstFreeNumber(s)
@@ -54,16 +60,53 @@ func begin(s *cluster.Snapshot) *Decision {
 	return found(s, founders)
 }
 
+func takeBack(volumes []cluster.Volume) *Decision {
+	return &Decision{
+		Progressing: true,
+		Reason:      v1alpha1.ReasonTakingBack,
+		Message:     fmt.Sprintf("Taking back the volumes that an earlier cluster of this name left: %s.", memberNames(volumes)),
+		Action:      TakeBackVolumes{Volumes: volumes},
+	}
+}
+
+// continueTakingBack marks the volumes that a taking back which was cut short has not marked yet.
+func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *Decision {
+	if refusals := refusalsOf(s, previousClusterGone, noStranger, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	return takeBack(left)
+}
+
+// notYetTakenBack returns the kept volumes of the very etcd cluster whose other volumes are this cluster's already.
+func notYetTakenBack(s *cluster.Snapshot) []cluster.Volume {
+	var left []cluster.Volume
+	for _, v := range s.Kept {
+		m := s.Member(v.Member)
+		if m != nil && m.Volume == nil && !v.Retired && !v.Deleting && v.Token == tokenOf(s) {
+			left = append(left, v)
+		}
+	}
+	return left
+}
+
+// tokenOf returns the initial-cluster-token that the members' volumes were founded with; empty where there is none.
+func tokenOf(s *cluster.Snapshot) string {
+	for _, m := range s.Members {
+		if m.Volume != nil && m.Volume.Token != "" {
+			return m.Volume.Token
+		}
+	}
+	return ""
+}
+
 // found starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
 func found(s *cluster.Snapshot, founders []Founder) *Decision {
 	if s.PeerService == nil {
 		return awaitServices(v1alpha1.ReasonBootstrapping)
 	}
 	action := FoundCluster{Token: render.ClusterToken(s.Cluster), Intent: settledIntent(s), Members: founders}
-	for _, m := range s.Members {
-		if m.Volume != nil {
-			action.Token = m.Volume.Token
-		}
+	if token := tokenOf(s); token != "" {
+		action.Token = token
 	}
 	for _, m := range s.Members {
 		if !slices.ContainsFunc(founders, func(f Founder) bool { return f.Name == m.Name }) {
@@ -86,7 +129,7 @@ func awaitServices(reason string) *Decision {
 
 // continueFounding makes what a founding that was cut short has not made yet.
 func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
-	if refusals := refusalsOf(s, oneClusterID, previousClusterGone, noStranger, specUsable, optionsAllowed); len(refusals) > 0 {
+	if refusals := refusalsOf(s, previousClusterGone, noStranger, specUsable, optionsAllowed, peerURLsUnchanged); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return found(s, founders)
@@ -113,7 +156,8 @@ func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 		return &Decision{
 			Reason: v1alpha1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
-				"Delete the cluster and create it again as you want it; volumes are kept.", strings.Join(changes, "; ")),
+				"Set the spec back, or delete the cluster and create it again as you want it with the annotation %s=%s.",
+				strings.Join(changes, "; "), v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
 		}
 	}
 	names := make([]string, len(unstarted))

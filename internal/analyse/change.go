@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
@@ -90,7 +92,8 @@ func storageChange(s *cluster.Snapshot) string {
 	want := cluster.VolumeSize(&s.Cluster.Spec)
 	for _, m := range s.Members {
 		if m.Volume != nil && m.Volume.RequestedBytes != want.Value() {
-			return fmt.Sprintf("the spec asks for volumes of %s and %s was made with %d bytes", want.String(), m.Volume.Name, m.Volume.RequestedBytes)
+			have := resource.NewQuantity(m.Volume.RequestedBytes, resource.BinarySI)
+			return fmt.Sprintf("the spec asks for volumes of %s and %s asks for %s", want.String(), m.Volume.Name, have)
 		}
 	}
 	return ""

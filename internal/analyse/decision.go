@@ -71,7 +71,7 @@ type TakeBackVolumes struct {
 type ResumeMembers struct {
 	Intent  cluster.Intent
 	Members []string
-	// Why is OperationTakeBack or OperationResume.
+	// Why is the operation that stands, OperationResume where there is none.
 	Why v1alpha1.OperationType
 }
 

@@ -28,15 +28,42 @@ func refusalsOf(s *cluster.Snapshot, guards ...guard) []Refusal {
 
 // oneClusterID refuses every step while volumes and members speak of more than one etcd cluster.
 func oneClusterID(s *cluster.Snapshot) *Refusal {
-	ids := s.ClusterIDs()
-	if len(ids) < 2 {
+	if len(s.ClusterIDs()) < 2 {
+		return nil
+	}
+	return &Refusal{Guard: "oneClusterID", Reason: v1alpha1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
+}
+
+// ClusterIDConflict tells which cluster IDs there are, and what to do.
+func ClusterIDConflict(s *cluster.Snapshot) string {
+	return fmt.Sprintf("Members and volumes of this cluster report the cluster IDs %s. They are different etcd clusters, so the operator does nothing. "+
+		"Find the volume that does not belong here (annotation %s) and move it away.", join(s.ClusterIDs()), cluster.AnnotationClusterID)
+}
+
+// operationKnown refuses every step while a claim stands that another release made.
+func operationKnown(s *cluster.Snapshot) *Refusal {
+	op := s.Cluster.Status.Operation
+	if op == nil || operationReasons[op.Type] != "" {
 		return nil
 	}
 	return &Refusal{
-		Guard:  "oneClusterID",
-		Reason: v1alpha1.ReasonClusterIDConflict,
-		Message: fmt.Sprintf("Members and volumes of this cluster report the cluster IDs %s. They are different etcd clusters, so the operator does nothing. "+
-			"Find the volume that does not belong here (annotation %s) and move it away.", join(ids), cluster.AnnotationClusterID),
+		Guard:  "operationKnown",
+		Reason: v1alpha1.ReasonUnknownOperation,
+		Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
+			"Install that release again to finish it.", op.Type),
+	}
+}
+
+// nothingLost refuses to found anew a cluster that is known to have served: its volumes are all gone, and so is its data.
+func nothingLost(s *cluster.Snapshot) *Refusal {
+	if s.Cluster.Status.ClusterID == "" {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "nothingLost",
+		Reason: v1alpha1.ReasonVolumeLost,
+		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not put an empty cluster in its place. "+
+			"Bring the volumes back, or delete this cluster and create it again to start empty.", s.Cluster.Status.ClusterID),
 	}
 }
 
@@ -87,9 +114,10 @@ func specUsable(s *cluster.Snapshot) *Refusal {
 	return &Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
 }
 
-// optionsAllowed refuses etcd options that the version's allow list does not have.
+// optionsAllowed refuses etcd options that the version's allow list does not have. It asks about the pods that are to be made.
 func optionsAllowed(s *cluster.Snapshot) *Refusal {
-	bad := render.RefusedOptions(cluster.IntentOf(&s.Cluster.Spec))
+	intent := settledIntent(s)
+	bad := render.RefusedOptions(intent)
 	if len(bad) == 0 {
 		return nil
 	}
@@ -100,7 +128,7 @@ func optionsAllowed(s *cluster.Snapshot) *Refusal {
 	return &Refusal{
 		Guard:   "optionsAllowed",
 		Reason:  v1alpha1.ReasonUnsupportedOption,
-		Message: fmt.Sprintf("spec.pod.etcdEnv cannot be used with etcd %s: %s. Remove it.", s.Cluster.Spec.Version, strings.Join(parts, "; ")),
+		Message: fmt.Sprintf("spec.pod.etcdEnv cannot be used with etcd %s: %s. Remove it.", intent.Version, strings.Join(parts, "; ")),
 	}
 }
 
@@ -152,32 +180,27 @@ func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
 	}
 }
 
-// versionSkewAllowed refuses to start kept volumes with another minor version than the one that wrote them.
+// versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
 func versionSkewAllowed(s *cluster.Snapshot) *Refusal {
-	for _, v := range currentKept(s) {
-		if r := versionAllowed(&v, s.Cluster.Spec.Version); r != nil {
-			return r
+	want := settledIntent(s).Version
+	for _, v := range volumesToStart(s) {
+		if v.Version == "" || sameMinor(v.Version, want) {
+			continue
+		}
+		return &Refusal{
+			Guard:  "versionSkewAllowed",
+			Reason: v1alpha1.ReasonVersionMismatch,
+			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
+				"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
 		}
 	}
 	return nil
 }
 
-func versionAllowed(v *cluster.Volume, want string) *Refusal {
-	if v == nil || v.Version == "" || sameMinor(v.Version, want) {
-		return nil
-	}
-	return &Refusal{
-		Guard:  "versionSkewAllowed",
-		Reason: v1alpha1.ReasonVersionMismatch,
-		Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
-			"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
-	}
-}
-
-// peerURLsUnchanged refuses to start kept volumes whose peers know each other by other URLs than this spec would use.
+// peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.
 func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
-	intent := cluster.IntentOf(&s.Cluster.Spec)
-	for _, v := range currentKept(s) {
+	intent := settledIntent(s)
+	for _, v := range volumesToStart(s) {
 		if want := render.PeerURL(s.Cluster, v.Member, intent); v.PeerURL != want {
 			return &Refusal{
 				Guard:  "peerURLsUnchanged",
@@ -188,6 +211,20 @@ func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
 		}
 	}
 	return nil
+}
+
+// volumesToStart returns the volumes of this cluster, and the kept ones that are taken back.
+func volumesToStart(s *cluster.Snapshot) []cluster.Volume {
+	if len(s.Members) == 0 {
+		return currentKept(s)
+	}
+	var volumes []cluster.Volume
+	for _, m := range s.Members {
+		if m.Volume != nil {
+			volumes = append(volumes, *m.Volume)
+		}
+	}
+	return append(volumes, notYetTakenBack(s)...)
 }
 
 func sameMinor(a, b string) bool {

@@ -7,24 +7,18 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
-// operationUnderWay holds every later rule back while a claim stands.
+// operationUnderWay holds every later rule back while a claim stands, and does what a step that was cut short has not done yet.
 func operationUnderWay(s *cluster.Snapshot) *Decision {
 	op := s.Cluster.Status.Operation
 	if op == nil {
 		return nil
 	}
-	reason, known := operationReasons[op.Type]
-	if !known {
-		return refused([]Refusal{{
-			Guard:  "operationKnown",
-			Reason: v1alpha1.ReasonUnknownOperation,
-			Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
-				"Install that release again to finish it.", op.Type),
-		}})
+	if len(withoutWorkload(s)) > 0 {
+		return resume(s)
 	}
 	return &Decision{
 		Progressing: true,
-		Reason:      reason,
+		Reason:      operationReasons[op.Type],
 		Message:     fmt.Sprintf("%d of %d members serve; the quorum is %d. Waiting for the others.", s.Serving(), s.Voters(), cluster.Quorum(s.Voters())),
 	}
 }
@@ -41,12 +35,7 @@ func operationFinished(s *cluster.Snapshot) bool {
 	if op == nil || len(s.Members) == 0 || len(s.ClusterIDs()) > 1 || s.Serving() < cluster.Quorum(s.Voters()) {
 		return false
 	}
-	switch op.Type {
-	case v1alpha1.OperationBootstrap, v1alpha1.OperationTakeBack, v1alpha1.OperationResume:
-		return everyMemberSealed(s)
-	default:
-		return false
-	}
+	return operationKnown(s) == nil && everyMemberSealed(s)
 }
 
 // everyMemberSealed reports whether each member that has a volume runs under a StatefulSet and can start over its own data only.
@@ -58,9 +47,4 @@ func everyMemberSealed(s *cluster.Snapshot) bool {
 		}
 	}
 	return true
-}
-
-func takingBack(s *cluster.Snapshot) bool {
-	op := s.Cluster.Status.Operation
-	return op != nil && op.Type == v1alpha1.OperationTakeBack
 }

@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -13,15 +14,20 @@ func repair(s *cluster.Snapshot) *Decision {
 	if len(withoutWorkload(s)) == 0 {
 		return nil
 	}
-	return resume(s, v1alpha1.OperationResume, v1alpha1.ReasonResuming)
+	return resume(s)
 }
 
 // resume starts all members that have data and no StatefulSet. They are dead already, so no quorum is at stake,
-// and only together may they form one.
-func resume(s *cluster.Snapshot, why v1alpha1.OperationType, reason string) *Decision {
-	guards := []guard{oneClusterID, previousClusterGone, noStranger}
-	if len(withoutWorkload(s)) == len(s.Members) {
-		guards = append(guards, specUsable, optionsAllowed, memberVersionsAllowed) // the pods are made from the spec
+// and only together may they form one. A claim that stands stays as it is.
+func resume(s *cluster.Snapshot) *Decision {
+	why := v1alpha1.OperationResume
+	if op := s.Cluster.Status.Operation; op != nil {
+		why = op.Type
+	}
+	reason := operationReasons[why]
+	guards := []guard{previousClusterGone, noStranger, versionSkewAllowed, peerURLsUnchanged}
+	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
+		guards = append(guards, specUsable, optionsAllowed) // the pods are made from the spec
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
@@ -47,14 +53,4 @@ func withoutWorkload(s *cluster.Snapshot) []string {
 		}
 	}
 	return names
-}
-
-// memberVersionsAllowed refuses to start this cluster's own volumes with another minor version than the one that wrote them.
-func memberVersionsAllowed(s *cluster.Snapshot) *Refusal {
-	for _, m := range s.Members {
-		if r := versionAllowed(m.Volume, s.Cluster.Spec.Version); r != nil {
-			return r
-		}
-	}
-	return nil
 }

@@ -3,24 +3,25 @@ package analyse
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
 
-// upkeepOf lists the harmless writes that a cluster needs: its Services and PodDisruptionBudget, the memory on its volumes,
-// and templates that fail closed. A cluster that has nothing yet, and is not about to be started, needs none.
+// upkeepOf lists the harmless writes that a cluster needs: the memory on its volumes and templates that fail closed, which
+// no other write may hold up, then its Services and PodDisruptionBudget. A cluster that has nothing yet, and is not about to be started, needs none.
 func upkeepOf(s *cluster.Snapshot, d *Decision) []Upkeep {
-	if (len(s.Members) == 0 && !d.Progressing) || oneClusterID(s) != nil {
+	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return nil
 	}
 	var list []Upkeep
-	if refusalsOf(s, previousClusterGone, noStranger) == nil {
-		list = objectUpkeep(s, membersToBe(s, d))
-	}
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
+	}
+	if refusalsOf(s, previousClusterGone, noStranger) == nil {
+		list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	}
 	return list
 }
@@ -57,10 +58,10 @@ func objectUpkeep(s *cluster.Snapshot, members int) []Upkeep {
 // memberUpkeep records a member that etcd itself names, then makes its template and its pod fail closed, in this order.
 func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 	var list []Upkeep
-	if m.Volume == nil || m.Volume.Deleting {
+	started := m.Volume.Started() || (m.Volume == nil && s.Founded()) // a lost volume is never made again: an empty one is not a beginning
+	if m.Volume == nil && !started {
 		return nil
 	}
-	started := m.Volume.Started()
 	if recordable(s, m) {
 		started = true
 		if !m.Volume.Started() || m.Volume.Version != m.Probe.Version {
@@ -82,7 +83,10 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 // recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the
 // ID that its pod reported: an address that was handed to another cluster's pod cannot pass.
 func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
-	if !m.Probe.Answered() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
+	if m.Volume == nil || !m.Probe.Answered() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
+		return false
+	}
+	if m.Volume.Started() && m.Volume.MemberID != m.Probe.MemberID {
 		return false
 	}
 	return slices.ContainsFunc(s.Membership.Members, func(e cluster.EtcdMember) bool {
@@ -103,8 +107,14 @@ func MemberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	return in
 }
 
+// usesIPv6 asks the Service that gave the members their addresses, or, while it is gone, what they were made with.
 func usesIPv6(s *cluster.Snapshot) bool {
-	return s.PeerService != nil && slices.Contains(s.PeerService.Spec.IPFamilies, "IPv6")
+	if s.PeerService != nil {
+		return slices.Contains(s.PeerService.Spec.IPFamilies, corev1.IPv6Protocol)
+	}
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return m.Workload != nil && m.Workload.Live != nil && render.BindsIPv6(m.Workload.Live)
+	})
 }
 
 // stale reports whether the live object is not what the operator makes today. What cannot be compared counts as stale.

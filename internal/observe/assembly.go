@@ -3,6 +3,7 @@ package observe
 import (
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +12,9 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
+
+// removalTime is how long a living node may take to remove a pod whose time to end is over.
+const removalTime = 30 * time.Second
 
 // assembly puts the listed objects together, member by member.
 type assembly struct {
@@ -97,7 +101,7 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 		return
 	}
 	p := podOf(pod)
-	p.NodeLost = p.Deleting && pod.DeletionTimestamp.Time.Before(a.snapshot.Now)
+	p.NodeLost = p.Deleting && pod.DeletionTimestamp.Time.Add(removalTime).Before(a.snapshot.Now)
 	m, ok := a.members[pod.Labels[cluster.LabelMember]]
 	switch {
 	case ok && m.Workload != nil && owner.UID == m.Workload.Live.UID:
@@ -111,13 +115,14 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 
 // finish adds the members that only a founding list knows, and orders everything by number.
 func (a *assembly) finish() {
+	var founders []string
 	for _, m := range a.members {
 		if m.Volume != nil {
-			for _, founder := range m.Volume.Founders {
-				a.member(founder)
-			}
-			break
+			founders = append(founders, m.Volume.Founders...)
 		}
+	}
+	for _, name := range founders {
+		a.member(name)
 	}
 	s := a.snapshot
 	for _, m := range a.members {

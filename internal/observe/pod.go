@@ -65,11 +65,18 @@ func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last == nil {
 		last = c.LastTerminationState.Terminated
 	}
-	if last == nil || last.ExitCode == 0 || c.State.Running != nil {
+	startedOnceMore := c.State.Running != nil && c.RestartCount < 2 // after a reboot, say: it may well come up
+	if last == nil || last.ExitCode == 0 || startedOnceMore {
 		return "", ""
+	}
+	if last.Reason == "OOMKilled" {
+		return v1alpha1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
 	return v1alpha1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
 }
+
+// refusedEmpty is etcd's error when a member that lists only itself as existing starts over an empty volume: it asks itself for the others.
+const refusedEmpty = "cannot fetch cluster info from peer urls"
 
 // lastWords finds in the end of etcd's log, which the kubelet keeps for us, what etcd ended for: message and error, without the time.
 func lastWords(log string) string {
@@ -78,6 +85,9 @@ func lastWords(log string) string {
 		var entry struct{ Level, Msg, Error string }
 		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic") {
 			continue
+		}
+		if strings.Contains(entry.Error, refusedEmpty) {
+			return ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
 		}
 		if entry.Error == "" {
 			return ": " + entry.Msg

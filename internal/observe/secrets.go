@@ -92,15 +92,21 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 	return entry.credentials, nil
 }
 
-// intentForSecrets is the spec's intent, or that of running members where the user took TLS out of the spec: they still speak it.
+// intentForSecrets is the intent that the members run with, and the spec's where there are none yet: a change of the members'
+// Secrets is not carried out, and must not cost the sight of them. The operator's own Secret is the spec's where it names one.
 func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
-	intent := cluster.IntentOf(&s.Cluster.Spec)
+	wanted := cluster.IntentOf(&s.Cluster.Spec)
 	for _, m := range s.Members {
-		if intent.ServerSecret == "" && m.Workload != nil && m.Workload.Intent.ServerSecret != "" {
-			return m.Workload.Intent
+		if m.Workload == nil {
+			continue
 		}
+		running := m.Workload.Intent
+		if wanted.OperatorSecret != "" && running.ServerSecret != "" {
+			running.OperatorSecret = wanted.OperatorSecret
+		}
+		return running
 	}
-	return intent
+	return wanted
 }
 
 func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent cluster.Intent) (*secretEntry, error) {

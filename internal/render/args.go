@@ -2,9 +2,11 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -48,6 +50,15 @@ func bindURL(in MemberInput, secret string, port int) string {
 		address = "[::]"
 	}
 	return fmt.Sprintf("%s://%s:%d", scheme(secret), address, port)
+}
+
+// BindsIPv6 reports whether a member's StatefulSet was built to listen on IPv6.
+func BindsIPv6(set *appsv1.StatefulSet) bool {
+	return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Args, func(arg string) bool {
+			return strings.HasPrefix(arg, "--listen-peer-urls=") && strings.Contains(arg, "[::]")
+		})
+	})
 }
 
 func scheme(secret string) string {

@@ -16,6 +16,11 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
 }
 
+// sentences joins what there is to say.
+func sentences(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " ")
+}
+
 func truth(b bool) metav1.ConditionStatus {
 	if b {
 		return metav1.ConditionTrue
@@ -29,7 +34,7 @@ func available(s *cluster.Snapshot) metav1.Condition {
 	switch {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonClusterIDConflict,
-			"Members report more than one cluster ID; clients may read from either.")
+			"Clients may reach either of two etcd clusters. "+analyse.ClusterIDConflict(s))
 	case len(s.Members) == 0:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "No member has been created yet.")
 	case serving >= quorum && serving == quorum && voters > 1:
@@ -43,7 +48,7 @@ func available(s *cluster.Snapshot) metav1.Condition {
 			"The operator has no usable certificate to ask the members with; they run on. "+s.Problems[0].Message)
 	case !s.Founded():
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted,
-			fmt.Sprintf("The members are starting. %s.", troubles(s)))
+			sentences("The members are starting.", troubles(s)))
 	default:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, noQuorum(s))
 	}
@@ -63,14 +68,14 @@ func quorumLost(s *cluster.Snapshot) metav1.Condition {
 }
 
 func noQuorum(s *cluster.Snapshot) string {
-	return fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d. %s. The data stays on the volumes; etcd serves again when enough members are back.",
-		s.Serving(), s.Voters(), cluster.Quorum(s.Voters()), troubles(s))
+	return sentences(fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d.", s.Serving(), s.Voters(), cluster.Quorum(s.Voters())),
+		troubles(s), "etcd serves again, with its data, when enough members are back.")
 }
 
-// unobservable reports whether pods run and nothing could be asked for want of a certificate.
+// unobservable reports whether pods run and could not be asked for want of a certificate.
 func unobservable(s *cluster.Snapshot) bool {
 	return len(s.Problems) > 0 && s.Founded() &&
-		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Probe != nil })
+		slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return unasked(&m) })
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {
@@ -80,14 +85,14 @@ func progressing(d *analyse.Decision) metav1.Condition {
 func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1alpha1.EtcdClusterStatus) metav1.Condition {
 	switch {
 	case len(s.ClusterIDs()) > 1:
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonClusterIDConflict, "Members report more than one cluster ID.")
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
 	case len(s.Problems) > 0:
 		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, s.Problems[0].Reason, problemText(s))
 	case stuck(d):
 		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
 	case status.ReadyMembers < status.Size && !waitingQuietly(s):
 		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady,
-			fmt.Sprintf("%d of %d members answer. %s.", status.ReadyMembers, status.Size, troubles(s)))
+			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyMembers, status.Size), troubles(s)))
 	default:
 		return condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Nothing is wrong.")
 	}
@@ -106,7 +111,7 @@ func waitingQuietly(s *cluster.Snapshot) bool {
 		if serves(&m) {
 			return false
 		}
-		reason, _ := Trouble(&m)
+		reason, _ := trouble(s, &m)
 		return m.Volume.Started() || (reason != v1alpha1.ReasonStarting && reason != v1alpha1.ReasonPodMissing && reason != v1alpha1.ReasonNoLeader)
 	})
 }

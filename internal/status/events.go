@@ -1,6 +1,8 @@
 package status
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,7 +33,21 @@ func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1alpha1.EtcdClu
 			list = append(list, Event{eventType(c, d), c.Reason, c.Message})
 		}
 	}
+	for i := range list {
+		list[i].Message = shortened(list[i].Message)
+	}
 	return list
+}
+
+// noteLimit is how many bytes of a message Kubernetes takes in an event; the condition has all of it.
+const noteLimit = 1024
+
+func shortened(message string) string {
+	if len(message) <= noteLimit {
+		return message
+	}
+	const more = "..."
+	return strings.ToValidUTF8(message[:noteLimit-len(more)], "") + more
 }
 
 func acted(d *analyse.Decision) Event {

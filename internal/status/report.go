@@ -91,7 +91,7 @@ func member(s *cluster.Snapshot, m *cluster.Member) v1alpha1.MemberStatus {
 		}
 	}
 	if !status.Ready {
-		status.Reason, _ = Trouble(m)
+		status.Reason, _ = trouble(s, m)
 	}
 	return status
 }
@@ -109,17 +109,19 @@ func membershipEntry(s *cluster.Snapshot, m *cluster.Member) *cluster.EtcdMember
 
 func serves(m *cluster.Member) bool { return m.Probe.Answered() && m.Probe.Linearizable }
 
-// Trouble tells why a member does not serve: a reason and a sentence's end, both the same for as long as the cause is.
-func Trouble(m *cluster.Member) (reason, detail string) {
+// trouble tells why a member does not serve: a reason and a sentence's end, both the same for as long as the cause is.
+func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
 	switch {
-	case m.Volume == nil && m.Workload != nil, m.Volume == nil && m.Pod == nil:
-		return v1alpha1.ReasonVolumeLost, fmt.Sprintf("its volume %s is gone", cluster.VolumeName(m.Name))
+	case m.Volume == nil && (m.Workload != nil || s.Founded()):
+		return v1alpha1.ReasonVolumeLost, fmt.Sprintf("its volume %s is gone, and is never made again under that name; bring it back with its data", cluster.VolumeName(m.Name))
 	case m.Pod == nil:
 		return v1alpha1.ReasonPodMissing, "it has no pod"
 	case m.Pod.NodeLost:
 		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer", m.Pod.Node)
 	case m.Pod.Trouble != "":
 		return m.Pod.Trouble, m.Pod.TroubleDetail
+	case unasked(m):
+		return v1alpha1.ReasonUnobservable, "the operator has no certificate to ask it with"
 	case m.Pod.IP == "" || m.Probe == nil:
 		return v1alpha1.ReasonStarting, "its pod is starting"
 	case !m.Probe.Answered() && !m.Volume.Started():
@@ -129,6 +131,11 @@ func Trouble(m *cluster.Member) (reason, detail string) {
 	default:
 		return v1alpha1.ReasonNoLeader, "it answers, and has no quorum to read from"
 	}
+}
+
+// unasked reports whether a member that runs could not be asked: the operator lacks its certificate.
+func unasked(m *cluster.Member) bool {
+	return m.Probe == nil && m.Workload != nil && m.Workload.Intent.ServerSecret != "" && m.Pod != nil && m.Pod.IP != "" && !m.Pod.NodeLost
 }
 
 func countReady(members []v1alpha1.MemberStatus) int32 {
@@ -180,7 +187,7 @@ func leader(s *cluster.Snapshot) string {
 	return ""
 }
 
-// troubles tells of every member that does not serve, in one line.
+// troubles tells of every member that does not serve, in one sentence; empty when there is none.
 func troubles(s *cluster.Snapshot) string {
 	var parts []string
 	for i := range s.Members {
@@ -188,10 +195,13 @@ func troubles(s *cluster.Snapshot) string {
 		if serves(m) {
 			continue
 		}
-		reason, detail := Trouble(m)
+		reason, detail := trouble(s, m)
 		parts = append(parts, fmt.Sprintf("%s: %s (%s)", m.Name, detail, reason))
 	}
-	return strings.Join(parts, "; ")
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, "; ") + "."
 }
 
 func staleTemplates(s *cluster.Snapshot) []string {
