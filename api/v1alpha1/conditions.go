@@ -22,6 +22,8 @@ const (
 	ReasonQuorumServing = "QuorumServing"
 	// ReasonQuorumAtRisk: the quorum serves, and one more failure would end that.
 	ReasonQuorumAtRisk = "QuorumAtRisk"
+	// ReasonNoReadyEndpoint: enough voters answer, and Kubernetes counts none of their pods as ready, so no client finds them.
+	ReasonNoReadyEndpoint = "NoReadyEndpoint"
 	// ReasonNoQuorum: fewer voters than the quorum answer.
 	ReasonNoQuorum = "NoQuorum"
 	// ReasonNotStarted: the cluster has never served.

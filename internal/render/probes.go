@@ -23,8 +23,9 @@ func livenessProbe() *corev1.Probe {
 	return probe(livePath, corev1.Probe{PeriodSeconds: 15, TimeoutSeconds: 15, FailureThreshold: 12, SuccessThreshold: 1})
 }
 
+// readinessProbe asks often: the first answer of a founding member may be that the leader changed, and clients wait for the next.
 func readinessProbe() *corev1.Probe {
-	return probe(readyPath, corev1.Probe{PeriodSeconds: 5, TimeoutSeconds: 5, FailureThreshold: 3, SuccessThreshold: 1})
+	return probe(readyPath, corev1.Probe{PeriodSeconds: 2, TimeoutSeconds: 5, FailureThreshold: 5, SuccessThreshold: 1})
 }
 
 func probe(path string, timing corev1.Probe) *corev1.Probe {

@@ -37,7 +37,10 @@ func available(s *cluster.Snapshot) metav1.Condition {
 			"Clients may reach either of two etcd clusters. "+analyse.ClusterIDConflict(s))
 	case len(s.Members) == 0:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "No member has been created yet.")
-	case serving >= quorum && serving == quorum && voters > 1:
+	case serving >= quorum && !reachable(s):
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoint,
+			fmt.Sprintf("%d of %d voters answer linearizable reads, and no pod is ready yet, so the client Service leads nowhere.", serving, voters))
+	case serving == quorum && voters > 1:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk,
 			fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d: one more failure stops the cluster.", serving, voters, quorum))
 	case serving >= quorum:
@@ -52,6 +55,11 @@ func available(s *cluster.Snapshot) metav1.Condition {
 	default:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, noQuorum(s))
 	}
+}
+
+// reachable reports whether the client Service has a ready pod to lead to.
+func reachable(s *cluster.Snapshot) bool {
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && serves(&m) })
 }
 
 func quorumLost(s *cluster.Snapshot) metav1.Condition {

@@ -80,7 +80,7 @@ func eventType(c *metav1.Condition, d *analyse.Decision) string {
 func bad(c *metav1.Condition) bool {
 	switch c.Type {
 	case v1alpha1.ConditionAvailable:
-		return c.Status != metav1.ConditionTrue && c.Reason != v1alpha1.ReasonNotStarted
+		return c.Status != metav1.ConditionTrue && c.Reason != v1alpha1.ReasonNotStarted && c.Reason != v1alpha1.ReasonNoReadyEndpoint
 	case v1alpha1.ConditionProgressing:
 		return c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonUpToDate && c.Reason != v1alpha1.ReasonPaused && c.Reason != v1alpha1.ReasonDeleting
 	default:
