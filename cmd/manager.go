@@ -8,16 +8,11 @@ import (
 	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
@@ -26,7 +21,6 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
 )
@@ -101,7 +95,7 @@ func runManager(args []string) error {
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         cacheOptions(o),
+		Cache:                         controllers.CacheOptions(o.namespaces),
 		Metrics:                       metricsOptions(o),
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElection,
@@ -152,21 +146,6 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		return fmt.Errorf("setting up /readyz: %w", err)
 	}
 	return nil
-}
-
-// cacheOptions keep only what the operator made itself: nobody else's pods are held in memory.
-func cacheOptions(o *options) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{cluster.LabelManagedBy: cluster.ManagedByValue})}
-	return cache.Options{
-		DefaultNamespaces: o.namespaces,
-		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.StatefulSet{}:           ours,
-			&corev1.Pod{}:                   ours,
-			&corev1.PersistentVolumeClaim{}: ours,
-			&corev1.Service{}:               ours,
-			&policyv1.PodDisruptionBudget{}: ours,
-		},
-	}
 }
 
 func metricsOptions(o *options) metricsserver.Options {

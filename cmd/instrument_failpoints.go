@@ -1,0 +1,53 @@
+//go:build failpoints
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+)
+
+// The failpoint, such as before:create:StatefulSet:prod-1 or after:update-status:EtcdCluster:prod#2, and the file whose
+// existence tells that it was used: the operator that is started next goes on.
+const (
+	failpointVariable = "ETCD_STEWARD_FAILPOINT"
+	markerVariable    = "ETCD_STEWARD_FAILPOINT_MARKER"
+	killed            = 137 // as if by SIGKILL
+)
+
+// instrument has the operator die, once, around the write that the environment names.
+func instrument(c client.Client) client.Client {
+	when, write, _ := strings.Cut(os.Getenv(failpointVariable), ":")
+	if write == "" {
+		return c
+	}
+	dieAt := func(moment string, w failpoint.Write) {
+		if moment == when && w.String() == write && claimMarker() {
+			fmt.Fprintf(os.Stderr, "etcd-steward: failpoint %s:%s\n", when, write)
+			os.Exit(killed)
+		}
+	}
+	return failpoint.Wrap(c, failpoint.Hooks{
+		Before: func(w failpoint.Write) error { dieAt("before", w); return nil },
+		After:  func(w failpoint.Write, err error) error { dieAt("after", w); return err },
+	})
+}
+
+// claimMarker reports whether this process is the first to reach the failpoint.
+func claimMarker() bool {
+	file, err := os.OpenFile(os.Getenv(markerVariable), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return false
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "etcd-steward: %s: %v\n", markerVariable, err)
+		os.Exit(2)
+	}
+	return file.Close() == nil
+}

@@ -1,0 +1,505 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-steward/etcd-steward/internal/etcd/fake"
+)
+
+// unpullable is an image repository that no kubelet can pull from.
+const unpullable = "nowhere.invalid/etcd"
+
+// kubernetes does in one namespace what the StatefulSet controller, the volume controllers, the kubelet and the garbage collector do,
+// with members of the model in place of containers.
+type kubernetes struct {
+	namespace string
+	world     *fake.World
+
+	mu         sync.Mutex
+	containers map[types.UID]*container // by pod
+	addresses  int
+	cut        bool
+}
+
+// container is the etcd container of one pod.
+type container struct {
+	pod, address string
+	// serverName is what the member's certificate is made for; empty without client TLS.
+	serverName string
+	volume     types.UID
+	running    bool
+	restarts   int32
+	// waiting is why the kubelet does not start it; ended is what it said when it ended by itself.
+	waiting, ended string
+	unschedulable  string
+}
+
+func newKubernetes(namespace string) *kubernetes {
+	return &kubernetes{namespace: namespace, world: fake.New(), containers: map[types.UID]*container{}}
+}
+
+// objects are what exists in the namespace.
+type objects struct {
+	clusters v1alpha1.EtcdClusterList
+	sets     appsv1.StatefulSetList
+	pods     corev1.PodList
+	volumes  corev1.PersistentVolumeClaimList
+	services corev1.ServiceList
+	budgets  policyv1.PodDisruptionBudgetList
+}
+
+func (k *kubernetes) list(ctx context.Context, lists ...client.ObjectList) error {
+	for _, list := range lists {
+		if err := admin.List(ctx, list, client.InNamespace(k.namespace)); err != nil {
+			return fmt.Errorf("listing %T: %w", list, err)
+		}
+	}
+	return nil
+}
+
+// everything lists what exists in the namespace.
+func (k *kubernetes) everything(ctx context.Context) (*objects, error) {
+	o := &objects{}
+	return o, k.list(ctx, &o.clusters, &o.sets, &o.pods, &o.volumes, &o.services, &o.budgets)
+}
+
+// sync brings the namespace one step on and reports whether it changed anything.
+func (k *kubernetes) sync(ctx context.Context) (changed bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o := &objects{}
+	if err := k.list(ctx, &o.sets, &o.pods, &o.volumes); err != nil {
+		return false, err
+	}
+	for _, step := range []func(context.Context, *objects) (bool, error){k.endPods, k.releaseVolumes, k.createPods, k.startContainers, k.reportPods} {
+		did, err := step(ctx, o)
+		if err != nil {
+			return changed, err
+		}
+		changed = changed || did
+	}
+	return changed, nil
+}
+
+// collect deletes, as the garbage collector, what belongs to clusters that are gone.
+func (k *kubernetes) collect(ctx context.Context) error {
+	o, err := k.everything(ctx)
+	if err != nil {
+		return err
+	}
+	alive := map[types.UID]bool{}
+	for _, c := range o.clusters.Items {
+		alive[c.UID] = true
+	}
+	for _, object := range o.owned() {
+		owner := metav1.GetControllerOf(object)
+		if owner == nil || owner.Kind != "EtcdCluster" || alive[owner.UID] {
+			continue
+		}
+		if err := client.IgnoreNotFound(admin.Delete(ctx, object)); err != nil {
+			return fmt.Errorf("collecting %s: %w", object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// owned are the objects that an EtcdCluster may be the controller of.
+func (o *objects) owned() []client.Object {
+	var all []client.Object
+	for i := range o.sets.Items {
+		all = append(all, &o.sets.Items[i])
+	}
+	for i := range o.services.Items {
+		all = append(all, &o.services.Items[i])
+	}
+	for i := range o.budgets.Items {
+		all = append(all, &o.budgets.Items[i])
+	}
+	return all
+}
+
+// endPods ends the pods that are being deleted, and those whose StatefulSet is gone.
+func (k *kubernetes) endPods(ctx context.Context, o *objects) (bool, error) {
+	sets := map[types.UID]bool{}
+	for _, set := range o.sets.Items {
+		sets[set.UID] = true
+	}
+	var kept []corev1.Pod
+	for i := range o.pods.Items {
+		pod := &o.pods.Items[i]
+		owner := metav1.GetControllerOf(pod)
+		if pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) {
+			kept = append(kept, *pod)
+			continue
+		}
+		if c := k.containers[pod.UID]; c != nil {
+			k.world.Stop(c.address)
+			delete(k.containers, pod.UID)
+		}
+		if err := client.IgnoreNotFound(admin.Delete(ctx, pod, client.GracePeriodSeconds(0))); err != nil {
+			return false, fmt.Errorf("ending pod %s: %w", pod.Name, err)
+		}
+	}
+	changed := len(kept) < len(o.pods.Items)
+	o.pods.Items = kept
+	return changed, nil
+}
+
+// releaseVolumes lets deleted PersistentVolumeClaims go that no pod uses.
+func (k *kubernetes) releaseVolumes(ctx context.Context, o *objects) (changed bool, err error) {
+	used := map[string]bool{}
+	for i := range o.pods.Items {
+		used[claimOf(&o.pods.Items[i])] = true
+	}
+	var kept []corev1.PersistentVolumeClaim
+	for i := range o.volumes.Items {
+		volume := &o.volumes.Items[i]
+		if volume.DeletionTimestamp == nil || used[volume.Name] {
+			kept = append(kept, *volume)
+			continue
+		}
+		volume.Finalizers = nil
+		if err := client.IgnoreNotFound(admin.Update(ctx, volume)); err != nil {
+			return false, fmt.Errorf("releasing volume %s: %w", volume.Name, err)
+		}
+		changed = true
+	}
+	o.volumes.Items = kept
+	return changed, nil
+}
+
+// createPods creates the pods that StatefulSets lack. A pod that runs stays as it is: the strategy is OnDelete.
+func (k *kubernetes) createPods(ctx context.Context, o *objects) (changed bool, err error) {
+	have := map[string]bool{}
+	for _, pod := range o.pods.Items {
+		have[pod.Name] = true
+	}
+	for i := range o.sets.Items {
+		set := &o.sets.Items[i]
+		if set.DeletionTimestamp != nil || have[set.Name+"-0"] {
+			continue
+		}
+		if set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType || *set.Spec.Replicas != 1 {
+			return false, fmt.Errorf("StatefulSet %s is not of one pod with the strategy OnDelete", set.Name)
+		}
+		pod := podOf(set)
+		if err := admin.Create(ctx, pod); err != nil {
+			return false, fmt.Errorf("creating pod %s: %w", pod.Name, err)
+		}
+		o.pods.Items = append(o.pods.Items, *pod)
+		changed = true
+	}
+	return changed, nil
+}
+
+func podOf(set *appsv1.StatefulSet) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: *set.Spec.Template.ObjectMeta.DeepCopy(), Spec: *set.Spec.Template.Spec.DeepCopy()}
+	pod.Namespace, pod.Name = set.Namespace, set.Name+"-0"
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
+	pod.Labels["statefulset.kubernetes.io/pod-name"] = pod.Name
+	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, set.Spec.ServiceName
+	pod.Spec.NodeName = "node-1"
+	return pod
+}
+
+// startContainers starts what does not run, and binds the volumes that are used for the first time.
+func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed bool, err error) {
+	for i := range o.pods.Items {
+		pod := &o.pods.Items[i]
+		c := k.containers[pod.UID]
+		if c == nil {
+			k.addresses++
+			c = &container{pod: pod.Name, address: fmt.Sprintf("10.1.%d.%d:%d", k.addresses/250, k.addresses%250+1, cluster.ClientPort)}
+			k.containers[pod.UID] = c
+		}
+		if c.running {
+			continue
+		}
+		volume := o.volume(claimOf(pod))
+		if c.unschedulable = unschedulable(pod, volume); c.unschedulable != "" {
+			continue
+		}
+		if c.waiting, err = k.waiting(ctx, pod); err != nil {
+			return false, err
+		}
+		if c.waiting != "" {
+			continue
+		}
+		if err := bind(ctx, volume); err != nil {
+			return false, err
+		}
+		k.start(pod, c, volume)
+		changed = changed || c.running
+	}
+	return changed, nil
+}
+
+func (o *objects) volume(name string) *corev1.PersistentVolumeClaim {
+	for i := range o.volumes.Items {
+		if o.volumes.Items[i].Name == name {
+			return &o.volumes.Items[i]
+		}
+	}
+	return nil
+}
+
+func claimOf(pod *corev1.Pod) string {
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim != nil {
+			return v.PersistentVolumeClaim.ClaimName
+		}
+	}
+	return ""
+}
+
+func unschedulable(pod *corev1.Pod, volume *corev1.PersistentVolumeClaim) string {
+	switch {
+	case volume == nil:
+		return fmt.Sprintf("0/1 nodes are available: persistentvolumeclaim %q not found", claimOf(pod))
+	case volume.DeletionTimestamp != nil:
+		return fmt.Sprintf("0/1 nodes are available: persistentvolumeclaim %q is being deleted", volume.Name)
+	default:
+		return ""
+	}
+}
+
+// waiting is the reason for which a kubelet does not start the container yet.
+func (k *kubernetes) waiting(ctx context.Context, pod *corev1.Pod) (string, error) {
+	if strings.HasPrefix(pod.Spec.Containers[0].Image, unpullable) {
+		return "ImagePullBackOff", nil
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Secret == nil {
+			continue
+		}
+		err := admin.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: v.Secret.SecretName}, &corev1.Secret{})
+		if apierrors.IsNotFound(err) {
+			return "ContainerCreating", nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func bind(ctx context.Context, volume *corev1.PersistentVolumeClaim) error {
+	if volume.Status.Phase == corev1.ClaimBound {
+		return nil
+	}
+	volume.Status.Phase = corev1.ClaimBound
+	if err := admin.Status().Update(ctx, volume); err != nil {
+		return fmt.Errorf("binding volume %s: %w", volume.Name, err)
+	}
+	return nil
+}
+
+// start runs etcd as the container's arguments say.
+func (k *kubernetes) start(pod *corev1.Pod, c *container, volume *corev1.PersistentVolumeClaim) {
+	options := flagsOf(pod)
+	initial := map[string]string{}
+	for entry := range strings.SplitSeq(options["initial-cluster"], ",") {
+		name, url, _ := strings.Cut(entry, "=")
+		initial[name] = url
+	}
+	c.volume, c.serverName = volume.UID, ""
+	if options["client-cert-auth"] == "true" {
+		host, _, _ := strings.Cut(strings.TrimPrefix(options["advertise-client-urls"], "https://"), ":")
+		c.serverName = host
+	}
+	_, version, _ := strings.Cut(path.Base(pod.Spec.Containers[0].Image), ":v")
+	err := k.world.Start(fake.StartOptions{
+		Address: c.address, Name: options["name"], PeerURL: options["initial-advertise-peer-urls"], InitialCluster: initial,
+		State: options["initial-cluster-state"], Token: options["initial-cluster-token"], Volume: string(volume.UID), Version: version,
+	})
+	c.running, c.ended = err == nil, ""
+	if err != nil {
+		c.restarts = max(c.restarts, 1)
+		c.ended = fmt.Sprintf(`{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"discovery failed","error":%q}`, err.Error())
+	}
+}
+
+var reference = regexp.MustCompile(`\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)`)
+
+// flagsOf returns the flags of the pod's etcd with their references resolved, as the kubelet does when it starts the container.
+func flagsOf(pod *corev1.Pod) map[string]string {
+	environment := map[string]string{}
+	for _, variable := range pod.Spec.Containers[0].Env {
+		key := strings.TrimSuffix(strings.TrimPrefix(variable.ValueFrom.FieldRef.FieldPath, "metadata.annotations['"), "']")
+		environment[variable.Name] = pod.Annotations[key]
+	}
+	flags := map[string]string{}
+	for _, argument := range pod.Spec.Containers[0].Args {
+		argument = reference.ReplaceAllStringFunc(argument, func(found string) string {
+			if found == "$$" {
+				return "$"
+			}
+			return environment[found[2:len(found)-1]]
+		})
+		name, value, _ := strings.Cut(strings.TrimPrefix(argument, "--"), "=")
+		flags[name] = value
+	}
+	return flags
+}
+
+// reportPods writes the pods' status where it changed.
+func (k *kubernetes) reportPods(ctx context.Context, o *objects) (changed bool, err error) {
+	for i := range o.pods.Items {
+		pod := &o.pods.Items[i]
+		status := k.statusOf(ctx, pod, k.containers[pod.UID])
+		if equality.Semantic.DeepEqual(status, pod.Status) {
+			continue
+		}
+		pod.Status = status
+		err := admin.Status().Update(ctx, pod)
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("reporting pod %s: %w", pod.Name, err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container) corev1.PodStatus {
+	status := *pod.Status.DeepCopy()
+	scheduled := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}
+	ready := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
+	etcdStatus := corev1.ContainerStatus{Name: "etcd", Image: pod.Spec.Containers[0].Image, RestartCount: c.restarts}
+	status.Phase = corev1.PodPending
+	ip, _, _ := strings.Cut(c.address, ":")
+	switch {
+	case c.unschedulable != "":
+		scheduled.Status, scheduled.Reason, scheduled.Message = corev1.ConditionFalse, "Unschedulable", c.unschedulable
+	case c.waiting != "":
+		etcdStatus.State.Waiting = &corev1.ContainerStateWaiting{Reason: c.waiting}
+	case c.running:
+		probe, err := k.world.Probe(ctx, etcd.Endpoint{Address: c.address})
+		if err == nil && probe.Linearizable {
+			ready.Status, etcdStatus.Ready = corev1.ConditionTrue, true
+		}
+		etcdStatus.State.Running = &corev1.ContainerStateRunning{}
+		status.Phase = corev1.PodRunning
+	default:
+		etcdStatus.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
+		etcdStatus.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: c.ended}
+		status.Phase = corev1.PodRunning
+	}
+	if status.Phase == corev1.PodRunning {
+		status.PodIP, status.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	}
+	status.Conditions = []corev1.PodCondition{scheduled, ready}
+	status.ContainerStatuses = []corev1.ContainerStatus{etcdStatus}
+	return status
+}
+
+// restart ends the container of a pod in place; the next sync starts it again.
+func (k *kubernetes) restart(pod string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.containers {
+		if c.pod == pod {
+			k.world.Stop(c.address)
+			c.running = false
+			c.restarts++
+		}
+	}
+}
+
+// empty ends the container of a pod and empties its volume.
+func (k *kubernetes) empty(pod string) {
+	k.restart(pod)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.containers {
+		if c.pod == pod {
+			k.world.Wipe(string(c.volume))
+		}
+	}
+}
+
+// address returns where the member of a pod answers, empty where it does not run.
+func (k *kubernetes) address(pod string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.containers {
+		if c.pod == pod && c.running {
+			return c.address
+		}
+	}
+	return ""
+}
+
+// running returns the addresses of all members that run, by pod.
+func (k *kubernetes) running() map[string]string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := map[string]string{}
+	for _, c := range k.containers {
+		if c.running {
+			all[c.pod] = c.address
+		}
+	}
+	return all
+}
+
+var errHandshake = errors.New("the operator's credentials do not fit the member's TLS")
+
+// port is the way to the members, with as much of TLS as decides whether the operator asks with the right credentials.
+type port struct{ k *kubernetes }
+
+func (p port) handshake(endpoint etcd.Endpoint) error {
+	p.k.mu.Lock()
+	defer p.k.mu.Unlock()
+	for _, c := range p.k.containers {
+		if c.address != endpoint.Address || !c.running {
+			continue
+		}
+		if (c.serverName != "") != (endpoint.Credentials != nil) || c.serverName != endpoint.ServerName {
+			return &etcd.TLSError{Err: errHandshake}
+		}
+	}
+	return nil
+}
+
+func (p port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, error) {
+	if err := p.handshake(endpoint); err != nil {
+		return cluster.Probe{}, err
+	}
+	return p.k.world.Probe(ctx, endpoint)
+}
+
+func (p port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Membership, error) {
+	if err := p.handshake(endpoint); err != nil {
+		return cluster.Membership{}, err
+	}
+	return p.k.world.Membership(ctx, endpoint)
+}
+
+// step is sync for tests.
+func (k *kubernetes) step(t *testing.T) bool {
+	t.Helper()
+	changed, err := k.sync(t.Context())
+	must(t, err)
+	return changed
+}

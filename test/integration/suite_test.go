@@ -1,0 +1,198 @@
+//go:build integration
+
+// Package integration tests the operator against a real API server and etcd, without any other part of Kubernetes:
+// the tests themselves stand in for the StatefulSet controller, the kubelet and the garbage collector, and internal/etcd/fake for the members.
+// The tests are plain Go tests and not Ginkgo's, because hundreds of them share one API server and run beside each other in one process.
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/yaml"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+const root = "../.."
+
+// What every test shares.
+var (
+	scheme = runtime.NewScheme()
+	// admin may do everything; the tests act as the user and as Kubernetes with it.
+	admin client.Client
+	// operatorConfig is that of a user who has the operator's role and nothing else.
+	operatorConfig *rest.Config
+	// operatorClient reads and writes directly, as that user.
+	operatorClient client.WithWatch
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	log.SetLogger(logr.Discard())
+	environment, err := controlPlane()
+	if err != nil {
+		return 1, err
+	}
+	config, err := environment.Start()
+	if err != nil {
+		return 1, fmt.Errorf("starting the API server: %w", err)
+	}
+	defer func() {
+		if stopped := environment.Stop(); stopped != nil && err == nil {
+			err = fmt.Errorf("stopping the API server: %w", stopped)
+		}
+	}()
+	if err := connect(environment, config); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// controlPlane is an API server and its etcd, built from the pinned modules and bound to the loopback.
+func controlPlane() (*envtest.Environment, error) {
+	script := filepath.Join(root, "hack", "build-tools.sh")
+	build := exec.Command(script, "kubernetes", "etcd-3.6")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, fmt.Errorf("building Kubernetes and etcd: %w", err)
+	}
+	paths := map[string]string{}
+	for _, tool := range []string{"kubernetes", "etcd-3.6"} {
+		folder, err := exec.Command(script, "dir", tool).Output()
+		if err != nil {
+			return nil, fmt.Errorf("finding %s: %w", tool, err)
+		}
+		paths[tool] = strings.TrimSpace(string(folder))
+	}
+	existing := false // the variable USE_EXISTING_CLUSTER is for the suites that need nodes
+	environment := &envtest.Environment{
+		UseExistingCluster:    &existing,
+		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
+		ErrorIfCRDPathMissing: true,
+	}
+	server := environment.ControlPlane.GetAPIServer()
+	server.Path = filepath.Join(paths["kubernetes"], "kube-apiserver")
+	server.Configure().
+		Set("service-cluster-ip-range", "10.96.0.0/16").
+		// OpenShift turns it on: an owner reference that blocks deletion then needs a permission.
+		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement").
+		Set("enable-priority-and-fairness", "false")
+	environment.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(paths["etcd-3.6"], "etcd")}
+	environment.ControlPlane.KubectlPath = filepath.Join(paths["kubernetes"], "kubectl")
+	return environment, nil
+}
+
+func connect(environment *envtest.Environment, config *rest.Config) error {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return fmt.Errorf("building the scheme: %w", err)
+		}
+	}
+	config.QPS = -1
+	var err error
+	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return fmt.Errorf("connecting as the administrator: %w", err)
+	}
+	user, err := environment.AddUser(envtest.User{Name: "etcd-steward"}, &rest.Config{QPS: -1})
+	if err != nil {
+		return fmt.Errorf("adding the operator's user: %w", err)
+	}
+	operatorConfig = user.Config()
+	if operatorClient, err = client.NewWithWatch(operatorConfig, client.Options{Scheme: scheme}); err != nil {
+		return fmt.Errorf("connecting as the operator: %w", err)
+	}
+	return prepareCluster(context.Background())
+}
+
+// prepareCluster gives the operator's user the operator's role, and makes the StorageClasses standard, the default, and fast.
+func prepareCluster(ctx context.Context) error {
+	raw, err := os.ReadFile(filepath.Join(root, "config", "rbac", "role.yaml"))
+	if err != nil {
+		return fmt.Errorf("reading the operator's role: %w", err)
+	}
+	role := &rbacv1.ClusterRole{}
+	if err := yaml.UnmarshalStrict(raw, role); err != nil {
+		return fmt.Errorf("decoding the operator's role: %w", err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "etcd-steward"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "etcd-steward"}},
+	}
+	fast := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "example.com/none"}
+	for _, object := range []client.Object{role, binding, defaultClass(), fast} {
+		if err := admin.Create(ctx, object); err != nil {
+			return fmt.Errorf("creating %s: %w", object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+func defaultClass() *storagev1.StorageClass {
+	return &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        "standard",
+			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
+		},
+		Provisioner: "example.com/none",
+	}
+}
+
+var namespaces atomic.Int64
+
+// newNamespace makes a namespace that accepts restricted pods only.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("test-%d", namespaces.Add(1))
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:   name,
+		Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}}
+	must(t, admin.Create(t.Context(), namespace))
+	return name
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// counting counts the requests that pass through it.
+type counting struct {
+	next     http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	c.requests.Add(1)
+	return c.next.RoundTrip(request)
+}
