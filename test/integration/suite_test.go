@@ -7,6 +7,7 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -32,7 +33,11 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 )
 
-const root = "../.."
+const (
+	root = "../.."
+	// parallel is how many tests run at once; most of their time they wait for the API server. The flag -parallel wins.
+	parallel = "8"
+)
 
 // What every test shares.
 var (
@@ -56,6 +61,9 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (code int, err error) {
 	log.SetLogger(logr.Discard())
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
+	}
 	environment, err := controlPlane()
 	if err != nil {
 		return 1, err

@@ -1,0 +1,239 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+)
+
+// scenario is something that the operator does, and in the middle of which it may crash.
+type scenario struct {
+	name string
+	// prepare comes before, undisturbed; nil for nothing.
+	prepare func(*lab)
+	// begin makes the operator do it.
+	begin func(*lab)
+	// numbers are those of the members that run in the end; kept those of volumes that are left alone.
+	numbers, kept []int
+}
+
+var scenarios = []scenario{
+	{
+		name:    "create",
+		begin:   func(l *lab) { l.create(3) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "create with TLS",
+		prepare: func(l *lab) { l.createCertificates() },
+		begin:   func(l *lab) { l.create(3, withTLS) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "take back",
+		prepare: func(l *lab) { l.createWithData(); l.remove() },
+		begin:   func(l *lab) { l.create(3) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "take back while the old objects go away",
+		prepare: func(l *lab) { l.createWithData() },
+		begin: func(l *lab) {
+			must(l.T, admin.Delete(l.Context(), l.newCluster(3)))
+			l.create(3)
+			l.round()
+			must(l.T, l.kubernetes.collect(l.Context()))
+		},
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "start empty beside kept volumes",
+		prepare: func(l *lab) { l.createWithData(); l.remove(); clear(l.written) },
+		begin: func(l *lab) {
+			l.create(3, startEmpty)
+		},
+		numbers: []int{3, 4, 5},
+		kept:    []int{0, 1, 2},
+	},
+	{
+		name:    "resume a member whose StatefulSet was deleted",
+		prepare: func(l *lab) { l.createWithData() },
+		begin:   func(l *lab) { l.delete(&appsv1.StatefulSet{}, "prod-1") },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "resume all members",
+		prepare: func(l *lab) { l.createWithData() },
+		begin: func(l *lab) {
+			for n := range 3 {
+				l.delete(&appsv1.StatefulSet{}, cluster.MemberName(name, n))
+			}
+		},
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "make the deleted PodDisruptionBudget again",
+		prepare: func(l *lab) { l.createWithData() },
+		begin:   func(l *lab) { l.delete(&policyv1.PodDisruptionBudget{}, name) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name:    "correct objects that somebody changed",
+		prepare: func(l *lab) { l.createWithData() },
+		begin: func(l *lab) {
+			budget := l.budget()
+			budget.Spec.MinAvailable.IntVal = 1
+			must(l.T, admin.Update(l.Context(), budget))
+			set := l.set("prod-1")
+			set.Spec.Template.Spec.Containers[0].Args[0] = "--name=other"
+			must(l.T, admin.Update(l.Context(), set))
+		},
+		numbers: []int{0, 1, 2},
+	},
+}
+
+func startEmpty(c *v1alpha1.EtcdCluster) {
+	c.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+}
+
+// createWithData creates a cluster of three and writes a key.
+func (l *lab) createWithData() {
+	l.Helper()
+	l.create(3)
+	l.settleUntilAvailable()
+	l.put("acknowledged", "before")
+}
+
+// crash is where an operator dies.
+type crash struct {
+	write  failpoint.Write
+	before bool
+}
+
+func (c crash) String() string {
+	if c.before {
+		return "before " + c.write.String()
+	}
+	return "after " + c.write.String()
+}
+
+// hooks have the operator die, that is fail and do nothing more, around the write.
+func (c *crash) hooks(l *lab) failpoint.Hooks {
+	die := func(w failpoint.Write, before bool) error {
+		if c == nil || w != c.write || before != c.before {
+			return nil
+		}
+		l.operator.dead = true
+		return errDead
+	}
+	return failpoint.Hooks{
+		Before: func(w failpoint.Write) error { return die(w, true) },
+		After: func(w failpoint.Write, err error) error {
+			if dead := die(w, false); dead != nil {
+				return dead
+			}
+			return err
+		},
+	}
+}
+
+// run plays the scenario with a crash, nil for none, checks the outcome and returns the writes of the operator that did not crash.
+func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
+	l := newLab(t)
+	if s.prepare != nil {
+		s.prepare(l)
+	}
+	keptVolumes := map[string]string{}
+	for _, n := range s.kept {
+		keptVolumes[cluster.MemberName(name, n)] = l.volume(cluster.MemberName(name, n)).ResourceVersion
+	}
+	clusterID := ""
+	for _, seen := range l.memory {
+		if len(s.kept) == 0 {
+			clusterID = seen[cluster.AnnotationClusterID]
+		}
+	}
+	l.operator = l.newOperator(at.hooks(l))
+	armed := l.operator
+	s.begin(l)
+	l.settle()
+	if at != nil && !armed.dead {
+		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
+	}
+	s.check(l, clusterID)
+	for member, version := range keptVolumes {
+		if have := l.volume(member).ResourceVersion; have != version {
+			t.Errorf("the kept volume of %s was written to", member)
+		}
+	}
+	l.expectRest()
+	return slices.Clone(armed.writes)
+}
+
+// check fails unless the cluster serves all acknowledged data under its cluster ID, nothing is missing or left over, and no claim stands.
+func (s *scenario) check(l *lab, clusterID string) {
+	l.Helper()
+	c := l.get()
+	want := objectsOf(s.numbers...)
+	for _, n := range s.kept {
+		want = append(want, "PersistentVolumeClaim/"+cluster.VolumeName(cluster.MemberName(name, n)))
+	}
+	slices.Sort(want)
+	l.expectObjects(want)
+	expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing)
+	expectCondition(l.T, c, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonUpToDate)
+	expectCondition(l.T, c, v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected)
+	if c.Status.Operation != nil {
+		l.Errorf("the claim %+v was left", c.Status.Operation)
+	}
+	if clusterID != "" && c.Status.ClusterID != clusterID {
+		l.Errorf("cluster ID = %s, want %s as before", c.Status.ClusterID, clusterID)
+	}
+	l.expectSealed(c, s.numbers...)
+	l.put("acknowledged after", "yes")
+	l.checkData(len(s.numbers))
+}
+
+// TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext records the writes of each scenario, then plays it again once
+// for each moment before and after each of them.
+func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			writes := s.run(t, nil)
+			if len(writes) == 0 {
+				t.Fatal("the operator wrote nothing")
+			}
+			t.Logf("%d failpoints: before and after each of %s", 2*len(writes), list(writes))
+			for _, w := range writes {
+				for _, before := range []bool{true, false} {
+					at := &crash{write: w, before: before}
+					t.Run(fmt.Sprint(at), func(t *testing.T) {
+						t.Parallel()
+						s.run(t, at)
+					})
+				}
+			}
+		})
+	}
+}
+
+func list(writes []failpoint.Write) string {
+	texts := make([]string, len(writes))
+	for i, w := range writes {
+		texts[i] = w.String()
+	}
+	return strings.Join(texts, ", ")
+}
