@@ -12,7 +12,8 @@
 #   cluster.sh down           stop everything it started, remove everything it made
 #
 # One machine has one such cluster: it belongs to the checkout that started it, and others are told
-# so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is.
+# so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is
+# (it may be this one, held by another checkout).
 #
 # All its processes live in the cgroup /etcd-steward, so that none can be missed; each node has a
 # mount namespace of its own, so that its mounts and its files in /run and /var/lib die with it.
@@ -34,8 +35,9 @@ wait_for() { # SECONDS WHAT CMD... — until it succeeds
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "$what: not within the time allowed; see $LOG"; sleep 0.1; done
 }
 tool() { "$HACK/build-tools.sh" dir "$1"; }
-# external tells whether the user's own cluster is meant, rather than this one by another name.
-external() { [ "${USE_EXISTING_CLUSTER:-}" = true ] && [ "$USER_KUBECONFIG" != "$STATE/admin.kubeconfig" ]; }
+# existing tells whether a cluster is to be used as it is; external, that it is not one of this script's.
+existing() { [ "${USE_EXISTING_CLUSTER:-}" = true ]; }
+external() { existing && [ "$USER_KUBECONFIG" != "$STATE/admin.kubeconfig" ]; }
 
 # --- what must be there first -------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ load_elsewhere() { # TAR...
 
 # --- the whole ----------------------------------------------------------------------------------
 
-kube() { KUBECONFIG=$CONFIG "${KUBECTL:=$(tool kubernetes)/kubectl}" "$@"; }
+kube() { KUBECONFIG=$CONFIG "$KUBECTL" "$@"; }
 alive() { [ -n "$(processes $GROUP/control)" ]; }
 healthy() { local n; kube get --raw /readyz >/dev/null 2>&1 && for n in etcd apiserver kcm scheduler proxy coredns provisioner; do running $n || return 1; done; }
 owner() { cat "$STATE/owner" 2>/dev/null || true; }
@@ -366,9 +368,10 @@ only_owner() { # lets the owner pass, and anyone once the owner's checkout is go
 lock() { exec 9< "$(dirname "$STATE")"; flock 9; } # one command at a time; leaves no file behind
 
 up() { # [NODES]
-  if external; then
-    kube version >&2 || die "cannot reach the cluster of KUBECONFIG=$CONFIG"
-    say "using the cluster of $CONFIG"; return
+  if existing; then
+    [ -x "$KUBECTL" ] || "$HACK/build-tools.sh" kubernetes
+    kube get --raw /readyz >/dev/null || die "cannot reach the cluster of KUBECONFIG=$CONFIG"
+    say "using the cluster of $CONFIG as it is"; print_env; return
   fi
   [ "$(id -u)" = 0 ] || die "needs root"
   need_packages; build; lock
@@ -407,7 +410,7 @@ clean() {
   rm -rf "$STATE"
 }
 down() {
-  if external; then say "not ours, left as it is"; return; fi
+  if existing; then say "the cluster of $CONFIG is left as it is"; return; fi
   lock; only_owner; clean
 }
 status() {
@@ -415,10 +418,11 @@ status() {
   alive || { say "down"; exit 1; }
   echo "held by $(owner), KUBECONFIG=$CONFIG"; kube get nodes -o wide
 }
-print_env() { echo "export KUBECONFIG=$CONFIG PATH=$(tool kubernetes):\$PATH"; }
+print_env() { echo "export KUBECONFIG=$CONFIG PATH=$(dirname "$KUBECTL"):\$PATH"; }
 
 USER_KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} CONFIG=$STATE/admin.kubeconfig
-! external || { CONFIG=$USER_KUBECONFIG; KUBECTL=$(command -v kubectl || echo "$(tool kubernetes)/kubectl"); }
+KUBECTL=$(tool kubernetes)/kubectl
+! external || { CONFIG=$USER_KUBECONFIG; KUBECTL=$(command -v kubectl || echo "$KUBECTL"); }
 case "${1:-}" in
   build) need_packages; build ;;
   up) up "${2:-}" ;;
