@@ -4,7 +4,7 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); HACK=$(dirname "$HERE"); CLUSTER=$HERE/cluster.sh
 unset USE_EXISTING_CLUSTER KUBECONFIG
-[ ! -e /var/tmp/etcd-steward-cluster ] || { echo "the cluster is up: $CLUSTER down, then try again" >&2; exit 1; }
+[ ! -e /var/tmp/etcd-steward-cluster ] || { "$CLUSTER" status >&2 || true; echo "the cluster must be down for this test: run cluster.sh down in the checkout that holds it" >&2; exit 1; }
 WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
 CLOCK=$(date +%s%N)
 
@@ -123,7 +123,7 @@ cut_power() {
 }
 reach_lost() { in_pod web-1 "timeout 5 wget -qO- http://$LOST:8080"; }
 back_with_data() {
-  "$CLUSTER" node-start "$NODE"
+  "$CLUSTER" up # starts the stopped node, as node-start does
   eventually 120 says 2 in_pod web-2 'wc -l < /data/log'
 }
 other_checkout() { # a second checkout is told who holds the cluster, and changes nothing
@@ -199,6 +199,7 @@ step "node-$NODE loses power: no process left" cut_power
 step "node-$NODE is seen as lost" kubectl wait "node/node-$NODE" --for=condition=Ready=Unknown --timeout=120s
 step "its pod is silent" fails reach_lost
 step "node-$NODE is back, its pod with its data" back_with_data
+step "a node is stopped and started again" sh -c "'$CLUSTER' node-stop 1 && '$CLUSTER' node-start 1 && kubectl wait node/node-1 --for=condition=Ready --timeout=1s"
 step "all pods killed at once come back with their data" sh -c 'kubectl delete pod web-0 web-1 web-2 --grace-period=0 --force && kubectl rollout status statefulset/web --timeout=120s && kubectl exec web-0 -- sh -c "[ \$(wc -l < /data/log) -ge 2 ]"'
 step "down" "$CLUSTER" down
 step "nothing is left behind" nothing_left
