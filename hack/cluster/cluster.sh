@@ -12,7 +12,8 @@
 #   cluster.sh down           stop everything it started, remove everything it made
 #
 # One machine has one such cluster: it belongs to the checkout that started it, and others are told
-# so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is.
+# so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is
+# (it may be this one, held by another checkout).
 #
 # All its processes live in the cgroup /etcd-steward, so that none can be missed; each node has a
 # mount namespace of its own, so that its mounts and its files in /run and /var/lib die with it.
@@ -23,9 +24,8 @@ SELF=$(readlink -f "${BASH_SOURCE[0]}"); HACK=$(dirname "$(dirname "$SELF")"); C
 STATE=/var/tmp/etcd-steward-cluster
 PKI=$STATE/pki LOG=$STATE/logs VOLUMES=$STATE/volumes
 POD_NET=198.18 SERVICES=10.96.0.0/16 API_IP=10.96.0.1 DNS_IP=10.96.0.10 BRIDGE=steward0 GROUP=etcd-steward
-PRIVATE_DIRS="/run/containerd /run/netns /var/lib/cni /var/lib/kubelet /var/log/containers /var/log/pods"
-SYSCTLS="net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables vm.overcommit_memory vm.panic_on_oom
-  kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes"
+PATH=$PATH:/usr/sbin:/sbin # where su leaves them out
+. "$HACK/cluster/host.sh"
 
 say() { echo "cluster: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -34,15 +34,16 @@ wait_for() { # SECONDS WHAT CMD... — until it succeeds
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || die "$what: not within the time allowed; see $LOG"; sleep 0.1; done
 }
 tool() { "$HACK/build-tools.sh" dir "$1"; }
-# external tells whether the user's own cluster is meant, rather than this one by another name.
-external() { [ "${USE_EXISTING_CLUSTER:-}" = true ] && [ "$USER_KUBECONFIG" != "$STATE/admin.kubeconfig" ]; }
+# existing tells whether a cluster is to be used as it is; external, that it is not one of this script's.
+existing() { [ "${USE_EXISTING_CLUSTER:-}" = true ]; }
+external() { existing && [ "$USER_KUBECONFIG" != "$STATE/admin.kubeconfig" ]; }
 
 # --- what must be there first -------------------------------------------------------------------
 
 need_packages() {
   local pair missing=''
   for pair in containerd:containerd runc:runc iptables:iptables conntrack:conntrack mkfs.xfs:xfsprogs openssl:openssl ip:iproute2 nsenter:util-linux; do
-    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+=" ${pair#*:}"
+    command -v "${pair%%:*}" >/dev/null || missing+=" ${pair#*:}"
   done
   [ -n "$(cni_dir)" ] || missing+=" containernetworking-plugins"
   [ -n "$missing" ] || return 0
@@ -53,52 +54,6 @@ need_packages() {
 cni_dir() { local d; for d in /usr/lib/cni /opt/cni/bin; do if [ -x $d/bridge ]; then echo $d; return; fi; done; }
 
 build() { "$HACK/build-tools.sh" kubernetes coredns etcd-3.6 cluster images; }
-
-# --- cgroups and processes ----------------------------------------------------------------------
-
-hierarchies() {
-  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then echo /sys/fs/cgroup; return; fi
-  local f; for f in /sys/fs/cgroup/*/cgroup.procs; do dirname "$f"; done
-}
-make_group() { # PATH — in every hierarchy, usable from the top down
-  local h part at f
-  for h in $(hierarchies); do
-    at=$h
-    for part in ${1//\// }; do
-      [ ! -f "$at/cgroup.subtree_control" ] || sed 's/\(^\| \)/ +/g' "$at/cgroup.controllers" > "$at/cgroup.subtree_control" 2>/dev/null || true
-      mkdir -p "$at/$part"
-      for f in cpus mems; do # a cpuset of version 1 is born empty
-        [ ! -f "$at/cpuset.$f" ] || [ -f "$at/cgroup.controllers" ] || cat "$at/cpuset.$f" > "$at/$part/cpuset.$f"
-      done
-      at=$at/$part
-    done
-  done
-}
-processes() { # GROUP
-  local h
-  for h in $(hierarchies); do [ ! -d "$h/$1" ] || find "$h/$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -un
-}
-kill_group() { # GROUP — every process in it, and those born meanwhile
-  local pids
-  for _ in $(seq 200); do
-    pids=$(processes "$1"); [ -n "$pids" ] || return 0
-    kill -9 $pids 2>/dev/null || true; sleep 0.05
-  done
-  die "processes of $1 will not die: $pids"
-}
-remove_groups() { # GROUP
-  local h; for h in $(hierarchies); do [ ! -d "$h/$1" ] || find "$h/$1" -depth -type d -exec rmdir {} +; done
-}
-start() { # NAME GROUP CMD...
-  local name=$1 group=$2 h; shift 2
-  ( exec 9<&-; for h in $(hierarchies); do echo $BASHPID > "$h/$GROUP/$group/cgroup.procs"; done
-    exec setsid "$@" >> "$LOG/$name.log" 2>&1 < /dev/null ) &
-  echo $! > "$STATE/$name.pid"
-}
-running() { # NAME — a zombie is not, nor is another that got its number
-  local p; p=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
-  grep -q '^State:[[:space:]]*[^ZX]' "/proc/$p/status" 2>/dev/null && grep -q "/$GROUP/" "/proc/$p/cgroup" 2>/dev/null
-}
 
 # --- certificates -------------------------------------------------------------------------------
 
@@ -127,51 +82,7 @@ certificates() {
   local n; for n in admin kcm scheduler proxy; do kubeconfig $n; done
 }
 
-# --- the host's part ----------------------------------------------------------------------------
-
-# host_up notes what it changes before it changes it, so that host_down can put it back.
-host_up() {
-  local d
-  modprobe -q br_netfilter 2>/dev/null || true
-  sysctl -e $SYSCTLS 2>/dev/null | tr -d ' ' > "$STATE/sysctls"
-  for d in $PRIVATE_DIRS; do
-    [ -d "$d" ] || { mkdir -p "$d"; echo "$d" >> "$STATE/made-dirs"; }
-  done
-  mkdir -p "$VOLUMES"; mount --bind "$VOLUMES" "$VOLUMES"; mount --make-private "$VOLUMES"; mount --make-shared "$VOLUMES"
-  # The service range is routed into the bridge, so that nothing sent to a service without
-  # endpoints can leave this machine.
-  ip link add $BRIDGE type bridge; ip addr add $POD_NET.0.1/16 dev $BRIDGE; ip link set $BRIDGE up
-  ip route replace $SERVICES dev $BRIDGE
-  sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true
-  iptables -w -I FORWARD -i $BRIDGE -o $BRIDGE -m comment --comment $GROUP -j ACCEPT
-}
-host_down() {
-  local m d
-  for m in $(awk -v s="$STATE/" 'index($2, s) == 1 {print $2}' /proc/self/mounts | sort -ru); do umount -l "$m"; done
-  for m in $(losetup -nO NAME,BACK-FILE | awk -v s="$STATE/" 'index($2, s) == 1 {print $1}'); do losetup -d "$m" || true; done
-  if [ -f "$STATE/sysctls" ]; then
-    "$(tool kubernetes)/kube-proxy" --cleanup >/dev/null 2>&1 || true
-    drop_chains iptables; drop_chains ip6tables
-    sysctl -q -p "$STATE/sysctls" >/dev/null
-  fi
-  if ip link show $BRIDGE >/dev/null 2>&1; then
-    wait_for 30 "the removal of the pods' links" no_links
-    ip link del $BRIDGE
-  fi
-  [ ! -f "$STATE/made-dirs" ] || tac "$STATE/made-dirs" | while read -r d; do rmdir "$d" 2>/dev/null || say "left $d, which is in use"; done
-}
-no_links() { [ -z "$(ip link show master $BRIDGE)" ]; }
-# drop_chains removes the rules and chains that port maps, kube-proxy's own clean-up and host_up leave.
-drop_chains() { # COMMAND
-  local table
-  for table in filter nat mangle; do
-    "$1-save" -t $table 2>/dev/null | awk -v g="$GROUP" -v t=$table '
-      /^-A .*(-j (CNI-|KUBE-FIREWALL)|CNI portfwd)/ || ($1 == "-A" && $0 ~ "--comment \"?" g) {sub(/^-A/, "-D"); print "-t", t, $0; next}
-      /^:(CNI-HOSTPORT|KUBE-PROXY-CANARY|KUBE-FIREWALL)/ {c = substr($1, 2); last[++n] = "-t " t " -F " c; drop[n] = "-t " t " -X " c}
-      END {for (i = 1; i <= n; i++) print last[i]; for (i = 1; i <= n; i++) print drop[i]}' |
-      while read -r line; do eval "$1 -w $line" 2>/dev/null || true; done
-  done
-}
+# --- control plane ------------------------------------------------------------------------------
 
 control_plane() {
   local bin etcd; bin=$(tool kubernetes); etcd=$(tool etcd-3.6)
@@ -297,10 +208,10 @@ ready() { [ "$(kube get node "node-$1" -o jsonpath='{.status.conditions[?(@.type
 nodes() { local d; for d in "$STATE"/node-*/; do [ ! -d "$d" ] || basename "$d" | cut -d- -f2; done; }
 
 node_start() { # N
-  [ -d "$STATE/node-$1" ] || die "there is no node $1"
-  ! running "kubelet-$1" || return 0
+  if running "kubelet-$1" && running "containerd-$1"; then return; fi
+  node_stop "$1"
   # The Ready condition is stale until the kubelet has reported: wait for what it reports from now on.
-  local boot; boot=$(kube get node "node-$1" -o jsonpath='{.status.nodeInfo.bootID}{.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}')
+  local boot; boot=$(kube get node "node-$1" -o jsonpath='{.status.nodeInfo.bootID}{.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}' 2>/dev/null) || true
   containerd_start "$1"; import_images "$1" $(cat "$STATE/loaded" 2>/dev/null || true); kubelet_start "$1"
   reported() { [ "$(kube get node "node-$1" -o jsonpath='{.status.nodeInfo.bootID}{.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}')" != "$boot" ] && ready "$1"; }
   wait_for 120 "node-$1 Ready" reported "$1"
@@ -308,7 +219,6 @@ node_start() { # N
 
 # node_stop takes the pods' links down first: a peer of a dead machine gets silence, not a reset.
 node_stop() { # N
-  [ -d "$STATE/node-$1" ] || die "there is no node $1"
   if running "containerd-$1"; then
     nsenter --target "$(cat "$STATE/containerd-$1.pid")" --mount \
       sh -c 'for n in /run/netns/*; do [ ! -e "$n" ] || nsenter --net="$n" ip link set eth0 down; done' 2>/dev/null || true
@@ -354,7 +264,7 @@ load_elsewhere() { # TAR...
 
 # --- the whole ----------------------------------------------------------------------------------
 
-kube() { KUBECONFIG=$CONFIG "${KUBECTL:=$(tool kubernetes)/kubectl}" "$@"; }
+kube() { KUBECONFIG=$CONFIG "$KUBECTL" "$@"; }
 alive() { [ -n "$(processes $GROUP/control)" ]; }
 healthy() { local n; kube get --raw /readyz >/dev/null 2>&1 && for n in etcd apiserver kcm scheduler proxy coredns provisioner; do running $n || return 1; done; }
 owner() { cat "$STATE/owner" 2>/dev/null || true; }
@@ -366,48 +276,45 @@ only_owner() { # lets the owner pass, and anyone once the owner's checkout is go
 lock() { exec 9< "$(dirname "$STATE")"; flock 9; } # one command at a time; leaves no file behind
 
 up() { # [NODES]
-  if external; then
-    kube version >&2 || die "cannot reach the cluster of KUBECONFIG=$CONFIG"
-    say "using the cluster of $CONFIG"; return
+  if existing; then
+    [ -x "$KUBECTL" ] || "$HACK/build-tools.sh" kubernetes
+    kube get --raw /readyz >/dev/null || die "cannot reach the cluster of KUBECONFIG=$CONFIG"
+    say "using the cluster of $CONFIG as it is"; print_env; return
   fi
   [ "$(id -u)" = 0 ] || die "needs root"
   need_packages; build; lock
+  local n
   if alive; then
     only_owner
     running provisioner || start_provisioner
-    if healthy; then start_nodes "${1:-$(nodes | wc -l)}"; print_env; return; fi
+    if healthy; then
+      for n in $(seq "${1:-$(nodes | wc -l)}"); do node_start "$n"; done
+      print_env; return
+    fi
     say "it runs but is not healthy: starting again"
   fi
-  local begin; begin=$(date +%s%N)
+  local begin boot count=${1:-3}; begin=$(date +%s%N)
   clean
   mkdir -p "$PKI" "$LOG"; chmod 755 "$STATE"; echo "$CHECKOUT" > "$STATE/owner"
   certificates; host_up; make_group "$GROUP/control"
   "$(tool images)/images" pause --binary "$(tool cluster)/pause" --out "$STATE/pause.tar" >/dev/null; echo "$STATE/pause.tar" > "$STATE/loaded"
-  boot_nodes "${1:-3}" & local boot=$!
+  boot_nodes "$count" & boot=$!
   control_plane; wait $boot
-  start_nodes "${1:-3}"
-  say "up in $((($(date +%s%N) - begin) / 1000000)) ms: ${1:-3} nodes Ready"
+  for n in $(seq "$count"); do kubelet_start "$n"; done
+  for n in $(seq "$count"); do wait_for 120 "node-$n Ready" ready "$n"; done
+  say "up in $((($(date +%s%N) - begin) / 1000000)) ms: $count nodes Ready"
   print_env
 }
 boot_nodes() { # NODES — all that needs no API server
   local n; for n in $(seq "$1"); do containerd_start "$n"; import_images "$n" "$STATE/pause.tar"; done
 }
-start_nodes() { # NODES
-  local n
-  for n in $(seq "$1"); do
-    running "containerd-$n" || { containerd_start "$n"; import_images "$n" $(cat "$STATE/loaded"); }
-    running "kubelet-$n" || kubelet_start "$n"
-  done
-  for n in $(seq "$1"); do wait_for 120 "node-$n Ready" ready "$n"; done
-}
-
 clean() {
   local n; for n in $(nodes); do node_stop "$n"; done
   kill_group $GROUP; host_down; remove_groups $GROUP
   rm -rf "$STATE"
 }
 down() {
-  if external; then say "not ours, left as it is"; return; fi
+  if existing; then say "the cluster of $CONFIG is left as it is"; return; fi
   lock; only_owner; clean
 }
 status() {
@@ -415,17 +322,20 @@ status() {
   alive || { say "down"; exit 1; }
   echo "held by $(owner), KUBECONFIG=$CONFIG"; kube get nodes -o wide
 }
-print_env() { echo "export KUBECONFIG=$CONFIG PATH=$(tool kubernetes):\$PATH"; }
+print_env() { echo "export KUBECONFIG=$CONFIG PATH=$(dirname "$KUBECTL"):\$PATH"; }
 
 USER_KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config} CONFIG=$STATE/admin.kubeconfig
-! external || { CONFIG=$USER_KUBECONFIG; KUBECTL=$(command -v kubectl || echo "$(tool kubernetes)/kubectl"); }
+KUBECTL=$(tool kubernetes)/kubectl
+! external || { CONFIG=$USER_KUBECONFIG; KUBECTL=$(command -v kubectl || echo "$KUBECTL"); }
 case "${1:-}" in
   build) need_packages; build ;;
   up) up "${2:-}" ;;
   load) shift; load "$@" ;;
   node-stop | node-start)
     ! external || die "cannot stop a node of a cluster that is not ours"
-    lock; alive || die "the cluster is down"; "${1//-/_}" "$2" ;;
+    lock; alive || die "the cluster is down"
+    [ -d "$STATE/node-${2:-}" ] || die "there is no node ${2:-}: name one of $(nodes | xargs)"
+    "${1//-/_}" "$2" ;;
   status) status ;;
   env) print_env ;;
   down) down ;;

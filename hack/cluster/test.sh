@@ -4,7 +4,7 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); HACK=$(dirname "$HERE"); CLUSTER=$HERE/cluster.sh
 unset USE_EXISTING_CLUSTER KUBECONFIG
-[ ! -e /var/tmp/etcd-steward-cluster ] || { echo "the cluster is up: $CLUSTER down, then try again" >&2; exit 1; }
+[ ! -e /var/tmp/etcd-steward-cluster ] || { "$CLUSTER" status >&2 || true; echo "the cluster must be down for this test: run cluster.sh down in the checkout that holds it" >&2; exit 1; }
 WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
 CLOCK=$(date +%s%N)
 
@@ -29,7 +29,7 @@ machine() {
   done
   awk '{print "mount", $2, $3}' /proc/self/mounts; losetup -nO BACK-FILE | sed 's/^/loop /'
   find /sys/fs/cgroup -type d -path '*steward*' 2>/dev/null | sed 's/^/cgroup /' || true
-  find /run /opt /etc/cni /var/lib /var/log /var/tmp /tmp -maxdepth 2 \( -path '*cni*' -o -path '*kube*' -o -path '*containerd*' -o -path '*netns*' -o -path '*steward*' -o -path /var/log/pods -o -path /var/log/containers \) 2>/dev/null | sort | sed 's/^/file /' || true
+  find /run /opt /etc/cni /var/lib /var/log /var/tmp -maxdepth 2 \( -path '*cni*' -o -path '*kube*' -o -path '*containerd*' -o -path '*netns*' -o -path '*steward*' -o -path /var/log/pods -o -path /var/log/containers \) 2>/dev/null | sort | sed 's/^/file /' || true
   sysctl -e net.ipv4.ip_forward net.ipv4.conf.all.route_localnet net.bridge.bridge-nf-call-iptables net.netfilter.nf_conntrack_max vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes 2>/dev/null
   ps -eo args | grep -E '^([^ ]*/)?(containerd[^ ]*|runc|kubelet|kube-proxy|coredns|pause) |/var/tmp/etcd-steward-cluster' | grep -v grep | sed 's/^/process /' || true
 }
@@ -123,7 +123,7 @@ cut_power() {
 }
 reach_lost() { in_pod web-1 "timeout 5 wget -qO- http://$LOST:8080"; }
 back_with_data() {
-  "$CLUSTER" node-start "$NODE"
+  "$CLUSTER" up # starts the stopped node, as node-start does
   eventually 120 says 2 in_pod web-2 'wc -l < /data/log'
 }
 other_checkout() { # a second checkout is told who holds the cluster, and changes nothing
@@ -131,6 +131,22 @@ other_checkout() { # a second checkout is told who holds the cluster, and change
   fails "$WORK/hack/cluster/cluster.sh" up; fails "$WORK/hack/cluster/cluster.sh" down
   says "held by the checkout" sh -c "'$WORK/hack/cluster/cluster.sh' up 2>&1 || true"
   kubectl get nodes
+}
+existing_cluster() { # the user's own cluster is used and left alone
+  cp "$KUBECONFIG" "$WORK/mine.kubeconfig"; export USE_EXISTING_CLUSTER=true KUBECONFIG=$WORK/mine.kubeconfig
+  says "KUBECONFIG=$WORK/mine.kubeconfig" "$WORK/hack/cluster/cluster.sh" up
+  says 'available to its nodes yourself' sh -c "'$CLUSTER' load '$BUSYBOX' 2>&1"
+  "$CLUSTER" down; fails "$CLUSTER" node-stop 1
+  kubectl get nodes
+}
+takeover() { # of a cluster whose processes all died
+  "$CLUSTER" up
+  find /sys/fs/cgroup -path '*/etcd-steward/*' -name cgroup.procs -exec cat {} + | sort -u | xargs kill -9
+  eventually 30 fails kubectl get --raw /readyz
+  "$WORK/hack/cluster/cluster.sh" up 2
+  says "$WORK" "$WORK/hack/cluster/cluster.sh" status
+  fails "$CLUSTER" down
+  "$WORK/hack/cluster/cluster.sh" down
 }
 restricted() {
   kubectl create namespace restricted; kubectl label namespace restricted pod-security.kubernetes.io/enforce=restricted
@@ -160,6 +176,7 @@ step "up again changes nothing" "$CLUSTER" up
 step "images load on all nodes" "$CLUSTER" load "$BUSYBOX" "$ETCD_IMAGE"
 step "images that are there are not loaded again" "$CLUSTER" load "$BUSYBOX" "$ETCD_IMAGE"
 step "another checkout is refused, by name" other_checkout
+step "an existing cluster is used and left as it is" existing_cluster
 step "three pods with volumes run on three nodes" workload
 step "logs" says 'started web-0' kubectl logs web-0
 step "a pod finds another by name" in_pod web-1 'nslookup web-0.web.default.svc.cluster.local'
@@ -182,7 +199,10 @@ step "node-$NODE loses power: no process left" cut_power
 step "node-$NODE is seen as lost" kubectl wait "node/node-$NODE" --for=condition=Ready=Unknown --timeout=120s
 step "its pod is silent" fails reach_lost
 step "node-$NODE is back, its pod with its data" back_with_data
+step "a node is stopped and started again" sh -c "'$CLUSTER' node-stop 1 && '$CLUSTER' node-start 1 && kubectl wait node/node-1 --for=condition=Ready --timeout=1s"
 step "all pods killed at once come back with their data" sh -c 'kubectl delete pod web-0 web-1 web-2 --grace-period=0 --force && kubectl rollout status statefulset/web --timeout=120s && kubectl exec web-0 -- sh -c "[ \$(wc -l < /data/log) -ge 2 ]"'
 step "down" "$CLUSTER" down
+step "nothing is left behind" nothing_left
+step "a dead cluster is taken over by another checkout" takeover
 step "nothing is left behind" nothing_left
 echo "all in $((($(date +%s%N) - CLOCK) / 1000000000)) s"

@@ -282,6 +282,6 @@ func (p *provisioner) ours(pv *corev1.PersistentVolume) bool {
 	if pv.Annotations[provisionedBy] != provisionerName || pv.Spec.Local == nil {
 		return false
 	}
-	inside, err := filepath.Match(filepath.Join(p.root, "*", pv.Name), pv.Spec.Local.Path)
-	return err == nil && inside
+	path := filepath.Clean(pv.Spec.Local.Path)
+	return path == pv.Spec.Local.Path && filepath.Base(path) == pv.Name && filepath.Dir(filepath.Dir(path)) == filepath.Clean(p.root)
 }

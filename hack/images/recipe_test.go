@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func TestTheSameFilesGiveTheSameArchive(t *testing.T) {
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "binary")
+	writeFile(t, binary, "program")
+	first, second := filepath.Join(dir, "first.tar"), filepath.Join(dir, "second.tar")
+	if err := run([]string{"operator", "--version", "0.1.0", "--binary", binary, "--out", first}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(binary, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := run([]string{"operator", "--version", "0.1.0", "--binary", binary, "--out", second}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(read(t, first), read(t, second)) {
+		t.Error("the archives differ")
+	}
+}
+
+func TestAnArchiveIsWrittenAgainWhenItsNameOrContentChanges(t *testing.T) {
+	dir := t.TempDir()
+	binary, out := filepath.Join(dir, "binary"), filepath.Join(dir, "out.tar")
+	writeFile(t, binary, "program")
+	r, err := operatorImage("0.1.0", binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.writeArchive(out); err != nil {
+		t.Fatal(err)
+	}
+	future := time.Now().Add(time.Hour)
+	if err := os.Chtimes(out, future, future); err != nil {
+		t.Fatal(err)
+	}
+	if !r.isWritten(out) {
+		t.Error("an archive newer than its content counts as missing")
+	}
+	if err := os.Chtimes(binary, future, future); err != nil {
+		t.Fatal(err)
+	}
+	if r.isWritten(out) {
+		t.Error("an archive no newer than its content counts as written")
+	}
+	r.tag, r.files = "localhost/other:1", nil
+	if r.isWritten(out) {
+		t.Error("an archive of another name counts as written")
+	}
+}
+
+func TestTheOperatorsImageRunsUnprivileged(t *testing.T) {
+	dir := t.TempDir()
+	binary, out := filepath.Join(dir, "binary"), filepath.Join(dir, "out.tar")
+	writeFile(t, binary, "program")
+	if err := run([]string{"operator", "--version", "0.1.0", "--binary", binary, "--out", out}); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag("ghcr.io/etcd-steward/etcd-steward:v0.1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := tarball.ImageFromPath(out, &tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Config.User != "65532:65532" {
+		t.Errorf("user is %q", config.Config.User)
+	}
+	if got := config.Config.Labels["org.opencontainers.image.version"]; got != "v0.1.0" {
+		t.Errorf("version label is %q", got)
+	}
+}
+
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"unknown"}, {"operator", "--version", "0.1.0"}, {"etcd"}, {"pause"},
+		{"etcd", "--version", "3.6.16", "--binaries", "/nowhere", "--out", filepath.Join(t.TempDir(), "out.tar")},
+	} {
+		if err := run(args); err == nil {
+			t.Errorf("images %v succeeds", args)
+		}
+	}
+}
