@@ -18,19 +18,28 @@ mkdir -p "$OUT"
 packages() {
   case $1 in
     unit) go list ./... | grep -v "/test/" ;;
-    integration | cluster | e2e) echo "./test/$1/..." ;;
+    integration | cluster | e2e) echo "-tags=$1 ./test/$1/..." ;;
     *) echo "no such suite: $1" >&2; return 2 ;;
   esac
 }
 
+# hack_modules runs the tests of the modules below hack.
+hack_modules() {
+  local module code=0
+  for module in hack/images hack/cluster; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
+  return $code
+}
+
 # run SUITE runs one suite; its events go to a file, what a reader needs to the screen.
 run() {
-  local list timeout=10m
+  local list timeout=10m code=0
   list=$(packages "$1")
   case $1 in unit) ;; *) timeout=60m ;; esac
   echo "== $1"
   # shellcheck disable=SC2086
-  go test -json -count=1 -timeout "$timeout" $list 2>&1 | tee "$OUT/$1.json" | "$SUM" show
+  { go test -json -count=1 -timeout "$timeout" $list || code=1
+    [ "$1" != unit ] || hack_modules || code=1
+    [ $code = 0 ]; } 2>&1 | tee "$OUT/$1.json" | "$SUM" show
 }
 
 go build -o "$OUT/testsum" ./hack/testsum
