@@ -45,7 +45,8 @@ func (w *World) found(o StartOptions) (*dataDir, error) {
 }
 
 // join takes cluster and member ID from a peer that answers, and starts with an empty log.
-// That the member has started before is not asked.
+// That the member has started before is not asked. Where it has, real etcd panics as long as a leader lasts that
+// remembers it; and a real peer without a quorum lets it in or not, by what it has stored of the cluster's version. The model lets it in.
 func (w *World) join(o StartOptions) (*dataDir, error) {
 	remote := w.firstPeer(o)
 	if remote == nil {

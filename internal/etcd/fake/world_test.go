@@ -67,6 +67,9 @@ func (l lab) Membership(t *testing.T, via string) (cluster.Membership, error) {
 	return l.World.Membership(t.Context(), etcd.Endpoint{Address: address(via)})
 }
 
+// AgreeOnVersion has nothing to wait for: the model's members know it at once.
+func (lab) AgreeOnVersion(*testing.T, string) {}
+
 func (lab) Patience() time.Duration { return 0 }
 
 func three(t *testing.T) lab {

@@ -42,8 +42,8 @@ func serve(t *testing.T, handle func(net.Conn)) string {
 func serveSilence(t *testing.T) string {
 	t.Helper()
 	return serve(t, func(conn net.Conn) {
-		defer conn.Close()
 		_, _ = io.Copy(io.Discard, conn) // until the client closes
+		_ = conn.Close()
 	})
 }
 
@@ -51,8 +51,8 @@ func serveSilence(t *testing.T) string {
 func serveTLS(t *testing.T, config *tls.Config) string {
 	t.Helper()
 	return serve(t, func(conn net.Conn) {
-		defer conn.Close()
 		_ = tls.Server(conn, config).Handshake() // the client under test tells how it ended
+		_ = conn.Close()
 	})
 }
 
@@ -171,7 +171,7 @@ func TestFailedCallsLeaveNothingBehind(t *testing.T) {
 			stacks := make([]byte, 1<<16)
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build integration
 
-package v3
+package etcd
 
 import (
 	"testing"
@@ -13,6 +13,7 @@ import (
 func TestRealMembersKeepTheRules(t *testing.T) {
 	for _, minor := range minors {
 		t.Run("etcd "+minor, func(t *testing.T) {
+			t.Parallel() // most of the time is spent on waiting for members that do not answer
 			rules.Run(t, func(t *testing.T) rules.Lab { return newLab(t, minor) })
 		})
 	}

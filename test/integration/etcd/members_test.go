@@ -1,6 +1,6 @@
 //go:build integration
 
-package v3
+package etcd
 
 import (
 	"context"
@@ -86,7 +86,7 @@ func TestAMemberInClearClosesOnTLS(t *testing.T) {
 	eachMinor(t, func(t *testing.T, l *lab) {
 		l.found(t, "prod-0")
 		authority := pkitest.NewAuthority(t, "authority")
-		endpoint := etcd.Endpoint{Address: l.address("prod-0"), ServerName: memberName, Credentials: credentialsFor(t, authority, authority)}
+		endpoint := etcd.Endpoint{Address: l.address("prod-0"), ServerName: memberName, Credentials: credentialsOf(t, authority, authority, pkitest.Leaf{Usages: pkitest.ClientOnly})}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		_, err := l.port.Probe(ctx, endpoint)

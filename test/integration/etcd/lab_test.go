@@ -1,13 +1,18 @@
 //go:build integration
 
-package v3
+// Package etcd tests the port and the model against real etcd processes of every supported minor version.
+package etcd
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,10 +27,12 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
 	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
+	v3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -99,7 +106,7 @@ type lab struct {
 	binary  string
 	dir     string
 	network int32
-	port    Port
+	port    etcd.Port
 	running map[string]*process
 
 	// serverArguments are added to every member's, in the order given.
@@ -119,7 +126,7 @@ type process struct {
 func newLab(t *testing.T, minor string) *lab {
 	t.Helper()
 	number := networks.Add(1)
-	l := &lab{minor: minor, binary: binary(t, minor), dir: t.TempDir(), network: number, running: map[string]*process{}, scheme: "http"}
+	l := &lab{minor: minor, binary: binary(t, minor), dir: t.TempDir(), network: number, port: v3.New(), running: map[string]*process{}, scheme: "http"}
 	t.Cleanup(func() {
 		for _, name := range slices.Collect(maps.Keys(l.running)) {
 			if t.Failed() {
@@ -199,6 +206,34 @@ func (l *lab) up(t *testing.T, name string, p *process) error {
 	}
 }
 
+func (l *lab) AgreeOnVersion(t *testing.T, name string) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		version, err := l.clusterVersion(name)
+		if err == nil && strings.HasPrefix(version, l.minor+".") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not know the cluster's version: %q, %v", name, version, err)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func (l *lab) clusterVersion(name string) (string, error) {
+	response, err := http.Get(l.peerURL(name) + "/version")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var versions struct {
+		Cluster string `json:"etcdcluster"`
+	}
+	err = json.NewDecoder(response.Body).Decode(&versions)
+	return versions.Cluster, err
+}
+
 func (l *lab) Stop(t *testing.T, name string) {
 	t.Helper()
 	p := l.running[name]
@@ -217,14 +252,29 @@ func (l *lab) Wipe(t *testing.T, name string) {
 // do calls a member with the operator's credentials.
 func (l *lab) do(t *testing.T, via string, call func(context.Context, *clientv3.Client) error) error {
 	t.Helper()
-	member, err := connect(l.endpoint(via))
+	config := clientv3.Config{Endpoints: []string{l.scheme + "://" + l.address(via)}, Logger: zap.NewNop()}
+	if l.credentials != nil {
+		config.TLS = l.tlsConfig(t)
+	}
+	client, err := clientv3.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer member.close()
+	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), callTime)
 	defer cancel()
-	return call(ctx, member.client)
+	return call(ctx, client)
+}
+
+func (l *lab) tlsConfig(t *testing.T) *tls.Config {
+	t.Helper()
+	pair, err := tls.X509KeyPair(l.credentials.Certificate, l.credentials.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(l.credentials.Authorities)
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
 func (l *lab) Put(t *testing.T, via, key, value string) error {
@@ -297,11 +347,14 @@ func (l *lab) Membership(t *testing.T, via string) (cluster.Membership, error) {
 	return l.port.Membership(ctx, l.endpoint(via))
 }
 
-// secure turns TLS for clients on, for members that are not started yet.
+// memberName is the name that the members' certificate fits.
+const memberName = "prod-0-0.prod.ns.svc"
+
+// secure turns TLS for clients on, for prod-0 that is not started yet.
 func (l *lab) secure(t *testing.T, names ...string) (authority *pkitest.Authority) {
 	t.Helper()
 	authority = pkitest.NewAuthority(t, "members")
-	server := authority.Issue(t, pkitest.Leaf{CommonName: "server", Names: names})
+	server := authority.Issue(t, pkitest.Leaf{CommonName: "server", Names: names, IPs: []net.IP{net.ParseIP(l.host("prod-0"))}})
 	l.serverArguments = append(l.serverArguments,
 		"--cert-file="+l.file(t, "server.crt", server.Certificate), "--key-file="+l.file(t, "server.key", server.Key),
 		"--trusted-ca-file="+l.file(t, "server-ca.crt", authority.PEM), "--client-cert-auth")
@@ -337,7 +390,7 @@ func (l *lab) serves(t *testing.T, name string) cluster.Probe {
 		if time.Now().After(end) {
 			t.Fatalf("%s does not serve: %+v, %v", name, probe, err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 }
 
