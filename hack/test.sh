@@ -5,11 +5,11 @@
 #
 # The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero
 # if a test failed, a package did not build, or a suite ran no test. A failed suite does not keep
-# the next from running. The full output of each suite lies in $ETCD_STEWARD_CACHE/test/SUITE.json.
+# the next from running. The full output of each suite lies in the folder that is named when something fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
-OUT=$CACHE/test
+OUT=$CACHE/test/$(pwd | cksum | cut -d' ' -f1) # checkouts do not share it
 mkdir -p "$OUT"
 
 [ $# -gt 0 ] || { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
@@ -40,5 +40,6 @@ for suite in "$@"; do
   run "$suite" || failed=1
   events+=("$OUT/$suite.json")
 done
+[ $failed = 0 ] || echo "full output: $OUT"
 "$SUM" sum "${events[@]}" || failed=1
 exit $failed

@@ -126,13 +126,15 @@ func (p *pkg) test(name string) *test {
 	return t
 }
 
-// parent returns the test that name is a subtest of, or nil.
+// parent returns the test that name is a subtest of, or nil. A subtest's own name may hold slashes,
+// so its parent is the longest prefix that is a test: parents start before their subtests.
 func (p *pkg) parent(name string) *test {
-	i := strings.LastIndex(name, "/")
-	if i < 0 {
-		return nil
+	for i := strings.LastIndex(name, "/"); i >= 0; i = strings.LastIndex(name[:i], "/") {
+		if t, ok := p.tests[name[:i]]; ok {
+			return t
+		}
 	}
-	return p.test(name[:i])
+	return nil
 }
 
 // count sums all packages. A test that never ended failed: its process was killed.

@@ -18,9 +18,14 @@ func TestCounts(t *testing.T) {
 		{"counts a test by its subtests", []string{
 			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"pass","Package":"p","Test":"T/a"}`,
 			`{"Action":"skip","Package":"p","Test":"T/b"}`, `{"Action":"pass","Package":"p","Test":"T"}`, ok}, counts{passed: 1, skipped: 1}},
+		{"counts a subtest with a slash in its name once", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a/b"}`,
+			`{"Action":"pass","Package":"p","Test":"T/a/b"}`, `{"Action":"pass","Package":"p","Test":"T"}`, ok}, counts{passed: 1}},
 		{"counts a failed subtest once", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a"}`,
 			`{"Action":"fail","Package":"p","Test":"T/a"}`, `{"Action":"fail","Package":"p","Test":"T"}`, broken}, counts{failed: 1}},
 		{"counts a test that failed beside its subtests", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a"}`,
 			`{"Action":"pass","Package":"p","Test":"T/a"}`, `{"Action":"fail","Package":"p","Test":"T"}`, broken}, counts{passed: 1, failed: 1}},
 		{"counts a package that did not build as failed", []string{broken}, counts{failed: 1}},
 		{"counts a package that never ended as failed", []string{
