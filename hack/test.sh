@@ -14,31 +14,32 @@ mkdir -p "$OUT"
 
 [ $# -gt 0 ] || { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
 
-# packages SUITE prints the suite's packages.
-packages() {
+# run SUITE runs one suite: what a reader needs goes to the screen, the whole output to a file.
+run() {
+  echo "== $1"
   case $1 in
-    unit) go list ./... | grep -v "/test/" ;;
-    integration | cluster | e2e) echo "./test/$1/..." ;;
-    *) echo "no such suite: $1" >&2; return 2 ;;
+    # shellcheck disable=SC2046
+    unit) go_test 10m $(go list ./... | grep -v /test/) ;;
+    integration) go_test 60m ./test/integration/... ;;
+    e2e) go tool ginkgo --procs="${E2E_PROCS:-4}" --timeout=90m --poll-progress-after=3m --no-color ./test/e2e 2>&1 | tee "$OUT/e2e" ;;
+    cluster) hack/cluster/test.sh 2>&1 | tee "$OUT/cluster" ;;
+    *) echo "no such suite: $1" >&2; exit 2 ;;
   esac
 }
 
-# run SUITE runs one suite; its events go to a file, what a reader needs to the screen.
-run() {
-  local list timeout=10m
-  list=$(packages "$1")
-  case $1 in unit) ;; *) timeout=60m ;; esac
-  echo "== $1"
-  # shellcheck disable=SC2086
-  go test -json -count=1 -timeout "$timeout" $list 2>&1 | tee "$OUT/$1.json" | "$SUM" show
+# go_test TIMEOUT PACKAGE...
+go_test() {
+  local timeout=$1; shift
+  go test -json -count=1 -timeout "$timeout" "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show
 }
 
 go build -o "$OUT/testsum" ./hack/testsum
 SUM=$OUT/testsum
 failed=0 events=()
 for suite in "$@"; do
+  rm -f "$OUT/$suite"
   run "$suite" || failed=1
-  events+=("$OUT/$suite.json")
+  events+=("$OUT/$suite")
 done
 [ $failed = 0 ] || echo "full output: $OUT"
 "$SUM" sum "${events[@]}" || failed=1

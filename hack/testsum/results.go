@@ -50,11 +50,15 @@ type pkg struct {
 	output strings.Builder
 }
 
-type results struct{ packages map[string]*pkg }
+type results struct {
+	packages map[string]*pkg
+	plain    counts // of lines that are no events
+}
 
 func newResults() *results { return &results{packages: map[string]*pkg{}} }
 
-// read takes in every event and calls seen after each. Lines that are no events are build errors: they are output of no package.
+// read takes in every event and calls seen after each. Lines that are no events are build errors, or the output of
+// the ginkgo command or of a script of steps, whose tests are counted too.
 func (r *results) read(in io.Reader, seen func(event)) error {
 	lines := bufio.NewReader(in)
 	for {
@@ -77,6 +81,9 @@ func (r *results) read(in io.Reader, seen func(event)) error {
 }
 
 func (r *results) take(e event) {
+	if e.Action == "stray" {
+		r.plain.add(lineCounts(e.Output))
+	}
 	if e.Package == "" {
 		return
 	}
@@ -139,7 +146,7 @@ func (p *pkg) parent(name string) *test {
 
 // count sums all packages. A test that never ended failed: its process was killed.
 func (r *results) count() counts {
-	var total counts
+	total := r.plain
 	for _, p := range r.packages {
 		total.add(p.count())
 	}
@@ -214,6 +221,22 @@ func (p *pkg) describe(e event) string {
 
 var ginkgoSummary = regexp.MustCompile(`(?:SUCCESS!|FAIL!).* -- (\d+) Passed \| (\d+) Failed \| (\d+) Pending \| (\d+) Skipped`)
 var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+var step = regexp.MustCompile(`^(ok|FAIL) {2,4}\S`)
+
+// lineCounts counts a line of plain output: Ginkgo's closing line, or one step of a script.
+func lineCounts(line string) counts {
+	if specs, ok := specCounts(line); ok {
+		return specs
+	}
+	switch m := step.FindStringSubmatch(line); {
+	case m == nil:
+		return counts{}
+	case m[1] == "ok":
+		return counts{passed: 1}
+	}
+	return counts{failed: 1}
+}
 
 // specCounts reads Ginkgo's closing line.
 func specCounts(line string) (counts, bool) {
