@@ -153,11 +153,11 @@ test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTI
 	hack/test.sh e2e
 
 .PHONY: test-full
-test-full: ## Run every suite with its whole matrix, as before a release.
+test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
 	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e
 
 .PHONY: test-cluster
-test-cluster: ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
+test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
 	hack/test.sh cluster
 
 .PHONY: bench-create

@@ -5,49 +5,46 @@
 #
 # The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero
 # if a test failed, a package did not build, or a suite ran no test. A failed suite does not keep
-# the next from running. The full output of each suite lies in $ETCD_STEWARD_CACHE/test/SUITE.json.
+# the next from running. The full output of each suite lies in the folder that is named when something fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
-OUT=$CACHE/test
+OUT=$CACHE/test/$(pwd | cksum | cut -d' ' -f1) # checkouts do not share it
 mkdir -p "$OUT"
 
 [ $# -gt 0 ] || { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
 
-# packages SUITE prints the suite's packages.
-packages() {
+# run SUITE runs one suite: what a reader needs goes to the screen, the whole output to a file.
+run() {
+  echo "== $1"
   case $1 in
-    unit) go list ./... | grep -v "/test/" ;;
-    integration | cluster | e2e) echo "-tags=$1 ./test/$1/..." ;;
-    *) echo "no such suite: $1" >&2; return 2 ;;
+    unit) unit_tests 2>&1 | tee "$OUT/unit" | "$SUM" show ;;
+    integration) go_test -tags=integration ./test/integration/... ;;
+    e2e) go tool ginkgo --procs="${E2E_PROCS:-4}" --timeout=90m --poll-progress-after=3m --no-color ./test/e2e 2>&1 | tee "$OUT/e2e" ;;
+    cluster) go_test -tags=cluster ./test/cluster/... ;;
+    *) echo "no such suite: $1" >&2; exit 2 ;;
   esac
 }
 
-# hack_modules runs the tests of the modules below hack.
-hack_modules() {
+go_test() { go test -json -count=1 -timeout 60m "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show; }
+
+# unit_tests are those that need nothing but Go, of this module and of those below hack.
+unit_tests() {
   local module code=0
+  # shellcheck disable=SC2046
+  go test -json -count=1 -timeout 10m $(go list ./... | grep -v /test/) || code=1
   for module in hack/images hack/cluster; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
   return $code
-}
-
-# run SUITE runs one suite; its events go to a file, what a reader needs to the screen.
-run() {
-  local list timeout=10m code=0
-  list=$(packages "$1")
-  case $1 in unit) ;; *) timeout=60m ;; esac
-  echo "== $1"
-  # shellcheck disable=SC2086
-  { go test -json -count=1 -timeout "$timeout" $list || code=1
-    [ "$1" != unit ] || hack_modules || code=1
-    [ $code = 0 ]; } 2>&1 | tee "$OUT/$1.json" | "$SUM" show
 }
 
 go build -o "$OUT/testsum" ./hack/testsum
 SUM=$OUT/testsum
 failed=0 events=()
 for suite in "$@"; do
+  rm -f "$OUT/$suite"
   run "$suite" || failed=1
-  events+=("$OUT/$suite.json")
+  events+=("$OUT/$suite")
 done
+[ $failed = 0 ] || echo "full output: $OUT"
 "$SUM" sum "${events[@]}" || failed=1
 exit $failed

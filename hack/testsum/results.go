@@ -50,11 +50,15 @@ type pkg struct {
 	output strings.Builder
 }
 
-type results struct{ packages map[string]*pkg }
+type results struct {
+	packages map[string]*pkg
+	plain    counts // of lines that are no events
+}
 
 func newResults() *results { return &results{packages: map[string]*pkg{}} }
 
-// read takes in every event and calls seen after each. Lines that are no events are build errors: they are output of no package.
+// read takes in every event and calls seen after each. Lines that are no events are build errors, or the output of
+// the ginkgo command or of a script of steps, whose tests are counted too.
 func (r *results) read(in io.Reader, seen func(event)) error {
 	lines := bufio.NewReader(in)
 	for {
@@ -77,6 +81,9 @@ func (r *results) read(in io.Reader, seen func(event)) error {
 }
 
 func (r *results) take(e event) {
+	if e.Action == "stray" {
+		r.plain.add(lineCounts(e.Output))
+	}
 	if e.Package == "" {
 		return
 	}
@@ -126,18 +133,20 @@ func (p *pkg) test(name string) *test {
 	return t
 }
 
-// parent returns the test that name is a subtest of, or nil.
+// parent returns the test that name is a subtest of, or nil. A subtest's own name may hold slashes,
+// so its parent is the longest prefix that is a test: parents start before their subtests.
 func (p *pkg) parent(name string) *test {
-	i := strings.LastIndex(name, "/")
-	if i < 0 {
-		return nil
+	for i := strings.LastIndex(name, "/"); i >= 0; i = strings.LastIndex(name[:i], "/") {
+		if t, ok := p.tests[name[:i]]; ok {
+			return t
+		}
 	}
-	return p.test(name[:i])
+	return nil
 }
 
 // count sums all packages. A test that never ended failed: its process was killed.
 func (r *results) count() counts {
-	var total counts
+	total := r.plain
 	for _, p := range r.packages {
 		total.add(p.count())
 	}
@@ -212,6 +221,22 @@ func (p *pkg) describe(e event) string {
 
 var ginkgoSummary = regexp.MustCompile(`(?:SUCCESS!|FAIL!).* -- (\d+) Passed \| (\d+) Failed \| (\d+) Pending \| (\d+) Skipped`)
 var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+var step = regexp.MustCompile(`^(ok|FAIL) {2,4}\S`)
+
+// lineCounts counts a line of plain output: Ginkgo's closing line, or one step of a script.
+func lineCounts(line string) counts {
+	if specs, ok := specCounts(line); ok {
+		return specs
+	}
+	switch m := step.FindStringSubmatch(line); {
+	case m == nil:
+		return counts{}
+	case m[1] == "ok":
+		return counts{passed: 1}
+	}
+	return counts{failed: 1}
+}
 
 // specCounts reads Ginkgo's closing line.
 func specCounts(line string) (counts, bool) {

@@ -18,9 +18,14 @@ func TestCounts(t *testing.T) {
 		{"counts a test by its subtests", []string{
 			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"pass","Package":"p","Test":"T/a"}`,
 			`{"Action":"skip","Package":"p","Test":"T/b"}`, `{"Action":"pass","Package":"p","Test":"T"}`, ok}, counts{passed: 1, skipped: 1}},
+		{"counts a subtest with a slash in its name once", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a/b"}`,
+			`{"Action":"pass","Package":"p","Test":"T/a/b"}`, `{"Action":"pass","Package":"p","Test":"T"}`, ok}, counts{passed: 1}},
 		{"counts a failed subtest once", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a"}`,
 			`{"Action":"fail","Package":"p","Test":"T/a"}`, `{"Action":"fail","Package":"p","Test":"T"}`, broken}, counts{failed: 1}},
 		{"counts a test that failed beside its subtests", []string{
+			`{"Action":"run","Package":"p","Test":"T"}`, `{"Action":"run","Package":"p","Test":"T/a"}`,
 			`{"Action":"pass","Package":"p","Test":"T/a"}`, `{"Action":"fail","Package":"p","Test":"T"}`, broken}, counts{passed: 1, failed: 1}},
 		{"counts a package that did not build as failed", []string{broken}, counts{failed: 1}},
 		{"counts a package that never ended as failed", []string{
@@ -31,6 +36,10 @@ func TestCounts(t *testing.T) {
 		{"counts a Ginkgo suite by its specs", []string{
 			`{"Action":"output","Package":"p","Test":"T","Output":"\u001b[32mSUCCESS!\u001b[0m -- \u001b[32m12 Passed\u001b[0m | 0 Failed | 1 Pending | 2 Skipped\n"}`,
 			`{"Action":"pass","Package":"p","Test":"T"}`, ok}, counts{passed: 12, skipped: 3}},
+		{"counts the specs of the ginkgo command", []string{
+			"Ran 3 of 4 Specs in 1.2 seconds", "SUCCESS! -- 3 Passed | 0 Failed | 0 Pending | 1 Skipped"}, counts{passed: 3, skipped: 1}},
+		{"counts the steps of a script", []string{
+			"ok    three nodes come up      8000 ms", "FAIL  down", "      ok    no step"}, counts{passed: 1, failed: 1}},
 		{"counts a Ginkgo suite that failed outside its specs", []string{
 			`{"Action":"output","Package":"p","Test":"T","Output":"FAIL! - Suite Timeout Elapsed -- 3 Passed | 0 Failed | 0 Pending | 9 Skipped\n"}`,
 			`{"Action":"fail","Package":"p","Test":"T"}`, broken}, counts{passed: 3, failed: 1, skipped: 9}},
