@@ -3,6 +3,7 @@ module github.com/etcd-steward/etcd-steward
 go 1.26.3
 
 require (
+	github.com/google/go-cmp v0.7.0
 	go.etcd.io/etcd/api/v3 v3.7.0
 	go.etcd.io/etcd/client/v3 v3.7.0
 	go.uber.org/zap v1.27.1
