@@ -422,6 +422,9 @@ func TestNext(t *testing.T) {
 			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
 				t.Errorf("wanted -, got +:\n%s\n%s", diff, d.Message)
 			}
+			if diff := cmp.Diff(sayOf(d), sayOf(Next(s))); diff != "" {
+				t.Errorf("decided twice, and differently:\n%s", diff)
+			}
 			if d.Message == "" || strings.Contains(d.Message, "%!") {
 				t.Errorf("bad message %q", d.Message)
 			}
