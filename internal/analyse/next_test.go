@@ -134,6 +134,10 @@ func TestNext(t *testing.T) {
 			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1").Member("prod-2"),
 			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-0 for Resume"},
 		},
+		"makes no volume again once a member answered": {
+			prod().Objects().Member("prod-0").Member("prod-1", Volume).Member("prod-2", Volume).Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1+workload prod-2+workload with " + newToken},
+		},
 		"keeps the founding list when the size changes in between": {
 			prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
