@@ -136,9 +136,10 @@ func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
 }
 
 // unfinishedFounders returns the founding members that still lack something that may be made.
-// A volume is made only while no StatefulSet exists and no member was seen started: later its absence is a loss.
+// A volume is made only while no StatefulSet exists and no member was seen started, not even by an earlier pass that
+// left only the cluster ID in the status: later its absence is a loss.
 func unfinishedFounders(s *cluster.Snapshot) []Founder {
-	untouched := !s.Founded() && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
+	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	var founders []Founder
 	for _, m := range s.Members {
 		f := Founder{Name: m.Name, MakeVolume: m.Volume == nil && untouched}

@@ -84,7 +84,7 @@ func firstOpinion(s *cluster.Snapshot) Decision {
 			return *d
 		}
 	}
-	return Decision{Reason: v1alpha1.ReasonUpToDate, Message: "The cluster is as its spec says."}
+	return Decision{Reason: v1alpha1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
 }
 
 func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -35,6 +36,8 @@ func available(s *cluster.Snapshot) metav1.Condition {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonClusterIDConflict,
 			"Clients may reach either of two etcd clusters. "+analyse.ClusterIDConflict(s))
+	case everythingLost(s):
+		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, allVolumesGone)
 	case len(s.Members) == 0:
 		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "No member has been created yet.")
 	case serving >= quorum && !reachable(s):
@@ -62,14 +65,23 @@ func reachable(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && serves(&m) })
 }
 
+// everythingLost reports whether a cluster that once served has nothing left to serve from.
+func everythingLost(s *cluster.Snapshot) bool {
+	return len(s.Members) == 0 && s.Cluster.Status.ClusterID != ""
+}
+
+const allVolumesGone = "The cluster has served, and every volume of it is gone. Bring the volumes back, or delete the cluster and create it again to start empty."
+
 func quorumLost(s *cluster.Snapshot) metav1.Condition {
 	switch {
+	case everythingLost(s):
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum, allVolumesGone)
 	case !s.Founded():
 		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "The cluster has never had a quorum.")
 	case s.Serving() >= cluster.Quorum(s.Voters()):
 		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonQuorumServing, "A quorum of voters answers.")
 	case unobservable(s):
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable, "The operator cannot ask the members.")
+		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable, "The operator cannot ask the members. "+s.Problems[0].Message)
 	default:
 		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum, noQuorum(s))
 	}
@@ -102,7 +114,7 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1alpha1.EtcdClu
 		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady,
 			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyMembers, status.Size), troubles(s)))
 	default:
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Nothing is wrong.")
+		return condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Every member that has started answers, and nothing stands in the way.")
 	}
 }
 
@@ -136,7 +148,11 @@ func problemText(s *cluster.Snapshot) string {
 	return text
 }
 
+// storageAlarm stays what it was while no voter can be asked.
 func storageAlarm(s *cluster.Snapshot) metav1.Condition {
+	if last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1alpha1.ConditionStorageAlarm); s.Membership == nil && last != nil {
+		return *last
+	}
 	if s.Membership != nil {
 		for _, kind := range []cluster.AlarmKind{cluster.AlarmCorrupt, cluster.AlarmNoSpace} {
 			if names := alarmed(s, kind); len(names) > 0 {

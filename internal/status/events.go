@@ -1,6 +1,7 @@
 package status
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,8 +30,9 @@ func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1alpha1.EtcdClu
 	for i := range now.Conditions {
 		c := &now.Conditions[i]
 		before := meta.FindStatusCondition(old.Conditions, c.Type)
-		if turned(before, c) {
-			list = append(list, Event{eventType(c, d), c.Reason, c.Message})
+		e := Event{eventType(c, d), c.Reason, c.Message}
+		if turned(before, c) && !slices.Contains(list, e) { // two conditions may turn for one cause
+			list = append(list, e)
 		}
 	}
 	for i := range list {
@@ -71,6 +73,9 @@ func turned(before, now *metav1.Condition) bool {
 }
 
 func eventType(c *metav1.Condition, d *analyse.Decision) string {
+	if c.Reason == v1alpha1.ReasonWaitingForDeletion || c.Reason == v1alpha1.ReasonTemplateNewer {
+		return corev1.EventTypeNormal // it passes by itself
+	}
 	if c.Type == v1alpha1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {
 		return corev1.EventTypeWarning
 	}

@@ -117,7 +117,7 @@ func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
 	case m.Pod == nil:
 		return v1alpha1.ReasonPodMissing, "it has no pod"
 	case m.Pod.NodeLost:
-		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer", m.Pod.Node)
+		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer; bring it back, or delete the Node if it is gone for good", m.Pod.Node)
 	case m.Pod.Trouble != "":
 		return m.Pod.Trouble, m.Pod.TroubleDetail
 	case unasked(m):

@@ -1,0 +1,90 @@
+package analyse
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+)
+
+func TestGuards(t *testing.T) {
+	prod := func() *Builder { return MakeCluster("prod") }
+	option := func(name, value string) *Builder {
+		return prod().LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+			s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
+		})
+	}
+	for name, c := range map[string]struct {
+		guard         guard
+		allow, refuse *Builder
+		// says is part of the refusal's message.
+		says string
+	}{
+		"oneClusterID": {
+			oneClusterID, prod().Members(Healthy),
+			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })),
+			"cluster IDs c1, c2",
+		},
+		"operationKnown": {operationKnown, prod().Claim("Resume"), prod().Claim("Teleport"), "operation Teleport"},
+		"noStranger": {
+			noStranger, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and belongs to nobody",
+		},
+		"previousClusterGone": {
+			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
+		},
+		"specUsable":     {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
+		"optionsAllowed": {optionsAllowed, option("ETCD_SNAPSHOT_COUNT", "1000"), option("ETCD_NO_SUCH_OPTION", "1"), "ETCD_NO_SUCH_OPTION"},
+		"nothingLost": {
+			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
+		},
+		"volumesUnambiguous": {
+			volumesUnambiguous, prod().Kept(nil, "prod-0", "prod-1"),
+			prod().Kept(nil, "prod-0", "prod-1").Kept(func(v *cluster.Volume) { v.Token = "older" }, "prod-7"), "(data-prod-0, data-prod-1); (data-prod-7)",
+		},
+		"volumesKeepQuorum": {volumesKeepQuorum, prod().Kept(nil, "prod-0", "prod-1"), prod().Kept(nil, "prod-0"), "Only 1 of the 3 volumes"},
+		"volumesKeepQuorum, one of them going": {
+			volumesKeepQuorum, prod().Kept(nil, "prod-0", "prod-1"),
+			prod().Kept(nil, "prod-0").Kept(func(v *cluster.Volume) { v.Deleting = true }, "prod-1"), "Only 1 of the 3 volumes",
+		},
+		"volumesKeepQuorum of one": {volumesKeepQuorum, prod().Size(1).Kept(nil, "prod-0"), prod().Size(5).Kept(nil, "prod-0", "prod-1"), "its quorum is 3"},
+		"versionSkewAllowed": {
+			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
+			prod().Kept(func(v *cluster.Volume) { v.Version = "3.5.40" }, "prod-0"), "written by etcd 3.5.40",
+		},
+		"versionSkewAllowed over volumes never written": {
+			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "" }, "prod-0"),
+			prod().Members(Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Version = "3.7.1" })), "written by etcd 3.7.1",
+		},
+		"peerURLsUnchanged": {
+			peerURLsUnchanged, prod().Kept(nil, "prod-0"), prod().Kept(func(v *cluster.Volume) { v.PeerURL = "https://elsewhere:2380" }, "prod-0"), "https://elsewhere:2380",
+		},
+	} {
+		t.Run(name+" allows", func(t *testing.T) {
+			s := c.allow.Snapshot()
+			if r := c.guard(&s); r != nil {
+				t.Errorf("refused: %s", r.Message)
+			}
+		})
+		t.Run(name+" refuses", func(t *testing.T) {
+			s := c.refuse.Snapshot()
+			r := c.guard(&s)
+			switch {
+			case r == nil:
+				t.Error("allowed")
+			case !strings.HasPrefix(name, r.Guard):
+				t.Errorf("the refusal names the guard %s", r.Guard)
+			case r.Reason == "" || !strings.Contains(r.Message, c.says):
+				t.Errorf("%s: %q does not say %q", r.Reason, r.Message, c.says)
+			}
+		})
+	}
+}
+
+func TestAllRefusalsAreTold(t *testing.T) {
+	s := MakeCluster("prod").Stranger("Service", "prod", false).Problem("SecretNotFound", "Create it.").Snapshot()
+	if d := Next(s); len(d.Refusals) != 2 || d.Refusals[0].Guard != "noStranger" || d.Refusals[1].Guard != "specUsable" {
+		t.Errorf("got %+v", d.Refusals)
+	}
+}

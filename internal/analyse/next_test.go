@@ -1,0 +1,489 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+var emptyStart = func(b *Builder) *Builder { return b.Annotated(v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty) }
+
+func TestRulesKeepTheFinalOrder(t *testing.T) {
+	at := -1
+	for _, rule := range Rules {
+		next := slices.Index(Order, rule.Name)
+		if next <= at {
+			t.Errorf("rule %s is at place %d of the order, after place %d", rule.Name, next, at)
+		}
+		at = next
+	}
+	sorted := slices.Sorted(slices.Values(Order))
+	if unique := slices.Compact(slices.Clone(sorted)); len(unique) != len(Order) {
+		t.Errorf("the order names a rule twice: %v", sorted)
+	}
+}
+
+// says is what a test compares of a decision.
+type says struct {
+	Rule, Reason string
+	Progressing  bool
+	Action       string
+	Upkeep       []string
+	Finished     bool
+}
+
+func sayOf(d Decision) says {
+	s := says{Rule: d.Rule, Reason: d.Reason, Progressing: d.Progressing, Finished: d.Finished, Action: actionText(d.Action)}
+	for _, u := range d.Upkeep {
+		s.Upkeep = append(s.Upkeep, upkeepText(u))
+	}
+	return s
+}
+
+func actionText(a Action) string {
+	switch a := a.(type) {
+	case nil:
+		return ""
+	case FoundCluster:
+		var parts []string
+		for _, m := range a.Members {
+			parts = append(parts, m.Name+strings.Repeat("+volume", btoi(m.MakeVolume))+strings.Repeat("+workload", btoi(m.MakeWorkload)))
+		}
+		return fmt.Sprintf("found %s with %s", strings.Join(parts, " "), a.Token)
+	case TakeBackVolumes:
+		return "take back " + memberNames(a.Volumes)
+	case ResumeMembers:
+		return fmt.Sprintf("resume %s for %s", strings.Join(a.Members, " "), a.Why)
+	}
+	return fmt.Sprintf("%T", a)
+}
+
+func upkeepText(u Upkeep) string {
+	switch u := u.(type) {
+	case EnsureClientService:
+		return "client service"
+	case EnsurePeerService:
+		return "peer service"
+	case EnsureBudget:
+		return fmt.Sprintf("budget %d", u.MinAvailable)
+	case RemoveBudget:
+		return "no budget"
+	case RecordMember:
+		return fmt.Sprintf("record %s %s/%s %s", u.Member, u.ClusterID, u.MemberID, u.Version)
+	case CorrectWorkload:
+		return fmt.Sprintf("correct %s started=%t", u.Member, u.Started)
+	case SealPod:
+		return "seal " + u.Pod
+	}
+	return fmt.Sprintf("%T", u)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+const (
+	newToken = "shop/prod/uid-1"
+	oldToken = "shop/prod/uid-0"
+)
+
+func TestNext(t *testing.T) {
+	prod := func() *Builder { return MakeCluster("prod") }
+	objects := []string{"peer service", "client service", "budget 2"}
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    says
+	}{
+		"makes the Services before the first member": {
+			prod(),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: objects},
+		},
+		"starts all founding members at once": {
+			prod().Objects(),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"gives one member no budget": {
+			prod().Size(1),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: objects[:2]},
+		},
+		"makes the volumes that a crash left out": {
+			prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"makes the StatefulSets that a crash left out": {
+			prod().Objects().Members(Volume).Member("prod-0", Volume, Founding).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1+workload prod-2+workload with " + newToken},
+		},
+		"makes no volume again once a StatefulSet exists": {
+			prod().Objects().Member("prod-0", Volume, Founding).Member("prod-1", Volume).Member("prod-2").Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1+workload prod-2 with " + newToken},
+		},
+		"makes no volume again once a member was recorded": {
+			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1").Member("prod-2"),
+			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-0 for Resume"},
+		},
+		"makes no volume again once a member answered": {
+			prod().Objects().Member("prod-0").Member("prod-1", Volume).Member("prod-2", Volume).Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1+workload prod-2+workload with " + newToken},
+		},
+		"keeps the founding list when the size changes in between": {
+			prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"waits for founding members": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"records what etcd names, then has templates and pods fail closed, before anything else": {
+			prod().Members(Volume, Founding, FoundingPod).Member("prod-1", Volume, Founding, FoundingPod, Serving).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: append([]string{
+				"record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0",
+			}, objects...)},
+		},
+		"seals a recorded member whose template and pod a crash left open": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Founding, FoundingPod, Silent("no answer")).Claim("Bootstrap"),
+			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"correct prod-1 started=true", "seal prod-1-0"}},
+		},
+		"seals a member whose volume was lost, so that an empty one of its name fails closed": {
+			prod().Objects().Members(Healthy).Member("prod-1", Founding, FoundingPod),
+			says{Reason: "UpToDate", Upkeep: []string{"correct prod-1 started=true", "seal prod-1-0"}},
+		},
+		"records and seals a member whose volume is going": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
+				"record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0",
+			}},
+		},
+		"records the version that a member was updated to": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.Version = "3.6.15" })),
+			says{Reason: "UpToDate", Upkeep: []string{"record prod-1 c1/a1 3.6.16"}},
+		},
+		"does not record another cluster's pod at a member's address": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
+				s.Members[0].Probe = &cluster.Probe{ClusterID: 0xee, MemberID: 0xe1, Version: Version, Linearizable: true}
+				s.Membership = &cluster.Membership{ClusterID: 0xee, Members: []cluster.EtcdMember{{ID: 0xe1, Name: "test-0", PeerURLs: []string{"http://test-0"}}}}
+			}),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"does not record a member under an ID that the member list does not have": {
+			prod().Objects().Members(Volume, Founding, FoundingPod, Serving).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
+				for i := range s.Members {
+					s.Members[i].Probe.MemberID = 0xbad
+				}
+			}),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"does not record without the word of a voter": {
+			prod().Objects().Members(Volume, Founding, FoundingPod, Leaderless).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"ends the claim when every member is sealed and a quorum serves": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")).Claim("Bootstrap"),
+			says{Reason: "UpToDate", Finished: true},
+		},
+		"keeps the claim while a pod could still start empty": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, FoundingPod, Serving).Claim("Bootstrap"),
+			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"seal prod-2-0"}},
+		},
+		"keeps the claim without a quorum": {
+			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Resume"),
+			says{Rule: RuleOperation, Reason: "Resuming", Progressing: true},
+		},
+		"rests": {prod().Objects().Members(Healthy), says{Reason: "UpToDate"}},
+		"removes the budget of a single member": {
+			prod().Size(1).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = render.Budget(s.Cluster, 2) }),
+			says{Reason: "UpToDate", Upkeep: []string{"no budget"}},
+		},
+		"counts the quorum of five": {
+			prod().Size(5).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = nil }),
+			says{Reason: "UpToDate", Upkeep: []string{"budget 3"}},
+		},
+		"leaves a budget by members, not by what answers": {
+			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			says{Reason: "UpToDate"},
+		},
+		"corrects a Service that somebody changed": {
+			prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.PeerService.Spec.PublishNotReadyAddresses = false }),
+			says{Reason: "UpToDate", Upkeep: []string{"peer service"}},
+		},
+
+		"gives deleted StatefulSets back": {
+			prod().Objects().Members(Volume, Recorded).Member("prod-1", Healthy),
+			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-0 prod-2 for Resume"},
+		},
+		"finishes a resume that was cut short": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).Claim("Resume"),
+			says{Rule: RuleOperation, Reason: "Resuming", Progressing: true, Action: "resume prod-2 for Resume"},
+		},
+		"gives a StatefulSet back while a founding waits for another member": {
+			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1", Healthy).Member("prod-2", Volume, Founding, FoundingPod).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "resume prod-0 for Bootstrap", Upkeep: nil},
+		},
+		"does not resume over a volume that is going": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })),
+			says{Reason: "UpToDate"},
+		},
+		"refuses to resume all members with another minor version": {
+			prod().Objects().Members(Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			says{Rule: RuleRepair, Reason: "VersionMismatch"},
+		},
+		"refuses to resume all members under other peer URLs": {
+			prod().Objects().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) {
+				s.Cluster.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: "peer"}}}
+			}),
+			says{Rule: RuleRepair, Reason: "PeerURLMismatch"},
+		},
+		"resumes one member as the others run, whatever the spec says now": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+				s.Version = "3.7.0"
+				s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH"}}}
+			}),
+			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"},
+		},
+
+		"takes all kept volumes back": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0, prod-1, prod-2"},
+		},
+		"takes a quorum of kept volumes back": {
+			prod().Objects().Kept(nil, "prod-0", "prod-2"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0, prod-2"},
+		},
+		"refuses to take back fewer than a quorum": {
+			prod().Objects().Kept(nil, "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "VolumesBelowQuorum"},
+		},
+		"refuses volumes of two clusters": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2").Kept(func(v *cluster.Volume) { v.Token = "shop/prod/older" }, "prod-3"),
+			says{Rule: RuleBootstrap, Reason: "AmbiguousVolumes"},
+		},
+		"ignores retired volumes": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2").Kept(func(v *cluster.Volume) { v.Token, v.Retired = "shop/prod/older", true }, "prod-3"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0, prod-1, prod-2"},
+		},
+		"numbers above retired volumes": {
+			prod().Size(1).Objects().Kept(func(v *cluster.Volume) { v.Retired = true }, "prod-0", "prod-6"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-7+volume+workload with " + newToken},
+		},
+		"refuses volumes of a higher minor version": {
+			prod().Objects().Kept(func(v *cluster.Volume) { v.Version = "3.7.0" }, "prod-0", "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "VersionMismatch"},
+		},
+		"refuses volumes of a lower minor version": {
+			prod().Objects().Kept(func(v *cluster.Volume) { v.Version = "3.5.32" }, "prod-0", "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "VersionMismatch"},
+		},
+		"takes volumes of another patch back": {
+			prod().Size(1).Objects().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0"},
+		},
+		"refuses volumes that know their peers by other URLs": {
+			prod().Objects().Kept(func(v *cluster.Volume) { v.PeerURL = strings.Replace(v.PeerURL, "http:", "https:", 1) }, "prod-0", "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "PeerURLMismatch"},
+		},
+		"starts empty above every kept name where asked to": {
+			emptyStart(prod()).Objects().Kept(nil, "prod-0", "prod-1", "prod-4"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-5+volume+workload prod-6+volume+workload prod-7+volume+workload with " + newToken},
+		},
+		"does not read the annotation once there are volumes of its own": {
+			emptyStart(prod()).Objects().Kept(nil, "prod-1", "prod-2").Member("prod-0", TakenBack).Member("prod-1").Member("prod-2").Claim("TakeBack"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-1, prod-2"},
+		},
+		"finishes a taking back that was cut short": {
+			prod().Objects().Kept(nil, "prod-2").Members(TakenBack).Member("prod-2").Claim("TakeBack"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-2"},
+		},
+		"finishes it without the claim, too": {
+			prod().Objects().Kept(nil, "prod-2").Members(TakenBack).Member("prod-2"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-2"},
+		},
+		"leaves kept volumes of other clusters alone while it runs": {
+			emptyStart(prod()).Objects().Members(Healthy).Kept(nil, "prod-4", "prod-5"),
+			says{Reason: "UpToDate"},
+		},
+		"starts the members of volumes that it took back": {
+			prod().Objects().Members(TakenBack).Claim("TakeBack"),
+			says{Rule: RuleOperation, Reason: "TakingBack", Progressing: true, Action: "resume prod-0 prod-1 prod-2 for TakeBack"},
+		},
+		"refuses to start part of them with another minor version": {
+			prod().Objects().Member("prod-0", TakenBack).Member("prod-1", TakenBack).Member("prod-2").Claim("TakeBack").
+				LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.5.32" }),
+			says{Rule: RuleOperation, Reason: "VersionMismatch"},
+		},
+		"founds on kept volumes that never started, with their own token": {
+			prod().Objects().Members(TakenBack, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Volume.MemberID = 0, 0 })).Claim("TakeBack"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+workload prod-1+workload prod-2+workload with " + oldToken},
+		},
+		"founds nothing anew in the place of a cluster whose volumes are all gone": {
+			prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+			says{Rule: RuleBootstrap, Reason: "VolumeLost"},
+		},
+
+		"waits for the previous cluster's objects": {
+			prod().Stranger("StatefulSet", "prod-0", true),
+			says{Rule: RuleBootstrap, Reason: "WaitingForDeletion"},
+		},
+		"refuses a foreign object": {
+			prod().Stranger("Service", "prod", false),
+			says{Rule: RuleBootstrap, Reason: "ForeignObject"},
+		},
+		"still records and seals next to a foreign object": {
+			prod().Members(Healthy).Member("prod-0", Volume, Founding, FoundingPod, Serving).Stranger("Service", "prod", false).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0"}},
+		},
+		"refuses a spec that names what is not there": {
+			prod().Problem("SecretNotFound", "Secret peer does not exist."),
+			says{Rule: RuleBootstrap, Reason: "SecretNotFound"},
+		},
+		"refuses an option that the version does not have": {
+			prod().LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+				s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH_OPTION", Value: "1"}}}
+			}),
+			says{Rule: RuleBootstrap, Reason: "UnsupportedOption"},
+		},
+		"refuses to go on with a founding whose peer URLs have changed": {
+			prod().Objects().Members(Volume).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Pod = &v1alpha1.PodPolicy{ClusterDomain: "example.org"} }),
+			says{Rule: RuleBootstrap, Reason: "PeerURLMismatch"},
+		},
+		"stops everything at two recorded cluster IDs": {
+			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })),
+			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
+		},
+		"stops everything when a member answers with another cluster ID": {
+			prod().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
+			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
+		},
+		"does not touch what another release has begun": {
+			prod().Member("prod-0", Volume).Member("prod-1", Volume, Recorded, Founding, FoundingPod).Member("prod-2").Claim("Teleport"),
+			says{Rule: RuleBootstrap, Reason: "UnknownOperation"},
+		},
+
+		"does nothing to a cluster that is being deleted": {
+			prod().Deleted().Paused().Members(Volume).Claim("Bootstrap"),
+			says{Rule: RuleDeletion, Reason: "Deleting"},
+		},
+		"does nothing to a paused cluster": {
+			prod().Paused().Members(Volume, Founding, FoundingPod, Serving).Claim("Bootstrap"),
+			says{Rule: RulePaused, Reason: "Paused"},
+		},
+
+		"reports a change of size": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			says{Rule: RuleScale, Reason: "NotYetSupported"},
+		},
+		"reports a change of version": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			says{Rule: RuleUpgrade, Reason: "NotYetSupported"},
+		},
+		"reports a change of the template": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Pod = &v1alpha1.PodPolicy{AntiAffinity: true} }),
+			says{Rule: RuleConfiguration, Reason: "NotYetSupported"},
+		},
+		"reports larger volumes as that alone": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+				s.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: Gibibytes(4)}
+			}),
+			says{Rule: RuleStorageGrowth, Reason: "NotYetSupported"},
+		},
+		"reports a change before any member started": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			says{Rule: RuleBootstrap, Reason: "NotYetSupported"},
+		},
+		"a claim comes before a change": {
+			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Bootstrap").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true},
+		},
+		"repair comes before a change": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-2 for Resume"},
+		},
+		"the size comes before the version": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size, s.Version = 5, "3.7.0" }),
+			says{Rule: RuleScale, Reason: "NotYetSupported"},
+		},
+		"two cluster IDs come before a claim, a repair and a change": {
+			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })).
+				Claim("Resume").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := c.cluster.Snapshot()
+			before := fmt.Sprintf("%+v", s.Cluster)
+			d := Next(s)
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("wanted -, got +:\n%s\n%s", diff, d.Message)
+			}
+			if diff := cmp.Diff(sayOf(d), sayOf(Next(s))); diff != "" {
+				t.Errorf("decided twice, and differently:\n%s", diff)
+			}
+			if d.Message == "" || strings.Contains(d.Message, "%!") {
+				t.Errorf("bad message %q", d.Message)
+			}
+			if after := fmt.Sprintf("%+v", s.Cluster); after != before {
+				t.Error("the snapshot was changed")
+			}
+			if d.Rule != RuleDeletion && d.LookAgain == 0 {
+				t.Error("etcd is never asked again")
+			}
+		})
+	}
+}
+
+func TestFoundingKeepsTheSettledIntent(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Volume).Member("prod-0", Volume, Founding).Claim("Bootstrap").
+		LaterSpec(func(spec *v1alpha1.EtcdClusterSpec) {
+			spec.Version = "3.7.0"
+			spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH_OPTION"}}}
+		}).Snapshot()
+	d := Next(s)
+	action, ok := d.Action.(FoundCluster)
+	if !ok || action.Intent.Version != Version || len(action.Intent.Options) != 0 {
+		t.Errorf("wanted the founding to go on with %s and no options, got %+v: %s", Version, d.Action, d.Message)
+	}
+}
+
+func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+		s.Size, s.Version = 5, "3.7.0"
+		s.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"a": "b"}, PersistentVolumeClaimSpec: Gibibytes(4)}
+	}).Snapshot()
+	want := "The running cluster stays as it is, because this release does not carry out changes to it: spec.size is 5 and the cluster has 3 members; " +
+		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the spec changes Labels of the members' pods; the spec asks for volumes of 4Gi and data-prod-0 asks for 2Gi. " +
+		"Set the spec back, or wait for release 0.3.0."
+	if diff := cmp.Diff(want, Next(s).Message); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestChangesOfTheOperatorsOwnSecretNeedNoRestart(t *testing.T) {
+	s := MakeCluster("prod").TLS().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.Static.OperatorSecret = "other" }).Snapshot()
+	if d := Next(s); d.Rule != "" || len(d.Upkeep) > 0 {
+		t.Errorf("wanted rest, got %+v", sayOf(d))
+	}
+}
+
+func TestIPv6StaysWhileTheServiceIsGone(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	s.PeerService.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"}
+	for i := range s.Members {
+		m := &s.Members[i]
+		m.Workload.Live = render.MemberStatefulSet(MemberInput(&s, m.Name, m.Workload.Intent, true))
+	}
+	s.PeerService = nil
+	if diff := cmp.Diff([]string{"peer service"}, sayOf(Next(s)).Upkeep); diff != "" {
+		t.Error(diff)
+	}
+}

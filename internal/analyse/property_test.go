@@ -1,0 +1,174 @@
+package analyse
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
+const settleRounds = 40
+
+func TestNoReachableStateLosesAWriteOrStartsOverOldData(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"))
+		var slow *operator // another operator, which acts on what it saw some time ago
+		someone := func(names []string) string {
+			if len(names) == 0 {
+				t.Skip("nobody")
+			}
+			slices.Sort(names)
+			return rapid.SampledFrom(names).Draw(t, "member")
+		}
+		losable := func() string {
+			name := someone(slices.Collect(maps.Keys(w.volumes)))
+			if !w.known(name) {
+				t.Skip("nobody has seen it start")
+			}
+			return name
+		}
+		pass := func(*rapid.T) { w.operator(-1).run() }
+		t.Repeat(map[string]func(*rapid.T){
+			"a pass":         pass,
+			"another pass":   pass,
+			"kubelet":        func(*rapid.T) { w.kubelet() },
+			"kubelet again":  func(*rapid.T) { w.kubelet() },
+			"clients write":  func(*rapid.T) { w.put() },
+			"a pass is cut":  func(t *rapid.T) { w.operator(rapid.IntRange(0, 12).Draw(t, "write")).run() },
+			"the slow looks": func(*rapid.T) { slow = w.operator(-1) },
+			"the slow acts": func(t *rapid.T) {
+				if slow == nil {
+					t.Skip("it saw nothing")
+				}
+				slow.run()
+				slow = nil
+			},
+			"a pod is killed": func(*rapid.T) { w.deletePod(someone(slices.Collect(maps.Keys(w.pods)))) },
+			"all pods are killed": func(*rapid.T) {
+				for name := range w.pods {
+					w.deletePod(name)
+				}
+			},
+			"a StatefulSet is deleted": func(*rapid.T) {
+				name := someone(slices.Collect(maps.Keys(w.workloads)))
+				w.deletePod(name)
+				delete(w.workloads, name)
+			},
+			"all StatefulSets are deleted": func(*rapid.T) {
+				for name := range w.workloads {
+					w.deletePod(name)
+					delete(w.workloads, name)
+				}
+			},
+			"a volume is deleted": func(t *rapid.T) {
+				name := losable()
+				if v := w.volumes[name]; v.ClusterUID == w.cluster.UID && v.Started() && w.cluster.Status.ClusterID == "" {
+					t.Skip("it may be the last memory of the cluster")
+				}
+				w.deletePod(name)
+				delete(w.volumes, name)
+				w.harmed = true
+			},
+			"a volume is emptied": func(*rapid.T) { w.wipe(losable()) },
+			"the status is wiped": func(t *rapid.T) {
+				recorded := func(v *worldVolume) bool { return v.ClusterUID == w.cluster.UID && v.Started() }
+				if w.cluster.Status.ClusterID != "" && !slices.ContainsFunc(slices.Collect(maps.Values(w.volumes)), recorded) {
+					t.Skip("it is the last memory of the cluster")
+				}
+				w.cluster.Status = v1alpha1.EtcdClusterStatus{}
+				w.touch()
+			},
+			"the Services are deleted": func(*rapid.T) { w.objects = map[string]bool{} },
+			"the cluster is created again": func(t *rapid.T) {
+				delete(w.cluster.Annotations, v1alpha1.BootstrapAnnotation)
+				if rapid.Bool().Draw(t, "empty") {
+					w.cluster.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+					w.harmed = true // kept volumes of two clusters are ambiguous later
+				}
+				w.create(types.UID("uid-" + w.next()))
+			},
+			"the spec changes": func(t *rapid.T) {
+				w.cluster.Spec.Size = rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
+				w.cluster.Spec.Pod = &v1alpha1.PodPolicy{
+					AntiAffinity: rapid.Bool().Draw(t, "apart"), ClusterDomain: rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain"),
+				}
+				w.cluster.Generation++
+				w.harmed = true
+				w.touch()
+			},
+			"the cluster is paused or not": func(*rapid.T) { w.cluster.Spec.Paused = !w.cluster.Spec.Paused; w.touch() },
+			"": func(t *rapid.T) {
+				w.get()
+				if len(w.broken) > 0 {
+					t.Fatal(w.broken)
+				}
+			},
+		})
+		w.settle(t)
+	})
+}
+
+// rest runs passes until several in a row have nothing to do, and returns the last.
+func (w *world) rest() *operator {
+	idle := 0
+	for range settleRounds {
+		w.kubelet()
+		o := w.operator(-1)
+		o.run()
+		idle++
+		if o.d.Action != nil || len(o.d.Upkeep) > 0 || o.d.Finished {
+			idle = 0
+		}
+		if idle == 3 {
+			return o
+		}
+	}
+	return w.operator(-1)
+}
+
+// settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
+func (w *world) settle(t *rapid.T) {
+	w.cluster.Spec.Paused = false
+	w.touch()
+	last := w.rest()
+	w.get()
+	if len(w.broken) > 0 {
+		t.Fatal(w.broken)
+	}
+	if last.d.Action != nil || len(last.d.Upkeep) > 0 {
+		t.Fatalf("no rest after %d passes: %+v", settleRounds, sayOf(last.d))
+	}
+	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Size) || last.d.Reason != v1alpha1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
+		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Size, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
+	}
+	if last.s.Serving() >= cluster.Quorum(last.s.Voters()) && w.cluster.Status.Operation != nil && !w.harmed {
+		t.Fatalf("the claim %s never ends", w.cluster.Status.Operation.Type)
+	}
+}
+
+func TestEveryKillOfAFoundingLeadsToTheSameCluster(t *testing.T) {
+	for at := range 40 {
+		w := newWorld(3)
+		for left := at; ; {
+			o := w.operator(left)
+			o.run()
+			w.kubelet()
+			if left -= o.written; left <= 0 {
+				break
+			}
+			if o.written == 0 {
+				break
+			}
+		}
+		last := w.rest()
+		if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1alpha1.ReasonUpToDate || s.Cluster.Status.Operation != nil || len(w.broken) > 0 {
+			t.Errorf("killed before write %d: %d members serve, %s: %s, %v", at, s.Serving(), d.Reason, d.Message, w.broken)
+		}
+	}
+}

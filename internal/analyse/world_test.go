@@ -1,0 +1,469 @@
+package analyse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-steward/etcd-steward/internal/etcd/fake"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// world is Kubernetes as far as one cluster needs it, with the model of etcd on its pods. Templates are those that are rendered.
+type world struct {
+	etcd      *fake.World
+	cluster   *v1alpha1.EtcdCluster
+	volumes   map[string]*worldVolume // by member
+	workloads map[string]*appsv1.StatefulSet
+	pods      map[string]*worldPod
+	objects   map[string]bool
+	serial    int
+
+	// recorded are the member names, with their token, that were ever recorded as started.
+	recorded map[string]bool
+	// acknowledged is the last value that clients wrote, by cluster ID.
+	acknowledged map[cluster.ID]string
+	// harmed tells that users took or emptied a volume, or changed the spec.
+	harmed bool
+	broken []string
+}
+
+type worldVolume struct {
+	cluster.Volume
+	data string // the volume in the model of etcd
+	ran  bool   // etcd has written to it
+}
+
+type worldPod struct {
+	cluster.Pod
+	owner    types.UID
+	template corev1.PodTemplateSpec // with the pod's own annotations
+	running  bool
+}
+
+func newWorld(size int32) *world {
+	s := clustertest.MakeCluster("prod").Size(size).Snapshot()
+	w := &world{etcd: fake.New(), cluster: s.Cluster, volumes: map[string]*worldVolume{}, recorded: map[string]bool{}, acknowledged: map[cluster.ID]string{}}
+	w.create("uid-0")
+	return w
+}
+
+// create is the user's kubectl apply of the cluster; what an earlier one owned is gone, and its volumes are kept.
+func (w *world) create(uid types.UID) {
+	for name := range w.pods {
+		w.deletePod(name)
+	}
+	w.cluster = w.cluster.DeepCopy()
+	w.cluster.UID, w.cluster.Status = uid, v1alpha1.EtcdClusterStatus{}
+	w.workloads, w.pods, w.objects = map[string]*appsv1.StatefulSet{}, map[string]*worldPod{}, map[string]bool{}
+	w.touch()
+}
+
+func (w *world) next() string { w.serial++; return fmt.Sprint(w.serial) }
+
+func (w *world) touch() { w.cluster.ResourceVersion = w.next() }
+
+func (w *world) wrong(format string, args ...any) {
+	w.broken = append(w.broken, fmt.Sprintf(format, args...))
+}
+
+func (w *world) deletePod(name string) {
+	if pod := w.pods[name]; pod != nil {
+		w.etcd.Stop(pod.IP)
+		delete(w.pods, name)
+	}
+}
+
+// known reports whether the volume's loss would be seen: nothing ever ran on it, or it was recorded and no pod or template
+// would start it empty. In between, from etcd's first start to the operator's next pass, nobody can know.
+func (w *world) known(name string) bool {
+	v := w.volumes[name]
+	set, pod := w.workloads[name], w.pods[name]
+	sealed := (set == nil || !isFounding(set.Spec.Template)) && (pod == nil || !isFoundingState(pod.template))
+	return !v.ran || (v.Started() && sealed)
+}
+
+func isFounding(t corev1.PodTemplateSpec) bool {
+	return t.Annotations[cluster.AnnotationInitialClusterState] != ""
+}
+
+func isFoundingState(t corev1.PodTemplateSpec) bool {
+	return t.Annotations[cluster.AnnotationInitialClusterState] == "new"
+}
+
+// kubelet makes the pods that are missing and starts the containers that are not running.
+func (w *world) kubelet() {
+	for _, name := range slices.Sorted(maps.Keys(w.workloads)) {
+		if w.pods[name] == nil {
+			id := w.next()
+			template := *w.workloads[name].Spec.Template.DeepCopy()
+			w.pods[name] = &worldPod{owner: w.workloads[name].UID, template: template, Pod: cluster.Pod{
+				Name: cluster.PodName(name), UID: types.UID("pod-" + id), IP: "10.0.0." + id + ":2379", Phase: corev1.PodRunning,
+				RenderHash: template.Annotations[cluster.AnnotationRenderHash],
+			}}
+		}
+		if pod, volume := w.pods[name], w.volumes[name]; !pod.running && volume != nil {
+			pod.running = w.etcd.Start(w.startOptions(name, pod, volume)) == nil
+			volume.ran = volume.ran || pod.running
+		}
+	}
+}
+
+func (w *world) startOptions(name string, pod *worldPod, volume *worldVolume) fake.StartOptions {
+	values := map[string]string{}
+	for _, arg := range pod.template.Spec.Containers[0].Args {
+		flag, value, _ := strings.Cut(arg, "=")
+		values[flag] = value
+	}
+	list, state := values["--initial-cluster"], values["--initial-cluster-state"]
+	if isFounding(pod.template) {
+		list, state = pod.template.Annotations[cluster.AnnotationInitialCluster], pod.template.Annotations[cluster.AnnotationInitialClusterState]
+	}
+	initial := map[string]string{}
+	for _, entry := range strings.Split(list, ",") {
+		member, url, _ := strings.Cut(entry, "=")
+		initial[member] = url
+	}
+	return fake.StartOptions{
+		Address: pod.IP, Name: name, PeerURL: values["--initial-advertise-peer-urls"], InitialCluster: initial, State: state,
+		Token: values["--initial-cluster-token"], Volume: volume.data, Version: w.cluster.Spec.Version,
+	}
+}
+
+// wipe empties a volume behind everybody's back; its container ends and is started again.
+func (w *world) wipe(name string) {
+	if pod := w.pods[name]; pod != nil {
+		w.etcd.Stop(pod.IP)
+		pod.running = false
+	}
+	w.volumes[name].data, w.volumes[name].ran = "disk-"+w.next(), false
+	w.harmed = true
+}
+
+// observe takes a snapshot as the observer would.
+func (w *world) observe() cluster.Snapshot {
+	s := cluster.Snapshot{Now: clustertest.Now, Cluster: w.cluster.DeepCopy()}
+	members := map[string]bool{}
+	for name, v := range w.volumes {
+		if v.ClusterUID != w.cluster.UID {
+			s.Kept = append(s.Kept, v.Volume)
+			continue
+		}
+		members[name] = true
+		for _, founder := range v.Founders {
+			members[founder] = true
+		}
+	}
+	for name := range w.workloads {
+		members[name] = true
+	}
+	for name := range members {
+		s.Members = append(s.Members, w.member(name))
+	}
+	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers("prod", x.Name, y.Name) })
+	slices.SortFunc(s.Kept, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
+	for _, m := range s.Members {
+		if s.Membership != nil || !m.Probe.Answered() || !m.Probe.Linearizable {
+			continue
+		}
+		if membership, err := w.etcd.Membership(context.Background(), etcd.Endpoint{Address: m.Pod.IP}); err == nil {
+			s.Membership = &membership
+		}
+	}
+	if w.objects["peer service"] {
+		s.PeerService = render.PeerService(w.cluster)
+	}
+	if w.objects["client service"] {
+		s.ClientService = render.ClientService(w.cluster)
+	}
+	if w.objects["budget"] {
+		s.Budget = render.Budget(w.cluster, cluster.Quorum(max(len(s.Members), s.Voters())))
+	}
+	return s
+}
+
+func (w *world) member(name string) cluster.Member {
+	m := cluster.Member{Name: name}
+	if v := w.volumes[name]; v != nil && v.ClusterUID == w.cluster.UID {
+		copied := v.Volume
+		m.Volume = &copied
+	}
+	if set := w.workloads[name]; set != nil {
+		intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+		if err != nil {
+			panic(err)
+		}
+		m.Workload = &cluster.Workload{Intent: intent, Founding: isFounding(set.Spec.Template), Live: set.DeepCopy()}
+	}
+	if pod := w.pods[name]; pod != nil && m.Workload != nil {
+		copied := pod.Pod
+		copied.FoundingState = pod.template.Annotations[cluster.AnnotationInitialClusterState]
+		m.Pod = &copied
+		probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: pod.IP})
+		if err != nil {
+			probe = cluster.Probe{Error: err.Error()}
+		}
+		m.Probe = &probe
+	}
+	return m
+}
+
+var (
+	errCrashed = errors.New("the operator was killed")
+	errStale   = errors.New("the object was written since")
+)
+
+// operator carries out what was decided about a snapshot; it is killed before the write of that number, unless negative.
+type operator struct {
+	w       *world
+	s       cluster.Snapshot
+	d       Decision
+	killAt  int
+	written int
+}
+
+func (w *world) operator(killAt int) *operator {
+	s := w.observe()
+	return &operator{w: w, s: s, d: Next(s), killAt: killAt}
+}
+
+func (o *operator) write(apply func() error) error {
+	if o.written == o.killAt {
+		return errCrashed
+	}
+	o.written++
+	return apply()
+}
+
+// run does what the controller does: upkeep, claim, act, report. A write that is refused as stale ends the acts, not the report.
+func (o *operator) run() {
+	o.check()
+	err := o.act()
+	if errors.Is(err, errCrashed) {
+		return
+	}
+	_ = o.write(func() error {
+		if o.s.Cluster.ResourceVersion != o.w.cluster.ResourceVersion {
+			return errStale
+		}
+		status := o.w.cluster.Status.DeepCopy()
+		if o.d.Finished {
+			status.Operation = nil
+		}
+		if ids := o.s.ClusterIDs(); len(ids) == 1 {
+			status.ClusterID = ids[0].String()
+		}
+		if fmt.Sprint(*status) != fmt.Sprint(o.w.cluster.Status) {
+			o.w.cluster.Status = *status
+			o.w.touch()
+		}
+		return nil
+	})
+}
+
+func (o *operator) act() error {
+	for _, u := range o.d.Upkeep {
+		if err := o.write(func() error { return o.upkeep(u) }); err != nil {
+			return err
+		}
+	}
+	if o.d.Action == nil {
+		return nil
+	}
+	if err := o.write(o.claim); err != nil {
+		return err
+	}
+	switch action := o.d.Action.(type) {
+	case FoundCluster:
+		return o.found(action)
+	case TakeBackVolumes:
+		for _, v := range action.Volumes {
+			if err := o.write(func() error {
+				return o.annotate(v.Member, v.ResourceVersion, func(v *worldVolume) { v.ClusterUID = o.s.Cluster.UID })
+			}); err != nil {
+				return err
+			}
+		}
+	case ResumeMembers:
+		for _, name := range action.Members {
+			if err := o.write(func() error { return o.makeWorkload(MemberInput(&o.s, name, action.Intent, true)) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *operator) claim() error {
+	if o.s.Cluster.ResourceVersion != o.w.cluster.ResourceVersion {
+		return errStale
+	}
+	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() {
+		o.w.cluster.Status.Operation = &v1alpha1.Operation{Type: o.d.Action.Operation(), StartedAt: metav1.NewTime(o.s.Now)}
+		o.w.touch()
+	}
+	o.s.Cluster = o.w.cluster.DeepCopy()
+	return nil
+}
+
+func (o *operator) found(action FoundCluster) error {
+	founding := render.Founding{Token: action.Token}
+	for _, m := range action.Members {
+		founding.Members = append(founding.Members, m.Name)
+	}
+	for _, m := range action.Members {
+		if !m.MakeVolume {
+			continue
+		}
+		if err := o.write(func() error { return o.makeVolume(m.Name, founding) }); err != nil {
+			return err
+		}
+	}
+	for _, m := range action.Members {
+		if !m.MakeWorkload {
+			continue
+		}
+		in := MemberInput(&o.s, m.Name, action.Intent, false)
+		in.Founding = &founding
+		if err := o.write(func() error { return o.makeWorkload(in) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *operator) makeVolume(name string, founding render.Founding) error {
+	w := o.w
+	if there := w.volumes[name]; there != nil {
+		if there.ClusterUID != o.s.Cluster.UID {
+			w.wrong("a volume of the name %s that another cluster left was to be used again", name)
+			return errStale
+		}
+		return nil
+	}
+	if w.recorded[founding.Token+" "+name] {
+		w.wrong("the volume of %s, which had started, was made again", name)
+	}
+	claim := render.MemberVolume(o.s.Cluster, name, founding)
+	size := cluster.VolumeSize(&o.s.Cluster.Spec)
+	w.volumes[name] = &worldVolume{data: "disk-" + w.next(), Volume: cluster.Volume{
+		Name: claim.Name, Member: name, ResourceVersion: w.next(), RequestedBytes: size.Value(), ClusterUID: o.s.Cluster.UID,
+		Token: founding.Token, Founders: founding.Members, PeerURL: claim.Annotations[cluster.AnnotationPeerURL],
+	}}
+	return nil
+}
+
+func (o *operator) makeWorkload(in render.MemberInput) error {
+	w := o.w
+	if w.workloads[in.Name] != nil {
+		return nil
+	}
+	if w.cluster.UID != in.Cluster.UID {
+		return errStale // its owner is gone, so it is collected at once
+	}
+	if in.Founding != nil && w.recorded[in.Founding.Token+" "+in.Name] {
+		w.wrong("%s, which had started, was made to found again", in.Name)
+	}
+	set := render.MemberStatefulSet(in)
+	set.UID, set.ResourceVersion = types.UID("set-"+w.next()), w.next()
+	w.workloads[in.Name] = set
+	return nil
+}
+
+func (o *operator) annotate(name, resourceVersion string, change func(*worldVolume)) error {
+	v := o.w.volumes[name]
+	if v == nil || v.ResourceVersion != resourceVersion {
+		return errStale
+	}
+	change(v)
+	v.ResourceVersion = o.w.next()
+	return nil
+}
+
+func (o *operator) upkeep(u Upkeep) error {
+	w := o.w
+	switch u := u.(type) {
+	case EnsurePeerService:
+		w.objects["peer service"] = true
+	case EnsureClientService:
+		w.objects["client service"] = true
+	case EnsureBudget:
+		w.objects["budget"] = true
+	case RemoveBudget:
+		delete(w.objects, "budget")
+	case RecordMember:
+		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {
+			v.ClusterID, v.MemberID, v.Version = u.ClusterID, u.MemberID, u.Version
+			w.recorded[v.Token+" "+u.Member] = true
+		})
+	case CorrectWorkload:
+		set := w.workloads[u.Member]
+		if set == nil || set.ResourceVersion != o.s.Member(u.Member).Workload.Live.ResourceVersion {
+			return errStale
+		}
+		if text, _ := u.Intent.Encode(); text != set.Annotations[cluster.AnnotationIntent] {
+			w.wrong("the intent of %s, which runs, was changed", u.Member)
+		}
+		if v := w.volumes[u.Member]; !u.Started && v != nil && w.recorded[v.Token+" "+u.Member] {
+			w.wrong("the template of %s, which had started, was made to found again", u.Member)
+		}
+		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
+		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
+	case SealPod:
+		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
+			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
+		}
+	}
+	return nil
+}
+
+// check holds a decision against what no decision may do.
+func (o *operator) check() {
+	idle := o.d.Action == nil && len(o.d.Upkeep) == 0
+	switch {
+	case o.s.Cluster.Spec.Paused && !idle:
+		o.w.wrong("acted on a paused cluster: %+v", o.d)
+	case len(o.s.ClusterIDs()) > 1 && !idle:
+		o.w.wrong("acted with two cluster IDs: %+v", o.d)
+	case o.d.Message == "" || o.d.Reason == "":
+		o.w.wrong("decided without a reason: %+v", o.d)
+	}
+}
+
+// put writes through every member that serves; get reads back what clients were promised.
+func (w *world) put() {
+	for _, name := range slices.Sorted(maps.Keys(w.pods)) {
+		pod := w.pods[name]
+		probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: pod.IP})
+		value := w.next()
+		if err == nil && w.etcd.Put(pod.IP, "key", value) == nil {
+			w.acknowledged[probe.ClusterID] = value
+		}
+	}
+}
+
+func (w *world) get() {
+	for _, name := range slices.Sorted(maps.Keys(w.pods)) {
+		pod := w.pods[name]
+		probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: pod.IP})
+		if err != nil {
+			continue
+		}
+		value, err := w.etcd.Get(pod.IP, "key")
+		if want := w.acknowledged[probe.ClusterID]; err == nil && value != want {
+			w.wrong("cluster %s lost an acknowledged write: %s reads %q, not %q", probe.ClusterID, name, value, want)
+		}
+	}
+}

@@ -1,0 +1,297 @@
+// Package clustertest builds snapshots for tests.
+package clustertest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// What a built cluster has unless it is told otherwise.
+const (
+	Namespace  = "shop"
+	UID        = types.UID("uid-1")
+	EarlierUID = types.UID("uid-0")
+	Version    = "3.6.16"
+	ClusterID  = cluster.ID(0xc1)
+)
+
+// Now is when every snapshot is taken.
+var Now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// Builder builds a snapshot step by step.
+type Builder struct {
+	s    cluster.Snapshot
+	last []func()
+}
+
+// MakeCluster begins with an EtcdCluster of three members that nothing was made for.
+func MakeCluster(name string) *Builder {
+	return &Builder{s: cluster.Snapshot{Now: Now, Cluster: &v1alpha1.EtcdCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: name, UID: UID, Generation: 1},
+		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: Version, Repository: "gcr.io/etcd-development/etcd"},
+	}}}
+}
+
+// Size sets spec.size.
+func (b *Builder) Size(n int32) *Builder { b.s.Cluster.Spec.Size = n; return b }
+
+// Version sets spec.version.
+func (b *Builder) Version(v string) *Builder { b.s.Cluster.Spec.Version = v; return b }
+
+// TLS names Secrets for peers, clients and the operator.
+func (b *Builder) TLS() *Builder {
+	b.s.Cluster.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
+		Member: &v1alpha1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"}, OperatorSecret: "operator",
+	}}
+	return b
+}
+
+// Annotated sets an annotation of the cluster.
+func (b *Builder) Annotated(key, value string) *Builder {
+	metav1.SetMetaDataAnnotation(&b.s.Cluster.ObjectMeta, key, value)
+	return b
+}
+
+// Paused sets spec.paused.
+func (b *Builder) Paused() *Builder { b.s.Cluster.Spec.Paused = true; return b }
+
+// Deleted marks the cluster for deletion.
+func (b *Builder) Deleted() *Builder {
+	b.s.Cluster.DeletionTimestamp = &metav1.Time{Time: Now}
+	return b
+}
+
+// Claim sets status.operation.
+func (b *Builder) Claim(t v1alpha1.OperationType) *Builder {
+	b.s.Cluster.Status.Operation = &v1alpha1.Operation{Type: t, StartedAt: metav1.NewTime(Now)}
+	return b
+}
+
+// Later changes the finished snapshot: what it does to the spec does not reach the members' objects.
+func (b *Builder) Later(change func(*cluster.Snapshot)) *Builder {
+	b.last = append(b.last, func() { change(&b.s) })
+	return b
+}
+
+// LaterSpec changes the spec after the members were made.
+func (b *Builder) LaterSpec(change func(*v1alpha1.EtcdClusterSpec)) *Builder {
+	return b.Later(func(s *cluster.Snapshot) { change(&s.Cluster.Spec) })
+}
+
+// Objects adds the Services and, for more than one member, the PodDisruptionBudget.
+func (b *Builder) Objects() *Builder {
+	c := b.s.Cluster
+	b.s.PeerService, b.s.ClientService = render.PeerService(c), render.ClientService(c)
+	if c.Spec.Size > 1 {
+		b.s.Budget = render.Budget(c, cluster.Quorum(int(c.Spec.Size)))
+	}
+	return b
+}
+
+// Stranger adds an object that is somebody else's; leaving tells that it was a deleted cluster's of this name.
+func (b *Builder) Stranger(kind, name string, leaving bool) *Builder {
+	b.s.Strangers = append(b.s.Strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "belongs to nobody", Leaving: leaving})
+	return b
+}
+
+// Problem adds something that observation found wrong.
+func (b *Builder) Problem(reason, message string) *Builder {
+	b.s.Problems = append(b.s.Problems, cluster.Problem{Reason: reason, Message: message})
+	return b
+}
+
+// Snapshot returns what was built, members and volumes in their order, with the membership where a quorum serves.
+func (b *Builder) Snapshot() cluster.Snapshot {
+	slices.SortFunc(b.s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(b.s.Cluster.Name, x.Name, y.Name) })
+	b.s.Membership = b.membership()
+	for _, change := range b.last {
+		change()
+	}
+	b.last = nil
+	return b.s
+}
+
+func (b *Builder) membership() *cluster.Membership {
+	if b.s.Serving() == 0 {
+		return nil
+	}
+	m := cluster.Membership{ClusterID: ClusterID}
+	for _, name := range b.Founders() {
+		m.Members = append(m.Members, cluster.EtcdMember{ID: b.memberID(name), Name: name, PeerURLs: []string{b.peerURL(name)}})
+	}
+	return &m
+}
+
+// Founders are the names of the founding members.
+func (b *Builder) Founders() []string {
+	names := make([]string, b.s.Cluster.Spec.Size)
+	for i := range names {
+		names[i] = cluster.MemberName(b.s.Cluster.Name, i)
+	}
+	return names
+}
+
+func (b *Builder) memberID(name string) cluster.ID {
+	number, _ := cluster.MemberNumber(b.s.Cluster.Name, name)
+	return cluster.ID(0xa0 + number)
+}
+
+func (b *Builder) peerURL(name string) string {
+	return render.PeerURL(b.s.Cluster, name, cluster.IntentOf(&b.s.Cluster.Spec))
+}
+
+// Members adds all founding members with the same parts.
+func (b *Builder) Members(parts ...Part) *Builder {
+	for _, name := range b.Founders() {
+		b.Member(name, parts...)
+	}
+	return b
+}
+
+// Member adds a member of the given parts, or gives a member these parts instead.
+func (b *Builder) Member(name string, parts ...Part) *Builder {
+	b.s.Members = slices.DeleteFunc(b.s.Members, func(m cluster.Member) bool { return m.Name == name })
+	m := cluster.Member{Name: name}
+	for _, part := range parts {
+		part(b, &m)
+	}
+	b.s.Members = append(b.s.Members, m)
+	return b
+}
+
+// Part gives a member something.
+type Part func(*Builder, *cluster.Member)
+
+// Volume gives a member a founding volume that nothing was recorded on.
+func Volume(b *Builder, m *cluster.Member) {
+	v := b.volume(m.Name, UID)
+	m.Volume = &v
+}
+
+func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
+	size := cluster.VolumeSize(&b.s.Cluster.Spec)
+	return cluster.Volume{
+		Name: cluster.VolumeName(member), Member: member, ResourceVersion: "1", Phase: corev1.ClaimBound, RequestedBytes: size.Value(),
+		ClusterUID: owner, Token: fmt.Sprintf("%s/%s/%s", Namespace, b.s.Cluster.Name, owner), Founders: b.Founders(), PeerURL: b.peerURL(member),
+	}
+}
+
+// Recorded writes on the member's volume that it was seen started.
+func Recorded(b *Builder, m *cluster.Member) { b.record(m.Volume) }
+
+func (b *Builder) record(v *cluster.Volume) {
+	v.ClusterID, v.MemberID, v.Version = ClusterID, b.memberID(v.Member), b.s.Cluster.Spec.Version
+}
+
+// Founding gives a member a StatefulSet that starts an empty volume with the founding list.
+func Founding(b *Builder, m *cluster.Member) { b.workload(m, true) }
+
+// Sealed gives a member a StatefulSet that fails closed on an empty volume.
+func Sealed(b *Builder, m *cluster.Member) { b.workload(m, false) }
+
+func (b *Builder) workload(m *cluster.Member, founding bool) {
+	in := b.input(m.Name)
+	if founding {
+		in.Founding = &render.Founding{Members: b.Founders(), Token: render.ClusterToken(b.s.Cluster)}
+	}
+	_, hash := in.Intent.Encode()
+	m.Workload = &cluster.Workload{Intent: in.Intent, IntentHash: hash, Founding: founding, Live: render.MemberStatefulSet(in)}
+}
+
+func (b *Builder) input(name string) render.MemberInput {
+	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(&b.s.Cluster.Spec)}
+}
+
+// Pod gives a member a pod that runs and was not made to found.
+func Pod(b *Builder, m *cluster.Member) {
+	number, _ := cluster.MemberNumber(b.s.Cluster.Name, m.Name)
+	m.Pod = &cluster.Pod{
+		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
+		Phase: corev1.PodRunning, RenderHash: render.RenderHash(b.input(m.Name)),
+	}
+}
+
+// FoundingPod gives a member a pod that runs and starts an empty volume with the founding list.
+func FoundingPod(b *Builder, m *cluster.Member) {
+	Pod(b, m)
+	m.Pod.FoundingState = "new"
+}
+
+// Trouble keeps the member's pod from running.
+func Trouble(reason, detail string) Part {
+	return func(_ *Builder, m *cluster.Member) { m.Pod.IP, m.Pod.Trouble, m.Pod.TroubleDetail = "", reason, detail }
+}
+
+// Silent has nobody answer at the member's address.
+func Silent(cause string) Part {
+	return func(_ *Builder, m *cluster.Member) { m.Probe = &cluster.Probe{Error: cause} }
+}
+
+// Serving has the member answer linearizable reads; prod-0 leads.
+func Serving(b *Builder, m *cluster.Member) {
+	m.Probe = &cluster.Probe{
+		ClusterID: ClusterID, MemberID: b.memberID(m.Name), Leader: b.memberID(cluster.MemberName(b.s.Cluster.Name, 0)),
+		Version: b.s.Cluster.Spec.Version, Linearizable: true,
+	}
+}
+
+// Leaderless has the member answer its status and no reads.
+func Leaderless(b *Builder, m *cluster.Member) {
+	Serving(b, m)
+	m.Probe.Leader, m.Probe.Linearizable = 0, false
+}
+
+// Changed changes the member at last.
+func Changed(change func(*cluster.Member)) Part {
+	return func(_ *Builder, m *cluster.Member) { change(m) }
+}
+
+// Together is several parts as one.
+func Together(parts ...Part) Part {
+	return func(b *Builder, m *cluster.Member) {
+		for _, part := range parts {
+			part(b, m)
+		}
+	}
+}
+
+// Healthy is a member that was recorded, is sealed, runs and serves.
+var Healthy = Together(Volume, Recorded, Sealed, Pod, Serving)
+
+// Kept adds volumes that an earlier cluster of this name left, with what its members were founded with.
+func (b *Builder) Kept(changes func(*cluster.Volume), names ...string) *Builder {
+	for _, name := range names {
+		v := b.volume(name, EarlierUID)
+		b.record(&v)
+		if changes != nil {
+			changes(&v)
+		}
+		b.s.Kept = append(b.s.Kept, v)
+	}
+	return b
+}
+
+// TakenBack is a member whose volume an earlier cluster left and this one took back.
+func TakenBack(b *Builder, m *cluster.Member) {
+	v := b.volume(m.Name, EarlierUID)
+	b.record(&v)
+	v.ClusterUID = UID
+	m.Volume = &v
+}
+
+// Gibibytes returns a volume claim spec of that size.
+func Gibibytes(n int) *v1alpha1.VolumeClaimSpec {
+	return &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: corev1.ResourceList{
+		corev1.ResourceStorage: resource.MustParse(fmt.Sprintf("%dGi", n)),
+	}}}
+}

@@ -1,0 +1,266 @@
+package status
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func situations() map[string]*Builder {
+	prod := func() *Builder { return MakeCluster("prod") }
+	alarm := func(kind cluster.AlarmKind) *Builder {
+		return prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: kind}}
+		})
+	}
+	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
+	return map[string]*Builder{
+		"created":             prod(),
+		"volumes-partly-made": prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").Claim("Bootstrap"),
+		"starting":            prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap"),
+		"partly-started": prod().Objects().Members(Volume, Recorded, Sealed, Pod, Serving).
+			Member("prod-2", Volume, Founding, FoundingPod, Silent("connection refused")).Claim("Bootstrap"),
+		"healthy":        prod().Objects().Members(Healthy),
+		"healthy-single": prod().Size(1).Objects().Members(Healthy),
+		"one-down":       prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+		"one-down-of-five": prod().Size(5).Objects().Members(Healthy).
+			Member("prod-4", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.NodeLost = true })),
+		"quorum-lost": prod().Objects().Members(Volume, Recorded, Sealed).Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
+		"secret-missing": prod().TLS().Objects().Members(Volume, Recorded, Sealed, Pod).
+			Problem("SecretNotFound", "Secret operator does not exist in namespace shop. Create it with the keys etcd-client.crt, etcd-client.key and etcd-client-ca.crt."),
+		"secret-missing-and-pods-gone": prod().TLS().Objects().Members(Volume, Recorded, Sealed).Problem("SecretNotFound", "Secret peer does not exist in namespace shop."),
+		"secret-missing-at-first":      prod().TLS().Problem("SecretNotFound", "Secret peer does not exist in namespace shop. Create it."),
+		"founder-wiped":                prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Trouble("CrashLooping", emptied)),
+		"volume-lost":                  prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Trouble("Unschedulable", `persistentvolumeclaim "data-prod-1" not found`)),
+		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
+			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
+		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+		"paused":               prod().Objects().Members(Healthy).Paused(),
+		"no-space":             alarm(cluster.AlarmNoSpace),
+		"corrupt":              alarm(cluster.AlarmCorrupt),
+		"cluster-id-conflict": prod().Objects().Members(Healthy).
+			Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Probe.ClusterID = 0xc2, 0xc2 })),
+		"foreign-service":  prod().Stranger("Service", "prod", false),
+		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
+		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
+		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
+	}
+}
+
+func TestSituations(t *testing.T) {
+	for name, b := range situations() {
+		t.Run(name, func(t *testing.T) {
+			s := b.Snapshot()
+			d := analyse.Next(s)
+			got := text(Of(&s, &d, nil))
+			file := filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("wanted -, got + (go test ./internal/status -update writes it):\n%s", diff)
+			}
+		})
+	}
+}
+
+// text is a report as a reviewer reads it.
+func text(r Report) string {
+	var b strings.Builder
+	st := r.Status
+	fmt.Fprintf(&b, "%d of %d ready, version %q, target %q, leader %q, cluster ID %q\n", st.ReadyMembers, st.Size, st.Version, st.TargetVersion, st.Leader, st.ClusterID)
+	for _, m := range st.Members {
+		fmt.Fprintf(&b, "member %s id=%s %s %s ready=%t %s\n", m.Name, m.ID, m.Role, m.Version, m.Ready, m.Reason)
+	}
+	for _, c := range st.Conditions {
+		fmt.Fprintf(&b, "%s=%s %s\n    %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
+	for _, e := range r.Events {
+		fmt.Fprintf(&b, "event %s %s\n    %s\n", e.Type, e.Reason, e.Message)
+	}
+	return b.String()
+}
+
+func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {
+	for name, b := range situations() {
+		t.Run(name, func(t *testing.T) {
+			s := b.Snapshot()
+			d := analyse.Next(s)
+			first := Of(&s, &d, nil)
+			later := s
+			later.Now = s.Now.AddDate(0, 0, 1)
+			later.Cluster = s.Cluster.DeepCopy()
+			later.Cluster.Status = first.Status
+			again := analyse.Next(later)
+			again.Action = nil // carried out
+			second := Of(&later, &again, nil)
+			if !equality.Semantic.DeepEqual(first.Status, second.Status) {
+				t.Errorf("the status changed: %s", cmp.Diff(first.Status, second.Status))
+			}
+			if len(second.Events) > 0 {
+				t.Errorf("told again: %v", second.Events)
+			}
+		})
+	}
+}
+
+var unfit = regexp.MustCompile(`%!|\d\d:\d\d|\.\.( |$)|  |\b10\.0\.0\.|uid-`)
+
+func TestMessagesAreWholeSentencesWithoutTimesOrAddresses(t *testing.T) {
+	for name, b := range situations() {
+		s := b.Snapshot()
+		d := analyse.Next(s)
+		for _, c := range Of(&s, &d, nil).Status.Conditions {
+			if c.Reason == "" || !strings.HasSuffix(c.Message, ".") || unfit.MatchString(c.Message) {
+				t.Errorf("%s: %s %s: %q", name, c.Type, c.Reason, c.Message)
+			}
+		}
+	}
+}
+
+func TestConditionsThatTurnAreTold(t *testing.T) {
+	healthy := MakeCluster("prod").Objects().Members(Healthy)
+	down := MakeCluster("prod").Objects().Members(Volume, Recorded, Sealed, Pod, Silent("no answer"))
+	first := healthy.Snapshot()
+	d := analyse.Next(first)
+	report := Of(&first, &d, nil)
+	if len(report.Events) > 0 {
+		t.Errorf("a good beginning is no news: %v", report.Events)
+	}
+	var got []string
+	for _, b := range []*Builder{down, MakeCluster("prod").Objects().Members(Healthy)} {
+		s := b.Snapshot()
+		s.Cluster.Status = report.Status
+		d := analyse.Next(s)
+		report = Of(&s, &d, nil)
+		for _, e := range report.Events {
+			got = append(got, e.Type+" "+e.Reason)
+		}
+	}
+	want := []string{
+		"Warning NoQuorum", "Warning MembersNotReady",
+		"Normal QuorumServing", "Normal AsExpected", "Normal QuorumServing",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestActsAndFinishedOperationsAreTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		cluster *Builder
+		outcome error
+		want    string
+	}{
+		"founded":               {MakeCluster("prod").Objects(), nil, "Normal BootstrapStarted"},
+		"a founding that fails": {MakeCluster("prod").Objects(), errors.New("conflict"), ""},
+		"taken back":            {MakeCluster("prod").Objects().Kept(nil, "prod-0", "prod-1"), nil, "Normal VolumesTakenBack"},
+		"resumed":               {MakeCluster("prod").Objects().Members(Volume, Recorded), nil, "Normal MembersResumed"},
+		"done":                  {MakeCluster("prod").Objects().Members(Healthy).Claim("Resume"), nil, "Normal OperationFinished"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := c.cluster.Snapshot()
+			d := analyse.Next(s)
+			report := Of(&s, &d, c.outcome)
+			got := ""
+			for _, e := range report.Events {
+				if e.Reason != v1alpha1.ReasonNoQuorum && e.Reason != v1alpha1.ReasonMembersNotReady {
+					got = strings.TrimSpace(got + " " + e.Type + " " + e.Reason)
+				}
+			}
+			if got != c.want {
+				t.Errorf("wanted %q, got %q", c.want, got)
+			}
+			if d.Finished && report.Status.Operation != nil {
+				t.Error("the claim stands")
+			}
+		})
+	}
+}
+
+func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
+	s := MakeCluster("prod").Objects().Snapshot()
+	d := analyse.Next(s)
+	refusal := analyse.StrangerRefusal(cluster.Stranger{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
+	report := Of(&s, &d, fmt.Errorf("acting: %w", &refusal))
+	for _, c := range report.Status.Conditions {
+		if c.Type == v1alpha1.ConditionProgressing && (c.Status != "False" || c.Reason != v1alpha1.ReasonForeignObject || c.Message != refusal.Message) {
+			t.Errorf("got %+v", c)
+		}
+		if c.Type == v1alpha1.ConditionDegraded && c.Status != "True" {
+			t.Errorf("got %+v", c)
+		}
+	}
+	if len(report.Events) != 1 || report.Events[0].Type != corev1.EventTypeWarning {
+		t.Errorf("got %v", report.Events)
+	}
+	if len(d.Refusals) > 0 {
+		t.Error("the decision was changed")
+	}
+}
+
+func TestEventsFitTheirLimit(t *testing.T) {
+	s := MakeCluster("prod").Problem("SecretNotFound", strings.Repeat("ä", 2000)+".").Snapshot()
+	d := analyse.Next(s)
+	report := Of(&s, &d, nil)
+	if len(report.Events) == 0 {
+		t.Fatal("nothing was told")
+	}
+	for _, e := range report.Events {
+		if len(e.Message) > noteLimit || !strings.HasSuffix(e.Message, "ä...") {
+			t.Errorf("%d bytes: %q", len(e.Message), e.Message)
+		}
+	}
+}
+
+func TestAnAlarmStaysWhileNobodyCanBeAsked(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+		s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
+	}).Snapshot()
+	d := analyse.Next(s)
+	before := Of(&s, &d, nil).Status
+	s = MakeCluster("prod").Objects().Members(Volume, Recorded, Sealed, Pod, Silent("no answer")).Snapshot()
+	s.Cluster.Status = before
+	d = analyse.Next(s)
+	for _, c := range Of(&s, &d, nil).Status.Conditions {
+		if c.Type == v1alpha1.ConditionStorageAlarm && c.Status != "True" {
+			t.Errorf("got %+v", c)
+		}
+	}
+}
+
+func TestADeletedClusterKeepsItsLastReport(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	d := analyse.Next(s)
+	last := Of(&s, &d, nil).Status
+	s = MakeCluster("prod").Deleted().Snapshot()
+	s.Cluster.Status = last
+	d = analyse.Next(s)
+	got := Of(&s, &d, nil).Status
+	if got.Size != 3 || len(got.Members) != 3 || got.ClusterID != "c1" {
+		t.Errorf("got %+v", got)
+	}
+}
