@@ -38,6 +38,7 @@ func situations() map[string]*Builder {
 			Member("prod-2", Volume, Founding, FoundingPod, Silent("connection refused")).Claim("Bootstrap"),
 		"healthy":        prod().Objects().Members(Healthy),
 		"healthy-single": prod().Size(1).Objects().Members(Healthy),
+		"no-pod-ready":   prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })),
 		"one-down":       prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
 		"one-down-of-five": prod().Size(5).Objects().Members(Healthy).
 			Member("prod-4", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.NodeLost = true })),

@@ -237,8 +237,9 @@ func Silent(cause string) Part {
 	return func(_ *Builder, m *cluster.Member) { m.Probe = &cluster.Probe{Error: cause} }
 }
 
-// Serving has the member answer linearizable reads; prod-0 leads.
+// Serving has the member's ready pod answer linearizable reads; prod-0 leads.
 func Serving(b *Builder, m *cluster.Member) {
+	m.Pod.Ready = true
 	m.Probe = &cluster.Probe{
 		ClusterID: ClusterID, MemberID: b.memberID(m.Name), Leader: b.memberID(cluster.MemberName(b.s.Cluster.Name, 0)),
 		Version: b.s.Cluster.Spec.Version, Linearizable: true,
@@ -248,7 +249,7 @@ func Serving(b *Builder, m *cluster.Member) {
 // Leaderless has the member answer its status and no reads.
 func Leaderless(b *Builder, m *cluster.Member) {
 	Serving(b, m)
-	m.Probe.Leader, m.Probe.Linearizable = 0, false
+	m.Pod.Ready, m.Probe.Leader, m.Probe.Linearizable = false, 0, false
 }
 
 // Changed changes the member at last.
