@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Makes the end-to-end suite's world: builds the operator and its image, starts the local cluster
+# (or takes that of KUBECONFIG with USE_EXISTING_CLUSTER=true), loads the images, installs the operator
+# and waits for it. Prints what the suite needs to know as NAME=VALUE lines; all else goes to stderr.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CLUSTER=hack/cluster/cluster.sh
+OUT=$CACHE/test
+mkdir -p "$OUT"
+
+# operator_image NAME TAGS builds the operator and prints its image's tag, which names its content.
+operator_image() {
+  local binary=$OUT/etcd-steward-$1 tag
+  CGO_ENABLED=0 go build -trimpath -tags "$2" -ldflags '-s -w -X main.Version=0.0.0-test' -o "$binary" ./cmd
+  tag=ghcr.io/etcd-steward/etcd-steward:test-$(sha256sum "$binary" | cut -c1-12)
+  "$IMAGES" operator --binary "$binary" --version 0.0.0 --tag "$tag" --out "$OUT/operator-$1.tar" >&2
+  echo "$tag"
+}
+
+hack/build-tools.sh kubernetes kustomize images etcd-3.5 etcd-3.6 etcd-3.7
+IMAGES=$(hack/build-tools.sh dir images)/images
+BIN=$(hack/build-tools.sh dir kubernetes)
+archives=() versions=()
+for minor in 3.5 3.6 3.7; do
+  dir=$(hack/build-tools.sh dir "etcd-$minor")
+  versions+=("${dir##*-}")
+  archives+=("$("$IMAGES" etcd --version "${dir##*-}")")
+done
+[ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
+archives+=("$("$IMAGES" busybox)")
+operator=$(operator_image plain "")
+archives+=("$OUT/operator-plain.tar")
+crashing=
+if [ -f cmd/instrument_failpoints.go ]; then
+  crashing=$(operator_image failpoints failpoints)
+  archives+=("$OUT/operator-failpoints.tar")
+fi
+
+"$CLUSTER" up >&2
+eval "$("$CLUSTER" env)"
+"$CLUSTER" load "${archives[@]}" >&2
+make -s deploy IMG="$operator" >&2
+kubectl wait --for=condition=Established --timeout=60s crd/etcdclusters.operator.etcd-steward.io >&2
+kubectl -n etcd-steward-system scale deployment/etcd-steward-controller-manager --replicas=1 >&2
+kubectl -n etcd-steward-system rollout status deployment/etcd-steward-controller-manager --timeout=180s >&2
+
+cat <<VALUES
+KUBECONFIG=$KUBECONFIG
+KUBECTL=$BIN/kubectl
+OPERATOR_IMAGE=$operator
+CRASHING_IMAGE=$crashing
+SHELL_IMAGE=localhost/busybox:1
+ETCD_VERSIONS=${versions[*]}
+VALUES

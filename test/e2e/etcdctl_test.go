@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/remotecommand"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// execute runs a command in a pod's first container and returns what it prints.
+func execute(ctx context.Context, namespace, pod string, command ...string) (string, error) {
+	request := clientset.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec)
+	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", request.URL().String())
+	if err != nil {
+		return "", fmt.Errorf("connecting to pod %s: %w", pod, err)
+	}
+	var stdout, stderr bytes.Buffer
+	if err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}); err != nil {
+		return stdout.String(), fmt.Errorf("running %s in pod %s: %w: %s", strings.Join(command, " "), pod, err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// etcdctl runs etcdctl in a member's pod, against that member alone.
+func etcdctl(ctx context.Context, c *v1alpha1.EtcdCluster, member string, args ...string) (string, error) {
+	command := []string{"etcdctl", "--command-timeout=5s"}
+	if static(c).Member != nil && static(c).Member.ServerSecret != "" {
+		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/server.crt",
+			"--key=/etc/etcd/server/server.key", "--cacert=/etc/etcd/server/server-ca.crt")
+	}
+	return execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
+}
+
+func static(c *v1alpha1.EtcdCluster) v1alpha1.StaticTLS {
+	if c.Spec.TLS == nil || c.Spec.TLS.Static == nil {
+		return v1alpha1.StaticTLS{}
+	}
+	return *c.Spec.TLS.Static
+}
+
+// identity is what must never change of a cluster: its ID and its members' IDs by name.
+type identity struct {
+	ClusterID uint64
+	Members   map[string]uint64
+}
+
+// identityOf asks etcd itself.
+func identityOf(ctx context.Context, c *v1alpha1.EtcdCluster, member string) (identity, error) {
+	out, err := etcdctl(ctx, c, member, "member", "list", "-w", "json")
+	if err != nil {
+		return identity{}, err
+	}
+	var list struct {
+		Header struct {
+			ClusterID uint64 `json:"cluster_id"`
+		} `json:"header"`
+		Members []struct {
+			ID   uint64 `json:"ID"`
+			Name string `json:"name"`
+		} `json:"members"`
+	}
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		return identity{}, fmt.Errorf("reading the member list %q: %w", out, err)
+	}
+	id := identity{ClusterID: list.Header.ClusterID, Members: map[string]uint64{}}
+	for _, m := range list.Members {
+		id.Members[m.Name] = m.ID
+	}
+	return id, nil
+}
+
+// treasure is a cluster's identity and a key, noted before a fault.
+type treasure struct {
+	identity
+	value string
+}
+
+// bury notes the cluster's identity and writes a key. It checks that the status tells the same identity.
+func bury(ctx context.Context, c *v1alpha1.EtcdCluster) treasure {
+	GinkgoHelper()
+	kept := treasure{value: "buried in " + string(c.UID)}
+	member := firstReady(ctx, c)
+	write(ctx, c, member, "treasure", kept.value)
+	id, err := identityOf(ctx, c, member)
+	Expect(err).NotTo(HaveOccurred())
+	kept.identity = id
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	Expect(c.Status.ClusterID).To(Equal(fmt.Sprintf("%x", id.ClusterID)))
+	for _, m := range c.Status.Members {
+		Expect(m.ID).To(Equal(fmt.Sprintf("%x", id.Members[m.Name])), m.Name)
+	}
+	return kept
+}
+
+// expectFound checks that every given member, all ready ones where none is given, still has the key and the identity.
+func (t treasure) expectFound(ctx context.Context, c *v1alpha1.EtcdCluster, members ...string) {
+	GinkgoHelper()
+	if len(members) == 0 {
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		for _, m := range c.Status.Members {
+			members = append(members, m.Name)
+		}
+	}
+	for _, member := range members {
+		Eventually(ctx, func(g Gomega) {
+			out, err := etcdctl(ctx, c, member, "get", "treasure", "--print-value-only")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(strings.TrimSpace(out)).To(Equal(t.value))
+			id, err := identityOf(ctx, c, member)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(id).To(Equal(t.identity))
+		}).Should(Succeed())
+	}
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	Expect(c.Status.ClusterID).To(Equal(fmt.Sprintf("%x", t.ClusterID)))
+}
+
+// write puts a key through one member; a leader may have to be elected first.
+func write(ctx context.Context, c *v1alpha1.EtcdCluster, member, key, value string) {
+	GinkgoHelper()
+	Eventually(ctx, func() error {
+		_, err := etcdctl(ctx, c, member, "put", key, value)
+		return err
+	}).Should(Succeed())
+}
+
+// firstReady names a member that the operator calls ready.
+func firstReady(ctx context.Context, c *v1alpha1.EtcdCluster) string {
+	GinkgoHelper()
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	i := slices.IndexFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Ready })
+	Expect(i).To(BeNumerically(">=", 0), "no member is ready")
+	return c.Status.Members[i].Name
+}
