@@ -7,11 +7,11 @@ LINTER=${LINTER:-$(hack/build-tools.sh dir golangci-lint)/golangci-lint}
 export LINTER
 
 config=$PWD/.golangci.yml
-"$LINTER" run ./...
+"$LINTER" run --allow-serial-runners ./...
 for module in hack/images hack/cluster; do
   if [ -f "$module/go.mod" ]; then
     echo "linting $module"
-    (cd "$module" && "$LINTER" run --config "$config" ./...)
+    (cd "$module" && "$LINTER" run --allow-serial-runners --config "$config" ./...)
   fi
 done
 hack/lint-walls.sh
