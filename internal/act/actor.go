@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -113,7 +114,7 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 		return fmt.Errorf("reading %s %s, which exists: %w", kind, name, err)
 	}
 	if ours(live) {
-		return nil
+		return sameDecision(kind, object, live)
 	}
 	stranger := cluster.StrangerOf(s.Cluster, kind, live)
 	if stranger.Leaving {
@@ -146,6 +147,22 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	log.FromContext(ctx).Info("Applying", "kind", kind, "name", desired.GetName())
 	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", kind, desired.GetName(), err)
+	}
+	return nil
+}
+
+// decided are the annotations in which an object says what was decided when it was made.
+var decided = []string{cluster.AnnotationClusterToken, cluster.AnnotationFoundingMembers, cluster.AnnotationPeerURL, cluster.AnnotationIntent}
+
+// sameDecision fails with a conflict where another operator made the object from another decision: it was first, so its decision stands.
+// The members are made in their order, so the two cannot make different ones of one cluster.
+func sameDecision(kind string, desired, live client.Object) error {
+	for _, key := range decided {
+		want, says := desired.GetAnnotations()[key]
+		if have := live.GetAnnotations()[key]; says && have != want {
+			return apierrors.NewConflict(schema.GroupResource{Resource: kind}, live.GetName(),
+				fmt.Errorf("its annotation %s is %q, and not %q", key, have, want))
+		}
 	}
 	return nil
 }

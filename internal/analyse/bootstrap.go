@@ -182,9 +182,9 @@ func unstartedMembers(s *cluster.Snapshot) []cluster.Member {
 	return unstarted
 }
 
-// currentKept returns the volumes to take back: none where the user asked to start empty.
+// currentKept returns the volumes to take back: none where the cluster starts empty.
 func currentKept(s *cluster.Snapshot) []cluster.Volume {
-	if s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] == v1alpha1.BootstrapEmpty {
+	if startsEmpty(s) {
 		return nil
 	}
 	var kept []cluster.Volume
@@ -194,6 +194,15 @@ func currentKept(s *cluster.Snapshot) []cluster.Volume {
 		}
 	}
 	return kept
+}
+
+// startsEmpty reports whether kept volumes are left alone. A step that was claimed goes on as it was begun, whatever
+// the annotation says since: another operator may be in the middle of it.
+func startsEmpty(s *cluster.Snapshot) bool {
+	if op := s.Cluster.Status.Operation; op != nil {
+		return op.Type == v1alpha1.OperationBootstrap
+	}
+	return s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] == v1alpha1.BootstrapEmpty
 }
 
 // firstFreeNumber is above every number that a kept volume carries, so that no name is used again over old data.

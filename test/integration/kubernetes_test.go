@@ -39,7 +39,8 @@ type kubernetes struct {
 	mu         sync.Mutex
 	containers map[types.UID]*container // by pod
 	addresses  int
-	cut        bool
+	// held are the pods whose containers the kubelet does not start, as if their nodes were down.
+	held map[string]bool
 }
 
 // container is the etcd container of one pod.
@@ -56,7 +57,7 @@ type container struct {
 }
 
 func newKubernetes(namespace string) *kubernetes {
-	return &kubernetes{namespace: namespace, world: fake.New(), containers: map[types.UID]*container{}}
+	return &kubernetes{namespace: namespace, world: fake.New(), containers: map[types.UID]*container{}, held: map[string]bool{}}
 }
 
 // objects are what exists in the namespace.
@@ -197,7 +198,7 @@ func (k *kubernetes) createPods(ctx context.Context, o *objects) (changed bool, 
 	}
 	for i := range o.sets.Items {
 		set := &o.sets.Items[i]
-		if set.DeletionTimestamp != nil || have[set.Name+"-0"] {
+		if set.DeletionTimestamp != nil || have[set.Name+"-0"] || *set.Spec.Replicas == 0 {
 			continue
 		}
 		if set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType || *set.Spec.Replicas != 1 {
@@ -286,7 +287,10 @@ func unschedulable(pod *corev1.Pod, volume *corev1.PersistentVolumeClaim) string
 
 // waiting is the reason for which a kubelet does not start the container yet.
 func (k *kubernetes) waiting(ctx context.Context, pod *corev1.Pod) (string, error) {
-	if strings.HasPrefix(pod.Spec.Containers[0].Image, unpullable) {
+	switch {
+	case k.held[pod.Name]:
+		return "ContainerCreating", nil
+	case strings.HasPrefix(pod.Spec.Containers[0].Image, unpullable):
 		return "ImagePullBackOff", nil
 	}
 	for _, v := range pod.Spec.Volumes {
@@ -436,6 +440,21 @@ func (k *kubernetes) empty(pod string) {
 			k.world.Wipe(string(c.volume))
 		}
 	}
+}
+
+// hold keeps the containers of pods from being started; release ends it.
+func (k *kubernetes) hold(pods ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, pod := range pods {
+		k.held[pod] = true
+	}
+}
+
+func (k *kubernetes) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.held)
 }
 
 // address returns where the member of a pod answers, empty where it does not run.

@@ -195,6 +195,20 @@ func (l *lab) pass(o *operator) {
 	}
 }
 
+// settleBoth runs the operator and another one in turn until nothing changes any more.
+func (l *lab) settleBoth(other *operator) {
+	l.Helper()
+	for range mostRounds {
+		before := len(other.writes)
+		l.pass(other)
+		if !l.round() && len(other.writes) == before {
+			return
+		}
+	}
+	l.Fatalf("two operators still change things after %d rounds; their last writes: %v, %v", mostRounds,
+		l.operator.writes[max(0, len(l.operator.writes)-8):], other.writes[max(0, len(other.writes)-8):])
+}
+
 // round runs the operator and Kubernetes once and reports whether anything changed. A dead operator is replaced by a new one.
 func (l *lab) round() bool {
 	l.Helper()

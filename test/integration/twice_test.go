@@ -1,0 +1,222 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+)
+
+// TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork stops an operator before each of its writes, has another one work
+// in the meantime, and then lets the first go on with what it decided before.
+func TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios[:5] {
+		if s.name == "create with TLS" {
+			continue
+		}
+		for _, meantime := range []struct {
+			name string
+			work func(*lab, *operator)
+		}{
+			{"one pass", func(l *lab, other *operator) { l.pass(other) }},
+			{"everything", func(l *lab, other *operator) { l.workAlone(other) }},
+		} {
+			t.Run(s.name+" while the other does "+meantime.name, func(t *testing.T) {
+				t.Parallel()
+				s.playTwice(t, meantime.work, func(l *lab) { s.check(l, "") })
+			})
+		}
+	}
+}
+
+// TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem has the user change the spec between the decisions of the two.
+func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testing.T) {
+	t.Parallel()
+	create := scenario{begin: func(l *lab) { l.create(3) }}
+	again := scenario{
+		prepare: func(l *lab) { l.createWithData(); l.remove() },
+		begin:   func(l *lab) { l.create(3) },
+	}
+	for _, c := range []struct {
+		name     string
+		scenario scenario
+		change   func(*v1alpha1.EtcdCluster)
+	}{
+		{"a larger size", create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 }},
+		{"a smaller size", create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 1 }},
+		{"other peer URLs", create, func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Size = 5
+			c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: peerSecret}}}
+		}},
+		{"an empty start instead of the kept volumes", again, startEmpty},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			meantime := func(l *lab, other *operator) {
+				l.change(c.change)
+				l.workAlone(other)
+			}
+			c.scenario.playTwice(t, meantime, (*lab).expectOneCluster)
+		})
+	}
+}
+
+// workAlone runs an operator and Kubernetes until nothing changes, while the lab's own operator is held up.
+func (l *lab) workAlone(o *operator) {
+	l.Helper()
+	held := l.operator
+	l.operator = o
+	l.settle()
+	l.operator = held
+}
+
+// playTwice plays the scenario once for each write of an undisturbed operator, and has the other work before that write.
+func (s *scenario) playTwice(t *testing.T, meantime func(*lab, *operator), check func(*lab)) {
+	writes := s.start(t, nil).operator.writes
+	for _, at := range writes {
+		t.Run("before "+at.String(), func(t *testing.T) {
+			t.Parallel()
+			var other *operator
+			l := s.start(t, func(l *lab, w failpoint.Write) {
+				if w == at && other == nil {
+					other = l.newOperator(failpoint.Hooks{})
+					meantime(l, other)
+				}
+			})
+			if other == nil {
+				t.Fatalf("the operator did not come to %s", at)
+			}
+			l.settleBoth(other)
+			check(l)
+		})
+	}
+}
+
+// start plays the scenario with a hook before each write of the operator.
+func (s *scenario) start(t *testing.T, before func(*lab, failpoint.Write)) *lab {
+	l := newLab(t)
+	l.createSecret(peerSecret, l.newCertificates()[peerSecret])
+	if s.prepare != nil {
+		s.prepare(l)
+	}
+	hooks := failpoint.Hooks{}
+	if before != nil {
+		hooks.Before = func(w failpoint.Write) error { before(l, w); return nil }
+	}
+	l.operator = l.newOperator(hooks)
+	s.begin(l)
+	l.settle()
+	return l
+}
+
+// expectOneCluster fails unless one founding list was started, completely, and serves.
+func (l *lab) expectOneCluster() {
+	l.Helper()
+	c := l.get()
+	var numbers []int
+	founders := ""
+	for _, m := range c.Status.Members {
+		number, _ := cluster.MemberNumber(name, m.Name)
+		numbers = append(numbers, number)
+		founders = l.volume(m.Name).Annotations[cluster.AnnotationFoundingMembers]
+	}
+	if len(numbers) == 0 || len(strings.Split(founders, ",")) != len(numbers) {
+		l.Fatalf("members = %v, founding list = %q; conditions: %s", numbers, founders, showAll(c))
+	}
+	l.expectSealed(c, numbers...)
+	l.put("acknowledged after", "yes")
+	if numbers[0] > 0 { // it started empty
+		delete(l.written, "acknowledged")
+	}
+	l.checkData(len(numbers))
+}
+
+// TestAnOperatorThatSeesThePastFoundsNothingTwice pairs an operator with one whose cache is one pass behind.
+func TestAnOperatorThatSeesThePastFoundsNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios {
+		if s.name == "create with TLS" {
+			continue
+		}
+		for _, lag := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d passes behind", s.name, lag), func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t)
+				if s.prepare != nil {
+					s.prepare(l)
+				}
+				past := &behind{reader: cached{operatorClient}, lag: lag, seen: map[string][]runtime.Object{}}
+				other := l.newOperatorReading(failpoint.Hooks{}, past)
+				l.pass(other)
+				s.begin(l)
+				for range mostRounds {
+					l.pass(other)
+					if !l.round() && past.caughtUp() {
+						break
+					}
+				}
+				l.settleBoth(other)
+				s.check(l, "")
+			})
+		}
+	}
+}
+
+// behind answers each question with what the answer was lag times ago, as a cache that lags behind.
+type behind struct {
+	reader client.Reader
+	lag    int
+	seen   map[string][]runtime.Object
+}
+
+type answer struct {
+	client.Object
+	err error
+}
+
+func (b *behind) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	fresh := object.DeepCopyObject().(client.Object)
+	err := b.reader.Get(ctx, key, fresh, options...)
+	old := b.answer(fmt.Sprintf("%T %s", object, key), &answer{Object: fresh, err: err}).(*answer)
+	reflect.ValueOf(object).Elem().Set(reflect.ValueOf(old.DeepCopyObject()).Elem())
+	return old.err
+}
+
+func (b *behind) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	fresh := list.DeepCopyObject().(client.ObjectList)
+	if err := b.reader.List(ctx, fresh, options...); err != nil {
+		return err
+	}
+	old := b.answer(fmt.Sprintf("%T", list), fresh)
+	reflect.ValueOf(list).Elem().Set(reflect.ValueOf(old.DeepCopyObject()).Elem())
+	return nil
+}
+
+func (b *behind) answer(question string, fresh runtime.Object) runtime.Object {
+	b.seen[question] = append(b.seen[question], fresh)
+	all := b.seen[question]
+	return all[max(0, len(all)-1-b.lag)]
+}
+
+// caughtUp reports whether the last answers to each question, as far back as this reader looks, are all the same.
+func (b *behind) caughtUp() bool {
+	for _, answers := range b.seen {
+		for _, old := range answers[max(0, len(answers)-1-b.lag):] {
+			if !reflect.DeepEqual(old, answers[len(answers)-1]) {
+				return false
+			}
+		}
+	}
+	return true
+}
