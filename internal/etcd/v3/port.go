@@ -67,21 +67,38 @@ func (Port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Mem
 	if err != nil {
 		return cluster.Membership{}, member.explain(ctx, err)
 	}
-	alarms, err := member.maintenance.AlarmList(ctx)
+	alarms, err := member.alarms(ctx, endpoint)
 	if err != nil {
 		return cluster.Membership{}, member.explain(ctx, err)
 	}
 	return membership(list, alarms), nil
 }
 
-func membership(list *clientv3.MemberListResponse, alarms *clientv3.AlarmResponse) cluster.Membership {
+// alarms lists the alarms only where the status tells of one: listing them goes through the log of every member,
+// and a resting cluster writes nothing.
+func (m *member) alarms(ctx context.Context, endpoint etcd.Endpoint) ([]*etcdserverpb.AlarmMember, error) {
+	status, err := m.maintenance.Status(ctx, endpoint.Address)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(status.Errors, func(text string) bool { return strings.Contains(text, "alarm:") }) {
+		return nil, nil
+	}
+	list, err := m.maintenance.AlarmList(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return list.Alarms, nil
+}
+
+func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmMember) cluster.Membership {
 	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId())}
 	for _, m := range list.Members {
 		result.Members = append(result.Members, cluster.EtcdMember{
 			ID: cluster.ID(m.ID), Name: m.Name, PeerURLs: slices.Sorted(slices.Values(m.PeerURLs)), Learner: m.IsLearner,
 		})
 	}
-	for _, alarm := range alarms.Alarms {
+	for _, alarm := range alarms {
 		if alarm.Alarm != etcdserverpb.AlarmType_NONE {
 			result.Alarms = append(result.Alarms, cluster.Alarm{Member: cluster.ID(alarm.MemberID), Kind: cluster.AlarmKind(alarm.Alarm.String())})
 		}
