@@ -184,8 +184,12 @@ func (s *Snapshot) Member(name string) *Member {
 	return &s.Members[i]
 }
 
-// Founded reports whether any member of this cluster was ever seen started.
+// Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status remembers it,
+// which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {
+	if status := &s.Cluster.Status; status.ClusterID != "" && status.Operation == nil {
+		return true
+	}
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
 }
 
