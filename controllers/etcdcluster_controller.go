@@ -29,8 +29,12 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/status"
 )
 
-// conflictDelay is how long the caches get to catch up with a write that came in between.
-const conflictDelay = 100 * time.Millisecond
+const (
+	// conflictDelay is how long the caches get to catch up with a write that came in between.
+	conflictDelay = 100 * time.Millisecond
+	// refusalDelay is when a write that was refused is tried again: what stands in the way may be nothing that is watched.
+	refusalDelay = 10 * time.Second
+)
 
 // EtcdClusterReconciler runs the loop for every EtcdCluster.
 type EtcdClusterReconciler struct {
@@ -65,10 +69,14 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
 		return retry(err)
 	}
-	if outcome != nil && !isRefusal(outcome) {
+	switch {
+	case outcome == nil:
+		return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
+	case isRefusal(outcome):
+		return ctrl.Result{RequeueAfter: refusalDelay}, nil
+	default:
 		return retry(outcome)
 	}
-	return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
 }
 
 // act does the harmless writes, then claims the one step that may disturb members, then takes it.
