@@ -64,8 +64,9 @@ func newLab(t *testing.T) *lab {
 type operator struct {
 	reconciler *controllers.EtcdClusterReconciler
 	events     *recorder
-	// writes are those that the API server took.
-	writes []failpoint.Write
+	// writes are those that the API server took; conflicts are how many it refused because somebody else wrote before.
+	writes    []failpoint.Write
+	conflicts int
 	// dead tells that the process crashed: nothing it asks for happens any more.
 	dead bool
 }
@@ -95,8 +96,11 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 			return nil
 		},
 		After: func(w failpoint.Write, err error) error {
-			if err == nil {
+			switch {
+			case err == nil:
 				o.writes = append(o.writes, w)
+			case apierrors.IsConflict(err):
+				o.conflicts++
 			}
 			if hooks.After != nil {
 				return hooks.After(w, err)
@@ -183,47 +187,32 @@ func (r *recorder) has(kind, reason string) bool {
 	return slices.ContainsFunc(r.events, func(e string) bool { return strings.HasPrefix(e, kind+" "+reason+": ") })
 }
 
-// pass runs one reconcile of an operator over every cluster of the namespace.
-func (l *lab) pass(o *operator) {
+// pass runs one reconcile of an operator over every cluster of the namespace and reports whether it changed anything.
+// A claim that is written again as it stands is no change.
+func (l *lab) pass(o *operator) (changed bool) {
 	l.Helper()
-	var clusters v1alpha1.EtcdClusterList
-	must(l.T, admin.List(l.Context(), &clusters, client.InNamespace(l.namespace)))
-	for i := range clusters.Items {
-		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: clusters.Items[i].Key()}); err != nil && !o.dead {
-			l.Fatalf("reconciling %s: %v", clusters.Items[i].Name, err)
+	var before, after v1alpha1.EtcdClusterList
+	must(l.T, admin.List(l.Context(), &before, client.InNamespace(l.namespace)))
+	writes, conflicts := len(o.writes), o.conflicts
+	for i := range before.Items {
+		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead {
+			l.Fatalf("reconciling %s: %v", before.Items[i].Name, err)
 		}
 	}
+	if len(o.writes) == writes {
+		return o.conflicts > conflicts
+	}
+	must(l.T, admin.List(l.Context(), &after, client.InNamespace(l.namespace)))
+	ofObjects := slices.ContainsFunc(o.writes[writes:], func(w failpoint.Write) bool { return w.Kind != "EtcdCluster" })
+	return ofObjects || o.conflicts > conflicts || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
 }
 
-// settleBoth runs the operator and another one in turn until nothing changes any more.
-func (l *lab) settleBoth(other *operator) {
-	l.Helper()
-	for range mostRounds {
-		before := len(other.writes)
-		l.pass(other)
-		if !l.round() && len(other.writes) == before {
-			return
-		}
+func versionsOf(list v1alpha1.EtcdClusterList) []string {
+	versions := make([]string, len(list.Items))
+	for i := range list.Items {
+		versions[i] = list.Items[i].ResourceVersion
 	}
-	l.Fatalf("two operators still change things after %d rounds; their last writes: %v, %v", mostRounds,
-		l.operator.writes[max(0, len(l.operator.writes)-8):], other.writes[max(0, len(other.writes)-8):])
-}
-
-// round runs the operator and Kubernetes once and reports whether anything changed. A dead operator is replaced by a new one.
-func (l *lab) round() bool {
-	l.Helper()
-	before := len(l.operator.writes)
-	l.pass(l.operator)
-	changed := len(l.operator.writes) > before || l.operator.dead
-	if l.operator.dead {
-		l.operator = l.newOperator(failpoint.Hooks{})
-	}
-	if l.kubernetes.step(l.T) {
-		changed = true
-	}
-	l.checkMemory()
-	l.now = l.now.Add(roundTime)
-	return changed
+	return versions
 }
 
 // settle runs the operator and Kubernetes until nothing changes any more.
@@ -459,4 +448,32 @@ func (l *lab) budget() *policyv1.PodDisruptionBudget {
 	b := &policyv1.PodDisruptionBudget{}
 	must(l.T, admin.Get(l.Context(), client.ObjectKey{Namespace: l.namespace, Name: name}, b))
 	return b
+}
+
+// settleBoth runs the operator and another one in turn until nothing changes any more.
+func (l *lab) settleBoth(other *operator) {
+	l.Helper()
+	for range mostRounds {
+		stirred := l.pass(other)
+		if !l.round() && !stirred {
+			return
+		}
+	}
+	l.Fatalf("two operators still change things after %d rounds; their last writes: %v, %v", mostRounds,
+		l.operator.writes[max(0, len(l.operator.writes)-8):], other.writes[max(0, len(other.writes)-8):])
+}
+
+// round runs the operator and Kubernetes once and reports whether anything changed. A dead operator is replaced by a new one.
+func (l *lab) round() bool {
+	l.Helper()
+	changed := l.pass(l.operator) || l.operator.dead
+	if l.operator.dead {
+		l.operator = l.newOperator(failpoint.Hooks{})
+	}
+	if l.kubernetes.step(l.T) {
+		changed = true
+	}
+	l.checkMemory()
+	l.now = l.now.Add(roundTime)
+	return changed
 }

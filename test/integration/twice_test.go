@@ -44,6 +44,7 @@ func TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork(t *testing.T) {
 func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testing.T) {
 	t.Parallel()
 	create := scenario{begin: func(l *lab) { l.create(3) }}
+	secured := scenario{prepare: (*lab).createCertificates, begin: create.begin}
 	again := scenario{
 		prepare: func(l *lab) { l.createWithData(); l.remove() },
 		begin:   func(l *lab) { l.create(3) },
@@ -55,7 +56,7 @@ func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testi
 	}{
 		{"a larger size", create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 }},
 		{"a smaller size", create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 1 }},
-		{"other peer URLs", create, func(c *v1alpha1.EtcdCluster) {
+		{"other peer URLs", secured, func(c *v1alpha1.EtcdCluster) {
 			c.Spec.Size = 5
 			c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: peerSecret}}}
 		}},
@@ -106,7 +107,6 @@ func (s *scenario) playTwice(t *testing.T, meantime func(*lab, *operator), check
 // start plays the scenario with a hook before each write of the operator.
 func (s *scenario) start(t *testing.T, before func(*lab, failpoint.Write)) *lab {
 	l := newLab(t)
-	l.createSecret(peerSecret, l.newCertificates()[peerSecret])
 	if s.prepare != nil {
 		s.prepare(l)
 	}

@@ -1,0 +1,363 @@
+//go:build integration
+
+package integration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+)
+
+// impossible is a cluster that the API server accepts and that cannot be made.
+type impossible struct {
+	name string
+	// prepare comes before the cluster, change shapes it; mend is what the user does about it.
+	prepare func(*lab)
+	change  func(*v1alpha1.EtcdCluster)
+	mend    func(*lab)
+	// reason is that of Progressing and Degraded, and of a warning; says are parts of the message.
+	reason string
+	says   []string
+	// touched tells that members may have been made before the obstacle was met.
+	touched bool
+}
+
+var impossibles = []impossible{
+	{
+		name:    "a Secret is missing",
+		prepare: func(l *lab) { l.createCertificatesBut(peerSecret, nil) },
+		change:  withTLS,
+		mend:    func(l *lab) { l.createSecret(peerSecret, l.newCertificates()[peerSecret]) },
+		reason:  v1alpha1.ReasonSecretNotFound,
+		says:    []string{"Secret prod-peer does not exist", "Create it with the keys peer.crt, peer.key and peer-ca.crt"},
+	},
+	{
+		name:   "every Secret is missing",
+		change: withTLS,
+		mend:   func(l *lab) { l.createCertificates() },
+		reason: v1alpha1.ReasonSecretNotFound,
+		says:   []string{"Secret prod-peer", "Secret prod-server", "Secret prod-operator"},
+	},
+	{
+		name: "a Secret lacks a key",
+		prepare: func(l *lab) {
+			l.createCertificatesBut(serverSecret, func(data map[string][]byte) { delete(data, "server.key") })
+		},
+		change: withTLS,
+		mend:   func(l *lab) { l.replaceCertificates() },
+		reason: v1alpha1.ReasonCertificateInvalid,
+		says:   []string{"Secret prod-server", "server.key"},
+	},
+	{
+		name: "a certificate is for other names",
+		prepare: func(l *lab) {
+			l.createCertificatesBut(peerSecret, func(data map[string][]byte) {
+				replace(data, l.peerData(pkitest.NewAuthority(l.T, "test"), "*.other."+l.namespace+".svc", time.Time{}))
+			})
+		},
+		change: withTLS,
+		mend:   func(l *lab) { l.replaceCertificates() },
+		reason: v1alpha1.ReasonCertificateInvalid,
+		says:   []string{"Secret prod-peer", "prod-0-0.prod."},
+	},
+	{
+		name: "a certificate has expired",
+		prepare: func(l *lab) {
+			l.createCertificatesBut(peerSecret, func(data map[string][]byte) {
+				replace(data, l.peerData(pkitest.NewAuthority(l.T, "test"), "*.prod."+l.namespace+".svc", time.Now().Add(-time.Hour)))
+			})
+		},
+		change: withTLS,
+		mend:   func(l *lab) { l.replaceCertificates() },
+		reason: v1alpha1.ReasonCertificateInvalid,
+		says:   []string{"Secret prod-peer", "expired"},
+	},
+	{
+		name: "the StorageClass does not exist",
+		change: func(c *v1alpha1.EtcdCluster) {
+			class := "missing-in-" + c.Namespace
+			c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
+				StorageClassName: &class, Resources: v1alpha1.VolumeResources{Requests: storage("1Gi")},
+			}}
+		},
+		mend: func(l *lab) {
+			class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "missing-in-" + l.namespace}, Provisioner: "example.com/none"}
+			must(l.T, admin.Create(l.Context(), class))
+		},
+		reason: v1alpha1.ReasonStorageClassNotFound,
+		says:   []string{"StorageClass missing-in-test-", "Create it"},
+	},
+	{
+		name:   "an option is not on the version's list",
+		change: withOption("ETCD_INITIAL_CLUSTER_STATE", "new"),
+		mend:   func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod = nil }) },
+		reason: v1alpha1.ReasonUnsupportedOption,
+		says:   []string{"ETCD_INITIAL_CLUSTER_STATE", "Remove it"},
+	},
+	{
+		name: "a label's value is none",
+		change: func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"team": "not a value!"}}
+		},
+		mend: func(l *lab) {
+			l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod.Labels["team"] = "value" })
+		},
+		reason:  v1alpha1.ReasonWriteRefused,
+		says:    []string{"StatefulSet prod-0", "not a value!", "Correct the spec"},
+		touched: true,
+	},
+	{
+		name: "the limits are below the requests",
+		change: func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Pod = &v1alpha1.PodPolicy{Resources: v1alpha1.ResourceRequirements{
+				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+				Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")},
+			}}
+		},
+		mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod = nil }) },
+		reason:  v1alpha1.ReasonWriteRefused,
+		says:    []string{"StatefulSet prod-0", "memory limit"},
+		touched: true,
+	},
+}
+
+// createCertificatesBut creates the Secrets, one of them spoiled, or left out where spoil is nil.
+func (l *lab) createCertificatesBut(name string, spoil func(map[string][]byte)) {
+	l.Helper()
+	all := l.newCertificates()
+	if spoil == nil {
+		delete(all, name)
+	} else {
+		spoil(all[name])
+	}
+	for name, data := range all {
+		l.createSecret(name, data)
+	}
+}
+
+func (l *lab) replaceCertificates() {
+	l.Helper()
+	for name, data := range l.newCertificates() {
+		l.updateSecret(name, data)
+	}
+}
+
+func replace(data, with map[string][]byte) {
+	clear(data)
+	for key, value := range with {
+		data[key] = value
+	}
+}
+
+func storage(size string) corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+}
+
+func withOption(name, value string) func(*v1alpha1.EtcdCluster) {
+	return func(c *v1alpha1.EtcdCluster) {
+		c.Spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
+	}
+}
+
+func TestAClusterThatCannotBeMadeSaysWhyAndGoesOnOnceItIsMended(t *testing.T) {
+	t.Parallel()
+	for _, c := range impossibles {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			if c.prepare != nil {
+				c.prepare(l)
+			}
+			l.create(3, c.change)
+			l.settle()
+			l.expectRefused(c.reason, c.says...)
+			if have := l.objectNames(); !c.touched && len(have) > 0 {
+				t.Errorf("objects were made: %v", have)
+			}
+			c.mend(l)
+			l.settleUntilAvailable()
+			l.expectFounded(3)
+		})
+	}
+}
+
+// expectRefused fails unless conditions and a warning tell the reason and say what to do.
+func (l *lab) expectRefused(reason string, says ...string) {
+	l.Helper()
+	c := l.get()
+	for kind, status := range map[string]metav1.ConditionStatus{
+		v1alpha1.ConditionProgressing: metav1.ConditionFalse, v1alpha1.ConditionDegraded: metav1.ConditionTrue,
+	} {
+		condition := expectCondition(l.T, c, kind, status, reason)
+		for _, text := range says {
+			if !strings.Contains(condition.Message, text) {
+				l.Errorf("the message of %s is %q, want %q in it", kind, condition.Message, text)
+			}
+		}
+	}
+	if !l.operator.events.has(corev1.EventTypeWarning, reason) {
+		l.Errorf("events = %q, want a warning %s", l.operator.events.events, reason)
+	}
+}
+
+// TestACreationWithoutADefaultStorageClassSaysSo is not parallel: there is one default class.
+func TestACreationWithoutADefaultStorageClassSaysSo(t *testing.T) {
+	must(t, admin.Delete(t.Context(), defaultClass()))
+	l := newLab(t)
+	l.create(3)
+	l.settle()
+	l.expectRefused(v1alpha1.ReasonStorageClassNotFound, "there is no default one", "Mark a class as the default")
+	if have := l.objectNames(); len(have) > 0 {
+		t.Errorf("objects were made: %v", have)
+	}
+	must(t, admin.Create(t.Context(), defaultClass()))
+	l.settleUntilAvailable()
+	l.expectFounded(3)
+}
+
+// foreigners are objects of names that the cluster needs.
+var foreigners = map[string]func() client.Object{
+	"Service prod":        func() client.Object { return foreignService("prod") },
+	"Service prod-client": func() client.Object { return foreignService("prod-client") },
+	"PodDisruptionBudget prod": func() client.Object {
+		one := intstr.FromInt32(1)
+		return &policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Name: "prod"},
+			Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &one, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"theirs": "yes"}}},
+		}
+	},
+	"PersistentVolumeClaim data-prod-0": func() client.Object { return foreignVolume("data-prod-0") },
+	"PersistentVolumeClaim data-prod-1": func() client.Object { return foreignVolume("data-prod-1") },
+	"StatefulSet prod-0":                func() client.Object { return foreignSet("prod-0") },
+	"StatefulSet prod-2":                func() client.Object { return foreignSet("prod-2") },
+}
+
+func foreignService(name string) client.Object {
+	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+}
+
+func foreignVolume(name string) client.Object {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: storage("1Gi")},
+		},
+	}
+}
+
+func foreignSet(name string) client.Object {
+	none, labels := int32(0), map[string]string{"theirs": "yes"}
+	return &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: &none,
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "theirs", Image: "theirs"}}},
+			},
+		},
+	}
+}
+
+func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
+	t.Parallel()
+	for what, build := range foreigners {
+		for _, labelled := range []bool{false, true} {
+			kind, objectName, _ := strings.Cut(what, " ")
+			title := what + " without our labels"
+			if labelled {
+				title = what + " with our labels and no owner"
+			}
+			t.Run(title, func(t *testing.T) {
+				t.Parallel()
+				l := newLab(t)
+				foreign := build()
+				foreign.SetNamespace(l.namespace)
+				if labelled {
+					foreign.SetLabels(map[string]string{
+						cluster.LabelManagedBy: cluster.ManagedByValue, cluster.LabelCluster: name,
+						cluster.LabelMember: strings.TrimPrefix(objectName, "data-"),
+					})
+				}
+				must(t, admin.Create(t.Context(), foreign))
+				version := foreign.GetResourceVersion()
+				l.create(3)
+				l.settle()
+				l.expectRefused(v1alpha1.ReasonForeignObject, kind+" "+objectName+" exists and belongs to nobody", "Rename or delete it")
+				must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
+				if foreign.GetResourceVersion() != version {
+					t.Errorf("%s was changed: %+v", what, foreign)
+				}
+				must(t, admin.Delete(t.Context(), foreign))
+				l.settleUntilAvailable()
+				l.expectFounded(3)
+			})
+		}
+	}
+}
+
+// TestAnImageThatCannotBePulledIsTold also shows the way out: a cluster that never started is made again beside its empty volumes.
+func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.create(3, func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = unpullable })
+	l.settle()
+	c := l.get()
+	degraded := expectCondition(t, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady)
+	for _, text := range []string{"prod-0", unpullable, v1alpha1.ReasonImagePullFailed, "kubectl describe pod"} {
+		if !strings.Contains(degraded.Message, text) {
+			t.Errorf("the message is %q, want %q in it", degraded.Message, text)
+		}
+	}
+	if !l.operator.events.has(corev1.EventTypeWarning, v1alpha1.ReasonMembersNotReady) {
+		t.Errorf("events = %q, want a warning", l.operator.events.events)
+	}
+	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "gcr.io/etcd-development/etcd" })
+	l.settle()
+	expectCondition(t, l.get(), v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported)
+	l.remove()
+	l.create(3, startEmpty)
+	l.settleUntilAvailable()
+}
+
+// TestARunningClusterSurvivesTheLossOfTheOperatorsCertificate has a new operator find the Secret gone.
+func TestARunningClusterSurvivesTheLossOfTheOperatorsCertificate(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createCertificates()
+	l.create(3, withTLS)
+	l.settleUntilAvailable()
+	l.put("acknowledged", "before")
+	before := l.versions()
+	l.delete(&corev1.Secret{}, operatorSecret)
+	l.operator = l.newOperator(failpoint.Hooks{})
+	l.settle()
+	c := l.get()
+	expectCondition(t, c, v1alpha1.ConditionAvailable, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable)
+	expectCondition(t, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonSecretNotFound)
+	l.expectVersions(before)
+	l.checkData(3)
+	l.createSecret(operatorSecret, l.newCertificates()[operatorSecret])
+	l.updateSecret(serverSecret, l.newCertificates()[serverSecret]) // of another authority: the two do not fit each other
+	l.settle()
+	expectCondition(t, l.get(), v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonCertificateInvalid)
+	l.replaceCertificates()
+	l.settleUntilAvailable()
+	l.expectFounded(3)
+}

@@ -1,0 +1,290 @@
+//go:build integration
+
+package integration
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+)
+
+// versions returns the resourceVersions of all objects of the namespace but the EtcdCluster.
+func (l *lab) versions() map[string]string { return l.versionsOf("") }
+
+// versionsOf returns those of the kinds.
+func (l *lab) versionsOf(kinds ...string) map[string]string {
+	l.Helper()
+	o, err := l.kubernetes.everything(l.Context())
+	must(l.T, err)
+	all := map[string]string{}
+	for _, object := range append(o.owned(), o.free()...) {
+		gvks, _, err := scheme.ObjectKinds(object)
+		must(l.T, err)
+		if kind := gvks[0].Kind; kinds[0] == "" || slices.Contains(kinds, kind) {
+			all[kind+"/"+object.GetName()] = object.GetResourceVersion()
+		}
+	}
+	return all
+}
+
+// expectVersions fails where an object is not what it was.
+func (l *lab) expectVersions(want map[string]string) {
+	l.Helper()
+	kinds := map[string]bool{}
+	for object := range want {
+		kind, _, _ := strings.Cut(object, "/")
+		kinds[kind] = true
+	}
+	if diff := cmp.Diff(want, l.versionsOf(slices.Collect(maps.Keys(kinds))...)); diff != "" {
+		l.Errorf("objects were written to (-before +after):\n%s", diff)
+	}
+}
+
+func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		change func(*v1alpha1.EtcdCluster)
+		says   string
+	}{
+		{"of the size upwards", func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 }, "spec.size is 5"},
+		{"of the size downwards", func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 1 }, "spec.size is 1"},
+		{"of the patch version", func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
+		{"of the minor version", func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
+		{"of the repository", func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "example.com/etcd" }, "Repository"},
+		{"of the template", func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"team": "a"}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}
+		}, "Labels, Tolerations"},
+		{"of an option", withOption("ETCD_SNAPSHOT_COUNT", "1000"), "Options"},
+		{"to an option that is refused", withOption("ETCD_DATA_DIR", "/tmp"), "Options"},
+		{"of the volumes", func(c *v1alpha1.EtcdCluster) {
+			c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: storage("8Gi")}}}
+		}, "8Gi"},
+		{"to TLS", withTLS, "PeerSecret, ServerSecret"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createCertificates()
+			l.createWithData()
+			before, spec := l.versions(), l.get().Spec
+			l.change(c.change)
+			l.settle()
+			l.expectVersions(before)
+			now := l.get()
+			progressing := expectCondition(t, now, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported)
+			for _, text := range []string{c.says, "0.3.0", "Set the spec back"} {
+				if !strings.Contains(progressing.Message, text) {
+					t.Errorf("the message is %q, want %q in it", progressing.Message, text)
+				}
+			}
+			expectCondition(t, now, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing)
+			if !l.operator.events.has(corev1.EventTypeWarning, v1alpha1.ReasonNotYetSupported) {
+				t.Errorf("events = %q, want a warning", l.operator.events.events)
+			}
+			l.checkData(3)
+			if c.name != "of the volumes" { // they cannot shrink back
+				l.change(func(c *v1alpha1.EtcdCluster) { c.Spec = spec })
+				l.settle()
+				l.expectFounded(3)
+				l.expectVersions(before)
+			}
+		})
+	}
+}
+
+func TestAPausedClusterIsLeftAloneAndReported(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = true })
+	l.settle()
+	l.delete(l.set("prod-1"), "prod-1")
+	l.settle()
+	now := l.get()
+	expectCondition(t, now, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonPaused)
+	expectCondition(t, now, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+	if slices.Contains(l.objectNames(), "StatefulSet/prod-1") {
+		t.Error("a paused cluster was acted on")
+	}
+	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = false })
+	l.settleUntilAvailable()
+	l.expectFounded(3)
+	l.checkData(3)
+}
+
+func TestARolloutRestartChangesNoPod(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	before := l.versionsOf("Pod", "PersistentVolumeClaim")
+	for n := range 3 {
+		set := l.set(cluster.MemberName(name, n))
+		if set.Spec.Template.Annotations == nil {
+			set.Spec.Template.Annotations = map[string]string{}
+		}
+		set.Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"] = "2026-01-01T00:00:00Z"
+		must(t, admin.Update(t.Context(), set))
+	}
+	l.settle()
+	l.expectVersions(before)
+	l.expectFounded(3)
+}
+
+func TestAStatusThatSomebodyWipedIsRebuiltFromTheVolumes(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	before, versions := l.get().Status, l.versions()
+	l.wipeStatus()
+	l.operator = l.newOperator(failpoint.Hooks{})
+	l.settle()
+	l.expectVersions(versions)
+	if diff := cmp.Diff(before, l.get().Status, cmpopts.IgnoreFields(metav1.Condition{}, "LastTransitionTime")); diff != "" {
+		t.Errorf("the status differs (-before +after):\n%s", diff)
+	}
+}
+
+// TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing wipes claims, too.
+func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			for _, w := range s.start(t, nil).operator.writes {
+				t.Run("before "+w.String(), func(t *testing.T) {
+					t.Parallel()
+					l := s.start(t, func(l *lab, at failpoint.Write) {
+						if at == w {
+							l.wipeStatus()
+						}
+					})
+					s.check(l, "")
+				})
+			}
+		})
+	}
+}
+
+func (l *lab) wipeStatus() {
+	l.Helper()
+	c := l.get()
+	c.Status = v1alpha1.EtcdClusterStatus{}
+	must(l.T, admin.Status().Update(l.Context(), c))
+}
+
+func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		prepare func(*lab)
+		change  func(*v1alpha1.EtcdCluster)
+		reason  string
+		mend    func(*lab)
+		members int
+	}{
+		{
+			name:    "refuses another minor version",
+			change:  func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.5.32" },
+			reason:  v1alpha1.ReasonVersionMismatch,
+			mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.6.16" }) },
+			members: 3,
+		},
+		{
+			name: "refuses less than the quorum, and starts empty when told to",
+			prepare: func(l *lab) {
+				l.delete(&corev1.PersistentVolumeClaim{}, "data-prod-0")
+				l.delete(&corev1.PersistentVolumeClaim{}, "data-prod-1")
+				l.settle()
+			},
+			reason: v1alpha1.ReasonVolumesBelowQuorum,
+			mend: func(l *lab) {
+				clear(l.written)
+				l.change(startEmpty)
+			},
+			members: 3,
+		},
+		{
+			name: "refuses peer URLs of another scheme",
+			change: func(c *v1alpha1.EtcdCluster) {
+				c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: peerSecret}}}
+			},
+			prepare: func(l *lab) { l.createCertificates() },
+			reason:  v1alpha1.ReasonPeerURLMismatch,
+			mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = nil }) },
+			members: 3,
+		},
+		{
+			name: "refuses volumes of two clusters",
+			prepare: func(l *lab) {
+				v := l.volume("prod-2")
+				v.Annotations[cluster.AnnotationClusterToken] = "another"
+				v.Annotations[cluster.AnnotationClusterUID] = "another"
+				must(l.T, admin.Update(l.Context(), v))
+				delete(l.memory, v.UID)
+			},
+			reason: v1alpha1.ReasonAmbiguousVolumes,
+			mend: func(l *lab) {
+				v := l.volume("prod-2")
+				v.Annotations[cluster.AnnotationMembership] = cluster.MembershipRetired
+				must(l.T, admin.Update(l.Context(), v))
+			},
+			members: 2,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createWithData()
+			l.remove()
+			if c.prepare != nil {
+				c.prepare(l)
+			}
+			before := l.versions()
+			change := c.change
+			if change == nil {
+				change = func(*v1alpha1.EtcdCluster) {}
+			}
+			l.create(3, change)
+			l.settle()
+			l.expectRefused(c.reason)
+			l.expectVersions(before)
+			c.mend(l)
+			l.settleUntilAvailable()
+			l.checkData(c.members)
+		})
+	}
+}
+
+func TestACreationWithOtherVolumesTakesThem(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	class := "fast"
+	l.create(3, func(c *v1alpha1.EtcdCluster) {
+		c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
+			StorageClassName: &class,
+			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
+			Resources:        v1alpha1.VolumeResources{Requests: storage("4Gi")},
+		}}
+	})
+	l.settleUntilAvailable()
+	l.expectFounded(3)
+	v := l.volume("prod-0")
+	if *v.Spec.StorageClassName != class || v.Spec.AccessModes[0] != corev1.ReadWriteOncePod || !v.Spec.Resources.Requests.Storage().Equal(resource.MustParse("4Gi")) {
+		t.Errorf("the volume is %+v", v.Spec)
+	}
+	if len(v.OwnerReferences) > 0 {
+		t.Errorf("the volume has the owners %v, and would go with them", v.OwnerReferences)
+	}
+}

@@ -1,0 +1,172 @@
+//go:build integration
+
+package integration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// TestAFoundersVolumeThatIsEmptiedFailsClosed empties volumes behind the operator's back: no member may come back under its
+// old ID without its data, with or without peers that could tell.
+func TestAFoundersVolumeThatIsEmptiedFailsClosed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		// emptied are the pods whose volumes are emptied; down those that are down meanwhile.
+		emptied, down []string
+		recreate      bool
+	}{
+		{name: "in place with its peers up", emptied: []string{"prod-1-0"}},
+		{name: "with a new pod and its peers up", emptied: []string{"prod-1-0"}, recreate: true},
+		{name: "in place with its peers down", emptied: []string{"prod-1-0"}, down: []string{"prod-0-0", "prod-2-0"}},
+		{name: "with a new pod and its peers down", emptied: []string{"prod-1-0"}, down: []string{"prod-0-0", "prod-2-0"}, recreate: true},
+		{name: "two in place", emptied: []string{"prod-0-0", "prod-1-0"}},
+		{name: "all in place", emptied: []string{"prod-0-0", "prod-1-0", "prod-2-0"}},
+		{name: "all with new pods", emptied: []string{"prod-0-0", "prod-1-0", "prod-2-0"}, recreate: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createWithData()
+			before := l.versionsOf("PersistentVolumeClaim", "StatefulSet")
+			clusterID := l.get().Status.ClusterID
+			l.kubernetes.hold(c.down...)
+			for _, pod := range c.down {
+				l.kubernetes.restart(pod)
+			}
+			for _, pod := range c.emptied {
+				l.kubernetes.empty(pod)
+				if c.recreate {
+					l.delete(&corev1.Pod{}, pod)
+				}
+			}
+			l.settle()
+			for _, pod := range c.emptied {
+				if l.kubernetes.address(pod) != "" {
+					t.Fatalf("%s runs over an empty volume", pod)
+				}
+			}
+			l.kubernetes.release()
+			l.settle()
+			l.expectLost(c.emptied, v1alpha1.ReasonCrashLooping)
+			l.expectVersions(before)
+			if have := l.get().Status.ClusterID; have != clusterID {
+				t.Errorf("cluster ID = %s, want %s", have, clusterID)
+			}
+		})
+	}
+}
+
+// expectLost fails unless the status tells of the pods whose members are lost, and the others serve all data if they have a quorum.
+func (l *lab) expectLost(lost []string, reason string) {
+	l.Helper()
+	c := l.get()
+	left := 3 - len(lost)
+	if left >= cluster.Quorum(3) {
+		expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+		l.put("acknowledged after", "yes")
+		l.checkData(left)
+	} else {
+		expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum)
+		expectCondition(l.T, c, v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum)
+	}
+	degraded := expectCondition(l.T, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady)
+	for _, pod := range lost {
+		member := strings.TrimSuffix(pod, "-0")
+		i := slices.IndexFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == member })
+		if i < 0 || c.Status.Members[i].Ready || c.Status.Members[i].Reason != reason {
+			l.Errorf("members = %+v, want %s not ready with reason %s", c.Status.Members, member, reason)
+		}
+		if !strings.Contains(degraded.Message, member) {
+			l.Errorf("the message %q does not tell of %s", degraded.Message, member)
+		}
+	}
+}
+
+func TestAVolumeThatSomebodyDeletedIsNeverMadeAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		members []string
+		sets    bool
+	}{
+		{name: "one", members: []string{"prod-1"}},
+		{name: "two", members: []string{"prod-0", "prod-2"}},
+		{name: "one with its StatefulSet", members: []string{"prod-1"}, sets: true},
+		{name: "all", members: []string{"prod-0", "prod-1", "prod-2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createWithData()
+			var lost []string
+			for _, member := range c.members {
+				l.delete(&corev1.PersistentVolumeClaim{}, cluster.VolumeName(member))
+			}
+			l.settle()
+			l.checkData(3) // Kubernetes keeps a volume that a pod uses
+			for _, member := range c.members {
+				if c.sets {
+					set := l.set(member)
+					l.delete(set, member)
+				}
+				l.delete(&corev1.Pod{}, cluster.PodName(member))
+				lost = append(lost, cluster.PodName(member))
+			}
+			l.settle()
+			l.expectLost(lost, v1alpha1.ReasonVolumeLost)
+			for _, member := range c.members {
+				if slices.Contains(l.objectNames(), "PersistentVolumeClaim/"+cluster.VolumeName(member)) {
+					t.Errorf("the volume of %s was made again", member)
+				}
+			}
+		})
+	}
+}
+
+func TestAFoundingThatIsCutShortMakesAMissingVolumeOnlyBeforeAnyMemberStarts(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.kubernetes.hold("prod-0-0", "prod-1-0", "prod-2-0")
+	l.create(3)
+	l.settle()
+	l.delete(&corev1.PersistentVolumeClaim{}, "data-prod-1")
+	l.delete(&corev1.Pod{}, "prod-1-0")
+	l.settle()
+	l.kubernetes.release()
+	l.settle()
+	if slices.Contains(l.objectNames(), "PersistentVolumeClaim/data-prod-1") {
+		t.Error("a volume was made again although its StatefulSet existed")
+	}
+	expectCondition(t, l.get(), v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+}
+
+func TestAllPodsKilledAtOnceComeBackWithTheirDataAndIDs(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	before := l.get().Status
+	for n := range 3 {
+		l.delete(&corev1.Pod{}, cluster.PodName(cluster.MemberName(name, n)))
+	}
+	l.settleUntilAvailable()
+	l.expectFounded(3)
+	l.checkData(3)
+	after := l.get().Status
+	if after.ClusterID != before.ClusterID {
+		t.Errorf("cluster ID = %s, want %s", after.ClusterID, before.ClusterID)
+	}
+	for i := range after.Members {
+		if after.Members[i].ID != before.Members[i].ID {
+			t.Errorf("member %s has the ID %s, want %s", after.Members[i].Name, after.Members[i].ID, before.Members[i].ID)
+		}
+	}
+}
