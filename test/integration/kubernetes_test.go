@@ -181,7 +181,7 @@ func (k *kubernetes) releaseVolumes(ctx context.Context, o *objects) (changed bo
 			continue
 		}
 		volume.Finalizers = nil
-		if err := client.IgnoreNotFound(admin.Update(ctx, volume)); err != nil {
+		if err := client.IgnoreNotFound(admin.Update(ctx, volume)); err != nil && !apierrors.IsConflict(err) {
 			return false, fmt.Errorf("releasing volume %s: %w", volume.Name, err)
 		}
 		changed = true
@@ -313,7 +313,7 @@ func bind(ctx context.Context, volume *corev1.PersistentVolumeClaim) error {
 		return nil
 	}
 	volume.Status.Phase = corev1.ClaimBound
-	if err := admin.Status().Update(ctx, volume); err != nil {
+	if err := admin.Status().Update(ctx, volume); err != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("binding volume %s: %w", volume.Name, err)
 	}
 	return nil

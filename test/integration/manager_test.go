@@ -1,0 +1,134 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/controllers"
+	"github.com/etcd-steward/etcd-steward/internal/act"
+	"github.com/etcd-steward/etcd-steward/internal/observe"
+)
+
+const (
+	// patience is many times what a manager needs to make a cluster.
+	patience = 2 * time.Minute
+	// quiet is how long no request must have been sent for the cluster to count as at rest.
+	quiet = 3 * time.Second
+)
+
+// TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing runs the operator as it runs in its pod: watches, caches, queue and events.
+func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createCertificates()
+	var requests atomic.Int64
+	reconciler := l.startManager(&requests)
+	l.create(3, withTLS)
+	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
+		c := l.get()
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable) && c.Status.ReadyMembers == 3 && c.Status.Operation == nil
+	})
+	last, since := requests.Load(), time.Now()
+	l.waitWhileKubernetesRuns("no request is sent", func() bool {
+		if now := requests.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > quiet
+	})
+	l.expectFounded(3)
+	before := requests.Load()
+	for range 20 {
+		if _, err := reconciler.Reconcile(t.Context(), ctrl.Request{NamespacedName: l.get().Key()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if extra := requests.Load() - before; extra != 0 {
+		t.Errorf("20 passes over a cluster at rest sent %d requests to the API server", extra)
+	}
+	l.expectEvent(v1alpha1.EventBootstrapStarted)
+	l.delete(&corev1.Pod{}, "prod-1-0")
+	l.waitWhileKubernetesRuns("the watch tells of the lost pod and of the new one", func() bool {
+		return requests.Load() > before && l.get().Status.ReadyMembers == 3
+	})
+}
+
+// startManager runs the operator with its own caches, restricted to the namespace, until the test ends.
+func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterReconciler {
+	l.Helper()
+	config := rest.CopyConfig(operatorConfig)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next: next, requests: requests} })
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                 scheme,
+		Cache:                  controllers.CacheOptions(map[string]cache.Config{l.namespace: {}}),
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
+	})
+	must(l.T, err)
+	reconciler := &controllers.EtcdClusterReconciler{
+		Client: mgr.GetClient(),
+		Observer: &observe.Observer{
+			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClasses: true,
+		},
+		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader()},
+		Events:      mgr.GetEventRecorder("etcd-steward"),
+		Concurrency: 1,
+	}
+	must(l.T, reconciler.SetupWithManager(mgr))
+	l.run(mgr)
+	return reconciler
+}
+
+func (l *lab) run(mgr manager.Manager) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	l.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			l.Errorf("the manager ended: %v", err)
+		}
+	})
+}
+
+// waitWhileKubernetesRuns runs Kubernetes until the condition holds.
+func (l *lab) waitWhileKubernetesRuns(what string, holds func() bool) {
+	l.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			l.Fatalf("waiting until %s took more than %v; conditions: %s", what, patience, showAll(l.get()))
+		}
+		l.kubernetes.step(l.T)
+	}
+}
+
+func (l *lab) expectEvent(reason string) {
+	l.Helper()
+	l.waitWhileKubernetesRuns("there is an event "+reason, func() bool {
+		var list eventsv1.EventList
+		must(l.T, admin.List(l.Context(), &list, client.InNamespace(l.namespace)))
+		for _, e := range list.Items {
+			if e.Reason == reason {
+				return true
+			}
+		}
+		return false
+	})
+}
