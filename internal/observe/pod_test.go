@@ -1,0 +1,96 @@
+package observe
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+// logOf returns the end of what a real etcd process wrote.
+func logOf(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
+	emptied := ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
+	for name, c := range map[string]struct{ log, want string }{
+		"an emptied volume, etcd 3.6": {logOf(t, "empty-volume-3.6.16"), emptied},
+		"an emptied volume, etcd 3.5": {logOf(t, "empty-volume-3.5.35"), emptied},
+		"a key of another":            {logOf(t, "wrong-key-3.6.16"), ": discovery failed: tls: private key does not match public key"},
+		"a missing certificate":       {logOf(t, "no-certificate-3.6.16"), ": discovery failed: open nope.pem: no such file or directory"},
+		"a panic without an error":    {`{"level":"panic","ts":"2026-01-02T03:04:05Z","msg":"tocommit is out of range"}`, ": tocommit is out of range"},
+		"a line cut at its beginning": {"\"msg\":\"closed\"}\n" + `{"level":"fatal","msg":"cannot start","error":"disk full"}` + "\n", ": cannot start: disk full"},
+		"no log":                      {"", ""},
+		"nothing fatal":               {`{"level":"info","msg":"closed etcd server"}`, ""},
+		"no JSON":                     {"panic: runtime error", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lastWords(c.log); got != c.want {
+				t.Errorf("wanted %q, got %q", c.want, got)
+			}
+		})
+	}
+}
+
+func TestTroubleOfAPod(t *testing.T) {
+	waiting := func(reason string, restarts int32, last *corev1.ContainerStateTerminated) corev1.ContainerStatus {
+		return corev1.ContainerStatus{
+			Image: "example.org/etcd:v3.6.16", RestartCount: restarts,
+			State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}},
+			LastTerminationState: corev1.ContainerState{Terminated: last},
+		}
+	}
+	running := func(restarts int32, last *corev1.ContainerStateTerminated) corev1.ContainerStatus {
+		return corev1.ContainerStatus{
+			RestartCount: restarts, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			LastTerminationState: corev1.ContainerState{Terminated: last},
+		}
+	}
+	failed := &corev1.ContainerStateTerminated{ExitCode: 1, Message: logOf(t, "wrong-key-3.6.16")}
+	crash := "etcd ended with exit code 1: discovery failed: tls: private key does not match public key"
+	for name, c := range map[string]struct {
+		status         corev1.ContainerStatus
+		reason, detail string
+	}{
+		"is starting":           {waiting("ContainerCreating", 0, nil), "", ""},
+		"runs":                  {running(0, nil), "", ""},
+		"finds no image":        {waiting("ImagePullBackOff", 0, nil), v1alpha1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
+		"still finds no image":  {waiting("ErrImagePull", 0, nil), v1alpha1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
+		"lacks a Secret's key":  {waiting("CreateContainerConfigError", 0, nil), v1alpha1.ReasonContainerFailed, "the container cannot be started; kubectl describe pod prod-0-0 tells why"},
+		"waits after a crash":   {waiting("CrashLoopBackOff", 3, failed), v1alpha1.ReasonCrashLooping, crash},
+		"runs between crashes":  {running(3, failed), v1alpha1.ReasonCrashLooping, crash},
+		"runs after one reboot": {running(1, &corev1.ContainerStateTerminated{ExitCode: 255, Reason: "Unknown"}), "", ""},
+		"has just ended":        {corev1.ContainerStatus{State: corev1.ContainerState{Terminated: failed}}, v1alpha1.ReasonCrashLooping, crash},
+		"was stopped":           {waiting("CrashLoopBackOff", 1, &corev1.ContainerStateTerminated{ExitCode: 0}), "", ""},
+		"lacks memory": {
+			waiting("CrashLoopBackOff", 2, &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}),
+			v1alpha1.ReasonCrashLooping, "etcd used more memory than its limit and was killed",
+		},
+		"is ready after crashes": {corev1.ContainerStatus{Ready: true, RestartCount: 9, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := podOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "prod-0-0"}, Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{c.status}}})
+			if p.Trouble != c.reason || p.TroubleDetail != c.detail {
+				t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+			}
+		})
+	}
+	t.Run("fits on no node", func(t *testing.T) {
+		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient memory."},
+		}}})
+		if p.Trouble != v1alpha1.ReasonUnschedulable || p.TroubleDetail != "0/3 nodes are available: 3 Insufficient memory." {
+			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+		}
+	})
+}
