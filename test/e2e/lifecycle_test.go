@@ -69,11 +69,12 @@ var _ = Describe("A deleted cluster", func() {
 		awaitRefusal(ctx, less, v1alpha1.ReasonVolumesBelowQuorum, "Only 1 of the 3 volumes", "quorum is 2", v1alpha1.BootstrapEmpty)
 		expectNothingMade(ctx, less)
 
+		remove(ctx, less)
+
 		for _, name := range []string{"data-prod-1", "data-prod-2"} {
 			relabel(ctx, volumeObject(ctx, c, name), "prod")
 		}
-		awaitHealthy(ctx, less)
-		kept.expectFound(ctx, less)
+		kept.expectFound(ctx, create(ctx, makeCluster(c.Namespace)))
 	})
 })
 

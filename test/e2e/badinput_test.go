@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+var _ = Describe("Bad input", func() {
+	It("is refused at admission with a sentence that says what to do", func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		for says, change := range map[string]option{
+			"size must be 1, 3, 5 or 7":                       ofSize(4),
+			"version must be x.y.z without a leading v":       ofVersion("v3.6.16"),
+			"etcd 3.5, 3.6 and 3.7 are supported":             ofVersion("3.4.30"),
+			"write 3.5.32 or later":                           ofVersion("3.5.31"),
+			"write 3.6.12 or later":                           ofVersion("3.6.11"),
+			"the name may have at most 46 characters":         named("a23456789-123456789-123456789-123456789-1234567"),
+			"storage must be a quantity of at least 256Mi":    volumeOf("10Mi"),
+			"name must be an etcd environment variable":       withOption("QUOTA", "1"),
+			"TLS needs static with the names of your Secrets": func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = &v1alpha1.TLSPolicy{} },
+		} {
+			err := kube.Create(ctx, makeCluster(ns, change))
+			Expect(apierrors.IsInvalid(err)).To(BeTrue(), says)
+			Expect(err.Error()).To(ContainSubstring(says))
+		}
+	})
+
+	It("of an option that etcd-steward does not pass on is refused until it is removed", func(ctx SpecContext) {
+		c := makeCluster(newNamespace(ctx), withOption("ETCD_FORCE_NEW_CLUSTER", "true"), withOption("ETCD_MAX_TXN_OPS", "many"))
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitRefusal(ctx, c, v1alpha1.ReasonUnsupportedOption, "ETCD_FORCE_NEW_CLUSTER: it drops the other members", "ETCD_MAX_TXN_OPS: its value must be a whole number", "Remove it")
+		expectNothingMade(ctx, c)
+		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
+		awaitHealthy(ctx, c)
+	})
+
+	It("of a StorageClass that does not exist waits for the class", func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		c := makeCluster(ns, ofClass(ns), ofSize(1))
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitRefusal(ctx, c, v1alpha1.ReasonStorageClassNotFound, "StorageClass "+ns+" does not exist", "Create it")
+		expectNothingMade(ctx, c)
+
+		var classes storagev1.StorageClassList
+		Expect(kube.List(ctx, &classes)).To(Succeed())
+		Expect(classes.Items).NotTo(BeEmpty())
+		class := classes.Items[0].DeepCopy()
+		class.ObjectMeta = metav1.ObjectMeta{Name: ns}
+		Expect(kube.Create(ctx, class)).To(Succeed())
+		DeferCleanup(func(ctx SpecContext) { Expect(kube.Delete(ctx, class)).To(Succeed()) })
+		awaitHealthy(ctx, c)
+	})
+
+	It("of an image that cannot be pulled says which, and names what kubectl tells more", func(ctx SpecContext) {
+		c := makeCluster(newNamespace(ctx), ofSize(1), func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "localhost/no/such/image" })
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitConditions(ctx, c, available(metav1.ConditionFalse, v1alpha1.ReasonNotStarted),
+			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
+		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, "cannot be pulled")
+		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Repository = makeCluster("").Spec.Repository })
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported).saying("No member has started yet", "Delete the cluster and create it again"))
+		remove(ctx, c)
+		again := create(ctx, makeCluster(c.Namespace, ofSize(1)))
+		bury(ctx, again).expectFound(ctx, again)
+	})
+
+	It("of names that other people's objects have leaves those as they are", func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		foreign := &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "prod-client", Labels: map[string]string{"app": "shop"}},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "shop"}, Ports: []corev1.ServicePort{{Port: 80}}},
+		}
+		Expect(kube.Create(ctx, foreign)).To(Succeed())
+		c := makeCluster(ns)
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitRefusal(ctx, c, v1alpha1.ReasonForeignObject, "Service prod-client exists and belongs to nobody", "Rename or delete it")
+		var after corev1.Service
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(foreign), &after)).To(Succeed())
+		Expect(after.ResourceVersion).To(Equal(foreign.ResourceVersion))
+		Expect(volumeObjects(ctx, c)).To(BeEmpty())
+		Expect(podsOf(ctx, c)).To(BeEmpty())
+
+		Expect(kube.Delete(ctx, foreign)).To(Succeed())
+		awaitHealthy(ctx, c)
+		bury(ctx, c).expectFound(ctx, c)
+	})
+})

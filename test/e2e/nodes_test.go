@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+)
+
+var _ = Describe("A node that loses its power", Serial, func() {
+	It("takes one member with it: the others serve, the status says why, and all is well when it is back", func(ctx SpecContext) {
+		onLocalCluster()
+		c := create(ctx, makeCluster(newNamespace(ctx)))
+		kept := bury(ctx, c)
+		node := nodeAwayFromTheOperator(ctx, c)
+		lost := memberOn(ctx, c, node)
+		DeferCleanup(func(ctx SpecContext) { clusterScript(ctx, "node-start", number(node)) })
+		clusterScript(ctx, "node-stop", number(node))
+
+		var others []string
+		for _, m := range c.Status.Members {
+			if m.Name != lost {
+				others = append(others, m.Name)
+			}
+		}
+		write(ctx, c, others[0], "meanwhile", "served")
+		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).saying("2 of 3 voters"),
+			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying(lost+": its node "+node+" does not answer", v1alpha1.ReasonNodeLost))
+		expectEvent(ctx, c, v1alpha1.ReasonQuorumAtRisk, "2 of 3 voters")
+		kept.expectFound(ctx, c, others...)
+
+		clusterScript(ctx, "node-start", number(node))
+		awaitHealthy(ctx, c)
+		kept.expectFound(ctx, c)
+	})
+})
+
+// nodeAwayFromTheOperator is a member's node that the operator does not run on.
+func nodeAwayFromTheOperator(ctx context.Context, c *v1alpha1.EtcdCluster) string {
+	GinkgoHelper()
+	operator := operatorPod(ctx).Spec.NodeName
+	for _, pod := range podsOf(ctx, c) {
+		if pod.Spec.NodeName != operator {
+			return pod.Spec.NodeName
+		}
+	}
+	Fail("every member runs beside the operator")
+	return ""
+}
+
+func memberOn(ctx context.Context, c *v1alpha1.EtcdCluster, node string) string {
+	GinkgoHelper()
+	for _, pod := range podsOf(ctx, c) {
+		if pod.Spec.NodeName == node {
+			return strings.TrimSuffix(pod.Name, "-0")
+		}
+	}
+	Fail("no member runs on " + node)
+	return ""
+}
+
+func number(node string) string { return strings.TrimPrefix(node, "node-") }
+
+// clusterScript breaks and mends the local cluster.
+func clusterScript(ctx context.Context, args ...string) {
+	GinkgoHelper()
+	out, err := exec.CommandContext(ctx, "../../hack/cluster/cluster.sh", args...).CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), string(out))
+}
