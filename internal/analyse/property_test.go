@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -15,7 +16,16 @@ import (
 // settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
 const settleRounds = 40
 
+// searches is how often the search for a bad state is begun anew; each tries as many histories as -rapid.checks says.
+const searches = 5
+
 func TestNoReachableStateLosesAWriteOrStartsOverOldData(t *testing.T) {
+	for n := range searches {
+		t.Run(fmt.Sprint(n), searchStates)
+	}
+}
+
+func searchStates(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"))
 		var slow *operator // another operator, which acts on what it saw some time ago
