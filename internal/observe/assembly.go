@@ -20,10 +20,12 @@ const removalTime = 30 * time.Second
 type assembly struct {
 	snapshot *cluster.Snapshot
 	members  map[string]*cluster.Member
+	// unreadable are the StatefulSets that are the cluster's own and cannot be understood.
+	unreadable map[types.UID]bool
 }
 
 func newAssembly(s *cluster.Snapshot) *assembly {
-	return &assembly{snapshot: s, members: map[string]*cluster.Member{}}
+	return &assembly{snapshot: s, members: map[string]*cluster.Member{}, unreadable: map[types.UID]bool{}}
 }
 
 func (a *assembly) member(name string) *cluster.Member {
@@ -74,14 +76,19 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 	return v
 }
 
-func (a *assembly) addWorkload(set *appsv1.StatefulSet) error {
+// addWorkload takes a StatefulSet of the cluster's own. One whose intent somebody made unreadable cannot be kept in order: it is refused like a stranger's.
+func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 	if !cluster.Owns(a.snapshot.Cluster, set) {
 		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.StrangerOf(a.snapshot.Cluster, "StatefulSet", set))
-		return nil
+		return
 	}
 	intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
 	if err != nil {
-		return err
+		a.unreadable[set.UID] = true
+		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
+			Kind: "StatefulSet", Name: set.Name, Owner: "its annotation " + cluster.AnnotationIntent + " cannot be read",
+		})
+		return
 	}
 	a.member(set.Name).Workload = &cluster.Workload{
 		Intent:     intent,
@@ -90,14 +97,13 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) error {
 		Deleting:   set.DeletionTimestamp != nil,
 		Live:       set,
 	}
-	return nil
 }
 
 // addPod takes a pod of one of the cluster's own StatefulSets. A pod of a deleted StatefulSet of the same name is not a
 // member's; until it is gone the Services would lead to it.
 func (a *assembly) addPod(pod *corev1.Pod) {
 	owner := metav1.GetControllerOf(pod)
-	if owner == nil {
+	if owner == nil || a.unreadable[owner.UID] {
 		return
 	}
 	p := podOf(pod)

@@ -80,9 +80,7 @@ func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) erro
 		a.addVolume(&volumes.Items[i])
 	}
 	for i := range workloads.Items {
-		if err := a.addWorkload(&workloads.Items[i]); err != nil {
-			return err
-		}
+		a.addWorkload(&workloads.Items[i])
 	}
 	for i := range pods.Items {
 		a.addPod(&pods.Items[i])

@@ -202,6 +202,22 @@ func TestObjectsThatAreSomebodyElsesAreStrangers(t *testing.T) {
 	}
 }
 
+func TestAStatefulSetWhoseIntentCannotBeReadIsRefusedByName(t *testing.T) {
+	s := newStage(t, 1)
+	s.volume("prod-0", s.cluster.UID)
+	broken := s.workload("prod-0")
+	broken.Annotations[cluster.AnnotationIntent] = "{"
+	s.pod("prod-0", "10.0.0.1", broken.UID)
+	got := s.observe()
+	want := []cluster.Stranger{{Kind: "StatefulSet", Name: "prod-0", Owner: "its annotation operator.etcd-steward.io/intent cannot be read"}}
+	if diff := cmp.Diff(want, got.Strangers); diff != "" {
+		t.Error(diff)
+	}
+	if got.Member("prod-0").Workload != nil {
+		t.Error("a StatefulSet that cannot be understood was taken for a member's")
+	}
+}
+
 func TestAPodOfAForeignStatefulSetIsNobodysMember(t *testing.T) {
 	s := newStage(t, 1)
 	s.volume("prod-0", s.cluster.UID)
