@@ -163,6 +163,9 @@ func prepareCluster(ctx context.Context) error {
 	return nil
 }
 
+// full reports whether the whole matrix is asked for, as before a release, and not a sample of it.
+func full() bool { return os.Getenv("ETCD_STEWARD_TEST_FULL") == "true" }
+
 func defaultClass() *storagev1.StorageClass {
 	return &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{
