@@ -31,11 +31,8 @@ done
 archives+=("$("$IMAGES" busybox)")
 operator=$(operator_image plain "")
 archives+=("$OUT/operator-plain.tar")
-crashing=
-if [ -f cmd/instrument_failpoints.go ]; then
-  crashing=$(operator_image failpoints failpoints)
-  archives+=("$OUT/operator-failpoints.tar")
-fi
+crashing=$(operator_image failpoints failpoints)
+archives+=("$OUT/operator-failpoints.tar")
 
 "$CLUSTER" up >&2
 eval "$("$CLUSTER" env)"

@@ -65,9 +65,9 @@ var _ = Describe("Bad input", func() {
 			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
 		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, "cannot be pulled")
 		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Repository = makeCluster("").Spec.Repository })
-		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported).saying("No member has started yet", "Delete the cluster and create it again"))
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again", "bootstrap=Empty"))
 		remove(ctx, c)
-		again := create(ctx, makeCluster(c.Namespace, ofSize(1)))
+		again := create(ctx, makeCluster(c.Namespace, ofSize(1), startingEmpty))
 		bury(ctx, again).expectFound(ctx, again)
 	})
 
