@@ -139,7 +139,8 @@ func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
 // A volume is made only while no StatefulSet exists and no member was seen started, not even by an earlier pass that
 // left only the cluster ID in the status: later its absence is a loss.
 func unfinishedFounders(s *cluster.Snapshot) []Founder {
-	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
+	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && tokenOf(s) == render.ClusterToken(s.Cluster) &&
+		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	var founders []Founder
 	for _, m := range s.Members {
 		f := Founder{Name: m.Name, MakeVolume: m.Volume == nil && untouched}

@@ -487,3 +487,17 @@ func TestIPv6StaysWhileTheServiceIsGone(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestAVolumeThatIsMissingAmongThoseTakenBackIsNotMadeAgain(t *testing.T) {
+	earlier := Changed(func(m *cluster.Member) { m.Volume.Token = "of an earlier cluster" })
+	s := MakeCluster("prod").Objects().Member("prod-0").Member("prod-1", Volume, earlier).Member("prod-2", Volume, earlier).Snapshot()
+	action, ok := Next(s).Action.(FoundCluster)
+	if !ok {
+		t.Fatalf("got %+v", Next(s))
+	}
+	for _, m := range action.Members {
+		if m.MakeVolume || (m.Name == "prod-0" && m.MakeWorkload) {
+			t.Errorf("%+v: it may have had data", m)
+		}
+	}
+}
