@@ -112,6 +112,10 @@ func searchStates(t *testing.T) {
 					w.cluster.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
 					w.harmed = true // kept volumes of two clusters are ambiguous later
 				}
+				for _, v := range w.volumes {
+					// Nobody can tell a volume that was never made from one that was deleted.
+					w.harmed = w.harmed || slices.ContainsFunc(v.Founders, func(name string) bool { return w.volumes[name] == nil })
+				}
 				w.create(types.UID("uid-" + w.next()))
 			},
 			"the spec changes": func(t *rapid.T) {
