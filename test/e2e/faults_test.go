@@ -27,7 +27,7 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 		before := podOf(ctx, c, "prod-1")
 		deletePods(ctx, c, "prod-1")
 		write(ctx, c, "prod-0", "meanwhile", "served")
-		awaitSuccessor(ctx, c, before)
+		awaitSuccessor(ctx, before)
 		awaitHealthy(ctx, c)
 		kept.expectFound(ctx, c)
 	})
@@ -38,7 +38,7 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 		before := podsOf(ctx, c)
 		deletePods(ctx, c, "prod-0", "prod-1", "prod-2")
 		for _, pod := range before {
-			awaitSuccessor(ctx, c, &pod)
+			awaitSuccessor(ctx, &pod)
 		}
 		awaitHealthy(ctx, c)
 		kept.expectFound(ctx, c)
@@ -77,7 +77,7 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 		before := podOf(ctx, c, "prod-0")
 		Expect(evict(ctx, c, "prod-0")).To(Succeed())
 		Expect(apierrors.IsTooManyRequests(evict(ctx, c, "prod-1"))).To(BeTrue(), "the second eviction was not refused")
-		awaitSuccessor(ctx, c, before)
+		awaitSuccessor(ctx, before)
 		awaitHealthy(ctx, c)
 		awaitDisruptionsAllowed(ctx, c, 1)
 		kept.expectFound(ctx, c)
@@ -103,7 +103,7 @@ func deletePods(ctx context.Context, c *v1alpha1.EtcdCluster, members ...string)
 }
 
 // awaitSuccessor waits for another ready pod of the same name.
-func awaitSuccessor(ctx context.Context, c *v1alpha1.EtcdCluster, before *corev1.Pod) {
+func awaitSuccessor(ctx context.Context, before *corev1.Pod) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
 		var pod corev1.Pod

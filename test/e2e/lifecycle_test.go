@@ -116,7 +116,7 @@ var _ = Describe("A running cluster", func() {
 		before := podOf(ctx, c, "prod-1")
 		deletePods(ctx, c, "prod-1")
 		Expect(kube.Delete(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "prod-client"}})).To(Succeed())
-		awaitSuccessor(ctx, c, before)
+		awaitSuccessor(ctx, before)
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumServing))
 		Consistently(ctx, func() bool { return exists(ctx, c.Namespace, "prod-client", &corev1.Service{}) }).
 			WithTimeout(5*time.Second).Should(BeFalse(), "a paused operator made a Service")
@@ -180,13 +180,13 @@ func exists(ctx context.Context, namespace, name string, object client.Object) b
 // footprint is what must stay as it is where nothing is touched: pods, and the generations of StatefulSets.
 func footprint(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]any {
 	GinkgoHelper()
-	print := map[string]any{"pods": uidsOf(podsOf(ctx, c)), "volumes": volumesOf(ctx, c)}
+	seen := map[string]any{"pods": uidsOf(podsOf(ctx, c)), "volumes": volumesOf(ctx, c)}
 	var sets appsv1.StatefulSetList
 	Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
 	for _, set := range sets.Items {
-		print[set.Name] = set.Generation
+		seen[set.Name] = set.Generation
 	}
-	return print
+	return seen
 }
 
 // volumesOf tells the volumes' identities by name.

@@ -48,6 +48,7 @@ func awaitCrashLoop(ctx context.Context, c *v1alpha1.EtcdCluster, member string)
 		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
 		degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying(member, v1alpha1.ReasonCrashLooping, "2 of 3").check(g, c)
 		available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).check(g, c)
+		quorumLost(metav1.ConditionFalse, v1alpha1.ReasonQuorumServing).check(g, c)
 		for _, m := range c.Status.Members {
 			g.Expect(m.Ready).To(Equal(m.Name != member), m.Name)
 		}

@@ -32,7 +32,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		before := podOf(ctx, c, "prod-1")
 		deletePods(ctx, c, "prod-1")
 		write(ctx, c, "prod-0", "meanwhile", "served")
-		awaitSuccessor(ctx, c, before)
+		awaitSuccessor(ctx, before)
 		kept.expectFound(ctx, c)
 
 		scaleOperator(ctx, 1)
