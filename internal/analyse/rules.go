@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -121,7 +122,11 @@ func paused(s *cluster.Snapshot) *Decision {
 	}
 }
 
-// refused is the decision of a rule whose guards refused: nothing is touched.
+// refused is the decision of a rule whose guards refused: nothing is touched. The first refusal gives the reason, all give the text.
 func refused(refusals []Refusal) *Decision {
-	return &Decision{Reason: refusals[0].Reason, Message: refusals[0].Message, Refusals: refusals}
+	messages := make([]string, len(refusals))
+	for i, r := range refusals {
+		messages[i] = r.Message
+	}
+	return &Decision{Reason: refusals[0].Reason, Message: strings.Join(messages, " "), Refusals: refusals}
 }
