@@ -88,9 +88,11 @@ var _ = Describe("A cluster with TLS", func() {
 
 	It("waits for Secrets that are missing or do not fit, says which and why, and starts once they do", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
-		c := makeCluster(ns, secured)
+		c := makeCluster(ns, secured, withOption("ETCD_DATA_DIR", "/data"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1alpha1.ReasonSecretNotFound, "Secret peer does not exist", "Secret server does not exist", "Secret operator does not exist", "Create it with the keys")
+		awaitRefusal(ctx, c, v1alpha1.ReasonSecretNotFound, "Secret peer does not exist", "Secret server does not exist", "Secret operator does not exist",
+			"Create it with the keys", "ETCD_DATA_DIR: the data directory lies on the member's volume")
+		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
 		expectNothingMade(ctx, c)
 
 		ca := pkitest.NewAuthority(GinkgoTB(), "e2e")
