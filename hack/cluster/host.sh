@@ -79,12 +79,12 @@ host_down() {
     sysctl -q -p "$STATE/sysctls" >/dev/null
   fi
   if ip link show $BRIDGE >/dev/null 2>&1; then
-    wait_for 30 "the removal of the pods' links" no_links
+    # A dead pod's last connections can keep its network, and so its link, for minutes.
+    for m in $(ip -o link show master $BRIDGE | awk -F': ' '{sub(/@.*/, "", $2); print $2}'); do ip link del "$m" 2>/dev/null || true; done
     ip link del $BRIDGE
   fi
   [ ! -f "$STATE/made-dirs" ] || tac "$STATE/made-dirs" | while read -r d; do rmdir "$d" 2>/dev/null || say "left $d, which is in use"; done
 }
-no_links() { [ -z "$(ip link show master $BRIDGE)" ]; }
 # drop_chains removes the rules and chains that port maps, kube-proxy's own clean-up and host_up leave.
 drop_chains() { # COMMAND
   local table
