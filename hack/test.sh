@@ -20,13 +20,25 @@ run() {
   case $1 in
     unit) unit_tests 2>&1 | tee "$OUT/unit" | "$SUM" show ;;
     integration) go_test -tags=integration ./test/integration/... ;;
-    e2e) go tool ginkgo --procs="${E2E_PROCS:-4}" --timeout=90m --poll-progress-after=3m --no-color ./test/e2e 2>&1 | tee "$OUT/e2e" ;;
+    e2e) e2e 2>&1 | tee "$OUT/e2e" ;;
     cluster) go_test -tags=cluster ./test/cluster/... ;;
     *) echo "no such suite: $1" >&2; exit 2 ;;
   esac
 }
 
 go_test() { go test -json -count=1 -timeout 60m "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show; }
+
+# e2e runs the end-to-end suite, and stops the local cluster afterwards unless it ran before.
+e2e() {
+  local code=0 before
+  before=$(hack/cluster/cluster.sh status 2>&1 || true)
+  go tool ginkgo --procs="${E2E_PROCS:-4}" --timeout=90m --poll-progress-after=3m --no-color ./test/e2e || code=1
+  case "${USE_EXISTING_CLUSTER:-} $before" in
+    true* | *"held by"*) ;;
+    *) hack/cluster/cluster.sh down || code=1 ;;
+  esac
+  return $code
+}
 
 # unit_tests are those that need nothing but Go, of this module and of those below hack.
 unit_tests() {

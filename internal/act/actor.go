@@ -99,7 +99,7 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	err = a.Client.Create(ctx, object, fieldOwner)
 	switch {
 	case err == nil:
-		log.FromContext(ctx).Info("Created", "kind", kind, "name", name)
+		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		return &analyse.Refusal{
@@ -144,7 +144,7 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	object.SetUID(live.GetUID())
 	unstructured.RemoveNestedField(object.Object, "status")
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
-	log.FromContext(ctx).Info("Applying", "kind", kind, "name", desired.GetName())
+	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
 	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", kind, desired.GetName(), err)
 	}

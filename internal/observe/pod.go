@@ -46,7 +46,16 @@ func troubleOf(pod *corev1.Pod, p *cluster.Pod) (reason, detail string) {
 			return reason, detail
 		}
 	}
+	if markedByNode(pod) {
+		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer Kubernetes", pod.Spec.NodeName)
+	}
 	return "", ""
+}
+
+// markedByNode reports whether Kubernetes took the pod for not ready on account of its node: the kubelet, which would have
+// marked the containers as well, had no say.
+func markedByNode(pod *corev1.Pod) bool {
+	return conditionIs(pod, corev1.ContainersReady, corev1.ConditionTrue) && conditionIs(pod, corev1.PodReady, corev1.ConditionFalse)
 }
 
 func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {

@@ -85,6 +85,25 @@ func TestTroubleOfAPod(t *testing.T) {
 			}
 		})
 	}
+	ready := func(kind corev1.PodConditionType, status corev1.ConditionStatus) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: status}
+	}
+	t.Run("is on a node that does not answer", func(t *testing.T) {
+		p := podOf(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "node-2"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			ready(corev1.ContainersReady, corev1.ConditionTrue), ready(corev1.PodReady, corev1.ConditionFalse),
+		}}})
+		if p.Trouble != v1alpha1.ReasonNodeLost || p.TroubleDetail != "its node node-2 does not answer Kubernetes" {
+			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+		}
+	})
+	t.Run("is not ready by its own probe", func(t *testing.T) {
+		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			ready(corev1.ContainersReady, corev1.ConditionFalse), ready(corev1.PodReady, corev1.ConditionFalse),
+		}}})
+		if p.Trouble != "" {
+			t.Errorf("got %q", p.Trouble)
+		}
+	})
 	t.Run("fits on no node", func(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient memory."},

@@ -30,8 +30,8 @@ var _ = Describe("A node that loses its power", Serial, func() {
 		}
 		write(ctx, c, others[0], "meanwhile", "served")
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).saying("2 of 3 voters"),
-			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("2 of 3 members answer", lost+": no answer", v1alpha1.ReasonNotAnswering))
-		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, lost+": no answer")
+			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("2 of 3 members answer", lost+": its node "+node, v1alpha1.ReasonNodeLost))
+		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, lost)
 		kept.expectFound(ctx, c, others...)
 
 		clusterScript(ctx, "node-start", number(node))
