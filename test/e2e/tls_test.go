@@ -46,6 +46,22 @@ var _ = Describe("A cluster with TLS", func() {
 		})
 	}
 
+	It("for peers alone, or for clients alone, secures just that", func(ctx SpecContext) {
+		for scheme, members := range map[string]v1alpha1.StaticTLS{
+			"peerURLs":   {Member: &v1alpha1.MemberSecrets{PeerSecret: "peer"}},
+			"clientURLs": {Member: &v1alpha1.MemberSecrets{ServerSecret: "server"}, OperatorSecret: "operator"},
+		} {
+			ns := newNamespace(ctx)
+			makeSecrets(ctx, ns, pkitest.NewAuthority(GinkgoTB(), "e2e"))
+			c := create(ctx, makeCluster(ns, func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &members} }))
+			bury(ctx, c).expectFound(ctx, c)
+			out, err := etcdctl(ctx, c, "prod-0", "member", "list", "--write-out=json")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(strings.Count(out, "https://")).To(Equal(3), scheme+" alone are to be secured: "+out)
+			Expect(strings.Count(out, `"`+scheme+`":["https://`)).To(Equal(3), out)
+		}
+	})
+
 	It("serves a renewed certificate without a restart, and the operator goes on with its own renewed one", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		ca := pkitest.NewAuthority(GinkgoTB(), "e2e")
