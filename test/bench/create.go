@@ -69,7 +69,10 @@ func measure(ctx context.Context, l *lab, c contender, name string) (time.Durati
 		return 0, err
 	}
 	took := time.Since(start)
-	return took, c.remove(ctx, l, name)
+	if err := c.remove(ctx, l, name); err != nil {
+		return 0, err
+	}
+	return took, l.sweep(ctx)
 }
 
 // quantile interpolates between the two nearest values.

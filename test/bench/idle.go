@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -54,13 +55,7 @@ func benchIdle(ctx context.Context, l *lab) error {
 			return err
 		}
 	}
-	defer func() {
-		for i := range idleClusters {
-			if err := removeCluster(context.WithoutCancel(ctx), l, fmt.Sprintf("idle-%d", i)); err != nil {
-				fmt.Println("cleaning up:", err)
-			}
-		}
-	}()
+	defer l.removeIdleClusters()
 	if err := l.awaitRest(ctx); err != nil {
 		return err
 	}
@@ -84,6 +79,18 @@ func benchIdle(ctx context.Context, l *lab) error {
 	}
 	figure("idle-requests", after["etcd-steward-bench-rest"]-busy["etcd-steward-bench-rest"], "requests")
 	return nil
+}
+
+func (l *lab) removeIdleClusters() {
+	ctx := context.Background()
+	for i := range idleClusters {
+		if err := removeCluster(ctx, l, fmt.Sprintf("idle-%d", i)); err != nil {
+			fmt.Fprintln(os.Stderr, "cleaning up:", err)
+		}
+	}
+	if err := l.sweep(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "cleaning up:", err)
+	}
 }
 
 func (l *lab) makeFlowSchemas(ctx context.Context) error {
@@ -116,7 +123,7 @@ func (l *lab) removeFlowSchemas() {
 	for _, s := range schemas {
 		err := l.Delete(context.Background(), &flowcontrolv1.FlowSchema{ObjectMeta: metav1.ObjectMeta{Name: s.name}})
 		if client.IgnoreNotFound(err) != nil {
-			fmt.Println("cleaning up:", err)
+			fmt.Fprintln(os.Stderr, "cleaning up:", err)
 		}
 	}
 }

@@ -68,19 +68,18 @@ func (l *lab) awaitThreeVoters(ctx context.Context, name string) error {
 }
 
 // sweep deletes the volumes and waits until pods and volumes are gone, so that the next round starts on an idle machine.
-func (l *lab) sweep(ctx context.Context, name string, labels client.MatchingLabels) error {
-	if err := l.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(l.namespace), labels); err != nil {
+func (l *lab) sweep(ctx context.Context) error {
+	if err := l.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(l.namespace)); err != nil {
 		return err
 	}
 	return wait.PollUntilContextTimeout(ctx, pollEvery, patience, true, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
 		var claims corev1.PersistentVolumeClaimList
 		var volumes corev1.PersistentVolumeList
-		if err := l.List(ctx, &pods, client.InNamespace(l.namespace), client.MatchingLabels{benchLabel: name}); err != nil {
-			return false, err
-		}
-		if err := l.List(ctx, &claims, client.InNamespace(l.namespace), labels); err != nil {
-			return false, err
+		for _, list := range []client.ObjectList{&pods, &claims} {
+			if err := l.List(ctx, list, client.InNamespace(l.namespace)); err != nil {
+				return false, err
+			}
 		}
 		if err := l.List(ctx, &volumes); err != nil {
 			return false, err
