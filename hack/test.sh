@@ -19,7 +19,9 @@ run() {
   echo "== $1"
   case $1 in
     unit) unit_tests 2>&1 | tee "$OUT/unit" | "$SUM" show ;;
-    integration) go_test -tags=integration ./test/integration/... ;;
+    integration)
+      hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7
+      go_test -tags=integration ./test/integration/... ;;
     e2e) e2e 2>&1 | tee "$OUT/e2e" ;;
     cluster) go_test -tags=cluster ./test/cluster/... ;;
     *) echo "no such suite: $1" >&2; exit 2 ;;

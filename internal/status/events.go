@@ -30,13 +30,25 @@ func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1alpha1.EtcdClu
 	for i := range now.Conditions {
 		c := &now.Conditions[i]
 		before := meta.FindStatusCondition(old.Conditions, c.Type)
-		e := Event{eventType(c, d), c.Reason, c.Message}
-		if turned(before, c) && !slices.Contains(list, e) { // two conditions may turn for one cause
-			list = append(list, e)
+		if turned(before, c) {
+			list = withEvent(list, Event{eventType(c, d), c.Reason, c.Message})
 		}
 	}
 	for i := range list {
 		list[i].Message = shortened(list[i].Message)
+	}
+	return list
+}
+
+// withEvent adds an event. Two conditions may turn for one cause, and Kubernetes folds events of one reason into the first:
+// of those the one that says more is kept.
+func withEvent(list []Event, e Event) []Event {
+	i := slices.IndexFunc(list, func(other Event) bool { return other.Type == e.Type && other.Reason == e.Reason })
+	switch {
+	case i < 0:
+		return append(list, e)
+	case len(e.Message) > len(list[i].Message):
+		list[i] = e
 	}
 	return list
 }

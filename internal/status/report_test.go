@@ -163,10 +163,25 @@ func TestConditionsThatTurnAreTold(t *testing.T) {
 	}
 	want := []string{
 		"Warning NoQuorum", "Warning MembersNotReady",
-		"Normal QuorumServing", "Normal AsExpected", "Normal QuorumServing",
+		"Normal QuorumServing", "Normal AsExpected", // Available and QuorumLost turned for one reason
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
+	s := MakeCluster("prod").TLS().Problem("SecretNotFound", "Secret peer does not exist.").Snapshot()
+	s.Cluster.Spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_DATA_DIR", Value: "/data"}}}
+	d := analyse.Next(s)
+	var notes []string
+	for _, e := range Of(&s, &d, nil).Events {
+		if e.Reason == "SecretNotFound" {
+			notes = append(notes, e.Message)
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "Secret peer") || !strings.Contains(notes[0], "ETCD_DATA_DIR") {
+		t.Errorf("got %q", notes)
 	}
 }
 

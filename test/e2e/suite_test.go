@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 )
@@ -61,6 +62,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 }, NodeTimeout(15*time.Minute))
 
 func connect() {
+	log.SetLogger(GinkgoLogr)
 	GinkgoHelper()
 	var err error
 	config, err = clientcmd.BuildConfigFromFlags("", settings["KUBECONFIG"])
