@@ -155,7 +155,7 @@ restricted() {
 budget() {
   kubectl create pdb web --selector=app=web --min-available=3
   eventually 30 says 3 kubectl get pdb web -o 'jsonpath={.status.currentHealthy}'
-  says 'disruption budget' sh -c 'kubectl drain "$(kubectl get pod web-0 -o "jsonpath={.spec.nodeName}")" --timeout=1s --ignore-daemonsets 2>&1 || true'
+  says 'disruption budget' sh -c 'kubectl drain "$(kubectl get pod web-0 -o "jsonpath={.spec.nodeName}")" --pod-selector=app=web --timeout=1s 2>&1 || true'
   kubectl delete pdb web; kubectl uncordon node-1 node-2 node-3
 }
 etcd_runs() {
