@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -19,6 +20,8 @@ var _ = Describe("A node that loses its power", Serial, func() {
 		kept := bury(ctx, c)
 		node := nodeAwayFromTheOperator(ctx, c)
 		lost := memberOn(ctx, c, node)
+		Eventually(ctx, func() []corev1.PodCondition { return podOf(ctx, c, lost).Status.Conditions }).Should(ContainElement(
+			And(HaveField("Type", corev1.PodReady), HaveField("Status", corev1.ConditionTrue))), "only of a pod that was ready can its node be blamed")
 		DeferCleanup(func(ctx SpecContext) { clusterScript(ctx, "node-start", number(node)) })
 		clusterScript(ctx, "node-stop", number(node))
 

@@ -54,10 +54,9 @@ var _ = Describe("The operator's pod", func() {
 	})
 
 	It("shows its metrics to those who may read them, and to nobody else", func(ctx SpecContext) {
-		address := forward(operatorNamespace, operatorPod(ctx).Name, 8443)
 		ns := newNamespace(ctx)
-		Expect(metrics(ctx, address, "")).To(HaveHTTPStatus(http.StatusUnauthorized))
-		Expect(metrics(ctx, address, tokenOf(ctx, ns, "default"))).To(HaveHTTPStatus(http.StatusForbidden))
+		Expect(metrics(ctx, "")).To(HaveHTTPStatus(http.StatusUnauthorized))
+		Expect(metrics(ctx, tokenOf(ctx, ns, "default"))).To(HaveHTTPStatus(http.StatusForbidden))
 
 		binding := &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: ns},
@@ -69,7 +68,7 @@ var _ = Describe("The operator's pod", func() {
 		DeferCleanup(func(ctx SpecContext) { Expect(kube.Delete(ctx, binding)).To(Succeed()) })
 		token := tokenOf(ctx, ns, "reader")
 		Eventually(ctx, func(g Gomega) {
-			response := metrics(ctx, address, token)
+			response := metrics(ctx, token)
 			g.Expect(response).To(HaveHTTPStatus(http.StatusOK))
 			g.Expect(response).To(HaveHTTPBody(ContainSubstring(`controller_runtime_reconcile_total{controller="etcdcluster"`)))
 		}).Should(Succeed())
@@ -102,20 +101,29 @@ func tokenOf(ctx context.Context, ns, account string) string {
 	return token
 }
 
-func metrics(ctx context.Context, address, token string) *http.Response {
+func metrics(ctx context.Context, token string) *http.Response {
 	GinkgoHelper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/metrics", http.NoBody)
-	Expect(err).NotTo(HaveOccurred())
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	// The operator's certificate is self-signed, made anew at each start.
-	anybody := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	response, err := anybody.Do(request)
-	Expect(err).NotTo(HaveOccurred())
-	body, err := io.ReadAll(response.Body)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(response.Body.Close()).To(Succeed())
-	response.Body = io.NopCloser(strings.NewReader(string(body)))
+	var response *http.Response
+	Expect(forwarded(operatorNamespace, operatorPod(ctx).Name, 8443, func(address string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/metrics", http.NoBody)
+		if err != nil {
+			return err
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		// The operator's certificate is self-signed, made anew at each start.
+		anybody := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		if response, err = anybody.Do(request); err != nil {
+			return err
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err
+		}
+		err = response.Body.Close()
+		response.Body = io.NopCloser(strings.NewReader(string(body)))
+		return err
+	})).To(Succeed())
 	return response
 }

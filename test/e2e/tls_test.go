@@ -200,9 +200,8 @@ func awaitServed(ctx context.Context, c *v1alpha1.EtcdCluster, member string, ce
 	block, _ := pem.Decode(certificate)
 	wanted, err := x509.ParseCertificate(block.Bytes)
 	Expect(err).NotTo(HaveOccurred())
-	address := forwardClients(c, member)
 	Eventually(ctx, func(g Gomega) {
-		served, err := servedCertificate(ctx, address)
+		served, err := servedCertificate(ctx, c, member)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(served.SerialNumber).To(Equal(wanted.SerialNumber))
 	}).Should(Succeed())
