@@ -3,7 +3,6 @@ package cluster
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,7 +36,7 @@ const (
 
 	// On StatefulSets.
 	AnnotationIntent     = Prefix + "intent"      // JSON of the Intent that the template was made from
-	AnnotationIntentHash = Prefix + "intent-hash" // of that JSON
+	AnnotationIntentHash = Prefix + "intent-hash" // of what the pods depend on in it
 
 	// On pod templates and pods.
 	AnnotationRenderHash          = Prefix + "render-hash"           // of the template in its started form
@@ -92,12 +91,7 @@ func MemberHost(namespace, cluster, member, domain string) string {
 	return host
 }
 
-// SortMembers orders member names by their numbers; names that are not members of the cluster come last, by name.
-func SortMembers(cluster string, names []string) {
-	slices.SortFunc(names, func(a, b string) int { return CompareMembers(cluster, a, b) })
-}
-
-// CompareMembers orders two member names by their numbers.
+// CompareMembers orders two member names by their numbers; names that are not members of the cluster come last, by name.
 func CompareMembers(cluster, a, b string) int {
 	na, oka := MemberNumber(cluster, a)
 	nb, okb := MemberNumber(cluster, b)

@@ -64,7 +64,6 @@ type Volume struct {
 	Name, Member    string
 	UID             types.UID
 	ResourceVersion string
-	Phase           corev1.PersistentVolumeClaimPhase
 	Deleting        bool
 	RequestedBytes  int64
 
@@ -83,8 +82,7 @@ func (v *Volume) Started() bool { return v != nil && v.ClusterID != 0 }
 
 // Workload is a member's StatefulSet.
 type Workload struct {
-	Intent     Intent
-	IntentHash string
+	Intent Intent
 	// Founding tells that the template starts an empty volume with the founding list.
 	Founding bool
 	Deleting bool
@@ -93,19 +91,17 @@ type Workload struct {
 
 // Pod is a member's pod.
 type Pod struct {
-	Name            string
-	UID             types.UID
-	ResourceVersion string
-	IP              string
-	Node            string
-	Phase           corev1.PodPhase
-	Ready           bool
-	Deleting        bool
-	NodeLost        bool
+	Name     string
+	UID      types.UID
+	IP       string
+	Node     string
+	Phase    corev1.PodPhase
+	Ready    bool
+	Deleting bool
+	NodeLost bool
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string
-	Restarts      int32
 	// Trouble is a condition reason and what the kubelet or the scheduler said; empty when there is none.
 	Trouble, TroubleDetail string
 }

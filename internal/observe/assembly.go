@@ -59,7 +59,6 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		Member:          claim.Labels[cluster.LabelMember],
 		UID:             claim.UID,
 		ResourceVersion: claim.ResourceVersion,
-		Phase:           claim.Status.Phase,
 		Deleting:        claim.DeletionTimestamp != nil,
 		RequestedBytes:  request.Value(),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
@@ -91,11 +90,10 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		return
 	}
 	a.member(set.Name).Workload = &cluster.Workload{
-		Intent:     intent,
-		IntentHash: set.Annotations[cluster.AnnotationIntentHash],
-		Founding:   set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
-		Deleting:   set.DeletionTimestamp != nil,
-		Live:       set,
+		Intent:   intent,
+		Founding: set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
+		Deleting: set.DeletionTimestamp != nil,
+		Live:     set,
 	}
 }
 

@@ -14,18 +14,17 @@ import (
 
 func podOf(pod *corev1.Pod) cluster.Pod {
 	p := cluster.Pod{
-		Name:            pod.Name,
-		UID:             pod.UID,
-		ResourceVersion: pod.ResourceVersion,
-		IP:              pod.Status.PodIP,
-		Node:            pod.Spec.NodeName,
-		Phase:           pod.Status.Phase,
-		Ready:           conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
-		Deleting:        pod.DeletionTimestamp != nil,
-		FoundingState:   pod.Annotations[cluster.AnnotationInitialClusterState],
-		RenderHash:      pod.Annotations[cluster.AnnotationRenderHash],
+		Name:          pod.Name,
+		UID:           pod.UID,
+		IP:            pod.Status.PodIP,
+		Node:          pod.Spec.NodeName,
+		Phase:         pod.Status.Phase,
+		Ready:         conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
+		Deleting:      pod.DeletionTimestamp != nil,
+		FoundingState: pod.Annotations[cluster.AnnotationInitialClusterState],
+		RenderHash:    pod.Annotations[cluster.AnnotationRenderHash],
 	}
-	p.Trouble, p.TroubleDetail = troubleOf(pod, &p)
+	p.Trouble, p.TroubleDetail = troubleOf(pod)
 	return p
 }
 
@@ -34,14 +33,13 @@ func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.Co
 }
 
 // troubleOf tells what keeps the pod from running, in words that stay the same for as long as the cause does.
-func troubleOf(pod *corev1.Pod, p *cluster.Pod) (reason, detail string) {
+func troubleOf(pod *corev1.Pod) (reason, detail string) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
 			return v1alpha1.ReasonUnschedulable, c.Message
 		}
 	}
 	for _, c := range pod.Status.ContainerStatuses {
-		p.Restarts += c.RestartCount
 		if reason, detail := containerTrouble(pod, &c); reason != "" {
 			return reason, detail
 		}

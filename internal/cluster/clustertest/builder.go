@@ -181,7 +181,7 @@ func Volume(b *Builder, m *cluster.Member) {
 func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
 	size := cluster.VolumeSize(&b.s.Cluster.Spec)
 	return cluster.Volume{
-		Name: cluster.VolumeName(member), Member: member, ResourceVersion: "1", Phase: corev1.ClaimBound, RequestedBytes: size.Value(),
+		Name: cluster.VolumeName(member), Member: member, ResourceVersion: "1", RequestedBytes: size.Value(),
 		ClusterUID: owner, Token: fmt.Sprintf("%s/%s/%s", Namespace, b.s.Cluster.Name, owner), Founders: b.Founders(), PeerURL: b.peerURL(member),
 	}
 }
@@ -204,8 +204,7 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 	if founding {
 		in.Founding = &render.Founding{Members: b.Founders(), Token: render.ClusterToken(b.s.Cluster)}
 	}
-	_, hash := in.Intent.Encode()
-	m.Workload = &cluster.Workload{Intent: in.Intent, IntentHash: hash, Founding: founding, Live: render.MemberStatefulSet(in)}
+	m.Workload = &cluster.Workload{Intent: in.Intent, Founding: founding, Live: render.MemberStatefulSet(in)}
 }
 
 func (b *Builder) input(name string) render.MemberInput {
