@@ -1,4 +1,4 @@
-package v1alpha1
+package v1beta1
 
 // Condition types. Available and Progressing are good or neutral when true; the others are bad when true.
 const (
@@ -50,7 +50,7 @@ const (
 	ReasonPaused = "Paused"
 	// ReasonNotYetSupported: the spec differs from what runs, and this release does not carry out such a change.
 	ReasonNotYetSupported = "NotYetSupported"
-	// ReasonUnsupportedOption: spec.pod.etcdEnv has an option that the version's allow list does not have.
+	// ReasonUnsupportedOption: spec.config.extraArgs has an option that the version's allow list does not have.
 	ReasonUnsupportedOption = "UnsupportedOption"
 	// ReasonSecretNotFound: a Secret that the spec names does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
