@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 )
@@ -12,8 +12,8 @@ import (
 func TestGuards(t *testing.T) {
 	prod := func() *Builder { return MakeCluster("prod") }
 	option := func(name, value string) *Builder {
-		return prod().LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
-			s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.Pod = &v1beta1.PodPolicy{EtcdEnv: []v1beta1.EtcdOption{{Name: name, Value: value}}}
 		})
 	}
 	for name, c := range map[string]struct {

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -49,10 +49,10 @@ func wantGolden(t *testing.T, name string, objects ...any) {
 }
 
 // makeCluster returns a cluster as the API server would store it, changed by the given functions.
-func makeCluster(changes ...func(*v1alpha1.EtcdClusterSpec)) *v1alpha1.EtcdCluster {
-	c := &v1alpha1.EtcdCluster{
+func makeCluster(changes ...func(*v1beta1.EtcdClusterSpec)) *v1beta1.EtcdCluster {
+	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod", UID: "11111111-2222-3333-4444-555555555555"},
-		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: "3.6.16", Repository: "gcr.io/etcd-development/etcd"},
+		Spec:       v1beta1.EtcdClusterSpec{Size: 3, Version: "3.6.16", Repository: "gcr.io/etcd-development/etcd"},
 	}
 	for _, change := range changes {
 		change(&c.Spec)
@@ -60,33 +60,33 @@ func makeCluster(changes ...func(*v1alpha1.EtcdClusterSpec)) *v1alpha1.EtcdClust
 	return c
 }
 
-func version(v string) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Version = v }
+func version(v string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.Version = v }
 }
 
-func pod(policy v1alpha1.PodPolicy) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Pod = &policy }
+func pod(policy v1beta1.PodPolicy) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.Pod = &policy }
 }
 
-func secrets(peer, server string) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) {
-		spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-			Member: &v1alpha1.MemberSecrets{PeerSecret: peer, ServerSecret: server},
+func secrets(peer, server string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) {
+		spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
+			Member: &v1beta1.MemberSecrets{PeerSecret: peer, ServerSecret: server},
 		}}
 	}
 }
 
-func withOption(name, value string) func(*v1alpha1.EtcdClusterSpec) {
-	return pod(v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}})
+func withOption(name, value string) func(*v1beta1.EtcdClusterSpec) {
+	return pod(v1beta1.PodPolicy{EtcdEnv: []v1beta1.EtcdOption{{Name: name, Value: value}}})
 }
 
 // started returns the input of the first member in its started form.
-func started(c *v1alpha1.EtcdCluster) MemberInput {
+func started(c *v1beta1.EtcdCluster) MemberInput {
 	return MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(&c.Spec)}
 }
 
 // founding returns the input of the first member in its founding form.
-func founding(c *v1alpha1.EtcdCluster) MemberInput {
+func founding(c *v1beta1.EtcdCluster) MemberInput {
 	in := started(c)
 	in.Founding = &Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(c)}
 	return in
@@ -97,8 +97,8 @@ func ipv6(in MemberInput) MemberInput {
 	return in
 }
 
-func everyPodField() v1alpha1.PodPolicy {
-	return v1alpha1.PodPolicy{
+func everyPodField() v1beta1.PodPolicy {
+	return v1beta1.PodPolicy{
 		Labels:       map[string]string{"team": "storage", cluster.LabelMember: "ours wins"},
 		Annotations:  map[string]string{"example.com/scrape": "yes"},
 		NodeSelector: map[string]string{"disk": "fast"},
@@ -109,20 +109,20 @@ func everyPodField() v1alpha1.PodPolicy {
 		}},
 		AntiAffinity: true,
 		Tolerations:  []corev1.Toleration{{Key: "etcd", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
-		Resources: v1alpha1.ResourceRequirements{
+		Resources: v1beta1.ResourceRequirements{
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("0.5"), corev1.ResourceMemory: resource.MustParse("1Gi")},
 		},
 		SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(1000)), SupplementalGroups: []int64{2000}},
-		EtcdEnv: []v1alpha1.EtcdOption{
+		EtcdEnv: []v1beta1.EtcdOption{
 			{Name: "ETCD_SNAPSHOT_COUNT", Value: "20000"},
 			{Name: "ETCD_QUOTA_BACKEND_BYTES", Value: "4294967296"},
 			{Name: "ETCD_AUTO_COMPACTION_RETENTION", Value: "1h"},
 		},
-		PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
+		PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{
 			StorageClassName: new("fast"),
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
-			Resources:        v1alpha1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")}},
+			Resources:        v1beta1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")}},
 		},
 		ClusterDomain: "cluster.local",
 	}
@@ -142,7 +142,7 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
 		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
 		"member-started-all":         started(makeCluster(pod(everyPodField()))),
-		"member-started-anti":        started(makeCluster(pod(v1alpha1.PodPolicy{AntiAffinity: true}))),
+		"member-started-anti":        started(makeCluster(pod(v1beta1.PodPolicy{AntiAffinity: true}))),
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
 	}
@@ -185,8 +185,8 @@ func TestTheRenderHashTellsPodsApart(t *testing.T) {
 		"version":        started(makeCluster(version("3.6.15"))),
 		"TLS":            started(makeCluster(secrets("prod-peer", "prod-server"))),
 		"option":         started(makeCluster(withOption("ETCD_MAX_TXN_OPS", "256"))),
-		"annotation":     started(makeCluster(pod(v1alpha1.PodPolicy{Annotations: map[string]string{"a": "b"}}))),
-		"domain":         started(makeCluster(pod(v1alpha1.PodPolicy{ClusterDomain: "cluster.local"}))),
+		"annotation":     started(makeCluster(pod(v1beta1.PodPolicy{Annotations: map[string]string{"a": "b"}}))),
+		"domain":         started(makeCluster(pod(v1beta1.PodPolicy{ClusterDomain: "cluster.local"}))),
 	} {
 		hash := RenderHash(in)
 		if other, taken := seen[hash]; taken {

@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
@@ -52,7 +52,7 @@ func situations() map[string]*Builder {
 		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
 		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
-		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Size = 5 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
 		"no-space":             alarm(cluster.AlarmNoSpace),
 		"corrupt":              alarm(cluster.AlarmCorrupt),
@@ -172,7 +172,7 @@ func TestConditionsThatTurnAreTold(t *testing.T) {
 
 func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
 	s := MakeCluster("prod").TLS().Problem("SecretNotFound", "Secret peer does not exist.").Snapshot()
-	s.Cluster.Spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_DATA_DIR", Value: "/data"}}}
+	s.Cluster.Spec.Pod = &v1beta1.PodPolicy{EtcdEnv: []v1beta1.EtcdOption{{Name: "ETCD_DATA_DIR", Value: "/data"}}}
 	d := analyse.Next(s)
 	var notes []string
 	for _, e := range Of(&s, &d, nil).Events {
@@ -203,7 +203,7 @@ func TestActsAndFinishedOperationsAreTold(t *testing.T) {
 			report := Of(&s, &d, c.outcome)
 			got := ""
 			for _, e := range report.Events {
-				if e.Reason != v1alpha1.ReasonNoQuorum && e.Reason != v1alpha1.ReasonMembersNotReady {
+				if e.Reason != v1beta1.ReasonNoQuorum && e.Reason != v1beta1.ReasonMembersNotReady {
 					got = strings.TrimSpace(got + " " + e.Type + " " + e.Reason)
 				}
 			}
@@ -223,10 +223,10 @@ func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	refusal := analyse.StrangerRefusal(cluster.Stranger{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
 	report := Of(&s, &d, fmt.Errorf("acting: %w", &refusal))
 	for _, c := range report.Status.Conditions {
-		if c.Type == v1alpha1.ConditionProgressing && (c.Status != "False" || c.Reason != v1alpha1.ReasonForeignObject || c.Message != refusal.Message) {
+		if c.Type == v1beta1.ConditionProgressing && (c.Status != "False" || c.Reason != v1beta1.ReasonForeignObject || c.Message != refusal.Message) {
 			t.Errorf("got %+v", c)
 		}
-		if c.Type == v1alpha1.ConditionDegraded && c.Status != "True" {
+		if c.Type == v1beta1.ConditionDegraded && c.Status != "True" {
 			t.Errorf("got %+v", c)
 		}
 	}
@@ -262,7 +262,7 @@ func TestAnAlarmStaysWhileNobodyCanBeAsked(t *testing.T) {
 	s.Cluster.Status = before
 	d = analyse.Next(s)
 	for _, c := range Of(&s, &d, nil).Status.Conditions {
-		if c.Type == v1alpha1.ConditionStorageAlarm && c.Status != "True" {
+		if c.Type == v1beta1.ConditionStorageAlarm && c.Status != "True" {
 			t.Errorf("got %+v", c)
 		}
 	}
