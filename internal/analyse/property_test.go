@@ -119,9 +119,11 @@ func searchStates(t *testing.T) {
 				w.create(types.UID("uid-" + w.next()))
 			},
 			"the spec changes": func(t *rapid.T) {
-				w.cluster.Spec.Size = rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
-				w.cluster.Spec.Pod = &v1beta1.PodPolicy{
-					AntiAffinity: rapid.Bool().Draw(t, "apart"), ClusterDomain: rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain"),
+				w.cluster.Spec.Replicas = rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
+				w.cluster.Spec.ClusterDomain = rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain")
+				w.cluster.Spec.PodTemplate = &v1beta1.PodTemplate{}
+				if rapid.Bool().Draw(t, "apart") {
+					w.cluster.Spec.PodTemplate.MemberAntiAffinity = v1beta1.MemberAntiAffinityRequired
 				}
 				w.cluster.Generation++
 				w.harmed = true
@@ -169,8 +171,8 @@ func (w *world) settle(t *rapid.T) {
 	if last.d.Action != nil || len(last.d.Upkeep) > 0 {
 		t.Fatalf("no rest after %d passes: %+v", settleRounds, sayOf(last.d))
 	}
-	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Size) || last.d.Reason != v1beta1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
-		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Size, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
+	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Replicas) || last.d.Reason != v1beta1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
+		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Replicas, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
 	}
 	if last.s.Serving() >= cluster.Quorum(last.s.Voters()) && w.cluster.Status.Operation != nil && !w.harmed {
 		t.Fatalf("the claim %s never ends", w.cluster.Status.Operation.Type)

@@ -54,7 +54,7 @@ type worldPod struct {
 }
 
 func newWorld(size int32) *world {
-	s := clustertest.MakeCluster("prod").Size(size).Snapshot()
+	s := clustertest.MakeCluster("prod").Replicas(size).Snapshot()
 	w := &world{etcd: fake.New(), cluster: s.Cluster, volumes: map[string]*worldVolume{}, recorded: map[string]bool{}, acknowledged: map[cluster.ID]string{}}
 	w.create("uid-0")
 	return w

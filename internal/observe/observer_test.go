@@ -39,7 +39,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T, size int32) *stage {
-	s := clustertest.MakeCluster("prod").Size(size).Snapshot()
+	s := clustertest.MakeCluster("prod").Replicas(size).Snapshot()
 	return &stage{t: t, cluster: s.Cluster, now: time.Now(), answers: map[string]func() (cluster.Probe, error){}, members: map[string]cluster.Membership{}}
 }
 
@@ -155,7 +155,7 @@ func TestMembersAreThoseOfVolumesStatefulSetsAndTheFoundingList(t *testing.T) {
 		t.Error(diff)
 	}
 	v := got.Member("prod-1").Volume
-	if v == nil || v.Token != "shop/prod/uid-1" || v.Started() || v.RequestedBytes != 2<<30 || len(v.Founders) != 3 {
+	if v == nil || v.Token != "shop/prod/uid-1" || v.Started() || v.RequestedBytes != 8<<30 || len(v.Founders) != 3 {
 		t.Errorf("got %+v", v)
 	}
 	if w := got.Member("prod-10").Workload; w == nil || w.Founding || w.Intent.Version != clustertest.Version {
@@ -292,9 +292,9 @@ func TestStorageClassesAreCheckedBeforeTheFirstVolume(t *testing.T) {
 		return &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{defaultClassAnnotation: isDefault}}}
 	}
 	named := func(s *stage, name string) {
-		claim := clustertest.Gibibytes(2)
-		claim.StorageClassName = &name
-		s.cluster.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: claim}
+		storage := clustertest.Gibibytes(2)
+		storage.VolumeClaimTemplate.Spec.StorageClassName = &name
+		s.cluster.Spec.Storage = storage
 	}
 	for name, c := range map[string]struct {
 		prepare func(*stage)
@@ -326,9 +326,7 @@ func emptyStart(s *stage) {
 // secured adds a member that runs, and Secrets for all, which end after life.
 func secured(t *testing.T, life time.Duration) *stage {
 	s := newStage(t, 1)
-	s.cluster.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
-		Member: &v1beta1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"}, OperatorSecret: "operator",
-	}}
+	s.cluster.Spec.TLS = clustertest.FromSecrets("peer", "server", "operator")
 	authority := pkitest.NewAuthority(t, "authority")
 	for name, prefix := range map[string][3]string{
 		"peer": {"peer.crt", "peer.key", "peer-ca.crt"}, "server": {"server.crt", "server.key", "server-ca.crt"},
@@ -423,8 +421,8 @@ func TestAnExpiredCertificateIsAProblem(t *testing.T) {
 
 func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 	for name, change := range map[string]func(*v1beta1.EtcdClusterSpec){
-		"another Secret that is not there": func(s *v1beta1.EtcdClusterSpec) { s.TLS.Static.Member.ServerSecret = "missing" },
-		"no TLS any more":                  func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil },
+		"another Secret that is not there": func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.Name = "missing" },
+		"no TLS any more":                  func(s *v1beta1.EtcdClusterSpec) { s.TLS = clustertest.InClear() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := secured(t, 90*24*time.Hour)
@@ -436,7 +434,7 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 	}
 	t.Run("the operator's own Secret is the spec's", func(t *testing.T) {
 		s := secured(t, 90*24*time.Hour)
-		s.cluster.Spec.TLS.Static.OperatorSecret = "missing"
+		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "missing"
 		if got := s.observe(); len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound {
 			t.Errorf("got %v", got.Problems)
 		}

@@ -50,10 +50,7 @@ func (b *Builder) Version(v string) *Builder { b.s.Cluster.Spec.Version = v; ret
 
 // TLS names Secrets for peers, clients and the operator.
 func (b *Builder) TLS() *Builder {
-	b.s.Cluster.Spec.TLS = &v1beta1.TLS{
-		Client: &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: "server", OperatorName: "operator", Format: v1beta1.SecretFormatEtcdOperator}},
-		Peer:   &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: "peer", Format: v1beta1.SecretFormatEtcdOperator}},
-	}
+	b.s.Cluster.Spec.TLS = FromSecrets("peer", "server", "operator")
 	return b
 }
 
@@ -305,4 +302,16 @@ func InClear() *v1beta1.TLS {
 		Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled},
 		Peer:   &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled},
 	}
+}
+
+// FromSecrets returns what takes certificates from Secrets of the original etcd operator's format; without a name the traffic is in clear.
+func FromSecrets(peer, server, operator string) *v1beta1.TLS {
+	tls := InClear()
+	if peer != "" {
+		tls.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: peer, Format: v1beta1.SecretFormatEtcdOperator}}
+	}
+	if server != "" {
+		tls.Client = &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: server, OperatorName: operator, Format: v1beta1.SecretFormatEtcdOperator}}
+	}
+	return tls
 }
