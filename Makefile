@@ -15,7 +15,7 @@ ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
 export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
 BUILD_TOOLS := hack/build-tools.sh
-TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
+TOOLS := controller-gen crdcheck kustomize operator-sdk opm crane golangci-lint
 # $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
 tool = $$($(BUILD_TOOLS) dir $(1))/$(1)
 KUBECTL = $$($(BUILD_TOOLS) dir kubernetes)/kubectl
@@ -70,7 +70,7 @@ lint: ## Lint the code, prove the import walls hold, and check the scripts.
 	hack/lint.sh
 
 .PHONY: verify
-verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
+verify: generate manifests crd-check bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
 	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
 	@new=$$(git ls-files --others --exclude-standard -- api config bundle catalog); \
 	  test -z "$$new" || { echo "generated, but not in git: $$new"; exit 1; }
@@ -169,6 +169,12 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 	hack/bench.sh idle
 
 ##@ Release
+
+.PHONY: crd-check
+crd-check: ## Prove that the CRDs take and keep whatever a release stored, and that samples and examples are valid.
+	@$(BUILD_TOOLS) crdcheck
+	$(call tool,crdcheck) releases
+	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
 
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
