@@ -232,6 +232,29 @@ func TestReleases(t *testing.T) {
 	}
 }
 
+// tree is this repository.
+const tree = "../.."
+
+func TestThisTreeFollowsEveryRelease(t *testing.T) {
+	if said, err := stderr(t, func() error { return run([]string{"releases", "--repo", tree}) }); err != nil {
+		t.Errorf("%v\n%s", err, said)
+	}
+}
+
+func TestThisTreesSamplesAndExamplesAreValid(t *testing.T) {
+	listing, err := git(tree, "ls-files", "examples/*.yaml", "config/samples/operator_*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"objects", "--repo", tree}
+	for path := range strings.FieldsSeq(string(listing)) {
+		args = append(args, filepath.Join(tree, path))
+	}
+	if err := run(args); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestObjectsAreValidatedAsTheAPIServerWould(t *testing.T) {
 	repo := released(t)
 	for _, c := range []struct{ does, object, refused string }{
