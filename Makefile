@@ -189,9 +189,9 @@ bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
 	hack/bundle.sh
 
 .PHONY: bundle-validate
-bundle-validate: ## Validate the bundle as OLM and the operator catalogs do.
+bundle-validate: ## Validate the bundle as OLM, the operator catalogs and scorecard do.
 	@$(BUILD_TOOLS) operator-sdk
-	$(call tool,operator-sdk) bundle validate ./bundle --select-optional suite=operatorframework --optional-values=k8s-version=$(K8S_MINOR)
+	K8S_MINOR=$(K8S_MINOR) hack/bundle-validate.sh
 
 .PHONY: catalog
 catalog: ## Render the catalog from its template and every release's bundle.
