@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
@@ -125,7 +125,7 @@ func isRefusal(err error) bool {
 // SetupWithManager registers the watches: the clusters, what they own, and by their label the volumes and pods, which they do not own.
 func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.EtcdCluster{}).
+		For(&v1beta1.EtcdCluster{}).
 		Owns(&appsv1.StatefulSet{}).
 		Owns(&corev1.Service{}).
 		Owns(&policyv1.PodDisruptionBudget{}).

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
@@ -35,7 +35,7 @@ type Actor struct {
 func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
 	claimed := s.Cluster.DeepCopy()
 	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() {
-		claimed.Status.Operation = &v1alpha1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
+		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
 	}
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
@@ -103,7 +103,7 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 		return nil
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		return &analyse.Refusal{
-			Guard: "writeAccepted", Reason: v1alpha1.ReasonWriteRefused,
+			Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
 			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
 		}
 	case !apierrors.IsAlreadyExists(err):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -78,6 +79,7 @@ func (a *Actor) correctWorkload(ctx context.Context, s *cluster.Snapshot, item a
 	desired := render.MemberStatefulSet(analyse.MemberInput(s, item.Member, item.Intent, item.Started))
 	updated := m.Workload.Live.DeepCopy()
 	updated.Labels, updated.Annotations = desired.Labels, desired.Annotations
+	updated.OwnerReferences = withOwner(updated.OwnerReferences, desired.OwnerReferences[0])
 	updated.Spec.Replicas = desired.Spec.Replicas
 	updated.Spec.UpdateStrategy = desired.Spec.UpdateStrategy
 	updated.Spec.Template = desired.Spec.Template
@@ -116,4 +118,10 @@ func annotationPatch(annotations, preconditions map[string]string) (client.Patch
 		return nil, fmt.Errorf("encoding a patch: %w", err)
 	}
 	return client.RawPatch(types.MergePatchType, raw), nil
+}
+
+// withOwner returns the references with the cluster's own as it is written today: an older release named an older API version.
+func withOwner(references []metav1.OwnerReference, owner metav1.OwnerReference) []metav1.OwnerReference {
+	others := slices.DeleteFunc(slices.Clone(references), func(r metav1.OwnerReference) bool { return r.UID == owner.UID })
+	return append(others, owner)
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
@@ -52,7 +52,7 @@ func begin(s *cluster.Snapshot) *Decision {
 	if len(kept) > 0 {
 		return takeBack(kept)
 	}
-	founders := make([]Founder, s.Cluster.Spec.Size)
+	founders := make([]Founder, s.Cluster.Spec.Replicas)
 	first := firstFreeNumber(s)
 	for i := range founders {
 		founders[i] = Founder{Name: cluster.MemberName(s.Cluster.Name, first+i), MakeVolume: true, MakeWorkload: true}
@@ -63,7 +63,7 @@ func begin(s *cluster.Snapshot) *Decision {
 func takeBack(volumes []cluster.Volume) *Decision {
 	return &Decision{
 		Progressing: true,
-		Reason:      v1alpha1.ReasonTakingBack,
+		Reason:      v1beta1.ReasonTakingBack,
 		Message:     fmt.Sprintf("Taking back the volumes that an earlier cluster of this name left: %s.", memberNames(volumes)),
 		Action:      TakeBackVolumes{Volumes: volumes},
 	}
@@ -102,7 +102,7 @@ func tokenOf(s *cluster.Snapshot) string {
 // found starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
 func found(s *cluster.Snapshot, founders []Founder) *Decision {
 	if s.PeerService == nil {
-		return awaitServices(v1alpha1.ReasonBootstrapping)
+		return awaitServices(v1beta1.ReasonBootstrapping)
 	}
 	action := FoundCluster{Token: render.ClusterToken(s.Cluster), Intent: settledIntent(s), Members: founders}
 	if token := tokenOf(s); token != "" {
@@ -116,7 +116,7 @@ func found(s *cluster.Snapshot, founders []Founder) *Decision {
 	slices.SortFunc(action.Members, func(a, b Founder) int { return cluster.CompareMembers(s.Cluster.Name, a.Name, b.Name) })
 	return &Decision{
 		Progressing: true,
-		Reason:      v1alpha1.ReasonBootstrapping,
+		Reason:      v1beta1.ReasonBootstrapping,
 		Message:     fmt.Sprintf("Creating %d members.", len(action.Members)),
 		Action:      action,
 	}
@@ -156,10 +156,10 @@ func unfinishedFounders(s *cluster.Snapshot) []Founder {
 func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
 		return &Decision{
-			Reason: v1alpha1.ReasonNotYetSupported,
+			Reason: v1beta1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
 				"Set the spec back, or delete the cluster and create it again as you want it with the annotation %s=%s.",
-				strings.Join(changes, "; "), v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
+				strings.Join(changes, "; "), v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
 		}
 	}
 	names := make([]string, len(unstarted))
@@ -168,7 +168,7 @@ func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 	}
 	return &Decision{
 		Progressing: true,
-		Reason:      v1alpha1.ReasonBootstrapping,
+		Reason:      v1beta1.ReasonBootstrapping,
 		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(unstarted), len(s.Members), strings.Join(names, ", ")),
 	}
 }
@@ -201,9 +201,9 @@ func currentKept(s *cluster.Snapshot) []cluster.Volume {
 // the annotation says since: another operator may be in the middle of it.
 func startsEmpty(s *cluster.Snapshot) bool {
 	if op := s.Cluster.Status.Operation; op != nil {
-		return op.Type == v1alpha1.OperationBootstrap
+		return op.Type == v1beta1.OperationBootstrap
 	}
-	return s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] == v1alpha1.BootstrapEmpty
+	return cluster.IgnoresExistingVolumes(s.Cluster)
 }
 
 // firstFreeNumber is above every number that a kept volume carries, so that no name is used again over old data.

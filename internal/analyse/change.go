@@ -6,7 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -35,7 +35,7 @@ func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) 
 	}
 	return refused([]Refusal{{
 		Guard:  "changeSupported",
-		Reason: v1alpha1.ReasonNotYetSupported,
+		Reason: v1beta1.ReasonNotYetSupported,
 		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
 			"Set the spec back, or wait for release 0.3.0.", strings.Join(unsupportedChanges(s), "; ")),
 	}})
@@ -53,8 +53,8 @@ func unsupportedChanges(s *cluster.Snapshot) []string {
 }
 
 func sizeChange(s *cluster.Snapshot) string {
-	if have := len(s.Members); have != int(s.Cluster.Spec.Size) {
-		return fmt.Sprintf("spec.size is %d and the cluster has %d members", s.Cluster.Spec.Size, have)
+	if have := len(s.Members); have != int(s.Cluster.Spec.Replicas) {
+		return fmt.Sprintf("spec.replicas is %d and the cluster has %d members", s.Cluster.Spec.Replicas, have)
 	}
 	return ""
 }

@@ -6,7 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -46,7 +46,7 @@ func (r *Refusal) Error() string { return r.Message }
 type Action interface {
 	action()
 	// Operation is the type under which the action is claimed.
-	Operation() v1alpha1.OperationType
+	Operation() v1beta1.OperationType
 }
 
 // FoundCluster makes the founding members' volumes, then all their StatefulSets at once.
@@ -72,7 +72,7 @@ type ResumeMembers struct {
 	Intent  cluster.Intent
 	Members []string
 	// Why is the operation that stands, OperationResume where there is none.
-	Why v1alpha1.OperationType
+	Why v1beta1.OperationType
 }
 
 func (FoundCluster) action()    {}
@@ -80,13 +80,13 @@ func (TakeBackVolumes) action() {}
 func (ResumeMembers) action()   {}
 
 // Operation implements Action.
-func (FoundCluster) Operation() v1alpha1.OperationType { return v1alpha1.OperationBootstrap }
+func (FoundCluster) Operation() v1beta1.OperationType { return v1beta1.OperationBootstrap }
 
 // Operation implements Action.
-func (TakeBackVolumes) Operation() v1alpha1.OperationType { return v1alpha1.OperationTakeBack }
+func (TakeBackVolumes) Operation() v1beta1.OperationType { return v1beta1.OperationTakeBack }
 
 // Operation implements Action.
-func (a ResumeMembers) Operation() v1alpha1.OperationType { return a.Why }
+func (a ResumeMembers) Operation() v1beta1.OperationType { return a.Why }
 
 // Upkeep is a write that disturbs no member.
 //

@@ -7,7 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/version"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
@@ -31,7 +31,7 @@ func oneClusterID(s *cluster.Snapshot) *Refusal {
 	if len(s.ClusterIDs()) < 2 {
 		return nil
 	}
-	return &Refusal{Guard: "oneClusterID", Reason: v1alpha1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
+	return &Refusal{Guard: "oneClusterID", Reason: v1beta1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
 }
 
 // ClusterIDConflict tells which cluster IDs there are, and what to do.
@@ -48,7 +48,7 @@ func operationKnown(s *cluster.Snapshot) *Refusal {
 	}
 	return &Refusal{
 		Guard:  "operationKnown",
-		Reason: v1alpha1.ReasonUnknownOperation,
+		Reason: v1beta1.ReasonUnknownOperation,
 		Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
 			"Install that release again to finish it.", op.Type),
 	}
@@ -61,7 +61,7 @@ func nothingLost(s *cluster.Snapshot) *Refusal {
 	}
 	return &Refusal{
 		Guard:  "nothingLost",
-		Reason: v1alpha1.ReasonVolumeLost,
+		Reason: v1beta1.ReasonVolumeLost,
 		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not put an empty cluster in its place. "+
 			"Bring the volumes back, or delete this cluster and create it again to start empty.", s.Cluster.Status.ClusterID),
 	}
@@ -82,7 +82,7 @@ func noStranger(s *cluster.Snapshot) *Refusal {
 func StrangerRefusal(x cluster.Stranger) Refusal {
 	return Refusal{
 		Guard:  "noStranger",
-		Reason: v1alpha1.ReasonForeignObject,
+		Reason: v1beta1.ReasonForeignObject,
 		Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make. "+
 			"Rename or delete it, or create this cluster under another name.", x.Kind, x.Name, x.Owner),
 	}
@@ -94,7 +94,7 @@ func previousClusterGone(s *cluster.Snapshot) *Refusal {
 		if x.Leaving {
 			return &Refusal{
 				Guard:   "previousClusterGone",
-				Reason:  v1alpha1.ReasonWaitingForDeletion,
+				Reason:  v1beta1.ReasonWaitingForDeletion,
 				Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away. Waiting for it.", x.Kind, x.Name),
 			}
 		}
@@ -127,8 +127,8 @@ func optionsAllowed(s *cluster.Snapshot) *Refusal {
 	}
 	return &Refusal{
 		Guard:   "optionsAllowed",
-		Reason:  v1alpha1.ReasonUnsupportedOption,
-		Message: fmt.Sprintf("spec.pod.etcdEnv cannot be used with etcd %s: %s. Remove it.", intent.Version, strings.Join(parts, "; ")),
+		Reason:  v1beta1.ReasonUnsupportedOption,
+		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it.", intent.Version, strings.Join(parts, "; ")),
 	}
 }
 
@@ -148,10 +148,10 @@ func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
 	slices.Sort(groups)
 	return &Refusal{
 		Guard:  "volumesUnambiguous",
-		Reason: v1alpha1.ReasonAmbiguousVolumes,
+		Reason: v1beta1.ReasonAmbiguousVolumes,
 		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
 			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or %s=%s on this cluster to start empty.",
-			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
+			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
 	}
 }
 
@@ -173,10 +173,10 @@ func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
 	}
 	return &Refusal{
 		Guard:  "volumesKeepQuorum",
-		Reason: v1alpha1.ReasonVolumesBelowQuorum,
+		Reason: v1beta1.ReasonVolumesBelowQuorum,
 		Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d; starting them could not serve. "+
 			"Bring the missing volumes back, or set the annotation %s=%s on this cluster to start empty beside them.",
-			have, len(founders), cluster.Quorum(len(founders)), v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty),
+			have, len(founders), cluster.Quorum(len(founders)), v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
 	}
 }
 
@@ -189,7 +189,7 @@ func versionSkewAllowed(s *cluster.Snapshot) *Refusal {
 		}
 		return &Refusal{
 			Guard:  "versionSkewAllowed",
-			Reason: v1alpha1.ReasonVersionMismatch,
+			Reason: v1beta1.ReasonVersionMismatch,
 			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
 				"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
 		}
@@ -204,7 +204,7 @@ func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
 		if want := render.PeerURL(s.Cluster, v.Member, intent); v.PeerURL != want {
 			return &Refusal{
 				Guard:  "peerURLsUnchanged",
-				Reason: v1alpha1.ReasonPeerURLMismatch,
+				Reason: v1beta1.ReasonPeerURLMismatch,
 				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+
 					"Set TLS.static.member.peerSecret and pod.ClusterDomain as they were.", v.Name, v.PeerURL, want),
 			}

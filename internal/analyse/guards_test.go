@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 )
@@ -12,8 +12,8 @@ import (
 func TestGuards(t *testing.T) {
 	prod := func() *Builder { return MakeCluster("prod") }
 	option := func(name, value string) *Builder {
-		return prod().LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
-			s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
 		})
 	}
 	for name, c := range map[string]struct {
@@ -35,7 +35,7 @@ func TestGuards(t *testing.T) {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
 		},
 		"specUsable":     {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
-		"optionsAllowed": {optionsAllowed, option("ETCD_SNAPSHOT_COUNT", "1000"), option("ETCD_NO_SUCH_OPTION", "1"), "ETCD_NO_SUCH_OPTION"},
+		"optionsAllowed": {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},
@@ -48,7 +48,7 @@ func TestGuards(t *testing.T) {
 			volumesKeepQuorum, prod().Kept(nil, "prod-0", "prod-1"),
 			prod().Kept(nil, "prod-0").Kept(func(v *cluster.Volume) { v.Deleting = true }, "prod-1"), "Only 1 of the 3 volumes",
 		},
-		"volumesKeepQuorum of one": {volumesKeepQuorum, prod().Size(1).Kept(nil, "prod-0"), prod().Size(5).Kept(nil, "prod-0", "prod-1"), "its quorum is 3"},
+		"volumesKeepQuorum of one": {volumesKeepQuorum, prod().Replicas(1).Kept(nil, "prod-0"), prod().Replicas(5).Kept(nil, "prod-0", "prod-1"), "its quorum is 3"},
 		"versionSkewAllowed": {
 			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
 			prod().Kept(func(v *cluster.Volume) { v.Version = "3.5.40" }, "prod-0"), "written by etcd 3.5.40",

@@ -9,13 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
 
-var emptyStart = func(b *Builder) *Builder { return b.Annotated(v1alpha1.BootstrapAnnotation, v1alpha1.BootstrapEmpty) }
+var emptyStart = func(b *Builder) *Builder { return b.Annotated(v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty) }
 
 func TestRulesKeepTheFinalOrder(t *testing.T) {
 	at := -1
@@ -115,7 +115,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
 		},
 		"gives one member no budget": {
-			prod().Size(1),
+			prod().Replicas(1),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: objects[:2]},
 		},
 		"makes the volumes that a crash left out": {
@@ -139,7 +139,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1+workload prod-2+workload with " + newToken},
 		},
 		"keeps the founding list when the size changes in between": {
-			prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
 		},
 		"waits for founding members": {
@@ -203,11 +203,11 @@ func TestNext(t *testing.T) {
 		},
 		"rests": {prod().Objects().Members(Healthy), says{Reason: "UpToDate"}},
 		"removes the budget of a single member": {
-			prod().Size(1).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = render.Budget(s.Cluster, 2) }),
+			prod().Replicas(1).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = render.Budget(s.Cluster, 2) }),
 			says{Reason: "UpToDate", Upkeep: []string{"no budget"}},
 		},
 		"counts the quorum of five": {
-			prod().Size(5).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = nil }),
+			prod().Replicas(5).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = nil }),
 			says{Reason: "UpToDate", Upkeep: []string{"budget 3"}},
 		},
 		"leaves a budget by members, not by what answers": {
@@ -236,19 +236,19 @@ func TestNext(t *testing.T) {
 			says{Reason: "UpToDate"},
 		},
 		"refuses to resume all members with another minor version": {
-			prod().Objects().Members(Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			prod().Objects().Members(Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 			says{Rule: RuleRepair, Reason: "VersionMismatch"},
 		},
 		"refuses to resume all members under other peer URLs": {
 			prod().Objects().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) {
-				s.Cluster.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: "peer"}}}
+				s.Cluster.Spec.TLS.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: "peer"}}
 			}),
 			says{Rule: RuleRepair, Reason: "PeerURLMismatch"},
 		},
 		"resumes one member as the others run, whatever the spec says now": {
-			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 				s.Version = "3.7.0"
-				s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH"}}}
+				s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": ""}}
 			}),
 			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"},
 		},
@@ -274,7 +274,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0, prod-1, prod-2"},
 		},
 		"numbers above retired volumes": {
-			prod().Size(1).Objects().Kept(func(v *cluster.Volume) { v.Retired = true }, "prod-0", "prod-6"),
+			prod().Replicas(1).Objects().Kept(func(v *cluster.Volume) { v.Retired = true }, "prod-0", "prod-6"),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-7+volume+workload with " + newToken},
 		},
 		"refuses volumes of a higher minor version": {
@@ -286,7 +286,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "VersionMismatch"},
 		},
 		"takes volumes of another patch back": {
-			prod().Size(1).Objects().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
+			prod().Replicas(1).Objects().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
 			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0"},
 		},
 		"refuses volumes that know their peers by other URLs": {
@@ -319,7 +319,7 @@ func TestNext(t *testing.T) {
 		},
 		"refuses to start part of them with another minor version": {
 			prod().Objects().Member("prod-0", TakenBack).Member("prod-1", TakenBack).Member("prod-2").Claim("TakeBack").
-				LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.5.32" }),
+				LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.5.32" }),
 			says{Rule: RuleOperation, Reason: "VersionMismatch"},
 		},
 		"founds on kept volumes that never started, with their own token": {
@@ -348,13 +348,13 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "SecretNotFound"},
 		},
 		"refuses an option that the version does not have": {
-			prod().LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
-				s.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH_OPTION", Value: "1"}}}
+			prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+				s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such-option": "1"}}
 			}),
 			says{Rule: RuleBootstrap, Reason: "UnsupportedOption"},
 		},
 		"refuses to go on with a founding whose peer URLs have changed": {
-			prod().Objects().Members(Volume).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Pod = &v1alpha1.PodPolicy{ClusterDomain: "example.org"} }),
+			prod().Objects().Members(Volume).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.ClusterDomain = "example.org" }),
 			says{Rule: RuleBootstrap, Reason: "PeerURLMismatch"},
 		},
 		"stops everything at two recorded cluster IDs": {
@@ -380,42 +380,44 @@ func TestNext(t *testing.T) {
 		},
 
 		"reports a change of size": {
-			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 			says{Rule: RuleScale, Reason: "NotYetSupported"},
 		},
 		"reports a change of version": {
-			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 			says{Rule: RuleUpgrade, Reason: "NotYetSupported"},
 		},
 		"reports a change of the template": {
-			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Pod = &v1alpha1.PodPolicy{AntiAffinity: true} }),
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+				s.PodTemplate = &v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}
+			}),
 			says{Rule: RuleConfiguration, Reason: "NotYetSupported"},
 		},
 		"reports larger volumes as that alone": {
-			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
-				s.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: Gibibytes(4)}
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+				s.Storage = Gibibytes(16)
 			}),
 			says{Rule: RuleStorageGrowth, Reason: "NotYetSupported"},
 		},
 		"reports a change before any member started": {
-			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 			says{Rule: RuleBootstrap, Reason: "NotYetSupported"},
 		},
 		"a claim comes before a change": {
-			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Bootstrap").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Bootstrap").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true},
 		},
 		"repair comes before a change": {
-			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-2 for Resume"},
 		},
 		"the size comes before the version": {
-			prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size, s.Version = 5, "3.7.0" }),
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas, s.Version = 5, "3.7.0" }),
 			says{Rule: RuleScale, Reason: "NotYetSupported"},
 		},
 		"two cluster IDs come before a claim, a repair and a change": {
 			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })).
-				Claim("Resume").LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+				Claim("Resume").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
 		},
 	} {
@@ -444,9 +446,9 @@ func TestNext(t *testing.T) {
 
 func TestFoundingKeepsTheSettledIntent(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Volume).Member("prod-0", Volume, Founding).Claim("Bootstrap").
-		LaterSpec(func(spec *v1alpha1.EtcdClusterSpec) {
+		LaterSpec(func(spec *v1beta1.EtcdClusterSpec) {
 			spec.Version = "3.7.0"
-			spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_NO_SUCH_OPTION"}}}
+			spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such-option": "1"}}
 		}).Snapshot()
 	d := Next(s)
 	action, ok := d.Action.(FoundCluster)
@@ -456,12 +458,13 @@ func TestFoundingKeepsTheSettledIntent(t *testing.T) {
 }
 
 func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
-	s := MakeCluster("prod").Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) {
-		s.Size, s.Version = 5, "3.7.0"
-		s.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"a": "b"}, PersistentVolumeClaimSpec: Gibibytes(4)}
+	s := MakeCluster("prod").Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+		s.Replicas, s.Version = 5, "3.7.0"
+		s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"a": "b"}}}
+		s.Storage = Gibibytes(16)
 	}).Snapshot()
-	want := "The running cluster stays as it is, because this release does not carry out changes to it: spec.size is 5 and the cluster has 3 members; " +
-		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the spec changes Labels of the members' pods; the spec asks for volumes of 4Gi and data-prod-0 asks for 2Gi. " +
+	want := "The running cluster stays as it is, because this release does not carry out changes to it: spec.replicas is 5 and the cluster has 3 members; " +
+		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the spec changes Labels of the members' pods; the spec asks for volumes of 16Gi and data-prod-0 asks for 8Gi. " +
 		"Set the spec back, or wait for release 0.3.0."
 	if diff := cmp.Diff(want, Next(s).Message); diff != "" {
 		t.Error(diff)
@@ -469,7 +472,7 @@ func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
 }
 
 func TestChangesOfTheOperatorsOwnSecretNeedNoRestart(t *testing.T) {
-	s := MakeCluster("prod").TLS().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.TLS.Static.OperatorSecret = "other" }).Snapshot()
+	s := MakeCluster("prod").TLS().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.OperatorName = "other" }).Snapshot()
 	if d := Next(s); d.Rule != "" || len(d.Upkeep) > 0 {
 		t.Errorf("wanted rest, got %+v", sayOf(d))
 	}

@@ -3,7 +3,7 @@ package analyse
 import (
 	"fmt"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -23,10 +23,10 @@ func operationUnderWay(s *cluster.Snapshot) *Decision {
 	}
 }
 
-var operationReasons = map[v1alpha1.OperationType]string{
-	v1alpha1.OperationBootstrap: v1alpha1.ReasonBootstrapping,
-	v1alpha1.OperationTakeBack:  v1alpha1.ReasonTakingBack,
-	v1alpha1.OperationResume:    v1alpha1.ReasonResuming,
+var operationReasons = map[v1beta1.OperationType]string{
+	v1beta1.OperationBootstrap: v1beta1.ReasonBootstrapping,
+	v1beta1.OperationTakeBack:  v1beta1.ReasonTakingBack,
+	v1beta1.OperationResume:    v1beta1.ReasonResuming,
 }
 
 // operationFinished reports whether what the claim was made for is done.

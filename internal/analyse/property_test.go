@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -102,14 +102,14 @@ func searchStates(t *testing.T) {
 				if w.cluster.Status.ClusterID != "" && !slices.ContainsFunc(slices.Collect(maps.Values(w.volumes)), recorded) {
 					t.Skip("it is the last memory of the cluster")
 				}
-				w.cluster.Status = v1alpha1.EtcdClusterStatus{}
+				w.cluster.Status = v1beta1.EtcdClusterStatus{}
 				w.touch()
 			},
 			"the Services are deleted": func(*rapid.T) { w.objects = map[string]bool{} },
 			"the cluster is created again": func(t *rapid.T) {
-				delete(w.cluster.Annotations, v1alpha1.BootstrapAnnotation)
+				delete(w.cluster.Annotations, v1beta1.BootstrapAnnotation)
 				if rapid.Bool().Draw(t, "empty") {
-					w.cluster.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+					w.cluster.Annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
 					w.harmed = true // kept volumes of two clusters are ambiguous later
 				}
 				for _, v := range w.volumes {
@@ -119,9 +119,11 @@ func searchStates(t *testing.T) {
 				w.create(types.UID("uid-" + w.next()))
 			},
 			"the spec changes": func(t *rapid.T) {
-				w.cluster.Spec.Size = rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
-				w.cluster.Spec.Pod = &v1alpha1.PodPolicy{
-					AntiAffinity: rapid.Bool().Draw(t, "apart"), ClusterDomain: rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain"),
+				w.cluster.Spec.Replicas = rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
+				w.cluster.Spec.ClusterDomain = rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain")
+				w.cluster.Spec.PodTemplate = &v1beta1.PodTemplate{}
+				if rapid.Bool().Draw(t, "apart") {
+					w.cluster.Spec.PodTemplate.MemberAntiAffinity = v1beta1.MemberAntiAffinityRequired
 				}
 				w.cluster.Generation++
 				w.harmed = true
@@ -169,8 +171,8 @@ func (w *world) settle(t *rapid.T) {
 	if last.d.Action != nil || len(last.d.Upkeep) > 0 {
 		t.Fatalf("no rest after %d passes: %+v", settleRounds, sayOf(last.d))
 	}
-	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Size) || last.d.Reason != v1alpha1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
-		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Size, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
+	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Replicas) || last.d.Reason != v1beta1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
+		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Replicas, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
 	}
 	if last.s.Serving() >= cluster.Quorum(last.s.Voters()) && w.cluster.Status.Operation != nil && !w.harmed {
 		t.Fatalf("the claim %s never ends", w.cluster.Status.Operation.Type)
@@ -192,7 +194,7 @@ func TestEveryKillOfAFoundingLeadsToTheSameCluster(t *testing.T) {
 			}
 		}
 		last := w.rest()
-		if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1alpha1.ReasonUpToDate || s.Cluster.Status.Operation != nil || len(w.broken) > 0 {
+		if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || s.Cluster.Status.Operation != nil || len(w.broken) > 0 {
 			t.Errorf("killed before write %d: %d members serve, %s: %s, %v", at, s.Serving(), d.Reason, d.Message, w.broken)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -20,7 +20,7 @@ func repair(s *cluster.Snapshot) *Decision {
 // resume starts all members that have data and no StatefulSet. They are dead already, so no quorum is at stake,
 // and only together may they form one. A claim that stands stays as it is.
 func resume(s *cluster.Snapshot) *Decision {
-	why := v1alpha1.OperationResume
+	why := v1beta1.OperationResume
 	if op := s.Cluster.Status.Operation; op != nil {
 		why = op.Type
 	}

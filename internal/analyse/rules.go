@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -85,7 +85,7 @@ func firstOpinion(s *cluster.Snapshot) Decision {
 			return *d
 		}
 	}
-	return Decision{Reason: v1alpha1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
+	return Decision{Reason: v1beta1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
 }
 
 func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
@@ -107,7 +107,7 @@ func deletion(s *cluster.Snapshot) *Decision {
 		return nil
 	}
 	return &Decision{
-		Reason:  v1alpha1.ReasonDeleting,
+		Reason:  v1beta1.ReasonDeleting,
 		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; its volumes are kept.",
 	}
 }
@@ -117,7 +117,7 @@ func paused(s *cluster.Snapshot) *Decision {
 		return nil
 	}
 	return &Decision{
-		Reason:  v1alpha1.ReasonPaused,
+		Reason:  v1beta1.ReasonPaused,
 		Message: "The operator only watches this cluster, because spec.paused is true. Set it to false to have the operator act again.",
 	}
 }

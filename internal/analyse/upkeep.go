@@ -34,7 +34,7 @@ func membersToBe(s *cluster.Snapshot, d *Decision) int {
 	if takeBack, ok := d.Action.(TakeBackVolumes); ok {
 		return len(takeBack.Volumes[0].Founders)
 	}
-	return int(s.Cluster.Spec.Size)
+	return int(s.Cluster.Spec.Replicas)
 }
 
 func objectUpkeep(s *cluster.Snapshot, members int) []Upkeep {

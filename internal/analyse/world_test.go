@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
@@ -24,7 +24,7 @@ import (
 // world is Kubernetes as far as one cluster needs it, with the model of etcd on its pods. Templates are those that are rendered.
 type world struct {
 	etcd      *fake.World
-	cluster   *v1alpha1.EtcdCluster
+	cluster   *v1beta1.EtcdCluster
 	volumes   map[string]*worldVolume // by member
 	workloads map[string]*appsv1.StatefulSet
 	pods      map[string]*worldPod
@@ -54,7 +54,7 @@ type worldPod struct {
 }
 
 func newWorld(size int32) *world {
-	s := clustertest.MakeCluster("prod").Size(size).Snapshot()
+	s := clustertest.MakeCluster("prod").Replicas(size).Snapshot()
 	w := &world{etcd: fake.New(), cluster: s.Cluster, volumes: map[string]*worldVolume{}, recorded: map[string]bool{}, acknowledged: map[cluster.ID]string{}}
 	w.create("uid-0")
 	return w
@@ -66,7 +66,7 @@ func (w *world) create(uid types.UID) {
 		w.deletePod(name)
 	}
 	w.cluster = w.cluster.DeepCopy()
-	w.cluster.UID, w.cluster.Status = uid, v1alpha1.EtcdClusterStatus{}
+	w.cluster.UID, w.cluster.Status = uid, v1beta1.EtcdClusterStatus{}
 	w.workloads, w.pods, w.objects = map[string]*appsv1.StatefulSet{}, map[string]*worldPod{}, map[string]bool{}
 	w.touch()
 }
@@ -311,7 +311,7 @@ func (o *operator) claim() error {
 		return errStale
 	}
 	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() {
-		o.w.cluster.Status.Operation = &v1alpha1.Operation{Type: o.d.Action.Operation(), StartedAt: metav1.NewTime(o.s.Now)}
+		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), StartedAt: metav1.NewTime(o.s.Now)}
 		o.w.touch()
 	}
 	o.s.Cluster = o.w.cluster.DeepCopy()

@@ -6,17 +6,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 const (
 	// DefaultVolumeSize is the size of a member's volume where the spec gives none.
-	DefaultVolumeSize = "2Gi"
+	DefaultVolumeSize = "8Gi"
 	// maxDefaultQuota is etcd's own default quota in bytes.
 	maxDefaultQuota = 2 << 30
 	// quotaPercent of a volume is left to the database: defragmentation writes a second copy, and the log needs room as well.
@@ -43,51 +44,110 @@ type Intent struct {
 	Limits            corev1.ResourceList        `json:"limits,omitempty"`
 	Requests          corev1.ResourceList        `json:"requests,omitempty"`
 	SecurityContext   *corev1.PodSecurityContext `json:"securityContext,omitempty"`
+
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+	PriorityClassName         string                            `json:"priorityClassName,omitempty"`
+	SchedulerName             string                            `json:"schedulerName,omitempty"`
+	RuntimeClassName          string                            `json:"runtimeClassName,omitempty"`
+	ImagePullSecrets          []corev1.LocalObjectReference     `json:"imagePullSecrets,omitempty"`
 }
 
 // IntentOf returns what a spec asks of every member's pod.
-func IntentOf(spec *v1alpha1.EtcdClusterSpec) Intent {
+func IntentOf(spec *v1beta1.EtcdClusterSpec) Intent {
 	intent := Intent{
-		Version:           spec.Version,
-		Repository:        spec.Repository,
-		QuotaBackendBytes: defaultQuota(VolumeSize(spec)),
+		Version:       spec.Version,
+		Repository:    spec.Image.Repository,
+		ClusterDomain: spec.ClusterDomain,
+		Limits:        spec.Resources.Limits,
+		Requests:      spec.Resources.Requests,
 	}
-	if tls := spec.TLS; tls != nil && tls.Static != nil && tls.Static.Member != nil {
-		intent.PeerSecret = tls.Static.Member.PeerSecret
-		intent.ServerSecret = tls.Static.Member.ServerSecret
-		intent.OperatorSecret = tls.Static.OperatorSecret
-	}
-	pod := spec.Pod
-	if pod == nil {
-		return intent
-	}
-	intent.ClusterDomain = pod.ClusterDomain
-	for _, option := range pod.EtcdEnv {
-		if intent.Options == nil {
-			intent.Options = map[string]string{}
-		}
-		intent.Options[option.Name] = option.Value
-	}
-	if _, set := intent.Options[quotaOption]; set {
-		intent.QuotaBackendBytes = 0
-	}
-	intent.Labels, intent.Annotations, intent.NodeSelector = pod.Labels, pod.Annotations, pod.NodeSelector
-	intent.Affinity, intent.AntiAffinity, intent.Tolerations = pod.Affinity, pod.AntiAffinity, pod.Tolerations
-	intent.Limits, intent.Requests = pod.Resources.Limits, pod.Resources.Requests
-	intent.SecurityContext = pod.SecurityContext
+	intent.setSecrets(spec.TLS)
+	intent.setOptions(spec)
+	intent.setPod(spec.PodTemplate)
 	return intent
 }
 
-const quotaOption = "ETCD_QUOTA_BACKEND_BYTES"
+func (i *Intent) setSecrets(tls *v1beta1.TLS) {
+	if tls == nil {
+		return
+	}
+	if tls.Peer != nil && tls.Peer.SecretRef != nil {
+		i.PeerSecret = tls.Peer.SecretRef.Name
+	}
+	if tls.Client != nil && tls.Client.SecretRef != nil {
+		i.ServerSecret = tls.Client.SecretRef.Name
+		i.OperatorSecret = tls.Client.SecretRef.OperatorName
+	}
+}
+
+// setOptions stores the typed fields as the options that they stand for, except the quota: it has a field of its own for the default.
+func (i *Intent) setOptions(spec *v1beta1.EtcdClusterSpec) {
+	config := spec.Config
+	if config == nil {
+		config = &v1beta1.Config{}
+	}
+	options := map[string]string{}
+	for name, value := range config.ExtraArgs {
+		options[OptionVariable(name)] = value
+	}
+	if compaction := config.AutoCompaction; compaction != nil {
+		options[OptionVariable("auto-compaction-mode")] = strings.ToLower(string(compaction.Mode))
+		options[OptionVariable("auto-compaction-retention")] = compaction.Retention
+	}
+	if len(options) > 0 {
+		i.Options = options
+	}
+	switch _, set := options[OptionVariable("quota-backend-bytes")]; {
+	case set:
+	case config.QuotaBackendBytes != nil:
+		i.QuotaBackendBytes = config.QuotaBackendBytes.Value()
+	default:
+		i.QuotaBackendBytes = defaultQuota(VolumeSize(spec))
+	}
+}
+
+func (i *Intent) setPod(template *v1beta1.PodTemplate) {
+	if template == nil {
+		return
+	}
+	i.Labels, i.Annotations = template.Metadata.Labels, template.Metadata.Annotations
+	i.AntiAffinity = template.MemberAntiAffinity == v1beta1.MemberAntiAffinityRequired
+	pod := &template.Spec
+	i.NodeSelector, i.Affinity, i.Tolerations = pod.NodeSelector, pod.Affinity, pod.Tolerations
+	i.SecurityContext = pod.SecurityContext
+	i.TopologySpreadConstraints, i.ImagePullSecrets = pod.TopologySpreadConstraints, pod.ImagePullSecrets
+	i.PriorityClassName, i.SchedulerName, i.RuntimeClassName = pod.PriorityClassName, pod.SchedulerName, pod.RuntimeClassName
+}
+
+// OptionVariable returns the environment variable of an etcd option, under which intents store it.
+func OptionVariable(flag string) string {
+	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// VolumeClaim returns what the spec asks of each member's volume, nil where it asks for nothing.
+func VolumeClaim(spec *v1beta1.EtcdClusterSpec) *v1beta1.VolumeClaimSpec {
+	if spec.Storage == nil || spec.Storage.VolumeClaimTemplate == nil {
+		return nil
+	}
+	return &spec.Storage.VolumeClaimTemplate.Spec
+}
 
 // VolumeSize returns the size that the spec asks for each member's volume.
-func VolumeSize(spec *v1alpha1.EtcdClusterSpec) resource.Quantity {
-	if spec.Pod != nil && spec.Pod.PersistentVolumeClaimSpec != nil {
-		if size, ok := spec.Pod.PersistentVolumeClaimSpec.Resources.Requests[corev1.ResourceStorage]; ok {
+func VolumeSize(spec *v1beta1.EtcdClusterSpec) resource.Quantity {
+	if claim := VolumeClaim(spec); claim != nil {
+		if size, ok := claim.Resources.Requests[corev1.ResourceStorage]; ok {
 			return size
 		}
 	}
 	return resource.MustParse(DefaultVolumeSize)
+}
+
+// IgnoresExistingVolumes reports whether the user wants a cluster that is created again to start with new, empty volumes.
+func IgnoresExistingVolumes(c *v1beta1.EtcdCluster) bool {
+	if c.Annotations[v1beta1.BootstrapAnnotation] == v1beta1.BootstrapEmpty {
+		return true
+	}
+	return c.Spec.Bootstrap != nil && c.Spec.Bootstrap.ExistingVolumes == v1beta1.ExistingVolumesIgnore
 }
 
 func defaultQuota(volume resource.Quantity) int64 {

@@ -10,7 +10,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 // ID is etcd's 64-bit identifier of a cluster or a member; zero means not known.
@@ -33,7 +33,7 @@ type Snapshot struct {
 	// Now is when the snapshot was taken.
 	Now time.Time
 	// Cluster as the user wrote it, with the status of the last pass.
-	Cluster *v1alpha1.EtcdCluster
+	Cluster *v1beta1.EtcdCluster
 	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
 	Members []Member
 	// Kept are volumes that an earlier EtcdCluster of this name left, ordered by number.

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
 )
@@ -36,7 +36,7 @@ type Observer struct {
 
 // Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
 func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.Snapshot, error) {
-	var c v1alpha1.EtcdCluster
+	var c v1beta1.EtcdCluster
 	if err := o.Reader.Get(ctx, key, &c); err != nil {
 		if apierrors.IsNotFound(err) {
 			o.secrets.forget(key)

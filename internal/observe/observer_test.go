@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
@@ -28,7 +28,7 @@ import (
 // stage is a Kubernetes with one cluster, prod, and what its members would answer.
 type stage struct {
 	t        *testing.T
-	cluster  *v1alpha1.EtcdCluster
+	cluster  *v1beta1.EtcdCluster
 	objects  []client.Object
 	answers  map[string]func() (cluster.Probe, error) // by address
 	members  map[string]cluster.Membership
@@ -39,7 +39,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T, size int32) *stage {
-	s := clustertest.MakeCluster("prod").Size(size).Snapshot()
+	s := clustertest.MakeCluster("prod").Replicas(size).Snapshot()
 	return &stage{t: t, cluster: s.Cluster, now: time.Now(), answers: map[string]func() (cluster.Probe, error){}, members: map[string]cluster.Membership{}}
 }
 
@@ -74,7 +74,7 @@ func (r countingReader) Get(ctx context.Context, key client.ObjectKey, object cl
 func (s *stage) observe() *cluster.Snapshot {
 	s.t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			s.t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestMembersAreThoseOfVolumesStatefulSetsAndTheFoundingList(t *testing.T) {
 		t.Error(diff)
 	}
 	v := got.Member("prod-1").Volume
-	if v == nil || v.Token != "shop/prod/uid-1" || v.Started() || v.RequestedBytes != 2<<30 || len(v.Founders) != 3 {
+	if v == nil || v.Token != "shop/prod/uid-1" || v.Started() || v.RequestedBytes != 8<<30 || len(v.Founders) != 3 {
 		t.Errorf("got %+v", v)
 	}
 	if w := got.Member("prod-10").Workload; w == nil || w.Founding || w.Intent.Version != clustertest.Version {
@@ -292,9 +292,9 @@ func TestStorageClassesAreCheckedBeforeTheFirstVolume(t *testing.T) {
 		return &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{defaultClassAnnotation: isDefault}}}
 	}
 	named := func(s *stage, name string) {
-		claim := clustertest.Gibibytes(2)
-		claim.StorageClassName = &name
-		s.cluster.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: claim}
+		storage := clustertest.Gibibytes(2)
+		storage.VolumeClaimTemplate.Spec.StorageClassName = &name
+		s.cluster.Spec.Storage = storage
 	}
 	for name, c := range map[string]struct {
 		prepare func(*stage)
@@ -312,7 +312,7 @@ func TestStorageClassesAreCheckedBeforeTheFirstVolume(t *testing.T) {
 			s := newStage(t, 1)
 			c.prepare(s)
 			got := s.observe().Problems
-			if len(got) != c.want || c.want == 1 && got[0].Reason != v1alpha1.ReasonStorageClassNotFound {
+			if len(got) != c.want || c.want == 1 && got[0].Reason != v1beta1.ReasonStorageClassNotFound {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -320,15 +320,13 @@ func TestStorageClassesAreCheckedBeforeTheFirstVolume(t *testing.T) {
 }
 
 func emptyStart(s *stage) {
-	s.cluster.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+	s.cluster.Annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
 }
 
 // secured adds a member that runs, and Secrets for all, which end after life.
 func secured(t *testing.T, life time.Duration) *stage {
 	s := newStage(t, 1)
-	s.cluster.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-		Member: &v1alpha1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"}, OperatorSecret: "operator",
-	}}
+	s.cluster.Spec.TLS = clustertest.FromSecrets("peer", "server", "operator")
 	authority := pkitest.NewAuthority(t, "authority")
 	for name, prefix := range map[string][3]string{
 		"peer": {"peer.crt", "peer.key", "peer-ca.crt"}, "server": {"server.crt", "server.key", "server-ca.crt"},
@@ -401,7 +399,7 @@ func TestWrongSecretsAreReadAgainUntilTheyAreRight(t *testing.T) {
 		}
 	}
 	got := s.expectReads(allSecrets, "at first")
-	if len(got.Problems) != 1 || got.Problems[0].Reason != v1alpha1.ReasonSecretNotFound || got.Member("prod-0").Probe != nil {
+	if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound || got.Member("prod-0").Probe != nil {
 		t.Errorf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
 	}
 	s.expectReads(0, "too soon")
@@ -416,15 +414,15 @@ func TestAnExpiredCertificateIsAProblem(t *testing.T) {
 	s := secured(t, time.Hour)
 	s.now = s.now.Add(2 * time.Hour)
 	got := s.observe()
-	if len(got.Problems) == 0 || got.Problems[0].Reason != v1alpha1.ReasonCertificateInvalid {
+	if len(got.Problems) == 0 || got.Problems[0].Reason != v1beta1.ReasonCertificateInvalid {
 		t.Errorf("got %v", got.Problems)
 	}
 }
 
 func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
-	for name, change := range map[string]func(*v1alpha1.EtcdClusterSpec){
-		"another Secret that is not there": func(s *v1alpha1.EtcdClusterSpec) { s.TLS.Static.Member.ServerSecret = "missing" },
-		"no TLS any more":                  func(s *v1alpha1.EtcdClusterSpec) { s.TLS = nil },
+	for name, change := range map[string]func(*v1beta1.EtcdClusterSpec){
+		"another Secret that is not there": func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.Name = "missing" },
+		"no TLS any more":                  func(s *v1beta1.EtcdClusterSpec) { s.TLS = clustertest.InClear() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := secured(t, 90*24*time.Hour)
@@ -436,8 +434,8 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 	}
 	t.Run("the operator's own Secret is the spec's", func(t *testing.T) {
 		s := secured(t, 90*24*time.Hour)
-		s.cluster.Spec.TLS.Static.OperatorSecret = "missing"
-		if got := s.observe(); len(got.Problems) != 1 || got.Problems[0].Reason != v1alpha1.ReasonSecretNotFound {
+		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "missing"
+		if got := s.observe(); len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound {
 			t.Errorf("got %v", got.Problems)
 		}
 	})

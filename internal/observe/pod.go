@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -36,7 +36,7 @@ func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.Co
 func troubleOf(pod *corev1.Pod) (reason, detail string) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return v1alpha1.ReasonUnschedulable, c.Message
+			return v1beta1.ReasonUnschedulable, c.Message
 		}
 	}
 	for _, c := range pod.Status.ContainerStatuses {
@@ -45,7 +45,7 @@ func troubleOf(pod *corev1.Pod) (reason, detail string) {
 		}
 	}
 	if markedByNode(pod) {
-		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer Kubernetes", pod.Spec.NodeName)
+		return v1beta1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer Kubernetes", pod.Spec.NodeName)
 	}
 	return "", ""
 }
@@ -60,9 +60,9 @@ func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError":
-			return v1alpha1.ReasonImagePullFailed, fmt.Sprintf("image %s cannot be pulled; kubectl describe pod %s tells why", c.Image, pod.Name)
+			return v1beta1.ReasonImagePullFailed, fmt.Sprintf("image %s cannot be pulled; kubectl describe pod %s tells why", c.Image, pod.Name)
 		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return v1alpha1.ReasonContainerFailed, fmt.Sprintf("the container cannot be started; kubectl describe pod %s tells why", pod.Name)
+			return v1beta1.ReasonContainerFailed, fmt.Sprintf("the container cannot be started; kubectl describe pod %s tells why", pod.Name)
 		}
 	}
 	if c.Ready || c.RestartCount == 0 && c.State.Terminated == nil {
@@ -77,9 +77,9 @@ func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 		return "", ""
 	}
 	if last.Reason == "OOMKilled" {
-		return v1alpha1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
+		return v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
-	return v1alpha1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
+	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
 }
 
 // refusedEmpty is etcd's error when a member that lists only itself as existing starts over an empty volume: it asks itself for the others.

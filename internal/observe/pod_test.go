@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 // logOf returns the end of what a real etcd process wrote.
@@ -64,17 +64,17 @@ func TestTroubleOfAPod(t *testing.T) {
 	}{
 		"is starting":           {waiting("ContainerCreating", 0, nil), "", ""},
 		"runs":                  {running(0, nil), "", ""},
-		"finds no image":        {waiting("ImagePullBackOff", 0, nil), v1alpha1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
-		"still finds no image":  {waiting("ErrImagePull", 0, nil), v1alpha1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
-		"lacks a Secret's key":  {waiting("CreateContainerConfigError", 0, nil), v1alpha1.ReasonContainerFailed, "the container cannot be started; kubectl describe pod prod-0-0 tells why"},
-		"waits after a crash":   {waiting("CrashLoopBackOff", 3, failed), v1alpha1.ReasonCrashLooping, crash},
-		"runs between crashes":  {running(3, failed), v1alpha1.ReasonCrashLooping, crash},
+		"finds no image":        {waiting("ImagePullBackOff", 0, nil), v1beta1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
+		"still finds no image":  {waiting("ErrImagePull", 0, nil), v1beta1.ReasonImagePullFailed, "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why"},
+		"lacks a Secret's key":  {waiting("CreateContainerConfigError", 0, nil), v1beta1.ReasonContainerFailed, "the container cannot be started; kubectl describe pod prod-0-0 tells why"},
+		"waits after a crash":   {waiting("CrashLoopBackOff", 3, failed), v1beta1.ReasonCrashLooping, crash},
+		"runs between crashes":  {running(3, failed), v1beta1.ReasonCrashLooping, crash},
 		"runs after one reboot": {running(1, &corev1.ContainerStateTerminated{ExitCode: 255, Reason: "Unknown"}), "", ""},
-		"has just ended":        {corev1.ContainerStatus{State: corev1.ContainerState{Terminated: failed}}, v1alpha1.ReasonCrashLooping, crash},
+		"has just ended":        {corev1.ContainerStatus{State: corev1.ContainerState{Terminated: failed}}, v1beta1.ReasonCrashLooping, crash},
 		"was stopped":           {waiting("CrashLoopBackOff", 1, &corev1.ContainerStateTerminated{ExitCode: 0}), "", ""},
 		"lacks memory": {
 			waiting("CrashLoopBackOff", 2, &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}),
-			v1alpha1.ReasonCrashLooping, "etcd used more memory than its limit and was killed",
+			v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed",
 		},
 		"is ready after crashes": {corev1.ContainerStatus{Ready: true, RestartCount: 9, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, "", ""},
 	} {
@@ -92,7 +92,7 @@ func TestTroubleOfAPod(t *testing.T) {
 		p := podOf(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "node-2"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			ready(corev1.ContainersReady, corev1.ConditionTrue), ready(corev1.PodReady, corev1.ConditionFalse),
 		}}})
-		if p.Trouble != v1alpha1.ReasonNodeLost || p.TroubleDetail != "its node node-2 does not answer Kubernetes" {
+		if p.Trouble != v1beta1.ReasonNodeLost || p.TroubleDetail != "its node node-2 does not answer Kubernetes" {
 			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
 		}
 	})
@@ -108,7 +108,7 @@ func TestTroubleOfAPod(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient memory."},
 		}}})
-		if p.Trouble != v1alpha1.ReasonUnschedulable || p.TroubleDetail != "0/3 nodes are available: 3 Insufficient memory." {
+		if p.Trouble != v1beta1.ReasonUnschedulable || p.TroubleDetail != "0/3 nodes are available: 3 Insufficient memory." {
 			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
 		}
 	})

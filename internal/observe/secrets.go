@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
 	"github.com/etcd-steward/etcd-steward/internal/pki"
@@ -130,7 +130,7 @@ func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent 
 	}
 	if server != nil && operator != nil {
 		if err := pki.CheckTrust(*server, *operator, s.Now); err != nil {
-			reader.problem(v1alpha1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
+			reader.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
 		}
 	}
 	if len(entry.problems) > 0 {
@@ -158,7 +158,7 @@ func (r *secretReader) read(ctx context.Context, name string, keys pki.Keys, use
 	var secret corev1.Secret
 	err := r.observer.Live.Get(ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {
-		r.problem(v1alpha1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
+		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
 			name, r.snapshot.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities))
 		return nil, nil
 	}
@@ -173,7 +173,7 @@ func (r *secretReader) read(ctx context.Context, name string, keys pki.Keys, use
 	}
 	var problems pki.Problems
 	if errors.As(err, &problems) {
-		r.problem(v1alpha1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s cannot be used: %v.", name, problems))
+		r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s cannot be used: %v.", name, problems))
 		return nil, nil
 	}
 	return &material, err
@@ -188,7 +188,7 @@ func (r *secretReader) readAgainWhenDue(due time.Time) {
 
 // memberHosts are the names that the members' certificates must fit.
 func memberHosts(s *cluster.Snapshot, domain string) []string {
-	names := make([]string, 0, s.Cluster.Spec.Size)
+	names := make([]string, 0, s.Cluster.Spec.Replicas)
 	for _, m := range s.Members {
 		names = append(names, m.Name)
 	}
@@ -197,8 +197,8 @@ func memberHosts(s *cluster.Snapshot, domain string) []string {
 			names = append(names, v.Member)
 		}
 	}
-	for n := range int(s.Cluster.Spec.Size) {
-		if len(names) < int(s.Cluster.Spec.Size) {
+	for n := range int(s.Cluster.Spec.Replicas) {
+		if len(names) < int(s.Cluster.Spec.Replicas) {
 			names = append(names, cluster.MemberName(s.Cluster.Name, n))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -16,12 +16,12 @@ const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
 
 // observeStorageClass checks, before the first volume is made, that somebody could provision it.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
-	takesBack := len(s.Kept) > 0 && s.Cluster.Annotations[v1alpha1.BootstrapAnnotation] != v1alpha1.BootstrapEmpty
+	takesBack := len(s.Kept) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
 	if !o.SeesClasses || len(s.Members) > 0 || takesBack {
 		return nil
 	}
-	if pod := s.Cluster.Spec.Pod; pod != nil && pod.PersistentVolumeClaimSpec != nil && pod.PersistentVolumeClaimSpec.StorageClassName != nil {
-		return o.observeNamedClass(ctx, s, *pod.PersistentVolumeClaimSpec.StorageClassName)
+	if claim := cluster.VolumeClaim(&s.Cluster.Spec); claim != nil && claim.StorageClassName != nil {
+		return o.observeNamedClass(ctx, s, *claim.StorageClassName)
 	}
 	return o.observeDefaultClass(ctx, s)
 }
@@ -30,7 +30,7 @@ func (o *Observer) observeNamedClass(ctx context.Context, s *cluster.Snapshot, n
 	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &storagev1.StorageClass{})
 	if apierrors.IsNotFound(err) {
 		s.Problems = append(s.Problems, cluster.Problem{
-			Reason:  v1alpha1.ReasonStorageClassNotFound,
+			Reason:  v1beta1.ReasonStorageClassNotFound,
 			Message: fmt.Sprintf("StorageClass %s does not exist, so no volume can be made. Create it, or delete this cluster and create it with a class that exists.", name),
 		})
 		return nil
@@ -52,7 +52,7 @@ func (o *Observer) observeDefaultClass(ctx context.Context, s *cluster.Snapshot)
 		}
 	}
 	s.Problems = append(s.Problems, cluster.Problem{
-		Reason: v1alpha1.ReasonStorageClassNotFound,
+		Reason: v1beta1.ReasonStorageClassNotFound,
 		Message: "The spec names no StorageClass and there is no default one, so no volume can be made. " +
 			"Mark a class as the default, or delete this cluster and create it with pod.persistentVolumeClaimSpec.storageClassName.",
 	})

@@ -9,7 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -26,12 +26,12 @@ const (
 )
 
 // PeerURL returns the URL by which a member's peers know it.
-func PeerURL(c *v1alpha1.EtcdCluster, name string, i cluster.Intent) string {
+func PeerURL(c *v1beta1.EtcdCluster, name string, i cluster.Intent) string {
 	return memberURL(c, name, i, i.PeerSecret, cluster.PeerPort)
 }
 
 // InitialCluster returns etcd's initial-cluster for members of the given names, in their order.
-func InitialCluster(c *v1alpha1.EtcdCluster, names []string, i cluster.Intent) string {
+func InitialCluster(c *v1beta1.EtcdCluster, names []string, i cluster.Intent) string {
 	entries := make([]string, len(names))
 	for n, name := range names {
 		entries[n] = name + "=" + PeerURL(c, name, i)
@@ -39,7 +39,7 @@ func InitialCluster(c *v1alpha1.EtcdCluster, names []string, i cluster.Intent) s
 	return strings.Join(entries, ",")
 }
 
-func memberURL(c *v1alpha1.EtcdCluster, name string, i cluster.Intent, secret string, port int) string {
+func memberURL(c *v1beta1.EtcdCluster, name string, i cluster.Intent, secret string, port int) string {
 	host := cluster.MemberHost(c.Namespace, c.Name, name, i.ClusterDomain)
 	return fmt.Sprintf("%s://%s:%d", scheme(secret), host, port)
 }

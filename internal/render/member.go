@@ -5,7 +5,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -19,7 +19,7 @@ type Founding struct {
 
 // MemberInput is what a member's StatefulSet is made from.
 type MemberInput struct {
-	Cluster *v1alpha1.EtcdCluster
+	Cluster *v1beta1.EtcdCluster
 	// Name of the member.
 	Name   string
 	Intent cluster.Intent
@@ -107,8 +107,12 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			Volumes:                       volumes(in),
 			NodeSelector:                  in.Intent.NodeSelector,
 			Affinity:                      affinity(in),
-			TopologySpreadConstraints:     softSpread(in),
+			TopologySpreadConstraints:     spread(in),
 			Tolerations:                   in.Intent.Tolerations,
+			PriorityClassName:             in.Intent.PriorityClassName,
+			SchedulerName:                 in.Intent.SchedulerName,
+			RuntimeClassName:              optional(in.Intent.RuntimeClassName),
+			ImagePullSecrets:              in.Intent.ImagePullSecrets,
 			SecurityContext:               podSecurity(in.Intent.SecurityContext),
 			TerminationGracePeriodSeconds: new(int64(shutdownSeconds)),
 			AutomountServiceAccountToken:  new(false),
@@ -184,4 +188,12 @@ func mounts(in MemberInput) []corev1.VolumeMount {
 		all = append(all, corev1.VolumeMount{Name: serverTLSVolume, MountPath: serverTLSMount, ReadOnly: true})
 	}
 	return all
+}
+
+// optional returns nil for an empty text.
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }

@@ -9,8 +9,9 @@ import (
 	"maps"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -18,12 +19,12 @@ const clusterKind = "EtcdCluster"
 
 // ClusterToken returns etcd's initial-cluster-token for a cluster that is founded now. It differs for a cluster that is
 // created again under the same name, so members of the two can never talk to each other.
-func ClusterToken(c *v1alpha1.EtcdCluster) string {
+func ClusterToken(c *v1beta1.EtcdCluster) string {
 	return c.Namespace + "/" + c.Name + "/" + string(c.UID)
 }
 
 // clusterLabels are on every object of a cluster.
-func clusterLabels(c *v1alpha1.EtcdCluster) map[string]string {
+func clusterLabels(c *v1beta1.EtcdCluster) map[string]string {
 	return map[string]string{
 		cluster.LabelName:      cluster.NameValue,
 		cluster.LabelInstance:  c.Name,
@@ -33,26 +34,31 @@ func clusterLabels(c *v1alpha1.EtcdCluster) map[string]string {
 }
 
 // memberLabels are on every object of a member.
-func memberLabels(c *v1alpha1.EtcdCluster, member string) map[string]string {
+func memberLabels(c *v1beta1.EtcdCluster, member string) map[string]string {
 	labels := clusterLabels(c)
 	labels[cluster.LabelMember] = member
 	return labels
 }
 
 // allMembers selects the pods of a cluster.
-func allMembers(c *v1alpha1.EtcdCluster) map[string]string {
+func allMembers(c *v1beta1.EtcdCluster) map[string]string {
 	return map[string]string{
 		cluster.LabelManagedBy: cluster.ManagedByValue,
 		cluster.LabelCluster:   c.Name,
 	}
 }
 
-// ownedBy returns the reference that makes the cluster an object's controller, so that the object goes with it.
-func ownedBy(c *v1alpha1.EtcdCluster) []metav1.OwnerReference {
-	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1alpha1.GroupVersion.WithKind(clusterKind))}
+// MemberSelector returns the label selector of a cluster's pods as text.
+func MemberSelector(c *v1beta1.EtcdCluster) string {
+	return labels.SelectorFromSet(allMembers(c)).String()
 }
 
-func ownedMeta(c *v1alpha1.EtcdCluster, name string) metav1.ObjectMeta {
+// ownedBy returns the reference that makes the cluster an object's controller, so that the object goes with it.
+func ownedBy(c *v1beta1.EtcdCluster) []metav1.OwnerReference {
+	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1beta1.GroupVersion.WithKind(clusterKind))}
+}
+
+func ownedMeta(c *v1beta1.EtcdCluster, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace:       c.Namespace,
 		Name:            name,

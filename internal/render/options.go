@@ -15,7 +15,7 @@ import (
 
 // OptionRefusal is an etcd option of the user's that is not passed on.
 type OptionRefusal struct {
-	// Name is the option's environment variable.
+	// Name is the option's name without dashes.
 	Name string
 	// Why is a clause that says what is wrong and, where there is one, what to write instead.
 	Why string
@@ -87,15 +87,15 @@ var never = []struct{ prefix, why string }{
 	{"initial-advertise-", "etcd-steward sets the addresses"},
 	{"initial-cluster", "etcd-steward founds the cluster"},
 	{"discovery", "etcd-steward founds the cluster"},
-	{"cert-file", "certificates come from spec.TLS"},
-	{"key-file", "certificates come from spec.TLS"},
-	{"trusted-ca-file", "certificates come from spec.TLS"},
-	{"auto-tls", "certificates come from spec.TLS"},
-	{"self-signed-cert-validity", "certificates come from spec.TLS"},
+	{"cert-file", "certificates come from spec.tls"},
+	{"key-file", "certificates come from spec.tls"},
+	{"trusted-ca-file", "certificates come from spec.tls"},
+	{"auto-tls", "certificates come from spec.tls"},
+	{"self-signed-cert-validity", "certificates come from spec.tls"},
 	{"peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
 	{"client-cert-allowed-hostname", "it could lock etcd-steward out"},
-	{"client-", "certificates come from spec.TLS"},
-	{"peer-", "certificates come from spec.TLS"},
+	{"client-", "certificates come from spec.tls"},
+	{"peer-", "certificates come from spec.tls"},
 	{"experimental-peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
 	{"feature-gates", "etcd-steward sets the feature gates"},
 	{"experimental-initial-corrupt-check", "the check is always on"},
@@ -125,7 +125,7 @@ func RefusedOptions(i cluster.Intent) []OptionRefusal {
 	var refused []OptionRefusal
 	for _, name := range slices.Sorted(maps.Keys(i.Options)) {
 		if why := refuse(name, i.Options[name], i.Version); why != "" {
-			refused = append(refused, OptionRefusal{Name: name, Why: why})
+			refused = append(refused, OptionRefusal{Name: flagOf(name), Why: why})
 		}
 	}
 	return refused
@@ -153,7 +153,7 @@ func (o option) refuse(asked, value string, minor int) string {
 	case here == "":
 		return fmt.Sprintf("etcd 3.%d does not have it", minor)
 	case asked != here:
-		return fmt.Sprintf("etcd 3.%d calls it %s", minor, variableOf(here))
+		return fmt.Sprintf("etcd 3.%d calls it %s", minor, here)
 	case !o.value.fits(value):
 		return fmt.Sprintf("its value must be %s", o.value.wants)
 	default:
@@ -190,10 +190,6 @@ const lastWithout36Names = 5
 
 func flagOf(variable string) string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "ETCD_"), "_", "-"))
-}
-
-func variableOf(flag string) string {
-	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // minorOf returns the y of a version x.y.z; admission lets nothing else in.

@@ -62,7 +62,7 @@ func TestNoOptionIsAFlagThatTheOperatorSets(t *testing.T) {
 			if name == "quota-backend-bytes" {
 				continue // the user's value replaces the default
 			}
-			if why := refuse(variableOf(name), "true", v); why == "" || strings.HasPrefix(why, "its value") {
+			if why := refuse(cluster.OptionVariable(name), "true", v); why == "" || strings.HasPrefix(why, "its value") {
 				t.Errorf("users of etcd %s may set --%s, and so does the operator", v, name)
 			}
 		}
@@ -78,9 +78,9 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.7.3", "ETCD_MAX_TXN_OPS", "256", ""},
 
 		{"3.5.35", "ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "200ms", ""},
-		{"3.6.16", "ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "200ms", "etcd 3.6 calls it ETCD_WARNING_APPLY_DURATION"},
-		{"3.7.3", "ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "200ms", "etcd 3.7 calls it ETCD_WARNING_APPLY_DURATION"},
-		{"3.5.35", "ETCD_WARNING_APPLY_DURATION", "200ms", "etcd 3.5 calls it ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION"},
+		{"3.6.16", "ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "200ms", "etcd 3.6 calls it warning-apply-duration"},
+		{"3.7.3", "ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION", "200ms", "etcd 3.7 calls it warning-apply-duration"},
+		{"3.5.35", "ETCD_WARNING_APPLY_DURATION", "200ms", "etcd 3.5 calls it experimental-warning-apply-duration"},
 		{"3.6.16", "ETCD_WARNING_APPLY_DURATION", "200ms", ""},
 		{"3.7.3", "ETCD_WARNING_APPLY_DURATION", "200ms", ""},
 
@@ -115,7 +115,7 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.6.16", "ETCD_UNSAFE_NO_FSYNC", "true", "it loses acknowledged writes"},
 		{"3.6.16", "ETCD_STRICT_RECONFIG_CHECK", "false", "the check is always on: without it a change of members could end the quorum"},
 		{"3.6.16", "ETCD_FEATURE_GATES", "AllAlpha=true", "etcd-steward sets the feature gates"},
-		{"3.6.16", "ETCD_CLIENT_CERT_AUTH", "false", "certificates come from spec.TLS"},
+		{"3.6.16", "ETCD_CLIENT_CERT_AUTH", "false", "certificates come from spec.tls"},
 		{"3.6.16", "ETCD_PEER_SKIP_CLIENT_SAN_VERIFICATION", "true", "it lets any holder of a certificate join as any peer"},
 
 		{"3.6.16", "ETCD_ENABLE_DISTRIBUTED_TRACING", "true", "it is not among the options that etcd-steward passes on to etcd 3.6"},
@@ -127,7 +127,7 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 			intent := cluster.Intent{Version: test.version, Options: map[string]string{test.name: test.value}}
 			var want []OptionRefusal
 			if test.why != "" {
-				want = []OptionRefusal{{Name: test.name, Why: test.why}}
+				want = []OptionRefusal{{Name: flagOf(test.name), Why: test.why}}
 			}
 			if diff := cmp.Diff(want, RefusedOptions(intent)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
@@ -145,7 +145,7 @@ func TestRefusalsComeByName(t *testing.T) {
 	for _, refusal := range RefusedOptions(intent) {
 		names = append(names, refusal.Name)
 	}
-	if diff := cmp.Diff([]string{"ETCD_NAME", "ETCD_WAL_DIR"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"name", "wal-dir"}, names); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -165,7 +165,7 @@ func TestEtcd37GetsNoExperimentalFlag(t *testing.T) {
 
 func TestTheUsersQuotaReplacesTheDefault(t *testing.T) {
 	var quotas []string
-	for _, arg := range args(started(makeCluster(withOption("ETCD_QUOTA_BACKEND_BYTES", "123456789")))) {
+	for _, arg := range args(started(makeCluster(withOption("quota-backend-bytes", "123456789")))) {
 		if strings.HasPrefix(arg, "--quota-backend-bytes=") {
 			quotas = append(quotas, arg)
 		}

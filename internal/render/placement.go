@@ -23,19 +23,23 @@ func affinity(in MemberInput) *corev1.Affinity {
 	return asked
 }
 
-// softSpread spreads members over nodes and zones where the scheduler can. A user who says anything about affinity decides alone.
-func softSpread(in MemberInput) []corev1.TopologySpreadConstraint {
+// spread returns the user's constraints, or spreads members over nodes and zones where the scheduler can.
+// A user who says anything about affinity decides alone.
+func spread(in MemberInput) []corev1.TopologySpreadConstraint {
+	if asked := in.Intent.TopologySpreadConstraints; len(asked) > 0 {
+		return asked
+	}
 	if in.Intent.Affinity != nil || in.Intent.AntiAffinity {
 		return nil
 	}
-	var spread []corev1.TopologySpreadConstraint
+	var soft []corev1.TopologySpreadConstraint
 	for _, key := range []string{corev1.LabelHostname, corev1.LabelTopologyZone} {
-		spread = append(spread, corev1.TopologySpreadConstraint{
+		soft = append(soft, corev1.TopologySpreadConstraint{
 			MaxSkew:           1,
 			TopologyKey:       key,
 			WhenUnsatisfiable: corev1.ScheduleAnyway,
 			LabelSelector:     &metav1.LabelSelector{MatchLabels: allMembers(in.Cluster)},
 		})
 	}
-	return spread
+	return soft
 }

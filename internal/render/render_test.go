@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -49,10 +49,13 @@ func wantGolden(t *testing.T, name string, objects ...any) {
 }
 
 // makeCluster returns a cluster as the API server would store it, changed by the given functions.
-func makeCluster(changes ...func(*v1alpha1.EtcdClusterSpec)) *v1alpha1.EtcdCluster {
-	c := &v1alpha1.EtcdCluster{
+func makeCluster(changes ...func(*v1beta1.EtcdClusterSpec)) *v1beta1.EtcdCluster {
+	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod", UID: "11111111-2222-3333-4444-555555555555"},
-		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: "3.6.16", Repository: "gcr.io/etcd-development/etcd"},
+		Spec: v1beta1.EtcdClusterSpec{
+			Replicas: 3, Version: "3.6.16", Image: v1beta1.Image{Repository: "gcr.io/etcd-development/etcd"},
+			Storage: storageOf("2Gi"), TLS: &v1beta1.TLS{},
+		},
 	}
 	for _, change := range changes {
 		change(&c.Spec)
@@ -60,33 +63,48 @@ func makeCluster(changes ...func(*v1alpha1.EtcdClusterSpec)) *v1alpha1.EtcdClust
 	return c
 }
 
-func version(v string) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Version = v }
+func version(v string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.Version = v }
 }
 
-func pod(policy v1alpha1.PodPolicy) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) { spec.Pod = &policy }
+func storageOf(size string) *v1beta1.Storage {
+	return &v1beta1.Storage{VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{
+		Resources: v1beta1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}},
+	}}}
 }
 
-func secrets(peer, server string) func(*v1alpha1.EtcdClusterSpec) {
-	return func(spec *v1alpha1.EtcdClusterSpec) {
-		spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-			Member: &v1alpha1.MemberSecrets{PeerSecret: peer, ServerSecret: server},
-		}}
+func pod(template v1beta1.PodTemplate) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.PodTemplate = &template }
+}
+
+func secrets(peer, server string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) {
+		if peer != "" {
+			spec.TLS.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: peer, Format: v1beta1.SecretFormatEtcdOperator}}
+		}
+		if server != "" {
+			spec.TLS.Client = &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: server, Format: v1beta1.SecretFormatEtcdOperator}}
+		}
 	}
 }
 
-func withOption(name, value string) func(*v1alpha1.EtcdClusterSpec) {
-	return pod(v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}})
+func withOption(name, value string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) {
+		spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
+	}
+}
+
+func domain(name string) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.ClusterDomain = name }
 }
 
 // started returns the input of the first member in its started form.
-func started(c *v1alpha1.EtcdCluster) MemberInput {
+func started(c *v1beta1.EtcdCluster) MemberInput {
 	return MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(&c.Spec)}
 }
 
 // founding returns the input of the first member in its founding form.
-func founding(c *v1alpha1.EtcdCluster) MemberInput {
+func founding(c *v1beta1.EtcdCluster) MemberInput {
 	in := started(c)
 	in.Founding = &Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(c)}
 	return in
@@ -97,35 +115,53 @@ func ipv6(in MemberInput) MemberInput {
 	return in
 }
 
-func everyPodField() v1alpha1.PodPolicy {
-	return v1alpha1.PodPolicy{
-		Labels:       map[string]string{"team": "storage", cluster.LabelMember: "ours wins"},
-		Annotations:  map[string]string{"example.com/scrape": "yes"},
-		NodeSelector: map[string]string{"disk": "fast"},
-		Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "gpu", Operator: corev1.NodeSelectorOpDoesNotExist}},
-			}}},
-		}},
-		AntiAffinity: true,
-		Tolerations:  []corev1.Toleration{{Key: "etcd", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
-		Resources: v1alpha1.ResourceRequirements{
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("0.5"), corev1.ResourceMemory: resource.MustParse("1Gi")},
-		},
-		SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(1000)), SupplementalGroups: []int64{2000}},
-		EtcdEnv: []v1alpha1.EtcdOption{
-			{Name: "ETCD_SNAPSHOT_COUNT", Value: "20000"},
-			{Name: "ETCD_QUOTA_BACKEND_BYTES", Value: "4294967296"},
-			{Name: "ETCD_AUTO_COMPACTION_RETENTION", Value: "1h"},
-		},
-		PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
-			StorageClassName: new("fast"),
-			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
-			Resources:        v1alpha1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")}},
-		},
-		ClusterDomain: "cluster.local",
+// everythingOf010 sets every field that release 0.1.0 had: its golden file is that release's.
+func everythingOf010(spec *v1beta1.EtcdClusterSpec) {
+	spec.ClusterDomain = "cluster.local"
+	spec.Resources = v1beta1.ResourceRequirements{
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("0.5"), corev1.ResourceMemory: resource.MustParse("1Gi")},
 	}
+	spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{
+		"snapshot-count": "20000", "quota-backend-bytes": "4294967296", "auto-compaction-retention": "1h",
+	}}
+	spec.Storage = storageOf("8Gi")
+	claim := &spec.Storage.VolumeClaimTemplate.Spec
+	claim.StorageClassName, claim.AccessModes = new("fast"), []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+	spec.PodTemplate = &v1beta1.PodTemplate{
+		Metadata: v1beta1.PodMetadata{
+			Labels:      map[string]string{"team": "storage", cluster.LabelMember: "ours wins"},
+			Annotations: map[string]string{"example.com/scrape": "yes"},
+		},
+		MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired,
+		Spec: v1beta1.PodSpec{
+			NodeSelector: map[string]string{"disk": "fast"},
+			Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+				RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+					MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "gpu", Operator: corev1.NodeSelectorOpDoesNotExist}},
+				}}},
+			}},
+			Tolerations:     []corev1.Toleration{{Key: "etcd", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+			SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(1000)), SupplementalGroups: []int64{2000}},
+		},
+	}
+}
+
+// everything also sets what came with release 0.2.0.
+func everything(spec *v1beta1.EtcdClusterSpec) {
+	everythingOf010(spec)
+	spec.Config = &v1beta1.Config{
+		QuotaBackendBytes: new(resource.MustParse("3Gi")),
+		AutoCompaction:    &v1beta1.AutoCompaction{Mode: v1beta1.AutoCompactionRevision, Retention: "1000"},
+		ExtraArgs:         map[string]string{"max-txn-ops": "256"},
+	}
+	pod := &spec.PodTemplate.Spec
+	pod.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: "rack", WhenUnsatisfiable: corev1.DoNotSchedule,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "storage"}},
+	}}
+	pod.PriorityClassName, pod.SchedulerName, pod.RuntimeClassName = "system-cluster-critical", "steady", "kata"
+	pod.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}}
 }
 
 func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
@@ -141,15 +177,16 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 		"member-started-tls":         started(makeCluster(secrets("prod-peer", "prod-server"))),
 		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
 		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
-		"member-started-all":         started(makeCluster(pod(everyPodField()))),
-		"member-started-anti":        started(makeCluster(pod(v1alpha1.PodPolicy{AntiAffinity: true}))),
+		"member-started-all":         started(makeCluster(everythingOf010)),
+		"member-started-all-0.2":     started(makeCluster(everything)),
+		"member-started-anti":        started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
 	}
 }
 
 func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
-	plain, all := makeCluster(), makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	plain, all := makeCluster(), makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
 	founders := Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(plain)}
 	for name, objects := range map[string][]any{
 		"services":    {ClientService(plain), PeerService(plain)},
@@ -184,9 +221,9 @@ func TestTheRenderHashTellsPodsApart(t *testing.T) {
 		"IPv6":           ipv6(started(makeCluster())),
 		"version":        started(makeCluster(version("3.6.15"))),
 		"TLS":            started(makeCluster(secrets("prod-peer", "prod-server"))),
-		"option":         started(makeCluster(withOption("ETCD_MAX_TXN_OPS", "256"))),
-		"annotation":     started(makeCluster(pod(v1alpha1.PodPolicy{Annotations: map[string]string{"a": "b"}}))),
-		"domain":         started(makeCluster(pod(v1alpha1.PodPolicy{ClusterDomain: "cluster.local"}))),
+		"option":         started(makeCluster(withOption("max-txn-ops", "256"))),
+		"annotation":     started(makeCluster(pod(v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Annotations: map[string]string{"a": "b"}}}))),
+		"domain":         started(makeCluster(domain("cluster.local"))),
 	} {
 		hash := RenderHash(in)
 		if other, taken := seen[hash]; taken {
@@ -197,7 +234,7 @@ func TestTheRenderHashTellsPodsApart(t *testing.T) {
 }
 
 func TestRenderingLeavesItsInputAlone(t *testing.T) {
-	c := makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
 	before := c.DeepCopy()
 	in := founding(c)
 	MemberStatefulSet(in)
@@ -268,7 +305,7 @@ func TestOptionsReachEtcdAsTheyWereWritten(t *testing.T) {
 		"$$(INITIAL_CLUSTER) $ $": "--host-whitelist=$$$$(INITIAL_CLUSTER) $$ $$",
 		"a b --name=other":        "--host-whitelist=a b --name=other",
 	} {
-		args := MemberStatefulSet(founding(makeCluster(withOption("ETCD_HOST_WHITELIST", value)))).Spec.Template.Spec.Containers[0].Args
+		args := MemberStatefulSet(founding(makeCluster(withOption("host-whitelist", value)))).Spec.Template.Spec.Containers[0].Args
 		if got := args[len(args)-1]; got != want {
 			t.Errorf("%q renders as %q, want %q", value, got, want)
 		}
@@ -336,7 +373,7 @@ func TestAnIntentStoredByRelease010StaysReadable(t *testing.T) {
 	if want := "d8037d5464ba80b6"; hash != want {
 		t.Errorf("its hash is %s, and was %s: every member would roll", hash, want)
 	}
-	c := makeCluster(pod(everyPodField()), secrets("prod-peer", "prod-server"))
+	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
 	if differs := intent.Differences(cluster.IntentOf(&c.Spec)); len(differs) > 0 {
 		t.Errorf("the spec that it was made from differs from it in %v", differs)
 	}

@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -18,7 +18,7 @@ const (
 )
 
 // ClientService builds the Service that clients use; it leads to members that are ready.
-func ClientService(c *v1alpha1.EtcdCluster) *corev1.Service {
+func ClientService(c *v1beta1.EtcdCluster) *corev1.Service {
 	return service(c, cluster.ClientServiceName(c.Name), corev1.ServiceSpec{
 		Type:  corev1.ServiceTypeClusterIP,
 		Ports: []corev1.ServicePort{servicePort(clientPortName, cluster.ClientPort)},
@@ -27,7 +27,7 @@ func ClientService(c *v1alpha1.EtcdCluster) *corev1.Service {
 
 // PeerService builds the headless Service that gives members their names.
 // It publishes pods that are not ready: a cluster that restarts as a whole could not find itself otherwise.
-func PeerService(c *v1alpha1.EtcdCluster) *corev1.Service {
+func PeerService(c *v1beta1.EtcdCluster) *corev1.Service {
 	return service(c, cluster.PeerServiceName(c.Name), corev1.ServiceSpec{
 		Type:                     corev1.ServiceTypeClusterIP,
 		ClusterIP:                corev1.ClusterIPNone,
@@ -41,7 +41,7 @@ func PeerService(c *v1alpha1.EtcdCluster) *corev1.Service {
 }
 
 // Budget builds the PodDisruptionBudget. It counts all members' pods; a learner is never ready, so it adds nothing.
-func Budget(c *v1alpha1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBudget {
+func Budget(c *v1beta1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBudget {
 	budget := &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
 		ObjectMeta: ownedMeta(c, c.Name),
@@ -54,7 +54,7 @@ func Budget(c *v1alpha1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBu
 	return budget
 }
 
-func service(c *v1alpha1.EtcdCluster, name string, spec corev1.ServiceSpec) *corev1.Service {
+func service(c *v1beta1.EtcdCluster, name string, spec corev1.ServiceSpec) *corev1.Service {
 	spec.Selector = allMembers(c)
 	spec.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
 	built := &corev1.Service{

@@ -6,13 +6,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
 // MemberVolume builds a founding member's PersistentVolumeClaim with the durable memory of the founding.
 // It has no owner: a volume outlives its cluster.
-func MemberVolume(c *v1alpha1.EtcdCluster, name string, f Founding) *corev1.PersistentVolumeClaim {
+func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -31,17 +31,17 @@ func MemberVolume(c *v1alpha1.EtcdCluster, name string, f Founding) *corev1.Pers
 	}
 }
 
-func volumeSpec(spec *v1alpha1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec {
+func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec {
 	claim := corev1.PersistentVolumeClaimSpec{
 		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 		Resources: corev1.VolumeResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceStorage: cluster.VolumeSize(spec)},
 		},
 	}
-	if spec.Pod == nil || spec.Pod.PersistentVolumeClaimSpec == nil {
+	asked := cluster.VolumeClaim(spec)
+	if asked == nil {
 		return claim
 	}
-	asked := spec.Pod.PersistentVolumeClaimSpec
 	claim.StorageClassName = asked.StorageClassName
 	if len(asked.AccessModes) > 0 {
 		claim.AccessModes = asked.AccessModes

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
@@ -34,29 +34,29 @@ func available(s *cluster.Snapshot) metav1.Condition {
 	quorum := cluster.Quorum(voters)
 	switch {
 	case len(s.ClusterIDs()) > 1:
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonClusterIDConflict,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonClusterIDConflict,
 			"Clients may reach either of two etcd clusters. "+analyse.ClusterIDConflict(s))
 	case everythingLost(s):
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, allVolumesGone)
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoQuorum, allVolumesGone)
 	case len(s.Members) == 0:
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "No member has been created yet.")
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
 	case serving >= quorum && !reachable(s):
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoReadyEndpoint,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoReadyEndpoint,
 			fmt.Sprintf("%d of %d voters answer linearizable reads, and no pod is ready yet, so the client Service leads nowhere.", serving, voters))
 	case serving == quorum && voters > 1:
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk,
 			fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d: one more failure stops the cluster.", serving, voters, quorum))
 	case serving >= quorum:
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing,
 			fmt.Sprintf("%d of %d voters answer linearizable reads; the quorum is %d.", serving, voters, quorum))
 	case unobservable(s):
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			"The operator has no usable certificate to ask the members with; they run on. "+s.Problems[0].Message)
 	case !s.Founded():
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNotStarted,
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted,
 			sentences("The members are starting.", troubles(s)))
 	default:
-		return condition(v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum, noQuorum(s))
+		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoQuorum, noQuorum(s))
 	}
 }
 
@@ -75,15 +75,15 @@ const allVolumesGone = "The cluster has served, and every volume of it is gone. 
 func quorumLost(s *cluster.Snapshot) metav1.Condition {
 	switch {
 	case everythingLost(s):
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum, allVolumesGone)
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
 	case !s.Founded():
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonNotStarted, "The cluster has never had a quorum.")
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
 	case s.Serving() >= cluster.Quorum(s.Voters()):
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionFalse, v1alpha1.ReasonQuorumServing, "A quorum of voters answers.")
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
 	case unobservable(s):
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable, "The operator cannot ask the members. "+s.Problems[0].Message)
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, "The operator cannot ask the members. "+s.Problems[0].Message)
 	default:
-		return condition(v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum, noQuorum(s))
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, noQuorum(s))
 	}
 }
 
@@ -99,29 +99,29 @@ func unobservable(s *cluster.Snapshot) bool {
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {
-	return condition(v1alpha1.ConditionProgressing, truth(d.Progressing), d.Reason, d.Message)
+	return condition(v1beta1.ConditionProgressing, truth(d.Progressing), d.Reason, d.Message)
 }
 
-func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1alpha1.EtcdClusterStatus) metav1.Condition {
+func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
 	switch {
 	case len(s.ClusterIDs()) > 1:
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
 	case len(s.Problems) > 0:
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, s.Problems[0].Reason, problemText(s))
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, s.Problems[0].Reason, problemText(s))
 	case stuck(d):
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
-	case status.ReadyMembers < status.Size && !waitingQuietly(s):
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady,
-			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyMembers, status.Size), troubles(s)))
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
+	case status.ReadyReplicas < status.Replicas && !waitingQuietly(s):
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady,
+			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyReplicas, status.Replicas), troubles(s)))
 	default:
-		return condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Every member that has started answers, and nothing stands in the way.")
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "Every member that has started answers, and nothing stands in the way.")
 	}
 }
 
 // stuck reports whether a refusal other than that of an unsupported change keeps the cluster from its spec.
 func stuck(d *analyse.Decision) bool {
 	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool {
-		return r.Reason != v1alpha1.ReasonNotYetSupported && r.Reason != v1alpha1.ReasonWaitingForDeletion
+		return r.Reason != v1beta1.ReasonNotYetSupported && r.Reason != v1beta1.ReasonWaitingForDeletion
 	})
 }
 
@@ -132,7 +132,7 @@ func waitingQuietly(s *cluster.Snapshot) bool {
 			return false
 		}
 		reason, _ := trouble(s, &m)
-		return m.Volume.Started() || (reason != v1alpha1.ReasonStarting && reason != v1alpha1.ReasonPodMissing && reason != v1alpha1.ReasonNoLeader)
+		return m.Volume.Started() || (reason != v1beta1.ReasonStarting && reason != v1beta1.ReasonPodMissing && reason != v1beta1.ReasonNoLeader)
 	})
 }
 
@@ -150,7 +150,7 @@ func problemText(s *cluster.Snapshot) string {
 
 // storageAlarm stays what it was while no voter can be asked.
 func storageAlarm(s *cluster.Snapshot) metav1.Condition {
-	if last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1alpha1.ConditionStorageAlarm); s.Membership == nil && last != nil {
+	if last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionStorageAlarm); s.Membership == nil && last != nil {
 		return *last
 	}
 	if s.Membership != nil {
@@ -160,7 +160,7 @@ func storageAlarm(s *cluster.Snapshot) metav1.Condition {
 			}
 		}
 	}
-	return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionFalse, v1alpha1.ReasonNoAlarm, "etcd reports no alarm.")
+	return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionFalse, v1beta1.ReasonNoAlarm, "etcd reports no alarm.")
 }
 
 func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
@@ -183,18 +183,18 @@ func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
 
 func alarmCondition(kind cluster.AlarmKind, names string) metav1.Condition {
 	if kind == cluster.AlarmCorrupt {
-		return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionTrue, v1alpha1.ReasonCorrupt,
+		return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonCorrupt,
 			fmt.Sprintf("The data of %s differs from the other members'. Take a snapshot from another member and do not restart this one; replacing it comes with release 0.3.0.", names))
 	}
-	return condition(v1alpha1.ConditionStorageAlarm, metav1.ConditionTrue, v1alpha1.ReasonNoSpace,
+	return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonNoSpace,
 		fmt.Sprintf("The database of %s reached its quota, and etcd refuses writes. Delete keys, compact and defragment, then run etcdctl alarm disarm.", names))
 }
 
 func restartPending(s *cluster.Snapshot) metav1.Condition {
 	names := staleTemplates(s)
 	if len(names) == 0 {
-		return condition(v1alpha1.ConditionRestartPending, metav1.ConditionFalse, v1alpha1.ReasonAsExpected, "Every pod is made from the present template.")
+		return condition(v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "Every pod is made from the present template.")
 	}
-	return condition(v1alpha1.ConditionRestartPending, metav1.ConditionTrue, v1alpha1.ReasonTemplateNewer,
+	return condition(v1beta1.ConditionRestartPending, metav1.ConditionTrue, v1beta1.ReasonTemplateNewer,
 		fmt.Sprintf("The template of %s is newer than its pod, which runs on. The next restart takes it up; nothing needs to be done.", strings.Join(names, ", ")))
 }

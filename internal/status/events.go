@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
@@ -19,10 +19,10 @@ type Event struct {
 }
 
 // events tells what changed: the act that was carried out, the operation that ended, and conditions that turned.
-func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1alpha1.EtcdClusterStatus, outcome error) []Event {
+func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1beta1.EtcdClusterStatus, outcome error) []Event {
 	var list []Event
 	if d.Finished {
-		list = append(list, Event{corev1.EventTypeNormal, v1alpha1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
+		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
 	}
 	if d.Action != nil && outcome == nil {
 		list = append(list, acted(d))
@@ -67,11 +67,11 @@ func shortened(message string) string {
 func acted(d *analyse.Decision) Event {
 	switch d.Action.(type) {
 	case analyse.FoundCluster:
-		return Event{corev1.EventTypeNormal, v1alpha1.EventBootstrapStarted, d.Message}
+		return Event{corev1.EventTypeNormal, v1beta1.EventBootstrapStarted, d.Message}
 	case analyse.TakeBackVolumes:
-		return Event{corev1.EventTypeNormal, v1alpha1.EventVolumesTakenBack, d.Message}
+		return Event{corev1.EventTypeNormal, v1beta1.EventVolumesTakenBack, d.Message}
 	case analyse.ResumeMembers:
-		return Event{corev1.EventTypeNormal, v1alpha1.EventMembersResumed, d.Message}
+		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
 	}
 	return Event{}
 }
@@ -85,10 +85,10 @@ func turned(before, now *metav1.Condition) bool {
 }
 
 func eventType(c *metav1.Condition, d *analyse.Decision) string {
-	if c.Reason == v1alpha1.ReasonWaitingForDeletion || c.Reason == v1alpha1.ReasonTemplateNewer {
+	if c.Reason == v1beta1.ReasonWaitingForDeletion || c.Reason == v1beta1.ReasonTemplateNewer {
 		return corev1.EventTypeNormal // it passes by itself
 	}
-	if c.Type == v1alpha1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {
+	if c.Type == v1beta1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {
 		return corev1.EventTypeWarning
 	}
 	return corev1.EventTypeNormal
@@ -96,10 +96,10 @@ func eventType(c *metav1.Condition, d *analyse.Decision) string {
 
 func bad(c *metav1.Condition) bool {
 	switch c.Type {
-	case v1alpha1.ConditionAvailable:
-		return c.Status != metav1.ConditionTrue && c.Reason != v1alpha1.ReasonNotStarted && c.Reason != v1alpha1.ReasonNoReadyEndpoint
-	case v1alpha1.ConditionProgressing:
-		return c.Status == metav1.ConditionFalse && c.Reason != v1alpha1.ReasonUpToDate && c.Reason != v1alpha1.ReasonPaused && c.Reason != v1alpha1.ReasonDeleting
+	case v1beta1.ConditionAvailable:
+		return c.Status != metav1.ConditionTrue && c.Reason != v1beta1.ReasonNotStarted && c.Reason != v1beta1.ReasonNoReadyEndpoint
+	case v1beta1.ConditionProgressing:
+		return c.Status == metav1.ConditionFalse && c.Reason != v1beta1.ReasonUpToDate && c.Reason != v1beta1.ReasonPaused && c.Reason != v1beta1.ReasonDeleting
 	default:
 		return c.Status != metav1.ConditionFalse
 	}

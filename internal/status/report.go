@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
@@ -18,7 +18,7 @@ import (
 
 // Report is what one pass has to say.
 type Report struct {
-	Status v1alpha1.EtcdClusterStatus
+	Status v1beta1.EtcdClusterStatus
 	// Events tell what changed since the last report.
 	Events []Event
 }
@@ -44,11 +44,12 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 		status.Operation = nil
 	}
 	status.Members = members(s)
-	status.Size = int32(len(status.Members))
-	status.ReadyMembers = countReady(status.Members)
+	status.Replicas = int32(len(status.Members))
+	status.ReadyReplicas = countReady(status.Members)
 	status.ClusterID = clusterID(s, old.ClusterID)
 	status.Version = commonVersion(status.Members)
 	status.TargetVersion = targetVersion(s)
+	status.Selector = render.MemberSelector(s.Cluster)
 	status.Leader = leader(s)
 	if s.ClientService != nil {
 		status.ServiceName, status.ClientPort = s.ClientService.Name, cluster.ClientPort
@@ -59,35 +60,35 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
 }
 
-func setCondition(status *v1alpha1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
+func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
 	c.ObservedGeneration = s.Cluster.Generation
 	c.LastTransitionTime = metav1.NewTime(s.Now)
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
-func members(s *cluster.Snapshot) []v1alpha1.MemberStatus {
-	var list []v1alpha1.MemberStatus
+func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
+	var list []v1beta1.MemberStatus
 	for i := range s.Members {
 		list = append(list, member(s, &s.Members[i]))
 	}
 	return list
 }
 
-func member(s *cluster.Snapshot, m *cluster.Member) v1alpha1.MemberStatus {
-	status := v1alpha1.MemberStatus{Name: m.Name, Role: v1alpha1.RoleUnknown, Ready: serves(m)}
+func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
+	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: serves(m)}
 	if m.Volume.Started() {
 		status.ID, status.Version = m.Volume.MemberID.String(), m.Volume.Version
 	}
 	if m.Probe.Answered() {
 		status.ID, status.Version = m.Probe.MemberID.String(), m.Probe.Version
-		status.Role = v1alpha1.RoleVoter
+		status.Role = v1beta1.RoleVoter
 		if m.Probe.Learner {
-			status.Role = v1alpha1.RoleLearner
+			status.Role = v1beta1.RoleLearner
 		}
 	} else if known := membershipEntry(s, m); known != nil {
-		status.Role = v1alpha1.RoleVoter
+		status.Role = v1beta1.RoleVoter
 		if known.Learner {
-			status.Role = v1alpha1.RoleLearner
+			status.Role = v1beta1.RoleLearner
 		}
 	}
 	if !status.Ready {
@@ -113,23 +114,23 @@ func serves(m *cluster.Member) bool { return m.Probe.Answered() && m.Probe.Linea
 func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
 	switch {
 	case m.Volume == nil && (m.Workload != nil || s.Founded()):
-		return v1alpha1.ReasonVolumeLost, fmt.Sprintf("its volume %s is gone, and is never made again under that name; bring it back with its data", cluster.VolumeName(m.Name))
+		return v1beta1.ReasonVolumeLost, fmt.Sprintf("its volume %s is gone, and is never made again under that name; bring it back with its data", cluster.VolumeName(m.Name))
 	case m.Pod == nil:
-		return v1alpha1.ReasonPodMissing, "it has no pod"
+		return v1beta1.ReasonPodMissing, "it has no pod"
 	case m.Pod.NodeLost:
-		return v1alpha1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer; bring it back, or delete the Node if it is gone for good", m.Pod.Node)
+		return v1beta1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer; bring it back, or delete the Node if it is gone for good", m.Pod.Node)
 	case m.Pod.Trouble != "":
 		return m.Pod.Trouble, m.Pod.TroubleDetail
 	case unasked(m):
-		return v1alpha1.ReasonUnobservable, "the operator has no certificate to ask it with"
+		return v1beta1.ReasonUnobservable, "the operator has no certificate to ask it with"
 	case m.Pod.IP == "" || m.Probe == nil:
-		return v1alpha1.ReasonStarting, "its pod is starting"
+		return v1beta1.ReasonStarting, "its pod is starting"
 	case !m.Probe.Answered() && !m.Volume.Started():
-		return v1alpha1.ReasonStarting, "etcd is starting"
+		return v1beta1.ReasonStarting, "etcd is starting"
 	case !m.Probe.Answered():
-		return v1alpha1.ReasonNotAnswering, m.Probe.Error
+		return v1beta1.ReasonNotAnswering, m.Probe.Error
 	default:
-		return v1alpha1.ReasonNoLeader, "it answers, and has no quorum to read from"
+		return v1beta1.ReasonNoLeader, "it answers, and has no quorum to read from"
 	}
 }
 
@@ -138,7 +139,7 @@ func unasked(m *cluster.Member) bool {
 	return m.Probe == nil && m.Workload != nil && m.Workload.Intent.ServerSecret != "" && m.Pod != nil && m.Pod.IP != "" && !m.Pod.NodeLost
 }
 
-func countReady(members []v1alpha1.MemberStatus) int32 {
+func countReady(members []v1beta1.MemberStatus) int32 {
 	var n int32
 	for _, m := range members {
 		if m.Ready {
@@ -155,7 +156,7 @@ func clusterID(s *cluster.Snapshot, last string) string {
 	return last
 }
 
-func commonVersion(members []v1alpha1.MemberStatus) string {
+func commonVersion(members []v1beta1.MemberStatus) string {
 	version := ""
 	for _, m := range members {
 		switch {

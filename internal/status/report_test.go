@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
@@ -37,10 +37,10 @@ func situations() map[string]*Builder {
 		"partly-started": prod().Objects().Members(Volume, Recorded, Sealed, Pod, Serving).
 			Member("prod-2", Volume, Founding, FoundingPod, Silent("connection refused")).Claim("Bootstrap"),
 		"healthy":        prod().Objects().Members(Healthy),
-		"healthy-single": prod().Size(1).Objects().Members(Healthy),
+		"healthy-single": prod().Replicas(1).Objects().Members(Healthy),
 		"no-pod-ready":   prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })),
 		"one-down":       prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
-		"one-down-of-five": prod().Size(5).Objects().Members(Healthy).
+		"one-down-of-five": prod().Replicas(5).Objects().Members(Healthy).
 			Member("prod-4", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.NodeLost = true })),
 		"quorum-lost": prod().Objects().Members(Volume, Recorded, Sealed).Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
 		"secret-missing": prod().TLS().Objects().Members(Volume, Recorded, Sealed, Pod).
@@ -52,7 +52,7 @@ func situations() map[string]*Builder {
 		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
 		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
-		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }),
+		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
 		"no-space":             alarm(cluster.AlarmNoSpace),
 		"corrupt":              alarm(cluster.AlarmCorrupt),
@@ -92,7 +92,7 @@ func TestSituations(t *testing.T) {
 func text(r Report) string {
 	var b strings.Builder
 	st := r.Status
-	fmt.Fprintf(&b, "%d of %d ready, version %q, target %q, leader %q, cluster ID %q\n", st.ReadyMembers, st.Size, st.Version, st.TargetVersion, st.Leader, st.ClusterID)
+	fmt.Fprintf(&b, "%d of %d ready, version %q, target %q, leader %q, cluster ID %q\n", st.ReadyReplicas, st.Replicas, st.Version, st.TargetVersion, st.Leader, st.ClusterID)
 	for _, m := range st.Members {
 		fmt.Fprintf(&b, "member %s id=%s %s %s ready=%t %s\n", m.Name, m.ID, m.Role, m.Version, m.Ready, m.Reason)
 	}
@@ -172,7 +172,7 @@ func TestConditionsThatTurnAreTold(t *testing.T) {
 
 func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
 	s := MakeCluster("prod").TLS().Problem("SecretNotFound", "Secret peer does not exist.").Snapshot()
-	s.Cluster.Spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_DATA_DIR", Value: "/data"}}}
+	s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"data-dir": "/data"}}
 	d := analyse.Next(s)
 	var notes []string
 	for _, e := range Of(&s, &d, nil).Events {
@@ -180,7 +180,7 @@ func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
 			notes = append(notes, e.Message)
 		}
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0], "Secret peer") || !strings.Contains(notes[0], "ETCD_DATA_DIR") {
+	if len(notes) != 1 || !strings.Contains(notes[0], "Secret peer") || !strings.Contains(notes[0], "data-dir:") {
 		t.Errorf("got %q", notes)
 	}
 }
@@ -203,7 +203,7 @@ func TestActsAndFinishedOperationsAreTold(t *testing.T) {
 			report := Of(&s, &d, c.outcome)
 			got := ""
 			for _, e := range report.Events {
-				if e.Reason != v1alpha1.ReasonNoQuorum && e.Reason != v1alpha1.ReasonMembersNotReady {
+				if e.Reason != v1beta1.ReasonNoQuorum && e.Reason != v1beta1.ReasonMembersNotReady {
 					got = strings.TrimSpace(got + " " + e.Type + " " + e.Reason)
 				}
 			}
@@ -223,10 +223,10 @@ func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	refusal := analyse.StrangerRefusal(cluster.Stranger{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
 	report := Of(&s, &d, fmt.Errorf("acting: %w", &refusal))
 	for _, c := range report.Status.Conditions {
-		if c.Type == v1alpha1.ConditionProgressing && (c.Status != "False" || c.Reason != v1alpha1.ReasonForeignObject || c.Message != refusal.Message) {
+		if c.Type == v1beta1.ConditionProgressing && (c.Status != "False" || c.Reason != v1beta1.ReasonForeignObject || c.Message != refusal.Message) {
 			t.Errorf("got %+v", c)
 		}
-		if c.Type == v1alpha1.ConditionDegraded && c.Status != "True" {
+		if c.Type == v1beta1.ConditionDegraded && c.Status != "True" {
 			t.Errorf("got %+v", c)
 		}
 	}
@@ -262,7 +262,7 @@ func TestAnAlarmStaysWhileNobodyCanBeAsked(t *testing.T) {
 	s.Cluster.Status = before
 	d = analyse.Next(s)
 	for _, c := range Of(&s, &d, nil).Status.Conditions {
-		if c.Type == v1alpha1.ConditionStorageAlarm && c.Status != "True" {
+		if c.Type == v1beta1.ConditionStorageAlarm && c.Status != "True" {
 			t.Errorf("got %+v", c)
 		}
 	}
@@ -276,7 +276,7 @@ func TestADeletedClusterKeepsItsLastReport(t *testing.T) {
 	s.Cluster.Status = last
 	d = analyse.Next(s)
 	got := Of(&s, &d, nil).Status
-	if got.Size != 3 || len(got.Members) != 3 || got.ClusterID != "c1" {
+	if got.Replicas != 3 || len(got.Members) != 3 || got.ClusterID != "c1" {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 // benchLabel is on the pods of both contenders.
@@ -25,7 +25,7 @@ spec: {size: 3, version: %[3]s, pod: {labels: {%[4]s: %[1]s}}}
 }
 
 func removeCluster(ctx context.Context, l *lab, name string) error {
-	return l.Delete(ctx, &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name}})
+	return l.Delete(ctx, &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name}})
 }
 
 // plainManifest is what somebody writes who has no operator: a static member list, volumes of the same size and class.

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 const (
@@ -131,13 +131,13 @@ func (l *lab) removeFlowSchemas() {
 // awaitRest waits until every cluster is up to date with all its members, then for what still trickles.
 func (l *lab) awaitRest(ctx context.Context) error {
 	err := wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
-		var clusters v1alpha1.EtcdClusterList
+		var clusters v1beta1.EtcdClusterList
 		if err := l.List(ctx, &clusters, client.InNamespace(l.namespace)); err != nil {
 			return false, err
 		}
 		for _, c := range clusters.Items {
-			progressing := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionProgressing)
-			if progressing == nil || progressing.Reason != v1alpha1.ReasonUpToDate || c.Status.ReadyMembers != c.Spec.Size {
+			progressing := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionProgressing)
+			if progressing == nil || progressing.Reason != v1beta1.ReasonUpToDate || c.Status.ReadyReplicas != c.Spec.Replicas {
 				return false, nil
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 var _ = Describe("Bad input", func() {
@@ -24,7 +24,7 @@ var _ = Describe("Bad input", func() {
 			"the name may have at most 46 characters":         named("a23456789-123456789-123456789-123456789-1234567"),
 			"storage must be a quantity of at least 256Mi":    volumeOf("10Mi"),
 			"name must be an etcd environment variable":       withOption("QUOTA", "1"),
-			"TLS needs static with the names of your Secrets": func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = &v1alpha1.TLSPolicy{} },
+			"TLS needs static with the names of your Secrets": func(c *v1beta1.EtcdCluster) { c.Spec.TLS = &v1beta1.TLSPolicy{} },
 		} {
 			err := kube.Create(ctx, makeCluster(ns, change))
 			Expect(apierrors.IsInvalid(err)).To(BeTrue(), says)
@@ -35,9 +35,9 @@ var _ = Describe("Bad input", func() {
 	It("of an option that etcd-steward does not pass on is refused until it is removed", func(ctx SpecContext) {
 		c := makeCluster(newNamespace(ctx), withOption("ETCD_FORCE_NEW_CLUSTER", "true"), withOption("ETCD_MAX_TXN_OPS", "many"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1alpha1.ReasonUnsupportedOption, "ETCD_FORCE_NEW_CLUSTER: it drops the other members", "ETCD_MAX_TXN_OPS: its value must be a whole number", "Remove it")
+		awaitRefusal(ctx, c, v1beta1.ReasonUnsupportedOption, "ETCD_FORCE_NEW_CLUSTER: it drops the other members", "ETCD_MAX_TXN_OPS: its value must be a whole number", "Remove it")
 		expectNothingMade(ctx, c)
-		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
 		awaitHealthy(ctx, c)
 	})
 
@@ -45,7 +45,7 @@ var _ = Describe("Bad input", func() {
 		ns := newNamespace(ctx)
 		c := makeCluster(ns, ofClass(ns), ofSize(1))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1alpha1.ReasonStorageClassNotFound, "StorageClass "+ns+" does not exist", "Create it")
+		awaitRefusal(ctx, c, v1beta1.ReasonStorageClassNotFound, "StorageClass "+ns+" does not exist", "Create it")
 		expectNothingMade(ctx, c)
 
 		var classes storagev1.StorageClassList
@@ -59,13 +59,13 @@ var _ = Describe("Bad input", func() {
 	})
 
 	It("of an image that cannot be pulled says which, and names what kubectl tells more", func(ctx SpecContext) {
-		c := makeCluster(newNamespace(ctx), ofSize(1), func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "localhost/no/such/image" })
+		c := makeCluster(newNamespace(ctx), ofSize(1), func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "localhost/no/such/image" })
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitConditions(ctx, c, available(metav1.ConditionFalse, v1alpha1.ReasonNotStarted),
-			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
-		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, "cannot be pulled")
-		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Repository = makeCluster("").Spec.Repository })
-		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again", "bootstrap=Empty"))
+		awaitConditions(ctx, c, available(metav1.ConditionFalse, v1beta1.ReasonNotStarted),
+			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
+		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, "cannot be pulled")
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Repository = makeCluster("").Spec.Repository })
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again", "bootstrap=Empty"))
 		remove(ctx, c)
 		again := create(ctx, makeCluster(c.Namespace, ofSize(1), startingEmpty))
 		bury(ctx, again).expectFound(ctx, again)
@@ -80,7 +80,7 @@ var _ = Describe("Bad input", func() {
 		Expect(kube.Create(ctx, foreign)).To(Succeed())
 		c := makeCluster(ns)
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1alpha1.ReasonForeignObject, "Service prod-client exists and belongs to nobody", "Rename or delete it")
+		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Service prod-client exists and belongs to nobody", "Rename or delete it")
 		var after corev1.Service
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(foreign), &after)).To(Succeed())
 		Expect(after.ResourceVersion).To(Equal(foreign.ResourceVersion))

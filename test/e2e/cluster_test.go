@@ -15,18 +15,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
 // option changes a cluster before it is created.
-type option func(*v1alpha1.EtcdCluster)
+type option func(*v1beta1.EtcdCluster)
 
 // makeCluster is a cluster of three small members of etcd 3.6.
-func makeCluster(namespace string, options ...option) *v1alpha1.EtcdCluster {
-	c := &v1alpha1.EtcdCluster{
+func makeCluster(namespace string, options ...option) *v1beta1.EtcdCluster {
+	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "prod"},
-		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: versionOf("3.6"), Pod: &v1alpha1.PodPolicy{}},
+		Spec:       v1beta1.EtcdClusterSpec{Size: 3, Version: versionOf("3.6"), Pod: &v1beta1.PodPolicy{}},
 	}
 	volumeOf("300Mi")(c)
 	for _, o := range options {
@@ -35,39 +35,39 @@ func makeCluster(namespace string, options ...option) *v1alpha1.EtcdCluster {
 	return c
 }
 
-func named(name string) option { return func(c *v1alpha1.EtcdCluster) { c.Name = name } }
-func ofSize(size int32) option { return func(c *v1alpha1.EtcdCluster) { c.Spec.Size = size } }
+func named(name string) option { return func(c *v1beta1.EtcdCluster) { c.Name = name } }
+func ofSize(size int32) option { return func(c *v1beta1.EtcdCluster) { c.Spec.Size = size } }
 func ofVersion(version string) option {
-	return func(c *v1alpha1.EtcdCluster) { c.Spec.Version = version }
+	return func(c *v1beta1.EtcdCluster) { c.Spec.Version = version }
 }
 
 // defaultVolume leaves the volume to the operator.
-func defaultVolume(c *v1alpha1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec = nil }
+func defaultVolume(c *v1beta1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec = nil }
 
 func volumeOf(size string) option {
-	return func(c *v1alpha1.EtcdCluster) {
-		c.Spec.Pod.PersistentVolumeClaimSpec = &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{
+	return func(c *v1beta1.EtcdCluster) {
+		c.Spec.Pod.PersistentVolumeClaimSpec = &v1beta1.VolumeClaimSpec{Resources: v1beta1.VolumeResources{
 			Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)},
 		}}
 	}
 }
 
 func ofClass(class string) option {
-	return func(c *v1alpha1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec.StorageClassName = &class }
+	return func(c *v1beta1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec.StorageClassName = &class }
 }
 
 func withOption(name, value string) option {
-	return func(c *v1alpha1.EtcdCluster) {
-		c.Spec.Pod.EtcdEnv = append(c.Spec.Pod.EtcdEnv, v1alpha1.EtcdOption{Name: name, Value: value})
+	return func(c *v1beta1.EtcdCluster) {
+		c.Spec.Pod.EtcdEnv = append(c.Spec.Pod.EtcdEnv, v1beta1.EtcdOption{Name: name, Value: value})
 	}
 }
 
-func startingEmpty(c *v1alpha1.EtcdCluster) {
-	c.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+func startingEmpty(c *v1beta1.EtcdCluster) {
+	c.Annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
 }
 
 // create makes the cluster and waits until it is as its spec says.
-func create(ctx context.Context, c *v1alpha1.EtcdCluster) *v1alpha1.EtcdCluster {
+func create(ctx context.Context, c *v1beta1.EtcdCluster) *v1beta1.EtcdCluster {
 	GinkgoHelper()
 	Expect(kube.Create(ctx, c)).To(Succeed())
 	awaitHealthy(ctx, c)
@@ -75,10 +75,10 @@ func create(ctx context.Context, c *v1alpha1.EtcdCluster) *v1alpha1.EtcdCluster 
 }
 
 // awaitHealthy waits until every member serves and nothing is left to do.
-func awaitHealthy(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func awaitHealthy(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
-	awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumServing), progressing(metav1.ConditionFalse, v1alpha1.ReasonUpToDate),
-		degraded(metav1.ConditionFalse, v1alpha1.ReasonAsExpected))
+	awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing), progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate),
+		degraded(metav1.ConditionFalse, v1beta1.ReasonAsExpected))
 	Expect(c.Status.Operation).To(BeNil())
 	Expect(c.Status.ReadyMembers).To(Equal(c.Status.Size))
 }
@@ -92,19 +92,19 @@ type wanted struct {
 }
 
 func available(status metav1.ConditionStatus, reason string) wanted {
-	return wanted{kind: v1alpha1.ConditionAvailable, status: status, reason: reason}
+	return wanted{kind: v1beta1.ConditionAvailable, status: status, reason: reason}
 }
 
 func progressing(status metav1.ConditionStatus, reason string) wanted {
-	return wanted{kind: v1alpha1.ConditionProgressing, status: status, reason: reason}
+	return wanted{kind: v1beta1.ConditionProgressing, status: status, reason: reason}
 }
 
 func degraded(status metav1.ConditionStatus, reason string) wanted {
-	return wanted{kind: v1alpha1.ConditionDegraded, status: status, reason: reason}
+	return wanted{kind: v1beta1.ConditionDegraded, status: status, reason: reason}
 }
 
 func quorumLost(status metav1.ConditionStatus, reason string) wanted {
-	return wanted{kind: v1alpha1.ConditionQuorumLost, status: status, reason: reason}
+	return wanted{kind: v1beta1.ConditionQuorumLost, status: status, reason: reason}
 }
 
 // saying also asks for a part of the message.
@@ -118,7 +118,7 @@ func (w wanted) saying(parts ...string) wanted {
 }
 
 // awaitConditions waits until the status speaks of the present spec and has all these conditions.
-func awaitConditions(ctx context.Context, c *v1alpha1.EtcdCluster, conditions ...wanted) {
+func awaitConditions(ctx context.Context, c *v1beta1.EtcdCluster, conditions ...wanted) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
 		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
@@ -128,7 +128,7 @@ func awaitConditions(ctx context.Context, c *v1alpha1.EtcdCluster, conditions ..
 	}).Should(Succeed())
 }
 
-func (w wanted) check(g Gomega, c *v1alpha1.EtcdCluster) {
+func (w wanted) check(g Gomega, c *v1beta1.EtcdCluster) {
 	got := meta.FindStatusCondition(c.Status.Conditions, w.kind)
 	g.Expect(got).NotTo(BeNil(), "no condition "+w.kind)
 	told := fmt.Sprintf("%s=%s %s: %s", got.Type, got.Status, got.Reason, got.Message)
@@ -143,7 +143,7 @@ func (w wanted) check(g Gomega, c *v1alpha1.EtcdCluster) {
 }
 
 // expectEvent waits for an event about the cluster.
-func expectEvent(ctx context.Context, c *v1alpha1.EtcdCluster, reason string, parts ...string) {
+func expectEvent(ctx context.Context, c *v1beta1.EtcdCluster, reason string, parts ...string) {
 	GinkgoHelper()
 	message := []types.GomegaMatcher{}
 	for _, part := range parts {
@@ -161,7 +161,7 @@ func expectEvent(ctx context.Context, c *v1alpha1.EtcdCluster, reason string, pa
 }
 
 // podOf reads a member's pod.
-func podOf(ctx context.Context, c *v1alpha1.EtcdCluster, member string) *corev1.Pod {
+func podOf(ctx context.Context, c *v1beta1.EtcdCluster, member string) *corev1.Pod {
 	GinkgoHelper()
 	var pod corev1.Pod
 	Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: cluster.PodName(member)}, &pod)).To(Succeed())
@@ -169,7 +169,7 @@ func podOf(ctx context.Context, c *v1alpha1.EtcdCluster, member string) *corev1.
 }
 
 // podsOf lists the pods of all members.
-func podsOf(ctx context.Context, c *v1alpha1.EtcdCluster) []corev1.Pod {
+func podsOf(ctx context.Context, c *v1beta1.EtcdCluster) []corev1.Pod {
 	GinkgoHelper()
 	var list corev1.PodList
 	Expect(kube.List(ctx, &list, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())

@@ -13,7 +13,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -69,7 +69,7 @@ var _ = Describe("A new cluster", func() {
 })
 
 // expectVolumes checks the members' volumes: of this size, labelled, and owned by nobody, so that they outlive the cluster.
-func expectVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, size string) {
+func expectVolumes(ctx context.Context, c *v1beta1.EtcdCluster, size string) {
 	GinkgoHelper()
 	var volumes corev1.PersistentVolumeClaimList
 	Expect(kube.List(ctx, &volumes, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())
@@ -81,7 +81,7 @@ func expectVolumes(ctx context.Context, c *v1alpha1.EtcdCluster, size string) {
 	}
 }
 
-func expectServices(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func expectServices(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	var clients, peers corev1.Service
 	Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: c.Name + "-client"}, &clients)).To(Succeed())
@@ -93,7 +93,7 @@ func expectServices(ctx context.Context, c *v1alpha1.EtcdCluster) {
 	Expect(c.Status.ServiceName).To(Equal(clients.Name))
 }
 
-func expectBudget(ctx context.Context, c *v1alpha1.EtcdCluster, quorum int) {
+func expectBudget(ctx context.Context, c *v1beta1.EtcdCluster, quorum int) {
 	GinkgoHelper()
 	var budget policyv1.PodDisruptionBudget
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), &budget)).To(Succeed())
@@ -102,7 +102,7 @@ func expectBudget(ctx context.Context, c *v1alpha1.EtcdCluster, quorum int) {
 
 // expectMembers checks that each member has a StatefulSet of one that restarts only on deletion, and that the pods
 // are apart and know nothing of Kubernetes.
-func expectMembers(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func expectMembers(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	var sets appsv1.StatefulSetList
 	Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
@@ -126,7 +126,7 @@ func expectMembers(ctx context.Context, c *v1alpha1.EtcdCluster) {
 // complaint is what etcd logs about flags that it will not have for long, or not at all.
 var complaint = regexp.MustCompile(`(?i)deprecat|unrecognized|unknown flag|unsupported flag|not supported`)
 
-func expectNoComplaint(ctx context.Context, c *v1alpha1.EtcdCluster, member string) {
+func expectNoComplaint(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 	GinkgoHelper()
 	log, err := clientset.CoreV1().Pods(c.Namespace).GetLogs(cluster.PodName(member), &corev1.PodLogOptions{}).DoRaw(ctx)
 	Expect(err).NotTo(HaveOccurred())

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -35,7 +35,7 @@ func execute(ctx context.Context, namespace, pod string, command ...string) (str
 }
 
 // etcdctl runs etcdctl in a member's pod, against that member alone.
-func etcdctl(ctx context.Context, c *v1alpha1.EtcdCluster, member string, args ...string) (string, error) {
+func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ...string) (string, error) {
 	command := []string{"etcdctl", "--command-timeout=5s"}
 	if static(c).Member != nil && static(c).Member.ServerSecret != "" {
 		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/server.crt",
@@ -44,9 +44,9 @@ func etcdctl(ctx context.Context, c *v1alpha1.EtcdCluster, member string, args .
 	return execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
 }
 
-func static(c *v1alpha1.EtcdCluster) v1alpha1.StaticTLS {
+func static(c *v1beta1.EtcdCluster) v1beta1.StaticTLS {
 	if c.Spec.TLS == nil || c.Spec.TLS.Static == nil {
-		return v1alpha1.StaticTLS{}
+		return v1beta1.StaticTLS{}
 	}
 	return *c.Spec.TLS.Static
 }
@@ -58,7 +58,7 @@ type identity struct {
 }
 
 // identityOf asks etcd itself.
-func identityOf(ctx context.Context, c *v1alpha1.EtcdCluster, member string) (identity, error) {
+func identityOf(ctx context.Context, c *v1beta1.EtcdCluster, member string) (identity, error) {
 	out, err := etcdctl(ctx, c, member, "member", "list", "-w", "json")
 	if err != nil {
 		return identity{}, err
@@ -89,7 +89,7 @@ type treasure struct {
 }
 
 // bury notes the cluster's identity and writes a key. It checks that the status tells the same identity.
-func bury(ctx context.Context, c *v1alpha1.EtcdCluster) treasure {
+func bury(ctx context.Context, c *v1beta1.EtcdCluster) treasure {
 	GinkgoHelper()
 	kept := treasure{value: "buried in " + string(c.UID)}
 	member := firstReady(ctx, c)
@@ -106,7 +106,7 @@ func bury(ctx context.Context, c *v1alpha1.EtcdCluster) treasure {
 }
 
 // expectFound checks that every given member, all ready ones where none is given, still has the key and the identity.
-func (t treasure) expectFound(ctx context.Context, c *v1alpha1.EtcdCluster, members ...string) {
+func (t treasure) expectFound(ctx context.Context, c *v1beta1.EtcdCluster, members ...string) {
 	GinkgoHelper()
 	if len(members) == 0 {
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
@@ -129,7 +129,7 @@ func (t treasure) expectFound(ctx context.Context, c *v1alpha1.EtcdCluster, memb
 }
 
 // write puts a key through one member; a leader may have to be elected first.
-func write(ctx context.Context, c *v1alpha1.EtcdCluster, member, key, value string) {
+func write(ctx context.Context, c *v1beta1.EtcdCluster, member, key, value string) {
 	GinkgoHelper()
 	Eventually(ctx, func() error {
 		_, err := etcdctl(ctx, c, member, "put", key, value)
@@ -138,10 +138,10 @@ func write(ctx context.Context, c *v1alpha1.EtcdCluster, member, key, value stri
 }
 
 // firstReady names a member that the operator calls ready.
-func firstReady(ctx context.Context, c *v1alpha1.EtcdCluster) string {
+func firstReady(ctx context.Context, c *v1beta1.EtcdCluster) string {
 	GinkgoHelper()
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
-	i := slices.IndexFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Ready })
+	i := slices.IndexFunc(c.Status.Members, func(m v1beta1.MemberStatus) bool { return m.Ready })
 	Expect(i).To(BeNumerically(">=", 0), "no member is ready")
 	return c.Status.Members[i].Name
 }

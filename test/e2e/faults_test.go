@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -88,14 +88,14 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 		kept := bury(ctx, c)
 		out, err := kubectl(ctx, "-n", c.Namespace, "delete", "statefulsets", "--all")
 		Expect(err).NotTo(HaveOccurred(), out)
-		expectEvent(ctx, c, v1alpha1.EventMembersResumed)
+		expectEvent(ctx, c, v1beta1.EventMembersResumed)
 		awaitHealthy(ctx, c)
 		kept.expectFound(ctx, c)
 	})
 })
 
 // deletePods deletes members' pods at once and without grace, as a machine that dies would.
-func deletePods(ctx context.Context, c *v1alpha1.EtcdCluster, members ...string) {
+func deletePods(ctx context.Context, c *v1beta1.EtcdCluster, members ...string) {
 	GinkgoHelper()
 	for _, member := range members {
 		Expect(kube.Delete(ctx, podOf(ctx, c, member), client.GracePeriodSeconds(0))).To(Succeed())
@@ -123,7 +123,7 @@ func uidsOf(pods []corev1.Pod) []string {
 }
 
 // killContainers kills the members' etcd processes where they run, all at once, and waits until the kubelet has seen it.
-func killContainers(ctx context.Context, c *v1alpha1.EtcdCluster, members ...string) {
+func killContainers(ctx context.Context, c *v1beta1.EtcdCluster, members ...string) {
 	GinkgoHelper()
 	ids := map[string]string{}
 	kills := map[string][]string{} // by node
@@ -148,13 +148,13 @@ func killContainers(ctx context.Context, c *v1alpha1.EtcdCluster, members ...str
 	}
 }
 
-func evict(ctx context.Context, c *v1alpha1.EtcdCluster, member string) error {
+func evict(ctx context.Context, c *v1beta1.EtcdCluster, member string) error {
 	return clientset.PolicyV1().Evictions(c.Namespace).Evict(ctx, &policyv1.Eviction{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: cluster.PodName(member)},
 	})
 }
 
-func awaitDisruptionsAllowed(ctx context.Context, c *v1alpha1.EtcdCluster, want int) {
+func awaitDisruptionsAllowed(ctx context.Context, c *v1beta1.EtcdCluster, want int) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
 		var budget policyv1.PodDisruptionBudget

@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/client-go/tools/portforward"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -41,7 +41,7 @@ func forwarded(namespace, pod string, port int, use func(address string) error) 
 }
 
 // servedCertificate is what a member shows to its clients, whoever they are.
-func servedCertificate(ctx context.Context, c *v1alpha1.EtcdCluster, member string) (*x509.Certificate, error) {
+func servedCertificate(ctx context.Context, c *v1beta1.EtcdCluster, member string) (*x509.Certificate, error) {
 	var served *x509.Certificate
 	err := forwarded(c.Namespace, cluster.PodName(member), cluster.ClientPort, func(address string) error {
 		dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // what it shows is looked at, not trusted

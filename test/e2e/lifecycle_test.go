@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -25,7 +25,7 @@ var _ = Describe("A deleted cluster", func() {
 		Expect(volumesOf(ctx, c)).To(Equal(volumes))
 
 		again := create(ctx, makeCluster(c.Namespace))
-		expectEvent(ctx, again, v1alpha1.EventVolumesTakenBack, "prod-0, prod-1, prod-2")
+		expectEvent(ctx, again, v1beta1.EventVolumesTakenBack, "prod-0, prod-1, prod-2")
 		kept.expectFound(ctx, again)
 		Expect(volumesOf(ctx, again)).To(Equal(volumes))
 	})
@@ -56,7 +56,7 @@ var _ = Describe("A deleted cluster", func() {
 
 		lower := makeCluster(c.Namespace, ofVersion(versionOf("3.5")))
 		Expect(kube.Create(ctx, lower)).To(Succeed())
-		awaitRefusal(ctx, lower, v1alpha1.ReasonVersionMismatch, "data-prod-0", c.Spec.Version, "Set spec.version")
+		awaitRefusal(ctx, lower, v1beta1.ReasonVersionMismatch, "data-prod-0", c.Spec.Version, "Set spec.version")
 		expectNothingMade(ctx, lower)
 		remove(ctx, lower)
 
@@ -66,7 +66,7 @@ var _ = Describe("A deleted cluster", func() {
 		}
 		less := makeCluster(c.Namespace)
 		Expect(kube.Create(ctx, less)).To(Succeed())
-		awaitRefusal(ctx, less, v1alpha1.ReasonVolumesBelowQuorum, "Only 1 of the 3 volumes", "quorum is 2", v1alpha1.BootstrapEmpty)
+		awaitRefusal(ctx, less, v1beta1.ReasonVolumesBelowQuorum, "Only 1 of the 3 volumes", "quorum is 2", v1beta1.BootstrapEmpty)
 		expectNothingMade(ctx, less)
 
 		remove(ctx, less)
@@ -84,24 +84,24 @@ var _ = Describe("A running cluster", func() {
 		kept := bury(ctx, c)
 		before := footprint(ctx, c)
 		for _, change := range []struct {
-			change func(*v1alpha1.EtcdClusterSpec)
+			change func(*v1beta1.EtcdClusterSpec)
 			says   []string
 		}{
-			{func(s *v1alpha1.EtcdClusterSpec) { s.Size = 5 }, []string{"spec.size is 5 and the cluster has 3 members", "Set the spec back"}},
-			{func(s *v1alpha1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
-			{func(s *v1alpha1.EtcdClusterSpec) { s.Pod.Labels = map[string]string{"team": "a"} }, []string{"Labels", "Set the spec back"}},
-			{func(s *v1alpha1.EtcdClusterSpec) { volumeOf("600Mi")(&v1alpha1.EtcdCluster{Spec: *s}) }, []string{"600Mi", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { s.Size = 5 }, []string{"spec.size is 5 and the cluster has 3 members", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { s.Pod.Labels = map[string]string{"team": "a"} }, []string{"Labels", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { volumeOf("600Mi")(&v1beta1.EtcdCluster{Spec: *s}) }, []string{"600Mi", "Set the spec back"}},
 		} {
 			original := *c.Spec.DeepCopy()
 			edit(ctx, c, change.change)
-			awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported).saying(change.says...),
-				available(metav1.ConditionTrue, v1alpha1.ReasonQuorumServing))
-			expectEvent(ctx, c, v1alpha1.ReasonNotYetSupported, change.says...)
+			awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonNotYetSupported).saying(change.says...),
+				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
+			expectEvent(ctx, c, v1beta1.ReasonNotYetSupported, change.says...)
 			Expect(footprint(ctx, c)).To(Equal(before))
 			if c.Spec.Pod.PersistentVolumeClaimSpec.Resources.Requests.Storage().String() == "600Mi" {
 				break // a volume never shrinks, not even on paper
 			}
-			edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { *s = original })
+			edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { *s = original })
 			awaitHealthy(ctx, c)
 		}
 		Expect(footprint(ctx, c)).To(Equal(before))
@@ -111,16 +111,16 @@ var _ = Describe("A running cluster", func() {
 	It("is only watched while it is paused", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		kept := bury(ctx, c)
-		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Paused = true })
-		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1alpha1.ReasonPaused).saying("spec.paused"))
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = true })
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonPaused).saying("spec.paused"))
 		before := podOf(ctx, c, "prod-1")
 		deletePods(ctx, c, "prod-1")
 		Expect(kube.Delete(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: "prod-client"}})).To(Succeed())
 		awaitSuccessor(ctx, before)
-		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumServing))
+		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 		Consistently(ctx, func() bool { return exists(ctx, c.Namespace, "prod-client", &corev1.Service{}) }).
 			WithTimeout(5*time.Second).Should(BeFalse(), "a paused operator made a Service")
-		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Paused = false })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = false })
 		awaitHealthy(ctx, c)
 		Eventually(ctx, func() bool { return exists(ctx, c.Namespace, "prod-client", &corev1.Service{}) }).Should(BeTrue())
 		kept.expectFound(ctx, c)
@@ -128,23 +128,23 @@ var _ = Describe("A running cluster", func() {
 })
 
 // remove deletes the cluster as users do, and waits until all but its volumes is gone.
-func remove(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func remove(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	Expect(kube.Delete(ctx, c)).To(Succeed())
 	Eventually(ctx, func(g Gomega) {
-		g.Expect(exists(ctx, c.Namespace, c.Name, &v1alpha1.EtcdCluster{})).To(BeFalse())
+		g.Expect(exists(ctx, c.Namespace, c.Name, &v1beta1.EtcdCluster{})).To(BeFalse())
 		expectNothingMadeBut(g, ctx, c)
 	}).Should(Succeed())
 }
 
 // expectNothingMade checks for a while that the cluster gets no object at all.
-func expectNothingMade(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func expectNothingMade(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	Consistently(ctx, func(g Gomega) { expectNothingMadeBut(g, ctx, c) }).WithTimeout(3 * time.Second).Should(Succeed())
 }
 
 // expectNothingMadeBut checks that nothing of the cluster is there but volumes.
-func expectNothingMadeBut(g Gomega, ctx context.Context, c *v1alpha1.EtcdCluster) {
+func expectNothingMadeBut(g Gomega, ctx context.Context, c *v1beta1.EtcdCluster) {
 	for _, list := range []client.ObjectList{&appsv1.StatefulSetList{}, &corev1.PodList{}, &corev1.ServiceList{}, &policyv1.PodDisruptionBudgetList{}} {
 		g.Expect(kube.List(ctx, list, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())
 		g.Expect(list).To(HaveField("Items", BeEmpty()))
@@ -152,14 +152,14 @@ func expectNothingMadeBut(g Gomega, ctx context.Context, c *v1alpha1.EtcdCluster
 }
 
 // awaitRefusal waits until the operator says why it does nothing, in a condition and in an event.
-func awaitRefusal(ctx context.Context, c *v1alpha1.EtcdCluster, reason string, parts ...string) {
+func awaitRefusal(ctx context.Context, c *v1beta1.EtcdCluster, reason string, parts ...string) {
 	GinkgoHelper()
 	awaitConditions(ctx, c, progressing(metav1.ConditionFalse, reason).saying(parts...))
 	expectEvent(ctx, c, reason, parts...)
 }
 
 // edit changes the spec, whatever else is written meanwhile.
-func edit(ctx context.Context, c *v1alpha1.EtcdCluster, change func(*v1alpha1.EtcdClusterSpec)) {
+func edit(ctx context.Context, c *v1beta1.EtcdCluster, change func(*v1beta1.EtcdClusterSpec)) {
 	GinkgoHelper()
 	Eventually(ctx, func() error {
 		if err := kube.Get(ctx, client.ObjectKeyFromObject(c), c); err != nil {
@@ -178,7 +178,7 @@ func exists(ctx context.Context, namespace, name string, object client.Object) b
 }
 
 // footprint is what must stay as it is where nothing is touched: pods, and the generations of StatefulSets.
-func footprint(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]any {
+func footprint(ctx context.Context, c *v1beta1.EtcdCluster) map[string]any {
 	GinkgoHelper()
 	seen := map[string]any{"pods": uidsOf(podsOf(ctx, c)), "volumes": volumesOf(ctx, c)}
 	var sets appsv1.StatefulSetList
@@ -190,7 +190,7 @@ func footprint(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]any {
 }
 
 // volumesOf tells the volumes' identities by name.
-func volumesOf(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]string {
+func volumesOf(ctx context.Context, c *v1beta1.EtcdCluster) map[string]string {
 	GinkgoHelper()
 	uids := map[string]string{}
 	for name, v := range volumeObjects(ctx, c) {
@@ -199,7 +199,7 @@ func volumesOf(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]string {
 	return uids
 }
 
-func volumeObjects(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]*corev1.PersistentVolumeClaim {
+func volumeObjects(ctx context.Context, c *v1beta1.EtcdCluster) map[string]*corev1.PersistentVolumeClaim {
 	GinkgoHelper()
 	var list corev1.PersistentVolumeClaimList
 	Expect(kube.List(ctx, &list, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())
@@ -210,7 +210,7 @@ func volumeObjects(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]*cor
 	return byName
 }
 
-func volumeObject(ctx context.Context, c *v1alpha1.EtcdCluster, name string) *corev1.PersistentVolumeClaim {
+func volumeObject(ctx context.Context, c *v1beta1.EtcdCluster, name string) *corev1.PersistentVolumeClaim {
 	GinkgoHelper()
 	var v corev1.PersistentVolumeClaim
 	Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: name}, &v)).To(Succeed())

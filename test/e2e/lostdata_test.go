@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -42,13 +42,13 @@ var _ = Describe("A founder whose volume was emptied behind its back never joins
 })
 
 // awaitCrashLoop waits until the operator tells that a member crash-loops while the others serve, and checks that it stays so.
-func awaitCrashLoop(ctx context.Context, c *v1alpha1.EtcdCluster, member string) {
+func awaitCrashLoop(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 	GinkgoHelper()
 	isSo := func(g Gomega) {
 		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
-		degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying(member, v1alpha1.ReasonCrashLooping, "2 of 3").check(g, c)
-		available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).check(g, c)
-		quorumLost(metav1.ConditionFalse, v1alpha1.ReasonQuorumServing).check(g, c)
+		degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying(member, v1beta1.ReasonCrashLooping, "2 of 3").check(g, c)
+		available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk).check(g, c)
+		quorumLost(metav1.ConditionFalse, v1beta1.ReasonQuorumServing).check(g, c)
 		for _, m := range c.Status.Members {
 			g.Expect(m.Ready).To(Equal(m.Name != member), m.Name)
 		}
@@ -60,18 +60,18 @@ func awaitCrashLoop(ctx context.Context, c *v1alpha1.EtcdCluster, member string)
 	}).Should(Succeed())
 	Consistently(ctx, func(g Gomega) {
 		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
-		available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).check(g, c)
+		available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk).check(g, c)
 	}).WithTimeout(3 * time.Second).Should(Succeed())
 }
 
 // emptyVolume removes all data of a member while it runs, with a pod of its own on the same volume.
-func emptyVolume(ctx context.Context, c *v1alpha1.EtcdCluster, member string) {
+func emptyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 	GinkgoHelper()
 	runOnVolume(ctx, c, member, "rm -rf /volume/data && test -z \"$(ls /volume/data 2>/dev/null)\"")
 }
 
 // runOnVolume runs a shell command with a member's volume at /volume.
-func runOnVolume(ctx context.Context, c *v1alpha1.EtcdCluster, member, script string) {
+func runOnVolume(ctx context.Context, c *v1beta1.EtcdCluster, member, script string) {
 	GinkgoHelper()
 	etcd := podOf(ctx, c, member)
 	pod := &corev1.Pod{
@@ -104,7 +104,7 @@ func awaitPodEnd(ctx context.Context, pod *corev1.Pod) {
 }
 
 // expectToldBy checks that a user who describes the cluster reads all these parts.
-func expectToldBy(ctx context.Context, c *v1alpha1.EtcdCluster, where string, parts ...string) {
+func expectToldBy(ctx context.Context, c *v1beta1.EtcdCluster, where string, parts ...string) {
 	GinkgoHelper()
 	out, err := kubectl(ctx, "-n", c.Namespace, "describe", "etcd", c.Name)
 	Expect(err).NotTo(HaveOccurred(), out)
@@ -113,7 +113,7 @@ func expectToldBy(ctx context.Context, c *v1alpha1.EtcdCluster, where string, pa
 	}
 }
 
-func uidsOfPods(ctx context.Context, c *v1alpha1.EtcdCluster) map[string]string {
+func uidsOfPods(ctx context.Context, c *v1beta1.EtcdCluster) map[string]string {
 	GinkgoHelper()
 	uids := map[string]string{}
 	for _, pod := range podsOf(ctx, c) {

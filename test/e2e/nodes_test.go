@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 var _ = Describe("A node that loses its power", Serial, func() {
@@ -32,9 +32,9 @@ var _ = Describe("A node that loses its power", Serial, func() {
 			}
 		}
 		write(ctx, c, others[0], "meanwhile", "served")
-		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk).saying("2 of 3 voters"),
-			degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("2 of 3 members answer", lost+": its node "+node, v1alpha1.ReasonNodeLost))
-		expectEvent(ctx, c, v1alpha1.ReasonMembersNotReady, lost)
+		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk).saying("2 of 3 voters"),
+			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("2 of 3 members answer", lost+": its node "+node, v1beta1.ReasonNodeLost))
+		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, lost)
 		kept.expectFound(ctx, c, others...)
 
 		clusterScript(ctx, "node-start", number(node))
@@ -44,7 +44,7 @@ var _ = Describe("A node that loses its power", Serial, func() {
 })
 
 // nodeAwayFromTheOperator is a member's node that the operator does not run on.
-func nodeAwayFromTheOperator(ctx context.Context, c *v1alpha1.EtcdCluster) string {
+func nodeAwayFromTheOperator(ctx context.Context, c *v1beta1.EtcdCluster) string {
 	GinkgoHelper()
 	operator := operatorPod(ctx).Spec.NodeName
 	for _, pod := range podsOf(ctx, c) {
@@ -56,7 +56,7 @@ func nodeAwayFromTheOperator(ctx context.Context, c *v1alpha1.EtcdCluster) strin
 	return ""
 }
 
-func memberOn(ctx context.Context, c *v1alpha1.EtcdCluster, node string) string {
+func memberOn(ctx context.Context, c *v1beta1.EtcdCluster, node string) string {
 	GinkgoHelper()
 	for _, pod := range podsOf(ctx, c) {
 		if pod.Spec.NodeName == node {

@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -51,7 +51,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 	It("one founding comes out when it dies before or after a write", func(ctx SpecContext) {
 		scaleOperator(ctx, 0)
 		DeferCleanup(func(ctx SpecContext) { scaleOperator(ctx, 1) })
-		dying := map[*v1alpha1.EtcdCluster]*corev1.Pod{}
+		dying := map[*v1beta1.EtcdCluster]*corev1.Pod{}
 		for _, failpoint := range []string{
 			"after:update-status:EtcdCluster:prod",
 			"after:create:PersistentVolumeClaim:data-prod-0",
@@ -108,13 +108,13 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		c := create(ctx, makeCluster(watched))
 		bury(ctx, c).expectFound(ctx, c)
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(ignored), ignored)).To(Succeed())
-		Expect(ignored.Status).To(Equal(v1alpha1.EtcdClusterStatus{}))
+		Expect(ignored.Status).To(Equal(v1beta1.EtcdClusterStatus{}))
 		Expect(volumeObjects(ctx, ignored)).To(BeEmpty())
 
 		// Whether a class exists cannot be asked here: the scheduler tells.
 		classless := makeCluster(watched, named("classless"), ofClass(watched), ofSize(1))
 		Expect(kube.Create(ctx, classless)).To(Succeed())
-		awaitConditions(ctx, classless, degraded(metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady).saying("classless-0", v1alpha1.ReasonUnschedulable))
+		awaitConditions(ctx, classless, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("classless-0", v1beta1.ReasonUnschedulable))
 	})
 })
 
@@ -178,7 +178,7 @@ func startOperator(ctx context.Context, namespace, failpoint string) *corev1.Pod
 }
 
 // expectOneFounding checks that all members were founded by one list under one token, and that nothing is left over.
-func expectOneFounding(ctx context.Context, c *v1alpha1.EtcdCluster) {
+func expectOneFounding(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	members := []string{c.Name + "-0", c.Name + "-1", c.Name + "-2"}
 	volumes := volumeObjects(ctx, c)

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -47,13 +47,13 @@ var _ = Describe("A cluster with TLS", func() {
 	}
 
 	It("for peers alone, or for clients alone, secures just that", func(ctx SpecContext) {
-		for scheme, members := range map[string]v1alpha1.StaticTLS{
-			"peerURLs":   {Member: &v1alpha1.MemberSecrets{PeerSecret: "peer"}},
-			"clientURLs": {Member: &v1alpha1.MemberSecrets{ServerSecret: "server"}, OperatorSecret: "operator"},
+		for scheme, members := range map[string]v1beta1.StaticTLS{
+			"peerURLs":   {Member: &v1beta1.MemberSecrets{PeerSecret: "peer"}},
+			"clientURLs": {Member: &v1beta1.MemberSecrets{ServerSecret: "server"}, OperatorSecret: "operator"},
 		} {
 			ns := newNamespace(ctx)
 			makeSecrets(ctx, ns, pkitest.NewAuthority(GinkgoTB(), "e2e"))
-			c := create(ctx, makeCluster(ns, func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &members} }))
+			c := create(ctx, makeCluster(ns, func(c *v1beta1.EtcdCluster) { c.Spec.TLS = &v1beta1.TLSPolicy{Static: &members} }))
 			bury(ctx, c).expectFound(ctx, c)
 			out, err := etcdctl(ctx, c, "prod-0", "member", "list", "--write-out=json")
 			Expect(err).NotTo(HaveOccurred())
@@ -91,8 +91,8 @@ var _ = Describe("A cluster with TLS", func() {
 		kept := bury(ctx, c)
 		before := uidsOf(podsOf(ctx, c))
 
-		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1alpha1.ReasonCertificateInvalid).saying("Secret operator", "expired", "renew it"))
-		expectEvent(ctx, c, v1alpha1.ReasonCertificateInvalid, "Secret operator", "expired")
+		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonCertificateInvalid).saying("Secret operator", "expired", "renew it"))
+		expectEvent(ctx, c, v1beta1.ReasonCertificateInvalid, "Secret operator", "expired")
 		write(ctx, c, "prod-0", "meanwhile", "served")
 
 		renewed := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "root", Usages: pkitest.ClientOnly})
@@ -106,16 +106,16 @@ var _ = Describe("A cluster with TLS", func() {
 		ns := newNamespace(ctx)
 		c := makeCluster(ns, secured, withOption("ETCD_DATA_DIR", "/data"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1alpha1.ReasonSecretNotFound, "Secret peer does not exist", "Secret server does not exist", "Secret operator does not exist",
+		awaitRefusal(ctx, c, v1beta1.ReasonSecretNotFound, "Secret peer does not exist", "Secret server does not exist", "Secret operator does not exist",
 			"Create it with the keys", "ETCD_DATA_DIR: the data directory lies on the member's volume")
-		edit(ctx, c, func(s *v1alpha1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
 		expectNothingMade(ctx, c)
 
 		ca := pkitest.NewAuthority(GinkgoTB(), "e2e")
 		makeSecrets(ctx, ns, ca)
 		wrong := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "server", Names: []string{"localhost", "*.other." + ns + ".svc"}})
 		updateSecret(ctx, ns, "server", map[string][]byte{"server.crt": wrong.Certificate, "server.key": wrong.Key})
-		awaitRefusal(ctx, c, v1alpha1.ReasonCertificateInvalid, "Secret server cannot be used", "prod-0-0.prod."+ns+".svc")
+		awaitRefusal(ctx, c, v1beta1.ReasonCertificateInvalid, "Secret server cannot be used", "prod-0-0.prod."+ns+".svc")
 		expectNothingMade(ctx, c)
 
 		server := ca.Issue(GinkgoTB(), serverLeaf(ns))
@@ -126,9 +126,9 @@ var _ = Describe("A cluster with TLS", func() {
 })
 
 // secured takes the Secrets that makeSecrets makes.
-func secured(c *v1alpha1.EtcdCluster) {
-	c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-		Member:         &v1alpha1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"},
+func secured(c *v1beta1.EtcdCluster) {
+	c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
+		Member:         &v1beta1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"},
 		OperatorSecret: "operator",
 	}}
 }
@@ -166,7 +166,7 @@ func updateSecret(ctx context.Context, ns, name string, data map[string][]byte) 
 
 // askAsClient runs etcdctl in a pod of its own, with the client certificate of a Secret where one is named.
 // It returns what was printed, and whether etcdctl succeeded.
-func askAsClient(ctx context.Context, c *v1alpha1.EtcdCluster, secret string, args ...string) (string, bool) {
+func askAsClient(ctx context.Context, c *v1beta1.EtcdCluster, secret string, args ...string) (string, bool) {
 	GinkgoHelper()
 	member := podOf(ctx, c, "prod-0")
 	pod := &corev1.Pod{
@@ -195,7 +195,7 @@ func askAsClient(ctx context.Context, c *v1alpha1.EtcdCluster, secret string, ar
 }
 
 // awaitServed waits until a member shows this certificate to its clients.
-func awaitServed(ctx context.Context, c *v1alpha1.EtcdCluster, member string, certificate []byte) {
+func awaitServed(ctx context.Context, c *v1beta1.EtcdCluster, member string, certificate []byte) {
 	GinkgoHelper()
 	block, _ := pem.Decode(certificate)
 	wanted, err := x509.ParseCertificate(block.Bytes)

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
 // The beginnings of the messages of the schema's rules; the API server must answer with the whole message.
@@ -294,7 +294,7 @@ func decode(t *testing.T, namespace, spec string) *unstructured.Unstructured {
 	var content map[string]any
 	must(t, yaml.Unmarshal([]byte(spec), &content))
 	object := &unstructured.Unstructured{Object: map[string]any{"spec": content}}
-	object.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("EtcdCluster"))
+	object.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("EtcdCluster"))
 	object.SetNamespace(namespace)
 	object.SetName(name)
 	return object

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
@@ -27,7 +27,7 @@ type impossible struct {
 	name string
 	// prepare comes before the cluster, change shapes it; mend is what the user does about it.
 	prepare func(*lab)
-	change  func(*v1alpha1.EtcdCluster)
+	change  func(*v1beta1.EtcdCluster)
 	mend    func(*lab)
 	// reason is that of Progressing and Degraded, and of a warning; says are parts of the message.
 	reason string
@@ -42,14 +42,14 @@ var impossibles = []impossible{
 		prepare: func(l *lab) { l.createCertificatesBut(peerSecret, nil) },
 		change:  withTLS,
 		mend:    func(l *lab) { l.createSecret(peerSecret, l.newCertificates()[peerSecret]) },
-		reason:  v1alpha1.ReasonSecretNotFound,
+		reason:  v1beta1.ReasonSecretNotFound,
 		says:    []string{"Secret prod-peer does not exist", "Create it with the keys peer.crt, peer.key and peer-ca.crt"},
 	},
 	{
 		name:   "every Secret is missing",
 		change: withTLS,
 		mend:   func(l *lab) { l.createCertificates() },
-		reason: v1alpha1.ReasonSecretNotFound,
+		reason: v1beta1.ReasonSecretNotFound,
 		says:   []string{"Secret prod-peer", "Secret prod-server", "Secret prod-operator"},
 	},
 	{
@@ -59,7 +59,7 @@ var impossibles = []impossible{
 		},
 		change: withTLS,
 		mend:   func(l *lab) { l.replaceCertificates() },
-		reason: v1alpha1.ReasonCertificateInvalid,
+		reason: v1beta1.ReasonCertificateInvalid,
 		says:   []string{"Secret prod-server", "server.key"},
 	},
 	{
@@ -71,7 +71,7 @@ var impossibles = []impossible{
 		},
 		change: withTLS,
 		mend:   func(l *lab) { l.replaceCertificates() },
-		reason: v1alpha1.ReasonCertificateInvalid,
+		reason: v1beta1.ReasonCertificateInvalid,
 		says:   []string{"Secret prod-peer", "prod-0-0.prod."},
 	},
 	{
@@ -83,53 +83,53 @@ var impossibles = []impossible{
 		},
 		change: withTLS,
 		mend:   func(l *lab) { l.replaceCertificates() },
-		reason: v1alpha1.ReasonCertificateInvalid,
+		reason: v1beta1.ReasonCertificateInvalid,
 		says:   []string{"Secret prod-peer", "expired"},
 	},
 	{
 		name: "the StorageClass does not exist",
-		change: func(c *v1alpha1.EtcdCluster) {
+		change: func(c *v1beta1.EtcdCluster) {
 			class := "missing-in-" + c.Namespace
-			c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
-				StorageClassName: &class, Resources: v1alpha1.VolumeResources{Requests: storage("1Gi")},
+			c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{
+				StorageClassName: &class, Resources: v1beta1.VolumeResources{Requests: storage("1Gi")},
 			}}
 		},
 		mend: func(l *lab) {
 			class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "missing-in-" + l.namespace}, Provisioner: "example.com/none"}
 			must(l.T, admin.Create(l.Context(), class))
 		},
-		reason: v1alpha1.ReasonStorageClassNotFound,
+		reason: v1beta1.ReasonStorageClassNotFound,
 		says:   []string{"StorageClass missing-in-test-", "Create it"},
 	},
 	{
 		name:   "an option is not on the version's list",
 		change: withOption("ETCD_INITIAL_CLUSTER_STATE", "new"),
-		mend:   func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod = nil }) },
-		reason: v1alpha1.ReasonUnsupportedOption,
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod = nil }) },
+		reason: v1beta1.ReasonUnsupportedOption,
 		says:   []string{"ETCD_INITIAL_CLUSTER_STATE", "Remove it"},
 	},
 	{
 		name: "a label's value is none",
-		change: func(c *v1alpha1.EtcdCluster) {
-			c.Spec.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"team": "not a value!"}}
+		change: func(c *v1beta1.EtcdCluster) {
+			c.Spec.Pod = &v1beta1.PodPolicy{Labels: map[string]string{"team": "not a value!"}}
 		},
 		mend: func(l *lab) {
-			l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod.Labels["team"] = "value" })
+			l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod.Labels["team"] = "value" })
 		},
-		reason:  v1alpha1.ReasonWriteRefused,
+		reason:  v1beta1.ReasonWriteRefused,
 		says:    []string{"StatefulSet prod-0", "not a value!", "Correct the spec"},
 		touched: true,
 	},
 	{
 		name: "the limits are below the requests",
-		change: func(c *v1alpha1.EtcdCluster) {
-			c.Spec.Pod = &v1alpha1.PodPolicy{Resources: v1alpha1.ResourceRequirements{
+		change: func(c *v1beta1.EtcdCluster) {
+			c.Spec.Pod = &v1beta1.PodPolicy{Resources: v1beta1.ResourceRequirements{
 				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
 				Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")},
 			}}
 		},
-		mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Pod = nil }) },
-		reason:  v1alpha1.ReasonWriteRefused,
+		mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod = nil }) },
+		reason:  v1beta1.ReasonWriteRefused,
 		says:    []string{"StatefulSet prod-0", "memory limit"},
 		touched: true,
 	},
@@ -167,9 +167,9 @@ func storage(size string) corev1.ResourceList {
 	return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
 }
 
-func withOption(name, value string) func(*v1alpha1.EtcdCluster) {
-	return func(c *v1alpha1.EtcdCluster) {
-		c.Spec.Pod = &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
+func withOption(name, value string) func(*v1beta1.EtcdCluster) {
+	return func(c *v1beta1.EtcdCluster) {
+		c.Spec.Pod = &v1beta1.PodPolicy{EtcdEnv: []v1beta1.EtcdOption{{Name: name, Value: value}}}
 	}
 }
 
@@ -200,7 +200,7 @@ func (l *lab) expectRefused(reason string, says ...string) {
 	l.Helper()
 	c := l.get()
 	for kind, status := range map[string]metav1.ConditionStatus{
-		v1alpha1.ConditionProgressing: metav1.ConditionFalse, v1alpha1.ConditionDegraded: metav1.ConditionTrue,
+		v1beta1.ConditionProgressing: metav1.ConditionFalse, v1beta1.ConditionDegraded: metav1.ConditionTrue,
 	} {
 		condition := expectCondition(l.T, c, kind, status, reason)
 		for _, text := range says {
@@ -220,7 +220,7 @@ func TestACreationWithoutADefaultStorageClassSaysSo(t *testing.T) {
 	l := newLab(t)
 	l.create(3)
 	l.settle()
-	l.expectRefused(v1alpha1.ReasonStorageClassNotFound, "there is no default one", "Mark a class as the default")
+	l.expectRefused(v1beta1.ReasonStorageClassNotFound, "there is no default one", "Mark a class as the default")
 	if have := l.objectNames(); len(have) > 0 {
 		t.Errorf("objects were made: %v", have)
 	}
@@ -299,7 +299,7 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 				version := foreign.GetResourceVersion()
 				l.create(3)
 				l.settle()
-				l.expectRefused(v1alpha1.ReasonForeignObject, kind+" "+objectName+" exists and belongs to nobody", "Rename or delete it")
+				l.expectRefused(v1beta1.ReasonForeignObject, kind+" "+objectName+" exists and belongs to nobody", "Rename or delete it")
 				must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
 				if foreign.GetResourceVersion() != version {
 					t.Errorf("%s was changed: %+v", what, foreign)
@@ -316,21 +316,21 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.create(3, func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = unpullable })
+	l.create(3, func(c *v1beta1.EtcdCluster) { c.Spec.Repository = unpullable })
 	l.settle()
 	c := l.get()
-	degraded := expectCondition(t, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady)
-	for _, text := range []string{"prod-0", unpullable, v1alpha1.ReasonImagePullFailed, "kubectl describe pod"} {
+	degraded := expectCondition(t, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady)
+	for _, text := range []string{"prod-0", unpullable, v1beta1.ReasonImagePullFailed, "kubectl describe pod"} {
 		if !strings.Contains(degraded.Message, text) {
 			t.Errorf("the message is %q, want %q in it", degraded.Message, text)
 		}
 	}
-	if !l.operator.events.has(corev1.EventTypeWarning, v1alpha1.ReasonMembersNotReady) {
+	if !l.operator.events.has(corev1.EventTypeWarning, v1beta1.ReasonMembersNotReady) {
 		t.Errorf("events = %q, want a warning", l.operator.events.events)
 	}
-	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "gcr.io/etcd-development/etcd" })
+	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "gcr.io/etcd-development/etcd" })
 	l.settle()
-	expectCondition(t, l.get(), v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported)
+	expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
 	l.remove()
 	l.create(3, startEmpty)
 	l.settleUntilAvailable()
@@ -349,14 +349,14 @@ func TestARunningClusterSurvivesTheLossOfTheOperatorsCertificate(t *testing.T) {
 	l.operator = l.newOperator(failpoint.Hooks{})
 	l.settle()
 	c := l.get()
-	expectCondition(t, c, v1alpha1.ConditionAvailable, metav1.ConditionUnknown, v1alpha1.ReasonUnobservable)
-	expectCondition(t, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonSecretNotFound)
+	expectCondition(t, c, v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable)
+	expectCondition(t, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonSecretNotFound)
 	l.expectVersions(before)
 	l.checkData(3)
 	l.createSecret(operatorSecret, l.newCertificates()[operatorSecret])
 	l.updateSecret(serverSecret, l.newCertificates()[serverSecret]) // of another authority: the two do not fit each other
 	l.settle()
-	expectCondition(t, l.get(), v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonCertificateInvalid)
+	expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonCertificateInvalid)
 	l.replaceCertificates()
 	l.settleUntilAvailable()
 	l.expectFounded(3)

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 )
@@ -55,21 +55,21 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*v1alpha1.EtcdCluster)
+		change func(*v1beta1.EtcdCluster)
 		says   string
 	}{
-		{"of the size upwards", func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 }, "spec.size is 5"},
-		{"of the size downwards", func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 1 }, "spec.size is 1"},
-		{"of the patch version", func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
-		{"of the minor version", func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
-		{"of the repository", func(c *v1alpha1.EtcdCluster) { c.Spec.Repository = "example.com/etcd" }, "Repository"},
-		{"of the template", func(c *v1alpha1.EtcdCluster) {
-			c.Spec.Pod = &v1alpha1.PodPolicy{Labels: map[string]string{"team": "a"}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}
+		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Size = 5 }, "spec.size is 5"},
+		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Size = 1 }, "spec.size is 1"},
+		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
+		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
+		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "example.com/etcd" }, "Repository"},
+		{"of the template", func(c *v1beta1.EtcdCluster) {
+			c.Spec.Pod = &v1beta1.PodPolicy{Labels: map[string]string{"team": "a"}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}
 		}, "Labels, Tolerations"},
 		{"of an option", withOption("ETCD_SNAPSHOT_COUNT", "1000"), "Options"},
 		{"to an option that is refused", withOption("ETCD_DATA_DIR", "/tmp"), "Options"},
-		{"of the volumes", func(c *v1alpha1.EtcdCluster) {
-			c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: storage("8Gi")}}}
+		{"of the volumes", func(c *v1beta1.EtcdCluster) {
+			c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{Resources: v1beta1.VolumeResources{Requests: storage("8Gi")}}}
 		}, "8Gi"},
 		{"to TLS", withTLS, "PeerSecret, ServerSecret"},
 	} {
@@ -83,19 +83,19 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 			l.settle()
 			l.expectVersions(before)
 			now := l.get()
-			progressing := expectCondition(t, now, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonNotYetSupported)
+			progressing := expectCondition(t, now, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
 			for _, text := range []string{c.says, "0.3.0", "Set the spec back"} {
 				if !strings.Contains(progressing.Message, text) {
 					t.Errorf("the message is %q, want %q in it", progressing.Message, text)
 				}
 			}
-			expectCondition(t, now, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing)
-			if !l.operator.events.has(corev1.EventTypeWarning, v1alpha1.ReasonNotYetSupported) {
+			expectCondition(t, now, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+			if !l.operator.events.has(corev1.EventTypeWarning, v1beta1.ReasonNotYetSupported) {
 				t.Errorf("events = %q, want a warning", l.operator.events.events)
 			}
 			l.checkData(3)
 			if c.name != "of the volumes" { // they cannot shrink back
-				l.change(func(c *v1alpha1.EtcdCluster) { c.Spec = spec })
+				l.change(func(c *v1beta1.EtcdCluster) { c.Spec = spec })
 				l.settle()
 				l.expectFounded(3)
 				l.expectVersions(before)
@@ -108,17 +108,17 @@ func TestAPausedClusterIsLeftAloneAndReported(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.createWithData()
-	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = true })
+	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = true })
 	l.settle()
 	l.delete(l.set("prod-1"), "prod-1")
 	l.settle()
 	now := l.get()
-	expectCondition(t, now, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonPaused)
-	expectCondition(t, now, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+	expectCondition(t, now, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonPaused)
+	expectCondition(t, now, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk)
 	if slices.Contains(l.objectNames(), "StatefulSet/prod-1") {
 		t.Error("a paused cluster was acted on")
 	}
-	l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Paused = false })
+	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = false })
 	l.settleUntilAvailable()
 	l.expectFounded(3)
 	l.checkData(3)
@@ -183,7 +183,7 @@ func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
 func (l *lab) wipeStatus() {
 	l.Helper()
 	c := l.get()
-	c.Status = v1alpha1.EtcdClusterStatus{}
+	c.Status = v1beta1.EtcdClusterStatus{}
 	must(l.T, admin.Status().Update(l.Context(), c))
 }
 
@@ -192,16 +192,16 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		prepare func(*lab)
-		change  func(*v1alpha1.EtcdCluster)
+		change  func(*v1beta1.EtcdCluster)
 		reason  string
 		mend    func(*lab)
 		members int
 	}{
 		{
 			name:    "refuses another minor version",
-			change:  func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.5.32" },
-			reason:  v1alpha1.ReasonVersionMismatch,
-			mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.Version = "3.6.16" }) },
+			change:  func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.5.32" },
+			reason:  v1beta1.ReasonVersionMismatch,
+			mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.16" }) },
 			members: 3,
 		},
 		{
@@ -211,7 +211,7 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 				l.delete(&corev1.PersistentVolumeClaim{}, "data-prod-1")
 				l.settle()
 			},
-			reason: v1alpha1.ReasonVolumesBelowQuorum,
+			reason: v1beta1.ReasonVolumesBelowQuorum,
 			mend: func(l *lab) {
 				clear(l.written)
 				l.change(startEmpty)
@@ -220,12 +220,12 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 		},
 		{
 			name: "refuses peer URLs of another scheme",
-			change: func(c *v1alpha1.EtcdCluster) {
-				c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: peerSecret}}}
+			change: func(c *v1beta1.EtcdCluster) {
+				c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{Member: &v1beta1.MemberSecrets{PeerSecret: peerSecret}}}
 			},
 			prepare: func(l *lab) { l.createCertificates() },
-			reason:  v1alpha1.ReasonPeerURLMismatch,
-			mend:    func(l *lab) { l.change(func(c *v1alpha1.EtcdCluster) { c.Spec.TLS = nil }) },
+			reason:  v1beta1.ReasonPeerURLMismatch,
+			mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = nil }) },
 			members: 3,
 		},
 		{
@@ -237,7 +237,7 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 				must(l.T, admin.Update(l.Context(), v))
 				delete(l.memory, v.UID)
 			},
-			reason: v1alpha1.ReasonAmbiguousVolumes,
+			reason: v1beta1.ReasonAmbiguousVolumes,
 			mend: func(l *lab) {
 				v := l.volume("prod-2")
 				v.Annotations[cluster.AnnotationMembership] = cluster.MembershipRetired
@@ -257,7 +257,7 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 			before := l.versions()
 			change := c.change
 			if change == nil {
-				change = func(*v1alpha1.EtcdCluster) {}
+				change = func(*v1beta1.EtcdCluster) {}
 			}
 			l.create(3, change)
 			l.settle()
@@ -274,11 +274,11 @@ func TestACreationWithOtherVolumesTakesThem(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	class := "fast"
-	l.create(3, func(c *v1alpha1.EtcdCluster) {
-		c.Spec.Pod = &v1alpha1.PodPolicy{PersistentVolumeClaimSpec: &v1alpha1.VolumeClaimSpec{
+	l.create(3, func(c *v1beta1.EtcdCluster) {
+		c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{
 			StorageClassName: &class,
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
-			Resources:        v1alpha1.VolumeResources{Requests: storage("4Gi")},
+			Resources:        v1beta1.VolumeResources{Requests: storage("4Gi")},
 		}}
 	})
 	l.settleUntilAvailable()

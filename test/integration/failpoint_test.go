@@ -12,7 +12,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 )
@@ -103,8 +103,8 @@ var scenarios = []scenario{
 	},
 }
 
-func startEmpty(c *v1alpha1.EtcdCluster) {
-	c.Annotations = map[string]string{v1alpha1.BootstrapAnnotation: v1alpha1.BootstrapEmpty}
+func startEmpty(c *v1beta1.EtcdCluster) {
+	c.Annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
 }
 
 // createWithData creates a cluster of three and writes a key.
@@ -191,9 +191,9 @@ func (s *scenario) check(l *lab, clusterID string) {
 	}
 	slices.Sort(want)
 	l.expectObjects(want)
-	expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing)
-	expectCondition(l.T, c, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonUpToDate)
-	expectCondition(l.T, c, v1alpha1.ConditionDegraded, metav1.ConditionFalse, v1alpha1.ReasonAsExpected)
+	expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	expectCondition(l.T, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+	expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
 	if c.Status.Operation != nil {
 		l.Errorf("the claim %+v was left", c.Status.Operation)
 	}

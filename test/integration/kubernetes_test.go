@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/etcd"
 	"github.com/etcd-steward/etcd-steward/internal/etcd/fake"
@@ -62,7 +62,7 @@ func newKubernetes(namespace string) *kubernetes {
 
 // objects are what exists in the namespace.
 type objects struct {
-	clusters v1alpha1.EtcdClusterList
+	clusters v1beta1.EtcdClusterList
 	sets     appsv1.StatefulSetList
 	pods     corev1.PodList
 	volumes  corev1.PersistentVolumeClaimList

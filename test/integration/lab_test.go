@@ -24,7 +24,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
@@ -146,7 +146,7 @@ func (c cached) Get(ctx context.Context, key client.ObjectKey, object client.Obj
 	if err := c.Reader.Get(ctx, key, object, options...); err != nil {
 		return err
 	}
-	if _, all := object.(*v1alpha1.EtcdCluster); all || object.GetLabels()[cluster.LabelManagedBy] == cluster.ManagedByValue {
+	if _, all := object.(*v1beta1.EtcdCluster); all || object.GetLabels()[cluster.LabelManagedBy] == cluster.ManagedByValue {
 		return nil
 	}
 	return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
@@ -191,7 +191,7 @@ func (r *recorder) has(kind, reason string) bool {
 // A claim that is written again as it stands is no change.
 func (l *lab) pass(o *operator) (changed bool) {
 	l.Helper()
-	var before, after v1alpha1.EtcdClusterList
+	var before, after v1beta1.EtcdClusterList
 	must(l.T, admin.List(l.Context(), &before, client.InNamespace(l.namespace)))
 	writes, conflicts := len(o.writes), o.conflicts
 	for i := range before.Items {
@@ -207,7 +207,7 @@ func (l *lab) pass(o *operator) (changed bool) {
 	return ofObjects || o.conflicts > conflicts || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
 }
 
-func versionsOf(list v1alpha1.EtcdClusterList) []string {
+func versionsOf(list v1beta1.EtcdClusterList) []string {
 	versions := make([]string, len(list.Items))
 	for i := range list.Items {
 		versions[i] = list.Items[i].ResourceVersion
@@ -227,11 +227,11 @@ func (l *lab) settle() {
 }
 
 // settleUntilAvailable settles, and fails where the cluster is not Available then.
-func (l *lab) settleUntilAvailable() *v1alpha1.EtcdCluster {
+func (l *lab) settleUntilAvailable() *v1beta1.EtcdCluster {
 	l.Helper()
 	l.settle()
 	c := l.get()
-	expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, "")
+	expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionTrue, "")
 	return c
 }
 
@@ -271,10 +271,10 @@ func (l *lab) checkMemory() {
 const name = "prod"
 
 // newCluster builds a cluster named prod.
-func (l *lab) newCluster(size int32, changes ...func(*v1alpha1.EtcdCluster)) *v1alpha1.EtcdCluster {
-	c := &v1alpha1.EtcdCluster{
+func (l *lab) newCluster(size int32, changes ...func(*v1beta1.EtcdCluster)) *v1beta1.EtcdCluster {
+	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name},
-		Spec:       v1alpha1.EtcdClusterSpec{Size: size},
+		Spec:       v1beta1.EtcdClusterSpec{Size: size},
 	}
 	for _, change := range changes {
 		change(c)
@@ -282,22 +282,22 @@ func (l *lab) newCluster(size int32, changes ...func(*v1alpha1.EtcdCluster)) *v1
 	return c
 }
 
-func (l *lab) create(size int32, changes ...func(*v1alpha1.EtcdCluster)) *v1alpha1.EtcdCluster {
+func (l *lab) create(size int32, changes ...func(*v1beta1.EtcdCluster)) *v1beta1.EtcdCluster {
 	l.Helper()
 	c := l.newCluster(size, changes...)
 	must(l.T, admin.Create(l.Context(), c))
 	return c
 }
 
-func (l *lab) get() *v1alpha1.EtcdCluster {
+func (l *lab) get() *v1beta1.EtcdCluster {
 	l.Helper()
-	c := &v1alpha1.EtcdCluster{}
+	c := &v1beta1.EtcdCluster{}
 	must(l.T, admin.Get(l.Context(), client.ObjectKey{Namespace: l.namespace, Name: name}, c))
 	return c
 }
 
 // change updates the spec.
-func (l *lab) change(change func(*v1alpha1.EtcdCluster)) {
+func (l *lab) change(change func(*v1beta1.EtcdCluster)) {
 	l.Helper()
 	c := l.get()
 	change(c)
@@ -397,7 +397,7 @@ func (l *lab) expectObjects(want []string) {
 }
 
 // expectCondition fails unless the condition has the status and, if given, the reason; it returns the condition.
-func expectCondition(t *testing.T, c *v1alpha1.EtcdCluster, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+func expectCondition(t *testing.T, c *v1beta1.EtcdCluster, kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	t.Helper()
 	condition := meta.FindStatusCondition(c.Status.Conditions, kind)
 	if condition == nil || condition.Status != status || (reason != "" && condition.Reason != reason) {
@@ -413,7 +413,7 @@ func show(c *metav1.Condition) string {
 	return fmt.Sprintf("%s=%s %s: %s", c.Type, c.Status, c.Reason, c.Message)
 }
 
-func showAll(c *v1alpha1.EtcdCluster) string {
+func showAll(c *v1beta1.EtcdCluster) string {
 	lines := make([]string, len(c.Status.Conditions))
 	for i := range c.Status.Conditions {
 		lines[i] = show(&c.Status.Conditions[i])

@@ -8,7 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -36,9 +36,9 @@ func (l *lab) expectFounded(size int32) {
 	}
 	l.expectObjects(objectsOf(numbers...))
 	l.expectSealed(c, numbers...)
-	expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumServing)
-	expectCondition(l.T, c, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonUpToDate)
-	for _, kind := range []string{v1alpha1.ConditionDegraded, v1alpha1.ConditionQuorumLost, v1alpha1.ConditionStorageAlarm, v1alpha1.ConditionRestartPending} {
+	expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	expectCondition(l.T, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+	for _, kind := range []string{v1beta1.ConditionDegraded, v1beta1.ConditionQuorumLost, v1beta1.ConditionStorageAlarm, v1beta1.ConditionRestartPending} {
 		expectCondition(l.T, c, kind, metav1.ConditionFalse, "")
 	}
 	if s := c.Status; s.Operation != nil || s.Size != size || s.ReadyMembers != size || s.Version != c.Spec.Version || s.TargetVersion != c.Spec.Version ||
@@ -48,7 +48,7 @@ func (l *lab) expectFounded(size int32) {
 }
 
 // expectSealed fails unless the volumes of the members know the cluster, and no template or pod would start an empty one.
-func (l *lab) expectSealed(c *v1alpha1.EtcdCluster, numbers ...int) {
+func (l *lab) expectSealed(c *v1beta1.EtcdCluster, numbers ...int) {
 	l.Helper()
 	for _, n := range numbers {
 		member := cluster.MemberName(name, n)

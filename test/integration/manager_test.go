@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
@@ -42,7 +42,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	l.create(3, withTLS)
 	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
 		c := l.get()
-		return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.ConditionAvailable) && c.Status.ReadyMembers == 3 && c.Status.Operation == nil
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.ReadyMembers == 3 && c.Status.Operation == nil
 	})
 	last, since := requests.Load(), time.Now()
 	l.waitWhileKubernetesRuns("no request is sent", func() bool {
@@ -61,7 +61,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	if extra := requests.Load() - before; extra != 0 {
 		t.Errorf("20 passes over a cluster at rest sent %d requests to the API server", extra)
 	}
-	l.expectEvent(v1alpha1.EventBootstrapStarted)
+	l.expectEvent(v1beta1.EventBootstrapStarted)
 	l.delete(&corev1.Pod{}, "prod-1-0")
 	l.waitWhileKubernetesRuns("the watch tells of the lost pod and of the new one", func() bool {
 		return requests.Load() > before && l.get().Status.ReadyMembers == 3

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -21,9 +21,9 @@ const (
 )
 
 // withTLS secures client and peer traffic.
-func withTLS(c *v1alpha1.EtcdCluster) {
-	c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-		Member:         &v1alpha1.MemberSecrets{PeerSecret: peerSecret, ServerSecret: serverSecret},
+func withTLS(c *v1beta1.EtcdCluster) {
+	c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
+		Member:         &v1beta1.MemberSecrets{PeerSecret: peerSecret, ServerSecret: serverSecret},
 		OperatorSecret: operatorSecret,
 	}}
 }

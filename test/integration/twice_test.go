@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 )
@@ -56,13 +56,13 @@ func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testi
 		name     string
 		rare     bool
 		scenario scenario
-		change   func(*v1alpha1.EtcdCluster)
+		change   func(*v1beta1.EtcdCluster)
 	}{
-		{"a larger size", true, create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 5 }},
-		{"a smaller size", false, create, func(c *v1alpha1.EtcdCluster) { c.Spec.Size = 1 }},
-		{"other peer URLs", true, secured, func(c *v1alpha1.EtcdCluster) {
+		{"a larger size", true, create, func(c *v1beta1.EtcdCluster) { c.Spec.Size = 5 }},
+		{"a smaller size", false, create, func(c *v1beta1.EtcdCluster) { c.Spec.Size = 1 }},
+		{"other peer URLs", true, secured, func(c *v1beta1.EtcdCluster) {
 			c.Spec.Size = 5
-			c.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: peerSecret}}}
+			c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{Member: &v1beta1.MemberSecrets{PeerSecret: peerSecret}}}
 		}},
 		{"an empty start instead of the kept volumes", false, again, startEmpty},
 	} {

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
@@ -56,7 +56,7 @@ func TestAFoundersVolumeThatIsEmptiedFailsClosed(t *testing.T) {
 			}
 			l.kubernetes.release()
 			l.settle()
-			l.expectLost(c.emptied, v1alpha1.ReasonCrashLooping)
+			l.expectLost(c.emptied, v1beta1.ReasonCrashLooping)
 			l.expectVersions(before)
 			if have := l.get().Status.ClusterID; have != clusterID {
 				t.Errorf("cluster ID = %s, want %s", have, clusterID)
@@ -71,17 +71,17 @@ func (l *lab) expectLost(lost []string, reason string) {
 	c := l.get()
 	left := 3 - len(lost)
 	if left >= cluster.Quorum(3) {
-		expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+		expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk)
 		l.put("acknowledged after", "yes")
 		l.checkData(left)
 	} else {
-		expectCondition(l.T, c, v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonNoQuorum)
-		expectCondition(l.T, c, v1alpha1.ConditionQuorumLost, metav1.ConditionTrue, v1alpha1.ReasonNoQuorum)
+		expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoQuorum)
+		expectCondition(l.T, c, v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum)
 	}
-	degraded := expectCondition(l.T, c, v1alpha1.ConditionDegraded, metav1.ConditionTrue, v1alpha1.ReasonMembersNotReady)
+	degraded := expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady)
 	for _, pod := range lost {
 		member := strings.TrimSuffix(pod, "-0")
-		i := slices.IndexFunc(c.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == member })
+		i := slices.IndexFunc(c.Status.Members, func(m v1beta1.MemberStatus) bool { return m.Name == member })
 		if i < 0 || c.Status.Members[i].Ready || c.Status.Members[i].Reason != reason {
 			l.Errorf("members = %+v, want %s not ready with reason %s", c.Status.Members, member, reason)
 		}
@@ -122,7 +122,7 @@ func TestAVolumeThatSomebodyDeletedIsNeverMadeAgain(t *testing.T) {
 				lost = append(lost, cluster.PodName(member))
 			}
 			l.settle()
-			l.expectLost(lost, v1alpha1.ReasonVolumeLost)
+			l.expectLost(lost, v1beta1.ReasonVolumeLost)
 			for _, member := range c.members {
 				if slices.Contains(l.objectNames(), "PersistentVolumeClaim/"+cluster.VolumeName(member)) {
 					t.Errorf("the volume of %s was made again", member)
@@ -146,7 +146,7 @@ func TestAFoundingThatIsCutShortMakesAMissingVolumeOnlyBeforeAnyMemberStarts(t *
 	if slices.Contains(l.objectNames(), "PersistentVolumeClaim/data-prod-1") {
 		t.Error("a volume was made again although its StatefulSet existed")
 	}
-	expectCondition(t, l.get(), v1alpha1.ConditionAvailable, metav1.ConditionTrue, v1alpha1.ReasonQuorumAtRisk)
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk)
 }
 
 func TestAllPodsKilledAtOnceComeBackWithTheirDataAndIDs(t *testing.T) {

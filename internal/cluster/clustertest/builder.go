@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
@@ -36,23 +36,21 @@ type Builder struct {
 
 // MakeCluster begins with an EtcdCluster of three members that nothing was made for.
 func MakeCluster(name string) *Builder {
-	return &Builder{s: cluster.Snapshot{Now: Now, Cluster: &v1alpha1.EtcdCluster{
+	return &Builder{s: cluster.Snapshot{Now: Now, Cluster: &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: name, UID: UID, Generation: 1},
-		Spec:       v1alpha1.EtcdClusterSpec{Size: 3, Version: Version, Repository: "gcr.io/etcd-development/etcd"},
+		Spec:       v1beta1.EtcdClusterSpec{Replicas: 3, Version: Version, Image: v1beta1.Image{Repository: "gcr.io/etcd-development/etcd"}, TLS: InClear()},
 	}}}
 }
 
-// Size sets spec.size.
-func (b *Builder) Size(n int32) *Builder { b.s.Cluster.Spec.Size = n; return b }
+// Replicas sets spec.replicas.
+func (b *Builder) Replicas(n int32) *Builder { b.s.Cluster.Spec.Replicas = n; return b }
 
 // Version sets spec.version.
 func (b *Builder) Version(v string) *Builder { b.s.Cluster.Spec.Version = v; return b }
 
 // TLS names Secrets for peers, clients and the operator.
 func (b *Builder) TLS() *Builder {
-	b.s.Cluster.Spec.TLS = &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{
-		Member: &v1alpha1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"}, OperatorSecret: "operator",
-	}}
+	b.s.Cluster.Spec.TLS = FromSecrets("peer", "server", "operator")
 	return b
 }
 
@@ -72,8 +70,8 @@ func (b *Builder) Deleted() *Builder {
 }
 
 // Claim sets status.operation.
-func (b *Builder) Claim(t v1alpha1.OperationType) *Builder {
-	b.s.Cluster.Status.Operation = &v1alpha1.Operation{Type: t, StartedAt: metav1.NewTime(Now)}
+func (b *Builder) Claim(t v1beta1.OperationType) *Builder {
+	b.s.Cluster.Status.Operation = &v1beta1.Operation{Type: t, StartedAt: metav1.NewTime(Now)}
 	return b
 }
 
@@ -84,7 +82,7 @@ func (b *Builder) Later(change func(*cluster.Snapshot)) *Builder {
 }
 
 // LaterSpec changes the spec after the members were made.
-func (b *Builder) LaterSpec(change func(*v1alpha1.EtcdClusterSpec)) *Builder {
+func (b *Builder) LaterSpec(change func(*v1beta1.EtcdClusterSpec)) *Builder {
 	return b.Later(func(s *cluster.Snapshot) { change(&s.Cluster.Spec) })
 }
 
@@ -92,8 +90,8 @@ func (b *Builder) LaterSpec(change func(*v1alpha1.EtcdClusterSpec)) *Builder {
 func (b *Builder) Objects() *Builder {
 	c := b.s.Cluster
 	b.s.PeerService, b.s.ClientService = render.PeerService(c), render.ClientService(c)
-	if c.Spec.Size > 1 {
-		b.s.Budget = render.Budget(c, cluster.Quorum(int(c.Spec.Size)))
+	if c.Spec.Replicas > 1 {
+		b.s.Budget = render.Budget(c, cluster.Quorum(int(c.Spec.Replicas)))
 	}
 	return b
 }
@@ -134,7 +132,7 @@ func (b *Builder) membership() *cluster.Membership {
 
 // Founders are the names of the founding members.
 func (b *Builder) Founders() []string {
-	names := make([]string, b.s.Cluster.Spec.Size)
+	names := make([]string, b.s.Cluster.Spec.Replicas)
 	for i := range names {
 		names[i] = cluster.MemberName(b.s.Cluster.Name, i)
 	}
@@ -289,9 +287,31 @@ func TakenBack(b *Builder, m *cluster.Member) {
 	m.Volume = &v
 }
 
-// Gibibytes returns a volume claim spec of that size.
-func Gibibytes(n int) *v1alpha1.VolumeClaimSpec {
-	return &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: corev1.ResourceList{
-		corev1.ResourceStorage: resource.MustParse(fmt.Sprintf("%dGi", n)),
+// Gibibytes returns storage with volumes of that size.
+func Gibibytes(n int) *v1beta1.Storage {
+	return &v1beta1.Storage{VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{
+		Resources: v1beta1.VolumeResources{Requests: corev1.ResourceList{
+			corev1.ResourceStorage: resource.MustParse(fmt.Sprintf("%dGi", n)),
+		}},
 	}}}
+}
+
+// InClear returns what leaves all traffic in clear.
+func InClear() *v1beta1.TLS {
+	return &v1beta1.TLS{
+		Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled},
+		Peer:   &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled},
+	}
+}
+
+// FromSecrets returns what takes certificates from Secrets of the original etcd operator's format; without a name the traffic is in clear.
+func FromSecrets(peer, server, operator string) *v1beta1.TLS {
+	tls := InClear()
+	if peer != "" {
+		tls.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: peer, Format: v1beta1.SecretFormatEtcdOperator}}
+	}
+	if server != "" {
+		tls.Client = &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: server, OperatorName: operator, Format: v1beta1.SecretFormatEtcdOperator}}
+	}
+	return tls
 }
