@@ -144,8 +144,8 @@ deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two 
 ##@ Test
 
 .PHONY: test
-test: ## Run the unit, integration and end-to-end suites; the last line counts the tests.
-	hack/test.sh unit integration e2e
+test: ## Run the unit, integration, end-to-end and OLM suites; the last line counts the tests.
+	hack/test.sh unit integration e2e olm
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests.
@@ -159,9 +159,13 @@ test-integration: ## Run the tests against a real API server and etcd.
 test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTING_CLUSTER=true.
 	hack/test.sh e2e
 
+.PHONY: test-olm
+test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster.
+	hack/test.sh olm
+
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e
+	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
