@@ -28,7 +28,7 @@ func newSource(t *testing.T) source {
 	}
 	t.Logf("seed %d", seed)
 	return source{randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
-		fillMeta, fillString, fillQuantity, fillTime, fillEnv, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+		fillMeta, fillString, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
 		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
@@ -90,6 +90,15 @@ func fillArgs(c randfill.Continue) map[string]string {
 func fillEnv(env *[]v1alpha1.EtcdOption, c randfill.Continue) {
 	*env = configDown(&v1beta1.Config{ExtraArgs: fillArgs(c)})
 	c.Shuffle(len(*env), func(i, j int) { (*env)[i], (*env)[j] = (*env)[j], (*env)[i] })
+}
+
+// fillStaticTLS names the server's Secret and the operator's together, as the schema wants.
+func fillStaticTLS(tls *v1alpha1.StaticTLS, c randfill.Continue) {
+	*tls = v1alpha1.StaticTLS{}
+	c.Fill(&tls.Member)
+	if tls.Member != nil && tls.Member.ServerSecret != "" {
+		tls.OperatorSecret = oneOf(c.Rand, "o", "p")
+	}
 }
 
 func fillConfig(config *v1beta1.Config, c randfill.Continue) {
