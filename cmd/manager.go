@@ -6,10 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -27,6 +30,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
+	"github.com/etcd-steward/etcd-steward/internal/migrate"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
 	"github.com/etcd-steward/etcd-steward/internal/webhook"
 )
@@ -154,7 +158,7 @@ func (o *options) newCache(config *rest.Config, cacheOptions cache.Options) (cac
 
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme, apiextensionsv1.AddToScheme, operatorsv2.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -178,6 +182,35 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("setting up /healthz: %w", err)
+	}
+	if err := setUpOperatorCondition(mgr); err != nil {
+		return err
+	}
+	if !o.migrateStorage {
+		return nil
+	}
+	migration := &migrate.Migration{Client: writer, CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind("EtcdCluster")}
+	if err := mgr.Add(migration); err != nil {
+		return fmt.Errorf("setting up the migration of stored objects: %w", err)
+	}
+	return nil
+}
+
+// setUpOperatorCondition has OLM told whether the operator may be replaced, where OLM says that it listens.
+func setUpOperatorCondition(mgr ctrl.Manager) error {
+	name := os.Getenv(operatorConditionVariable)
+	if name == "" {
+		return nil
+	}
+	namespace, err := ownNamespace()
+	if err != nil {
+		return fmt.Errorf("finding the OperatorCondition: %w", err)
+	}
+	reconciler := &controllers.OperatorConditionReconciler{
+		Client: instrument(mgr.GetClient()), Live: mgr.GetAPIReader(), Key: client.ObjectKey{Namespace: namespace, Name: name},
+	}
+	if err := reconciler.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the OperatorCondition controller: %w", err)
 	}
 	return nil
 }

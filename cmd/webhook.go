@@ -79,7 +79,7 @@ func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*
 	}
 	namespace, err := ownNamespace()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; outside a pod, write --webhook-certificate=none", err)
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, v1beta1.AddToScheme} {
@@ -113,7 +113,7 @@ func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*
 func ownNamespace() (string, error) {
 	name, err := os.ReadFile(namespaceFile)
 	if err != nil {
-		return "", fmt.Errorf("finding the namespace of the webhook's Service: %w; outside a pod, write --webhook-certificate=none", err)
+		return "", fmt.Errorf("finding the operator's namespace: %w", err)
 	}
 	return strings.TrimSpace(string(name)), nil
 }
