@@ -14,8 +14,10 @@ WATCH_NAMESPACES ?= default
 ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
 export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
+# Where generated files lie.
+GENERATED := api config docs bundle bundle.Dockerfile catalog
 BUILD_TOOLS := hack/build-tools.sh
-TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
+TOOLS := controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm crane golangci-lint
 # $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
 tool = $$($(BUILD_TOOLS) dir $(1))/$(1)
 KUBECTL = $$($(BUILD_TOOLS) dir kubernetes)/kubectl
@@ -56,6 +58,11 @@ generate: ## Generate the API's DeepCopy methods.
 	@$(BUILD_TOOLS) controller-gen
 	$(call tool,controller-gen) object paths=./api/...
 
+.PHONY: docs
+docs: ## Generate the API references and the page on conditions from the comments in api/.
+	@$(BUILD_TOOLS) crd-ref-docs
+	hack/docs.sh
+
 .PHONY: fmt
 fmt: ## Format the code.
 	@$(BUILD_TOOLS) golangci-lint
@@ -71,9 +78,9 @@ lint: ## Lint the code, prove the import walls hold, and check the scripts.
 	hack/lint.sh
 
 .PHONY: verify
-verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
-	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
-	@new=$$(git ls-files --others --exclude-standard -- api config bundle catalog); \
+verify: generate manifests docs crd-check bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
+	git diff --exit-code -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 	  test -z "$$new" || { echo "generated, but not in git: $$new"; exit 1; }
 
 ##@ Build
@@ -177,11 +184,19 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 
 ##@ Release
 
+<<<<<<< HEAD
 .PHONY: dist
 dist: manifests ## Write the plain installation as one file, dist/install.yaml.
 	@$(BUILD_TOOLS) kustomize
 	@mkdir -p dist
 	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
+=======
+.PHONY: crd-check
+crd-check: ## Prove that the CRDs take and keep whatever a release stored, and that samples and examples are valid.
+	@$(BUILD_TOOLS) crdcheck
+	$(call tool,crdcheck) releases
+	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
+>>>>>>> release
 
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
@@ -189,9 +204,9 @@ bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
 	hack/bundle.sh
 
 .PHONY: bundle-validate
-bundle-validate: ## Validate the bundle as OLM and the operator catalogs do.
+bundle-validate: ## Validate the bundle as OLM, the operator catalogs and scorecard do.
 	@$(BUILD_TOOLS) operator-sdk
-	$(call tool,operator-sdk) bundle validate ./bundle --select-optional suite=operatorframework --optional-values=k8s-version=$(K8S_MINOR)
+	K8S_MINOR=$(K8S_MINOR) hack/bundle-validate.sh
 
 .PHONY: catalog
 catalog: ## Render the catalog from its template and every release's bundle.
