@@ -151,8 +151,8 @@ deploy-namespaced: deploy-webhook ## Install the operator for WATCH_NAMESPACES=o
 ##@ Test
 
 .PHONY: test
-test: ## Run the unit, integration and end-to-end suites; the last line counts the tests.
-	hack/test.sh unit integration e2e
+test: ## Run the unit, integration, end-to-end and OLM suites; the last line counts the tests.
+	hack/test.sh unit integration e2e olm
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests.
@@ -166,9 +166,13 @@ test-integration: ## Run the tests against a real API server and etcd.
 test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTING_CLUSTER=true.
 	hack/test.sh e2e
 
+.PHONY: test-olm
+test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster.
+	hack/test.sh olm
+
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e
+	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
@@ -184,19 +188,17 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 
 ##@ Release
 
-<<<<<<< HEAD
-.PHONY: dist
-dist: manifests ## Write the plain installation as one file, dist/install.yaml.
-	@$(BUILD_TOOLS) kustomize
-	@mkdir -p dist
-	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
-=======
 .PHONY: crd-check
 crd-check: ## Prove that the CRDs take and keep whatever a release stored, and that samples and examples are valid.
 	@$(BUILD_TOOLS) crdcheck
 	$(call tool,crdcheck) releases
 	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
->>>>>>> release
+
+.PHONY: dist
+dist: manifests ## Write the plain installation as one file, dist/install.yaml.
+	@$(BUILD_TOOLS) kustomize
+	@mkdir -p dist
+	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
 
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
