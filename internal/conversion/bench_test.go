@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"syscall"
 	"testing"
 
 	apix "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -82,6 +83,8 @@ func benchmarkHandler(b *testing.B, h http.Handler, n int) {
 	}
 	body := review("v1alpha1", objects...)
 	b.SetBytes(int64(len(body)))
+	start := cpu()
+	defer func() { b.ReportMetric(float64(cpu()-start)/float64(b.N)/1e6, "cpu-ms/op") }()
 	for b.Loop() {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/convert", bytes.NewReader(body)))
@@ -96,3 +99,9 @@ func BenchmarkControllerRuntimeList(b *testing.B) { benchmarkHandler(b, handler(
 
 func BenchmarkHandlerOne(b *testing.B)  { benchmarkHandler(b, Handler(), 1) }
 func BenchmarkHandlerList(b *testing.B) { benchmarkHandler(b, Handler(), 10000) }
+
+func cpu() int64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return u.Utime.Nano() + u.Stime.Nano()
+}

@@ -1,14 +1,15 @@
 package conversion
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -33,19 +34,26 @@ type ask struct {
 }
 
 func serve(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
+	body, err := receive(r)
 	if err != nil {
-		http.Error(w, "reading the ConversionReview: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, "receiving a ConversionReview: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	asked, err := read(body)
 	if err != nil {
-		http.Error(w, "reading the ConversionReview: "+err.Error(), http.StatusBadRequest)
+		http.Error(w, "reading a ConversionReview: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	converted, err := convertAll(asked.objects, asked.desired)
-	w.Header().Set("Content-Type", "application/json")
 	answer(w, asked, converted, err)
+}
+
+// receive reads the body into memory that is large enough from the start, unless it is very large.
+func receive(r *http.Request) ([]byte, error) {
+	const most = 64 << 20
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), most)+bytes.MinRead))
+	_, err := buffer.ReadFrom(r.Body)
+	return buffer.Bytes(), err
 }
 
 func read(body []byte) (ask, error) {
@@ -79,18 +87,32 @@ func read(body []byte) (ask, error) {
 }
 
 // answer writes a ConversionReview. A client that is gone has no use for an error.
-func answer(w io.Writer, asked ask, converted [][]byte, err error) {
-	put := func(parts ...[]byte) {
-		for _, part := range parts {
-			_, _ = w.Write(part)
-		}
-	}
-	put([]byte(`{"kind":"ConversionReview","apiVersion":`), asked.apiVersion, []byte(`,"response":{"uid":`), asked.uid)
+func answer(w http.ResponseWriter, asked ask, converted [][]byte, err error) {
+	parts := [][]byte{[]byte(`{"kind":"ConversionReview","apiVersion":`), asked.apiVersion, []byte(`,"response":{"uid":`), asked.uid}
 	if err != nil {
-		put([]byte(`,"convertedObjects":null,"result":{"status":"Failure","message":`), quote(err.Error()), []byte(`}}}`))
-		return
+		parts = append(parts, []byte(`,"convertedObjects":null,"result":{"status":"Failure","message":`), quote(err.Error()), []byte(`}}}`))
+	} else {
+		parts = append(parts, []byte(`,"result":{"status":"Success"},"convertedObjects":[`))
+		for n, object := range converted {
+			if n > 0 {
+				parts = append(parts, []byte(","))
+			}
+			parts = append(parts, object)
+		}
+		parts = append(parts, []byte(`]}}`))
 	}
-	put([]byte(`,"result":{"status":"Success"},"convertedObjects":[`), bytes.Join(converted, []byte(",")), []byte(`]}}`))
+	length := 0
+	for _, part := range parts {
+		length += len(part)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(length))
+	const chunk = 64 << 10
+	out := bufio.NewWriterSize(w, chunk)
+	for _, part := range parts {
+		_, _ = out.Write(part)
+	}
+	_ = out.Flush()
 }
 
 // convertAll converts the objects on all processors; the first error ends it.
