@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Makes the OLM suite's world: the local cluster with Operator Lifecycle Manager in it, and the operator's images and
-# bundles in the cluster's registry, under their real names: every release of catalog/releases.yaml built from its commit,
-# the work tree's release, and a release after it, whose code is the same. Prints what the suite needs to know as
-# NAME=VALUE lines; all else goes to stderr.
+# The OLM suite's world.
+#
+#   olm.sh up     start the local cluster with Operator Lifecycle Manager in it, and put the operator's images and bundles
+#                 into the cluster's registry under their real names: every release of catalog/releases.yaml built from its
+#                 commit, the work tree's, and one after it, whose code is the same. Prints what the suite needs to know as
+#                 NAME=VALUE lines; all else goes to stderr
+#   olm.sh down   remove the operator, its CRDs and every EtcdCluster; OLM stays
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
@@ -51,7 +54,7 @@ forget() {
 next_release() {
   rm -rf "$3"; cp -r bundle "$3"
   local csv=$3/manifests/etcd-steward.clusterserviceversion.yaml
-  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-steward[:.]v)${1//./\\.}\$/\1$2/; s/^  version: ${1//./\\.}\$/&\n  replaces: etcd-steward.v$1/; s/^  version: .*/  version: $2/" "$csv"
+  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-steward[:.]v)${1//./\\.}\$/\1$2/; s/^  version: .*/  version: $2\n  replaces: etcd-steward.v$1/" "$csv"
 }
 
 # next_catalog VERSION NEXT BUNDLE DIR puts the next release at the head of every channel.
@@ -65,9 +68,30 @@ next_catalog() {
 install_olm() {
   local crds
   crds=$(cd hack/tools/olm && go mod download github.com/operator-framework/api && go list -m -f '{{.Dir}}' github.com/operator-framework/api)/crds
-  kubectl apply --server-side --force-conflicts -f "$crds" -f - >&2 < hack/olm.yaml
+  kubectl apply --server-side -f "$crds" >&2
+  kubectl wait --for=condition=Established --timeout=60s -f "$crds" >&2
+  kubectl apply --server-side -f hack/olm.yaml >&2
 }
 
+# remove takes away what an earlier run, or the end-to-end suite, left of the operator: it must not meet OLM's.
+# Without its webhook a CRD cannot be deleted with its objects: they are read as they are stored.
+remove() {
+  local kind crd
+  if kubectl get namespace etcd-steward-system > /dev/null 2>&1; then make -s undeploy >&2; fi
+  for kind in subscriptions clusterserviceversions installplans operatorgroups; do
+    kubectl -n operators delete --all --ignore-not-found "$kind.operators.coreos.com" >&2 2> /dev/null || true
+  done
+  kubectl -n olm delete --all --ignore-not-found catalogsources.operators.coreos.com >&2 2> /dev/null || true
+  for crd in $(kubectl get crd -o name | grep '[.]operator[.]etcd-steward[.]io$' || true); do
+    kubectl patch "$crd" --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}' >&2
+    kubectl delete "$crd" >&2
+  done
+}
+
+case "${1:-}" in
+  up | down) ;;
+  *) sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2 ;;
+esac
 hack/build-tools.sh kubernetes kustomize images olm opm etcd-3.6
 IMAGES=$(hack/build-tools.sh dir images)/images
 OPM=$(hack/build-tools.sh dir opm)/opm
@@ -75,10 +99,9 @@ OPM=$(hack/build-tools.sh dir opm)/opm
 eval "$("$CLUSTER" env)"
 read -r REGISTRY SSL_CERT_FILE < <("$CLUSTER" registry)
 export SSL_CERT_FILE
-
-# What an earlier run, or the end-to-end suite, left of the operator must not meet OLM's.
-if kubectl get namespace etcd-steward-system > /dev/null 2>&1; then make -s undeploy >&2; fi
 STATE=$(dirname "$KUBECONFIG")
+remove
+if [ "$1" = down ]; then exit; fi
 forget
 
 CURRENT=$(sed -n 's/^  version: //p' bundle/manifests/etcd-steward.clusterserviceversion.yaml)
