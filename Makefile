@@ -2,7 +2,7 @@
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
-VERSION ?= 0.1.0
+VERSION ?= 0.2.0
 REPOSITORY ?= ghcr.io/etcd-steward/etcd-steward
 IMG ?= $(REPOSITORY):v$(VERSION)
 CHANNELS ?= candidate,stable,stable-v0
@@ -228,6 +228,6 @@ catalog: ## Render the catalog from its template and every release's bundle.
 	hack/catalog.sh
 
 .PHONY: catalog-validate
-catalog-validate: ## Validate the catalog.
-	@$(BUILD_TOOLS) opm
-	$(call tool,opm) validate catalog
+catalog-validate: ## Validate the catalog, its channels, and that its image serves.
+	@$(BUILD_TOOLS) opm images
+	hack/catalog-validate.sh

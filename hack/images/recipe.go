@@ -153,5 +153,8 @@ func (r recipe) layer() ([]byte, error) {
 			return nil, err
 		}
 	}
-	return buffer.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // before the bytes are taken: it writes the archive's end
+		return nil, err
+	}
+	return buffer.Bytes(), nil
 }
