@@ -29,7 +29,7 @@ free_port() {
 serve() {
   local port deadline=$((SECONDS + 60))
   port=$(free_port)
-  "$OPM_DIR/opm" serve "$1" --port "$port" --pprof-addr= --cache-dir "$WORK/cache" --termination-log "$WORK/termination" > "$WORK/serve.log" 2>&1 &
+  TMPDIR=$WORK "$OPM_DIR/opm" serve "$1" --port "$port" --pprof-addr= --termination-log "$WORK/termination" > "$WORK/serve.log" 2>&1 &
   SERVER=$!
   until "$OPM_DIR/grpc-health-probe" -addr "127.0.0.1:$port" > /dev/null 2>&1; do
     kill -0 "$SERVER" 2> /dev/null && [ $SECONDS -lt $deadline ] || { cat "$WORK/serve.log" >&2; fail "the catalog is not served"; }
