@@ -14,8 +14,10 @@ WATCH_NAMESPACES ?= default
 ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
 export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
+# Where generated files lie.
+GENERATED := api config docs bundle bundle.Dockerfile catalog
 BUILD_TOOLS := hack/build-tools.sh
-TOOLS := controller-gen kustomize operator-sdk opm crane golangci-lint
+TOOLS := controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm crane golangci-lint
 # $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
 tool = $$($(BUILD_TOOLS) dir $(1))/$(1)
 KUBECTL = $$($(BUILD_TOOLS) dir kubernetes)/kubectl
@@ -45,15 +47,21 @@ clean: ## Remove what builds leave in the tree; the cache stays.
 ##@ Development
 
 .PHONY: manifests
-manifests: ## Generate the CRDs and the operator's role from the Go markers.
+manifests: ## Generate the CRDs and the operator's roles from the Go markers.
 	@$(BUILD_TOOLS) controller-gen
 	$(call tool,controller-gen) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(call tool,controller-gen) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	$(call tool,controller-gen) rbac:roleName=webhook-role paths=./internal/webhook/... output:rbac:artifacts:config=config/webhook
 
 .PHONY: generate
 generate: ## Generate the API's DeepCopy methods.
 	@$(BUILD_TOOLS) controller-gen
 	$(call tool,controller-gen) object paths=./api/...
+
+.PHONY: docs
+docs: ## Generate the API references and the page on conditions from the comments in api/.
+	@$(BUILD_TOOLS) crd-ref-docs
+	hack/docs.sh
 
 .PHONY: fmt
 fmt: ## Format the code.
@@ -70,9 +78,9 @@ lint: ## Lint the code, prove the import walls hold, and check the scripts.
 	hack/lint.sh
 
 .PHONY: verify
-verify: generate manifests bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
-	git diff --exit-code -- api config bundle bundle.Dockerfile catalog
-	@new=$$(git ls-files --others --exclude-standard -- api config bundle catalog); \
+verify: generate manifests docs crd-check bundle bundle-validate catalog catalog-validate ## Prove that every generated file is fresh.
+	git diff --exit-code -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 	  test -z "$$new" || { echo "generated, but not in git: $$new"; exit 1; }
 
 ##@ Build
@@ -82,8 +90,8 @@ build: ## Build the operator into bin/etcd-steward.
 	$(GOBUILD) -o bin/etcd-steward ./cmd
 
 .PHONY: run
-run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no leader election).
-	go run ./cmd manager --metrics-bind-address=0
+run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no leader election, no webhook).
+	go run ./cmd manager --metrics-bind-address=0 --webhook-certificate=none
 
 .PHONY: image
 image: build ## Build the operator's image without Docker and print the archive's path.
@@ -124,11 +132,17 @@ deploy: ## Install the CRDs and the operator for all namespaces.
 .PHONY: undeploy
 undeploy: ## Remove the operator; its namespace, the CRDs and the etcd clusters stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
-	$(call tool,kustomize) build config/default | \
-	  awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f -
+	for config in default namespaced/webhook; do \
+	  $(call tool,kustomize) build config/$$config | \
+	    awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f - || exit 1; done
+	$(KUBECTL) -n etcd-steward-system delete --ignore-not-found secret etcd-steward-webhook-certificate
+
+.PHONY: deploy-webhook
+deploy-webhook: install ## Install the conversion webhook alone, which all operators of chosen namespaces share.
+	$(call tool,kustomize) build config/namespaced/webhook | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: deploy-namespaced
-deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.
+deploy-namespaced: deploy-webhook ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.
 	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
 	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) apply --server-side -n "$$ns" -f - || exit 1; done
 	$(call tool,kustomize) build config/namespaced/manager | \
@@ -137,8 +151,8 @@ deploy-namespaced: install ## Install the operator for WATCH_NAMESPACES=one,two 
 ##@ Test
 
 .PHONY: test
-test: ## Run the unit, integration and end-to-end suites; the last line counts the tests.
-	hack/test.sh unit integration e2e
+test: ## Run the unit, integration, end-to-end and OLM suites; the last line counts the tests.
+	hack/test.sh unit integration e2e olm
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests.
@@ -152,9 +166,13 @@ test-integration: ## Run the tests against a real API server and etcd.
 test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTING_CLUSTER=true.
 	hack/test.sh e2e
 
+.PHONY: test-olm
+test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster.
+	hack/test.sh olm
+
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e
+	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
@@ -170,15 +188,27 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 
 ##@ Release
 
+.PHONY: crd-check
+crd-check: ## Prove that the CRDs take and keep whatever a release stored, and that samples and examples are valid.
+	@$(BUILD_TOOLS) crdcheck
+	$(call tool,crdcheck) releases
+	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
+
+.PHONY: dist
+dist: manifests ## Write the plain installation as one file, dist/install.yaml.
+	@$(BUILD_TOOLS) kustomize
+	@mkdir -p dist
+	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
+
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
 	@$(BUILD_TOOLS) kustomize operator-sdk
 	hack/bundle.sh
 
 .PHONY: bundle-validate
-bundle-validate: ## Validate the bundle as OLM and the operator catalogs do.
+bundle-validate: ## Validate the bundle as OLM, the operator catalogs and scorecard do.
 	@$(BUILD_TOOLS) operator-sdk
-	$(call tool,operator-sdk) bundle validate ./bundle --select-optional suite=operatorframework --optional-values=k8s-version=$(K8S_MINOR)
+	K8S_MINOR=$(K8S_MINOR) hack/bundle-validate.sh
 
 .PHONY: catalog
 catalog: ## Render the catalog from its template and every release's bundle.

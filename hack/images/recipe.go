@@ -17,15 +17,21 @@ import (
 )
 
 // recipe lists what an image holds. Paths have no leading slash; parents come first in dirs.
+// A volatile one is made anew each time: of a folder, the files' times do not tell whether one was removed.
 type recipe struct {
-	tag    string
-	dirs   []string
-	files  []file
-	links  []link
-	config v1.Config
+	tag      string
+	volatile bool
+	dirs     []string
+	files    []file
+	links    []link
+	config   v1.Config
 }
 
-type file struct{ path, source string }
+// file is an executable unless it says that it is plain.
+type file struct {
+	path, source string
+	plain        bool
+}
 
 type link struct{ path, target string }
 
@@ -33,7 +39,7 @@ type link struct{ path, target string }
 // this program included.
 func (r recipe) isWritten(path string) bool {
 	archive, err := os.Stat(path)
-	if err != nil {
+	if err != nil || r.volatile {
 		return false
 	}
 	program, err := os.Executable()
@@ -127,7 +133,11 @@ func (r recipe) layer() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: 0o755, Size: int64(len(data))}); err != nil {
+		mode := int64(0o755)
+		if f.plain {
+			mode = 0o644
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: mode, Size: int64(len(data))}); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write(data); err != nil {

@@ -84,6 +84,8 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.correctWorkload(ctx, s, item)
 	case analyse.SealPod:
 		return a.sealPod(ctx, s, item)
+	case analyse.SetRetention:
+		return a.setRetention(ctx, s, item)
 	}
 	return fmt.Errorf("upkeep: no executor for %T", item)
 }

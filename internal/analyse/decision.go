@@ -128,6 +128,12 @@ type SealPod struct {
 	Intent      cluster.Intent
 }
 
+// SetRetention makes a volume go with its cluster, or stay: what the user's retention policy says in words.
+type SetRetention struct {
+	Volume, ResourceVersion string
+	Delete                  bool
+}
+
 func (EnsureClientService) upkeep() {}
 func (EnsurePeerService) upkeep()   {}
 func (EnsureBudget) upkeep()        {}
@@ -135,3 +141,4 @@ func (RemoveBudget) upkeep()        {}
 func (RecordMember) upkeep()        {}
 func (CorrectWorkload) upkeep()     {}
 func (SealPod) upkeep()             {}
+func (SetRetention) upkeep()        {}

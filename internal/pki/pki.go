@@ -1,14 +1,14 @@
-// Package pki checks the certificates of the user's Secrets before members depend on them. It is pure: time is passed in.
+// Package pki makes certificate authorities and certificates, and checks those of Secrets before members depend on them.
+// It knows no Kubernetes and no clock: time is passed in.
 package pki
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +19,7 @@ type Keys struct {
 	Certificate, Key, Authorities string
 }
 
-// The Secrets of a cluster.
+// The Secrets of a cluster of the original etcd operator.
 var (
 	PeerKeys     = Keys{"peer.crt", "peer.key", "peer-ca.crt"}
 	ServerKeys   = Keys{"server.crt", "server.key", "server-ca.crt"}
@@ -31,11 +31,8 @@ type Material struct {
 	Certificate, Key, Authorities []byte
 }
 
-// String tells that there is material, and nothing of it.
-func (Material) String() string { return "certificate material" }
-
-// GoString is String, so that no format verb prints a key.
-func (Material) GoString() string { return "certificate material" }
+// Format tells that there is material, and nothing of it, whatever the verb.
+func (Material) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "certificate material") }
 
 // Material takes the material out of a Secret's data; what is missing is named.
 func (k Keys) Material(data map[string][]byte) (Material, error) {
@@ -56,6 +53,8 @@ const (
 	Peer Use = iota
 	Server
 	Client
+	// Webhook is shown by the operator to the API server.
+	Webhook
 )
 
 type usage struct {
@@ -64,11 +63,16 @@ type usage struct {
 }
 
 func (u Use) usages() []usage {
-	client := usage{"client", x509.ExtKeyUsageClientAuth}
-	if u == Client {
+	server, client := usage{"server", x509.ExtKeyUsageServerAuth}, usage{"client", x509.ExtKeyUsageClientAuth}
+	switch u {
+	case Client:
 		return []usage{client}
+	case Webhook:
+		return []usage{server}
+	case Peer, Server:
+		return []usage{server, client}
 	}
-	return []usage{{"server", x509.ExtKeyUsageServerAuth}, client}
+	panic("unknown use of a certificate")
 }
 
 // Problems say what is wrong with a Secret and what to do, one sentence each.
@@ -88,8 +92,10 @@ type Report struct {
 	NotBefore, NotAfter time.Time
 	// RenewalDue is when two thirds of the certificate's life are over.
 	RenewalDue time.Time
-	// Authorities is a hash of the set of authorities; their order does not matter.
-	Authorities string
+	// Authorities are the fingerprints of the set of authorities, sorted: their order does not matter.
+	Authorities []string
+	// Issuer is the fingerprint of the authority that the certificate goes back to; empty where none of the set is.
+	Issuer string
 }
 
 // Check reports on a certificate, or returns the Problems that keep it from being used under the names.
@@ -108,8 +114,9 @@ func Check(material Material, use Use, names []string, now time.Time) (Report, e
 	report = Report{
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,
-		RenewalDue:  leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 3 * 2),
-		Authorities: hash(authorities),
+		RenewalDue:  RenewalDue(leaf.NotBefore, leaf.NotAfter),
+		Authorities: fingerprints(authorities),
+		Issuer:      issuer(chain, authorities),
 	}
 	var problems Problems
 	problems = append(problems, checkKey(material)...)
@@ -123,12 +130,10 @@ func Check(material Material, use Use, names []string, now time.Time) (Report, e
 func CheckTrust(server, operator Material, now time.Time) error {
 	var problems Problems
 	if !trusts(server.Authorities, operator.Certificate, x509.ExtKeyUsageClientAuth, now) {
-		problems = append(problems, fmt.Sprintf("%s is not issued by %s: add its authority there, or have it issued by one that is there",
-			OperatorKeys.Certificate, ServerKeys.Authorities))
+		problems = append(problems, "the operator's certificate is not issued by the members' CA bundle: add its authority there, or have it issued by one that is there")
 	}
 	if !trusts(operator.Authorities, server.Certificate, x509.ExtKeyUsageServerAuth, now) {
-		problems = append(problems, fmt.Sprintf("%s is not issued by %s: add its authority there, or have it issued by one that is there",
-			ServerKeys.Certificate, OperatorKeys.Authorities))
+		problems = append(problems, "the members' certificate is not issued by the operator's CA bundle: add its authority there, or have it issued by one that is there")
 	}
 	return problems.orNil()
 }
@@ -240,13 +245,23 @@ func checkNames(certificate *x509.Certificate, names []string) Problems {
 	return Problems{fmt.Sprintf("the certificate does not fit %s: have it issued with DNS names that do", strings.Join(missing, ", "))}
 }
 
-func hash(certificates []*x509.Certificate) string {
-	var sums []string
+func fingerprints(certificates []*x509.Certificate) []string {
+	var prints []string
 	for _, certificate := range certificates {
-		sum := sha256.Sum256(certificate.Raw)
-		sums = append(sums, string(sum[:]))
+		prints = append(prints, fingerprint(certificate))
 	}
-	slices.Sort(sums)
-	sum := sha256.Sum256([]byte(strings.Join(slices.Compact(sums), "")))
-	return hex.EncodeToString(sum[:8])
+	slices.Sort(prints)
+	return slices.Compact(prints)
+}
+
+// issuer returns the fingerprint of the authority that the chain goes back to, whatever their dates.
+func issuer(chain, authorities []*x509.Certificate) string {
+	leaf := chain[0]
+	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	for _, authority := range authorities {
+		if verify(chain, []*x509.Certificate{authority}, x509.ExtKeyUsageAny, middle) == nil {
+			return fingerprint(authority)
+		}
+	}
+	return ""
 }

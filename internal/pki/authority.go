@@ -1,0 +1,231 @@
+package pki
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"slices"
+	"time"
+)
+
+// TLSKeys are the keys of a kubernetes.io/tls Secret, and of cert-manager's.
+var TLSKeys = Keys{"tls.crt", "tls.key", "ca.crt"}
+
+// mostSkew is how far back a certificate begins, for the sake of clocks that are behind; of a short life it is a small part.
+const (
+	mostSkew     = 5 * time.Minute
+	skewFraction = 20
+)
+
+// Authority issues certificates.
+type Authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+// Format tells that there is an authority, and nothing of its key, whatever the verb.
+func (*Authority) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "certificate authority") }
+
+// NewAuthority makes a root authority that begins now. Its subject is the name and a random part, so that a rotated authority
+// never has the subject of the one before it.
+func NewAuthority(name string, now time.Time, lifetime time.Duration) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the key of an authority: %w", err)
+	}
+	number, err := serialNumber()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          number,
+		Subject:               pkix.Name{CommonName: name + " " + number.Text(36)[:8]},
+		NotBefore:             beginning(now, lifetime),
+		NotAfter:              now.Add(lifetime),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	certificate, err := sign(template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("making an authority: %w", err)
+	}
+	return &Authority{certificate: certificate, key: key}, nil
+}
+
+// ReadAuthority reads an authority as PEM wrote it. The error never tells anything of the key.
+func ReadAuthority(certificate, key []byte) (*Authority, error) {
+	chain, err := parse(certificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading an authority: the certificate %w", err)
+	}
+	block, _ := pem.Decode(key)
+	if block == nil {
+		return nil, errors.New("reading an authority: the key is not there")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, errors.New("reading an authority: the key cannot be read")
+	}
+	private, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || !private.PublicKey.Equal(chain[0].PublicKey) || !chain[0].IsCA {
+		return nil, errors.New("reading an authority: the key is not that of the authority's certificate")
+	}
+	return &Authority{certificate: chain[0], key: private}, nil
+}
+
+// PEM returns the authority's certificate and key.
+func (a *Authority) PEM() (certificate, key []byte, err error) {
+	key, err = encodeKey(a.key)
+	return encodeCertificate(a.certificate), key, err
+}
+
+// Request says what a certificate is to hold.
+type Request struct {
+	CommonName string
+	Names      []string
+	Addresses  []net.IP
+	Use        Use
+}
+
+// Issue makes a certificate that begins now and ends with its life, or earlier with its authority. Material.Authorities is the issuer alone.
+func (a *Authority) Issue(request Request, now time.Time, lifetime time.Duration) (Material, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Material{}, fmt.Errorf("making the key of a certificate: %w", err)
+	}
+	number, err := serialNumber()
+	if err != nil {
+		return Material{}, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number,
+		Subject:      pkix.Name{CommonName: request.CommonName},
+		DNSNames:     request.Names,
+		IPAddresses:  request.Addresses,
+		NotBefore:    later(beginning(now, lifetime), a.certificate.NotBefore),
+		NotAfter:     earlier(now.Add(lifetime), a.certificate.NotAfter),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+	}
+	for _, usage := range request.Use.usages() {
+		template.ExtKeyUsage = append(template.ExtKeyUsage, usage.key)
+	}
+	certificate, err := sign(template, a.certificate, &key.PublicKey, a.key)
+	if err != nil {
+		return Material{}, fmt.Errorf("issuing a certificate: %w", err)
+	}
+	encoded, err := encodeKey(key)
+	if err != nil {
+		return Material{}, err
+	}
+	return Material{Certificate: encodeCertificate(certificate), Key: encoded, Authorities: encodeCertificate(a.certificate)}, nil
+}
+
+// RenewalDue is when two thirds of a life are over.
+func RenewalDue(notBefore, notAfter time.Time) time.Time {
+	return notBefore.Add(notAfter.Sub(notBefore) / 3 * 2)
+}
+
+// Identity is what there is to know of an authority's certificate.
+type Identity struct {
+	// Fingerprint tells certificates apart.
+	Fingerprint         string
+	NotBefore, NotAfter time.Time
+}
+
+// Identities reads all certificates of PEM text in their order; there is at least one.
+func Identities(text []byte) ([]Identity, error) {
+	certificates, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Identity, len(certificates))
+	for i, c := range certificates {
+		list[i] = Identity{Fingerprint: fingerprint(c), NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+	}
+	return list, nil
+}
+
+// Bundle joins the certificates of PEM texts, each once, in their order. What is no certificate, and what expired, is left out.
+func Bundle(now time.Time, texts ...[]byte) []byte {
+	var bundle []byte
+	var have []string
+	for _, text := range texts {
+		certificates, err := parse(text)
+		if err != nil {
+			continue
+		}
+		for _, c := range certificates {
+			if print := fingerprint(c); now.Before(c.NotAfter) && !slices.Contains(have, print) {
+				have = append(have, print)
+				bundle = append(bundle, encodeCertificate(c)...)
+			}
+		}
+	}
+	return bundle
+}
+
+// fingerprint tells certificates apart in a cluster; it is short because it is stored on every StatefulSet.
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:8])
+}
+
+func beginning(now time.Time, lifetime time.Duration) time.Time {
+	return now.Add(-min(mostSkew, lifetime/skewFraction))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// serialNumber is random and of full length.
+func serialNumber() (*big.Int, error) {
+	top := new(big.Int).Lsh(big.NewInt(1), 126)
+	number, err := rand.Int(rand.Reader, top)
+	if err != nil {
+		return nil, fmt.Errorf("making a serial number: %w", err)
+	}
+	return number.Add(number, top), nil
+}
+
+func sign(template, parent *x509.Certificate, key *ecdsa.PublicKey, by *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, by)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
+func encodeCertificate(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
