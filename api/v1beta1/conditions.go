@@ -44,6 +44,10 @@ const (
 	ReasonTakingBack = "TakingBack"
 	// ReasonResuming: members are given their StatefulSets back.
 	ReasonResuming = "Resuming"
+	// ReasonRotatingAuthorities: members take up a change of the trusted certificate authorities, one by one.
+	ReasonRotatingAuthorities = "RotatingAuthorities"
+	// ReasonMembersNotHealthy: a member is not to be restarted before every other is a healthy voter.
+	ReasonMembersNotHealthy = "MembersNotHealthy"
 	// ReasonDeleting: the cluster is being deleted; its volumes are kept.
 	ReasonDeleting = "Deleting"
 	// ReasonPaused: spec.paused is true.
@@ -56,6 +60,8 @@ const (
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonCertificateInvalid: a Secret's certificate cannot be used for this cluster.
 	ReasonCertificateInvalid = "CertificateInvalid"
+	// ReasonCertificateNotReady: cert-manager is not installed, or has not issued a certificate yet.
+	ReasonCertificateNotReady = "CertificateNotReady"
 	// ReasonStorageClassNotFound: the StorageClass that the spec names does not exist, or there is no default one.
 	ReasonStorageClassNotFound = "StorageClassNotFound"
 	// ReasonForeignObject: an object of a name that this cluster needs belongs to somebody else.
@@ -124,6 +130,8 @@ const (
 	EventVolumesTakenBack = "VolumesTakenBack"
 	// EventMembersResumed: members were given their StatefulSets back.
 	EventMembersResumed = "MembersResumed"
+	// EventMemberRolled: a member's pod was deleted to start it anew.
+	EventMemberRolled = "MemberRolled"
 	// EventOperationFinished: the step in flight is done.
 	EventOperationFinished = "OperationFinished"
 )
