@@ -94,6 +94,8 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.writeCertificate(ctx, s, item)
 	case analyse.EnsureRequest:
 		return a.ensureRequest(ctx, s, item)
+	case analyse.SetRetention:
+		return a.setRetention(ctx, s, item)
 	}
 	return fmt.Errorf("upkeep: no executor for %T", item)
 }

@@ -203,9 +203,12 @@ type EnsureRequest struct {
 	Live   *unstructured.Unstructured
 }
 
-func (WriteAuthority) upkeep()      {}
-func (WriteCertificate) upkeep()    {}
-func (EnsureRequest) upkeep()       {}
+// SetRetention makes a volume go with its cluster, or stay: what the user's retention policy says in words.
+type SetRetention struct {
+	Volume, ResourceVersion string
+	Delete                  bool
+}
+
 func (EnsureClientService) upkeep() {}
 func (EnsurePeerService) upkeep()   {}
 func (EnsureBudget) upkeep()        {}
@@ -213,3 +216,7 @@ func (RemoveBudget) upkeep()        {}
 func (RecordMember) upkeep()        {}
 func (CorrectWorkload) upkeep()     {}
 func (SealPod) upkeep()             {}
+func (SetRetention) upkeep()        {}
+func (WriteAuthority) upkeep()      {}
+func (WriteCertificate) upkeep()    {}
+func (EnsureRequest) upkeep()       {}

@@ -122,9 +122,13 @@ func deletion(s *cluster.Snapshot) *Decision {
 	if s.Cluster.DeletionTimestamp.IsZero() {
 		return nil
 	}
+	fate := "its volumes are kept"
+	if slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Volume != nil && m.Volume.GoesWith == s.Cluster.UID }) {
+		fate = "its volumes and the data on them go too, as spec.storage.retentionPolicy says"
+	}
 	return &Decision{
 		Reason:  v1beta1.ReasonDeleting,
-		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; its volumes are kept.",
+		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; " + fate + ".",
 	}
 }
 

@@ -72,6 +72,9 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 			})
 		}
 	}
+	if len(list) == 0 && retentionDiffers(s, m.Volume) {
+		list = append(list, SetRetention{Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Delete: cluster.DeletesVolumes(s.Cluster)})
+	}
 	if m.Workload != nil && !m.Workload.Deleting && workloadStale(s, m, started) {
 		list = append(list, CorrectWorkload{Member: m.Name, Intent: m.Workload.Intent.WithAuthorities(s), Started: started})
 	}
@@ -79,6 +82,11 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 		list = append(list, SealPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Intent: settledIntent(s)})
 	}
 	return list
+}
+
+// retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
+func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
+	return v != nil && !v.Deleting && (v.GoesWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
 }
 
 // recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the

@@ -70,6 +70,8 @@ type Volume struct {
 	ResourceVersion string
 	Deleting        bool
 	RequestedBytes  int64
+	// GoesWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
+	GoesWith types.UID
 
 	ClusterUID types.UID
 	Token      string

@@ -101,6 +101,22 @@ var scenarios = []scenario{
 		},
 		numbers: []int{0, 1, 2},
 	},
+	{
+		name:    "have volumes go with their cluster",
+		prepare: func(l *lab) { l.createWithData() },
+		begin:   func(l *lab) { l.change(deleteVolumes(v1beta1.RetentionDelete)) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name: "keep volumes that were to go with their cluster",
+		prepare: func(l *lab) {
+			l.createWithData()
+			l.change(deleteVolumes(v1beta1.RetentionDelete))
+			l.settle()
+		},
+		begin:   func(l *lab) { l.change(deleteVolumes(v1beta1.RetentionRetain)) },
+		numbers: []int{0, 1, 2},
+	},
 }
 
 func startEmpty(c *v1beta1.EtcdCluster) {

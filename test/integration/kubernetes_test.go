@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,9 +114,14 @@ func (k *kubernetes) collect(ctx context.Context) error {
 	for _, c := range o.clusters.Items {
 		alive[c.UID] = true
 	}
-	for _, object := range o.owned() {
-		owner := metav1.GetControllerOf(object)
-		if owner == nil || owner.Kind != "EtcdCluster" || alive[owner.UID] {
+	candidates := o.owned()
+	for i := range o.volumes.Items {
+		candidates = append(candidates, &o.volumes.Items[i])
+	}
+	for _, object := range candidates {
+		owners := object.GetOwnerReferences()
+		needed := slices.ContainsFunc(owners, func(o metav1.OwnerReference) bool { return o.Kind != "EtcdCluster" || alive[o.UID] })
+		if len(owners) == 0 || needed {
 			continue
 		}
 		if err := client.IgnoreNotFound(admin.Delete(ctx, object)); err != nil {
@@ -125,7 +131,7 @@ func (k *kubernetes) collect(ctx context.Context) error {
 	return nil
 }
 
-// owned are the objects that an EtcdCluster may be the controller of.
+// owned are the objects that an EtcdCluster always owns.
 func (o *objects) owned() []client.Object {
 	var all []client.Object
 	for i := range o.sets.Items {

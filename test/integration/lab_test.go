@@ -28,6 +28,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
 )
@@ -274,7 +275,7 @@ const name = "prod"
 func (l *lab) newCluster(size int32, changes ...func(*v1beta1.EtcdCluster)) *v1beta1.EtcdCluster {
 	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name},
-		Spec:       v1beta1.EtcdClusterSpec{Size: size},
+		Spec:       v1beta1.EtcdClusterSpec{Replicas: size, TLS: clustertest.InClear()},
 	}
 	for _, change := range changes {
 		change(c)
