@@ -122,7 +122,9 @@ var _ = Describe("A user of OLM", Ordered, func() {
 		for name, spoil := range map[string]func(*apiextensionsv1.CustomResourceConversion){
 			"another service": func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.Service.Name = "nobody" },
 			"no authority":    func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.CABundle = nil },
-			"no webhook":      func(c *apiextensionsv1.CustomResourceConversion) { c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil },
+			"no webhook": func(c *apiextensionsv1.CustomResourceConversion) {
+				c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil
+			},
 		} {
 			begin := time.Now()
 			spoilt := crd(ctx)
