@@ -13,6 +13,7 @@ const usage = `etcd-steward runs etcd clusters on Kubernetes.
 
 Usage:
   etcd-steward manager [flags]   run the operator; -h lists the flags
+  etcd-steward webhook [flags]   run the conversion webhook alone, beside operators of some namespaces
   etcd-steward version           print the version
 `
 
@@ -23,10 +24,9 @@ func main() {
 	}
 	switch os.Args[1] {
 	case "manager":
-		if err := runManager(os.Args[2:]); err != nil {
-			fmt.Fprintf(os.Stderr, "etcd-steward manager: %v\n", err)
-			os.Exit(1)
-		}
+		exitOn(runManager(os.Args[2:]))
+	case "webhook":
+		exitOn(runWebhook(os.Args[2:]))
 	case "version":
 		fmt.Println(Version)
 	case "help", "-h", "--help":
@@ -34,5 +34,12 @@ func main() {
 	default:
 		fmt.Fprintf(os.Stderr, "etcd-steward: unknown command %q\n\n%s", os.Args[1], usage)
 		os.Exit(2)
+	}
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "etcd-steward %s: %v\n", os.Args[1], err)
+		os.Exit(1)
 	}
 }

@@ -5,14 +5,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
+	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
@@ -22,11 +30,16 @@ import (
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
+	"github.com/etcd-steward/etcd-steward/internal/migrate"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
+	"github.com/etcd-steward/etcd-steward/internal/webhook"
 )
 
 // leaderElectionID names the lease; it lives in the operator's own namespace.
 const leaderElectionID = "etcd-steward.etcd-steward.io"
+
+// syncTimeout is how long the API server may be away, or not reach the webhook, before the operator gives up.
+const syncTimeout = time.Hour
 
 type options struct {
 	metricsAddress   string
@@ -36,6 +49,9 @@ type options struct {
 	concurrency      int
 	lifetimes        act.Lifetimes
 	authorityOverlap time.Duration
+	webhook          webhookOptions
+	certificate      certificateSource
+	migrateStorage   bool
 	logging          zap.Options
 	namespaces       map[string]cache.Config
 	seesClusterScope bool
@@ -52,6 +68,8 @@ func parseOptions(args []string) (*options, error) {
 	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour, "how long the certificates are valid that the operator issues; they are renewed when two thirds of it are over")
 	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour, "how long the certificate authorities are valid that the operator makes; they are rotated when two thirds of it are over")
 	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour, "how long clients get to trust a new certificate authority before it issues, and to take up its certificates before the old one is forgotten")
+	o.webhook.bind(flags)
+	flags.BoolVar(&o.migrateStorage, "migrate-storage", false, "rewrite objects that are stored in an older version of the API, and note in the CRD that there are none")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -63,6 +81,10 @@ func parseOptions(args []string) (*options, error) {
 		return nil, errors.New("--concurrency must be at least 1")
 	}
 	if err := o.checkLifetimes(); err != nil {
+		return nil, err
+	}
+	var err error
+	if o.certificate, err = o.webhook.source(o.watchNamespaces); err != nil {
 		return nil, err
 	}
 	return o, o.parseNamespaces()
@@ -123,11 +145,13 @@ func runManager(args []string) error {
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         controllers.CacheOptions(o.namespaces),
+		NewCache:                      o.newCache,
 		Metrics:                       metricsOptions(o),
 		HealthProbeBindAddress:        o.probeAddress,
 		LeaderElection:                o.leaderElection,
 		LeaderElectionID:              leaderElectionID,
 		LeaderElectionReleaseOnCancel: true,
+		Controller:                    ctrlconfig.Controller{CacheSyncTimeout: syncTimeout},
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the manager: %w", err)
@@ -135,16 +159,33 @@ func runManager(args []string) error {
 	if err := setUp(mgr, o); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces)
-	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
+	hook, err := newWebhook(mgr, o.webhook, o.certificate)
+	if err != nil {
+		return fmt.Errorf("setting up the webhook: %w", err)
+	}
+	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
+	if err := serve(ctrl.SetupSignalHandler(), mgr, hook); err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil
 }
 
+// newCache makes a cache that waits until the webhook can be reached.
+func (o *options) newCache(config *rest.Config, cacheOptions cache.Options) (cache.Cache, error) {
+	inner, err := cache.New(config, cacheOptions)
+	if err != nil {
+		return nil, err
+	}
+	direct, err := client.New(config, client.Options{Scheme: cacheOptions.Scheme})
+	if err != nil {
+		return nil, err
+	}
+	return webhook.Patient(inner, webhook.Lister(direct, slices.Collect(maps.Keys(o.namespaces)))), nil
+}
+
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme, apiextensionsv1.AddToScheme, operatorsv2.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -170,8 +211,34 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("setting up /healthz: %w", err)
 	}
-	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("setting up /readyz: %w", err)
+	if err := setUpOperatorCondition(mgr); err != nil {
+		return err
+	}
+	if !o.migrateStorage {
+		return nil
+	}
+	migration := &migrate.Migration{Client: writer, CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind("EtcdCluster")}
+	if err := mgr.Add(migration); err != nil {
+		return fmt.Errorf("setting up the migration of stored objects: %w", err)
+	}
+	return nil
+}
+
+// setUpOperatorCondition has OLM told whether the operator may be replaced, where OLM says that it listens.
+func setUpOperatorCondition(mgr ctrl.Manager) error {
+	name := os.Getenv(operatorConditionVariable)
+	if name == "" {
+		return nil
+	}
+	namespace, err := ownNamespace()
+	if err != nil {
+		return fmt.Errorf("finding the OperatorCondition: %w", err)
+	}
+	reconciler := &controllers.OperatorConditionReconciler{
+		Client: instrument(mgr.GetClient()), Live: mgr.GetAPIReader(), Key: client.ObjectKey{Namespace: namespace, Name: name},
+	}
+	if err := reconciler.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the OperatorCondition controller: %w", err)
 	}
 	return nil
 }

@@ -19,3 +19,6 @@ rm -rf bundle
 # operator-sdk writes the present time; the release's own is in the base.
 created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)
 sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-steward.clusterserviceversion.yaml
+
+# OLM makes this Service itself, for the webhook's Deployment; beside it stands only the CRD that names it.
+rm bundle/manifests/etcd-steward-controller-manager-service_v1_service.yaml

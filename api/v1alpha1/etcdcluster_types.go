@@ -337,6 +337,7 @@ type EtcdClusterStatus struct {
 // EtcdCluster is a cluster of etcd members.
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated; use operator.etcd-steward.io/v1beta1 EtcdCluster"
 // +kubebuilder:resource:shortName=etcd,categories=all
 // +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyMembers`

@@ -205,8 +205,9 @@ type EnsureRequest struct {
 
 // SetRetention makes a volume go with its cluster, or stay: what the user's retention policy says in words.
 type SetRetention struct {
-	Volume, ResourceVersion string
-	Delete                  bool
+	Member, Volume  string
+	ResourceVersion string
+	Delete          bool
 }
 
 func (EnsureClientService) upkeep() {}

@@ -73,7 +73,9 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 		}
 	}
 	if len(list) == 0 && retentionDiffers(s, m.Volume) {
-		list = append(list, SetRetention{Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Delete: cluster.DeletesVolumes(s.Cluster)})
+		list = append(list, SetRetention{
+			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Delete: cluster.DeletesVolumes(s.Cluster),
+		})
 	}
 	if m.Workload != nil && !m.Workload.Deleting && workloadStale(s, m, started) {
 		list = append(list, CorrectWorkload{Member: m.Name, Intent: m.Workload.Intent.WithAuthorities(s), Started: started})

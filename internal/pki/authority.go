@@ -170,8 +170,8 @@ func Bundle(now time.Time, texts ...[]byte) []byte {
 			continue
 		}
 		for _, c := range certificates {
-			if print := fingerprint(c); now.Before(c.NotAfter) && !slices.Contains(have, print) {
-				have = append(have, print)
+			if known := fingerprint(c); now.Before(c.NotAfter) && !slices.Contains(have, known) {
+				have = append(have, known)
 				bundle = append(bundle, encodeCertificate(c)...)
 			}
 		}

@@ -53,6 +53,8 @@ const (
 	Peer Use = iota
 	Server
 	Client
+	// Webhook is shown by the operator to the API server.
+	Webhook
 )
 
 type usage struct {
@@ -61,11 +63,16 @@ type usage struct {
 }
 
 func (u Use) usages() []usage {
-	client := usage{"client", x509.ExtKeyUsageClientAuth}
-	if u == Client {
+	server, client := usage{"server", x509.ExtKeyUsageServerAuth}, usage{"client", x509.ExtKeyUsageClientAuth}
+	switch u {
+	case Client:
 		return []usage{client}
+	case Webhook:
+		return []usage{server}
+	case Peer, Server:
+		return []usage{server, client}
 	}
-	return []usage{{"server", x509.ExtKeyUsageServerAuth}, client}
+	panic("unknown use of a certificate")
 }
 
 // Problems say what is wrong with a Secret and what to do, one sentence each.

@@ -1,0 +1,13 @@
+package webhook
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+var repairsTotal = prometheus.NewCounter(prometheus.CounterOpts{
+	Name: "etcd_steward_conversion_repairs_total",
+	Help: "How often the conversion of a CustomResourceDefinition was put right.",
+})
+
+func init() { metrics.Registry.MustRegister(repairsTotal) }
