@@ -103,7 +103,7 @@ func TestTheFrozenIntentIsThatOfRelease010(t *testing.T) {
 // What a cluster of 0.1.0 asked of its pods it asks of them after any number of conversions: no pod is restarted for an upgrade.
 func TestAConvertedClusterAsksOfItsPodsWhatItAskedInRelease010(t *testing.T) {
 	from := newSource(t)
-	for range rounds {
+	for range rounds / 5 {
 		spoke := from.spoke()
 		asTheSchemaHasIt(&spoke.Spec)
 		hub := toHub(t, spoke)
