@@ -137,7 +137,7 @@ func searchStates(t *testing.T) {
 				w.cluster.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: policy}}
 				w.touch()
 			},
-			"the garbage is collected": func(*rapid.T) { w.collect() },
+			"the garbage is collected":     func(*rapid.T) { w.collect() },
 			"the cluster is paused or not": func(*rapid.T) { w.cluster.Spec.Paused = !w.cluster.Spec.Paused; w.touch() },
 			"": func(t *rapid.T) {
 				w.get()

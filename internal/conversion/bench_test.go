@@ -11,8 +11,6 @@ import (
 	apix "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -60,21 +58,6 @@ func BenchmarkToHub(b *testing.B) {
 	}
 }
 
-func handler(b *testing.B) http.Handler {
-	scheme := runtime.NewScheme()
-	_ = v1alpha1.AddToScheme(scheme)
-	_ = v1beta1.AddToScheme(scheme)
-	registry := conversion.NewRegistry()
-	converter, err := Converter(scheme)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := registry.RegisterConverter(schema.GroupKind{Group: "operator.etcd-steward.io", Kind: "EtcdCluster"}, converter); err != nil {
-		b.Fatal(err)
-	}
-	return conversion.NewWebhookHandler(scheme, registry)
-}
-
 func benchmarkHandler(b *testing.B, h http.Handler, n int) {
 	hub, _ := samples(b)
 	var objects [][]byte
@@ -93,9 +76,6 @@ func benchmarkHandler(b *testing.B, h http.Handler, n int) {
 		}
 	}
 }
-
-func BenchmarkControllerRuntimeOne(b *testing.B)  { benchmarkHandler(b, handler(b), 1) }
-func BenchmarkControllerRuntimeList(b *testing.B) { benchmarkHandler(b, handler(b), 10000) }
 
 func BenchmarkHandlerOne(b *testing.B)  { benchmarkHandler(b, Handler(), 1) }
 func BenchmarkHandlerList(b *testing.B) { benchmarkHandler(b, Handler(), 10000) }

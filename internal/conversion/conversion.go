@@ -4,15 +4,12 @@
 package conversion
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -24,19 +21,6 @@ const (
 	// SpokeAnnotation on an EtcdCluster of v1beta1 holds what its v1alpha1 writer said and v1beta1 does not, as JSON.
 	SpokeAnnotation = "operator.etcd-steward.io/v1alpha1"
 )
-
-// Converter returns the converter of EtcdClusters, for a webhook of the scheme's types.
-func Converter(scheme *runtime.Scheme) (conversion.Converter, error) {
-	spoke := conversion.NewSpokeConverter(&v1alpha1.EtcdCluster{},
-		func(_ context.Context, hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) error {
-			FromHub(hub, spoke)
-			return nil
-		},
-		func(_ context.Context, spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) error {
-			return ToHub(spoke, hub)
-		})
-	return conversion.NewHubSpokeConverter(&v1beta1.EtcdCluster{}, spoke)(scheme)
-}
 
 // ToHub sets hub to what spoke means in v1beta1, its TypeMeta apart. The two share memory afterwards.
 // It fails where the annotation with what v1alpha1 cannot say was tampered with.

@@ -21,6 +21,9 @@ import (
 // TLSKeys are the keys of a kubernetes.io/tls Secret, and of cert-manager's.
 var TLSKeys = Keys{"tls.crt", "tls.key", "ca.crt"}
 
+// PreviousKeys are the keys under which an authority's Secret keeps the authority before it, for as long as that one still issues.
+var PreviousKeys = Keys{"previous.crt", "previous.key", "ca.crt"}
+
 // mostSkew is how far back a certificate begins, for the sake of clocks that are behind; of a short life it is a small part.
 const (
 	mostSkew     = 5 * time.Minute
