@@ -21,7 +21,7 @@ func TestNoExampleHasAnOptionThatIsRefused(t *testing.T) {
 	seen := 0
 	for path, c := range clusters(t) {
 		seen++
-		for _, refused := range render.RefusedOptions(cluster.IntentOf(&c.Spec)) {
+		for _, refused := range render.RefusedOptions(cluster.IntentOf(&c)) {
 			t.Errorf("%s: option %s: %s", path, refused.Name, refused.Why)
 		}
 	}

@@ -10,6 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BUNDLE=${BUNDLE:-bundle}
 K8S_MINOR=${K8S_MINOR:-1.34}
 LEFT_OUT=' operatorhub community multiarch '
+# good-practices warns of any right to patch CRDs, lest an operator deploy others. Ours may patch its own alone (config/webhook/role.yaml): an
+# InstallPlan overwrites the CRD's conversion, and the operator puts it right.
+EXPECTED='CSV contains permissions to create CRD'
 # OLM takes a bundle of at most 1 MiB, compressed.
 MOST_BYTES=$((1 << 20))
 SDK_DIR=$(hack/build-tools.sh dir operator-sdk)
@@ -23,7 +26,7 @@ validate() {
   echo "validating the bundle: $1"
   "$SDK_DIR/operator-sdk" bundle validate "$BUNDLE" --select-optional "$1" --optional-values="k8s-version=$K8S_MINOR" > "$WORK/out" 2>&1 ||
     { cat "$WORK/out" >&2; fail "$1 has errors"; }
-  ! grep -q 'level=\(warning\|error\)' "$WORK/out" || { cat "$WORK/out" >&2; fail "$1 has warnings: mend them, or leave the validator out above and say why"; }
+  ! grep 'level=\(warning\|error\)' "$WORK/out" | grep -vq "$EXPECTED" || { cat "$WORK/out" >&2; fail "$1 has warnings: mend them, or leave the validator out above and say why"; }
 }
 
 # scorecard TEST runs a built-in test, which wants the bundle at /bundle: in a root folder of its own.

@@ -20,7 +20,7 @@ eval "$($CLUSTER env)"
 
 step "3/6 Making the images and loading them on the nodes"
 images=$(hack/build-tools.sh dir images)/images
-$CLUSTER load "$("$images" operator --binary bin/etcd-steward --version "${VERSION:-0.1.0}")" "$("$images" etcd --version 3.6.16)"
+$CLUSTER load "$("$images" operator --binary bin/etcd-steward --version "${VERSION:-$(sed -n 's/^VERSION ?= //p' Makefile)}")" "$("$images" etcd --version 3.6.16)"
 
 step "4/6 Installing the operator"
 make --no-print-directory deploy

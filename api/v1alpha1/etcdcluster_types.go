@@ -319,7 +319,7 @@ type EtcdClusterStatus struct {
 
 // EtcdCluster is a cluster of etcd members, in the terms of release 0.1. Write v1beta1 instead.
 // +kubebuilder:object:root=true
-// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated and served until etcd-steward 0.5.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-steward.io shows yours in it"
+// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated, and served by every release before etcd-steward 1.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-steward.io shows yours in it"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=etcd,categories=all
 // +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`

@@ -14,6 +14,10 @@ const (
 	BootstrapEmpty      = "Empty"
 )
 
+// RotateAuthoritiesAnnotation on an EtcdCluster has the operator put new certificate authorities in the place of those that it manages:
+// once for every new value.
+const RotateAuthoritiesAnnotation = "operator.etcd-steward.io/rotate-authorities"
+
 // EtcdClusterSpec says what the user wants. This release creates it and keeps it running;
 // a change to a running cluster's replicas, version, template, TLS or volume size is reported and not carried out before 0.3.0.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change: the members' peer URLs contain it; create another cluster with the new domain"
@@ -463,6 +467,8 @@ const (
 	OperationTakeBack OperationType = "TakeBack"
 	// OperationResume gives members their StatefulSets back after somebody deleted them.
 	OperationResume OperationType = "Resume"
+	// OperationRollMember restarts one member, so that it takes up what etcd reads at its start only.
+	OperationRollMember OperationType = "RollMember"
 )
 
 // Operation is the claim on the one step in flight.

@@ -14,6 +14,7 @@ import (
 )
 
 const usage = `usage: images KIND [flags]
+       images index --tag NAME:TAG --out DIR ARCHIVE...
        images serve --address HOST:PORT [--cert FILE --key FILE] [--dir DIR]
 
   images etcd --version X.Y.Z                      the official etcd image's layout, from the cached build
@@ -30,9 +31,11 @@ The archive's path is printed. It is written only if it is older than what goes 
 
   --out FILE       where the archive goes (default: images/ in the cache)
   --tag NAME:TAG   another name than the kind's usual one
+  --arch ARCH      for machines of another kind than this one, such as arm64
   --push REGISTRY  also push it to the registry HOST:PORT, under the name's path there
   --binaries DIR   where the tool's binaries are; etcd's are in the cache
 
+index joins archives of one image for several architectures into a folder in OCI's layout, which "crane push --index" takes.
 serve runs a registry until it is killed and prints its address. It speaks TLS where it is given a certificate,
 keeps its blobs in DIR, in memory without one, and its manifests in memory.
 `
@@ -46,7 +49,7 @@ func main() {
 
 // options are the flags of one invocation.
 type options struct {
-	version, binary, binaries, dir, tag, out, push string
+	version, binary, binaries, dir, tag, arch, out, push string
 }
 
 func run(args []string) error {
@@ -54,8 +57,11 @@ func run(args []string) error {
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("name a kind of image")
 	}
-	if args[0] == "serve" {
+	switch args[0] {
+	case "serve":
 		return serve(args[1:])
+	case "index":
+		return index(args[1:])
 	}
 	var o options
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
@@ -65,6 +71,7 @@ func run(args []string) error {
 	flags.StringVar(&o.binaries, "binaries", "", "")
 	flags.StringVar(&o.dir, "dir", "", "")
 	flags.StringVar(&o.tag, "tag", "", "")
+	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "")
 	flags.StringVar(&o.push, "push", "", "")
 	flags.StringVar(&o.out, "out", "", "")
 	if err := flags.Parse(args[1:]); err != nil {
@@ -77,12 +84,13 @@ func run(args []string) error {
 	if o.tag != "" {
 		recipe.tag = o.tag
 	}
+	recipe.arch = o.arch
 	if o.out == "" {
 		cache, err := cacheDir()
 		if err != nil {
 			return err
 		}
-		o.out = filepath.Join(cache, "images", strings.NewReplacer("/", "_", ":", "_").Replace(recipe.tag)+".tar")
+		o.out = filepath.Join(cache, "images", strings.NewReplacer("/", "_", ":", "_").Replace(recipe.tag)+foreign(o.arch)+".tar")
 	}
 	if !recipe.isWritten(o.out) {
 		if err := recipe.writeArchive(o.out); err != nil {
@@ -215,4 +223,10 @@ func cacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "etcd-steward"), err
 }
 
-const architecture = runtime.GOARCH
+// foreign sets archives for other machines apart.
+func foreign(arch string) string {
+	if arch == runtime.GOARCH {
+		return ""
+	}
+	return "-" + arch
+}

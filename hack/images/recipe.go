@@ -3,10 +3,12 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -25,6 +27,8 @@ type recipe struct {
 	files    []file
 	links    []link
 	config   v1.Config
+	// arch is the kind of machine, this one's without it.
+	arch string
 }
 
 // file is an executable unless it says that it is plain.
@@ -112,7 +116,7 @@ func (r recipe) build() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", architecture, r.config
+	config.OS, config.Architecture, config.Config = "linux", cmp.Or(r.arch, runtime.GOARCH), r.config
 	return mutate.ConfigFile(image, config)
 }
 
@@ -149,5 +153,8 @@ func (r recipe) layer() ([]byte, error) {
 			return nil, err
 		}
 	}
-	return buffer.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // before the bytes are taken: it writes the archive's end
+		return nil, err
+	}
+	return buffer.Bytes(), nil
 }

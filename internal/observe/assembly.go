@@ -77,9 +77,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		Version:         memory[cluster.AnnotationEtcdVersion],
 		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
 	}
-	if list := memory[cluster.AnnotationFoundingMembers]; list != "" {
-		v.Founders = strings.Split(list, ",")
-	}
+	v.Founders = split(memory[cluster.AnnotationFoundingMembers])
 	return v
 }
 

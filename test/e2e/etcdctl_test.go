@@ -37,7 +37,7 @@ func execute(ctx context.Context, namespace, pod string, command ...string) (str
 // etcdctl runs etcdctl in a member's pod, against that member alone.
 func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ...string) (string, error) {
 	command := []string{"etcdctl", "--command-timeout=5s"}
-	if cluster.IntentOf(&c.Spec).ServerSecret != "" {
+	if cluster.IntentOf(c).ServerSecret != "" {
 		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/server.crt",
 			"--key=/etc/etcd/server/server.key", "--cacert=/etc/etcd/server/server-ca.crt")
 	}

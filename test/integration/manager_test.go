@@ -85,7 +85,7 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 		Observer: &observe.Observer{
 			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClasses: true,
 		},
-		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader()},
+		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-steward"),
 		Concurrency: 1,
 	}

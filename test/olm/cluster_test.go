@@ -43,10 +43,14 @@ func oldCluster(namespace, name string) *v1alpha1.EtcdCluster {
 func newCluster(namespace, name string, replicas int32) *v1beta1.EtcdCluster {
 	return &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: v1beta1.EtcdClusterSpec{Replicas: replicas, Version: lab.Settings["ETCD_VERSION"], Storage: &v1beta1.Storage{
+		Spec: v1beta1.EtcdClusterSpec{Replicas: replicas, Version: lab.Settings["ETCD_VERSION"], TLS: inClear(), Storage: &v1beta1.Storage{
 			VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{Resources: v1beta1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("300Mi")}}}},
 		}},
 	}
+}
+
+func inClear() *v1beta1.TLS {
+	return &v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled}, Peer: &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled}}
 }
 
 // conditionsOf reads the cluster in its object's version.

@@ -191,7 +191,7 @@ func show(ctx context.Context, namespace string) {
 		{"-n", olmNamespace, "logs", "--tail=60", "deployment/olm-operator"},
 		{"get", "crd", crdName, "-o", "jsonpath={.spec.conversion}{\"\\n\"}{.status.storedVersions}"},
 		{"-n", namespace, "get", "etcdclusters,pods", "-o", "yaml"},
-		{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"-n", operatorNamespace, "get", "events", "--sort-by=.lastTimestamp"},
 	} {
 		out, err := lab.Kubectl(ctx, args...)
 		AddReportEntry(fmt.Sprint(args), ReportEntryVisibilityFailureOrVerbose, fmt.Sprint(out, err))

@@ -82,17 +82,21 @@ var _ = Describe("A user of OLM", Ordered, func() {
 		Expect(today.UID).To(Equal(old.UID))
 		Expect(today.Spec.Replicas).To(Equal(old.Spec.Size))
 		Expect(today.Spec.Version).To(Equal(old.Spec.Version))
-		Expect(today.Spec.TLS).To(HaveValue(Equal(v1beta1.TLS{})), "a cluster in clear must not be given certificates")
+		Expect(today.Spec.TLS).To(Equal(inClear()), "a cluster in clear must not be given certificates")
 		Expect(today.Status.ClusterID).To(Equal(old.Status.ClusterID))
 		Expect(today.Status.ReadyReplicas).To(Equal(int32(3)))
 
 		Expect(kube.Patch(ctx, old, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)))).To(Succeed())
 		awaitReason(ctx, today, v1beta1.ConditionProgressing, v1beta1.ReasonPaused)
 		Expect(today.Spec.Paused).To(BeTrue())
-		out, err := lab.Kubectl(ctx, "-n", ns, "patch", "etcdclusters.v1alpha1.operator.etcd-steward.io/"+old.Name, "--type=merge", "-p", `{"spec":{"paused":false}}`)
+		out, err := lab.Kubectl(ctx, "-n", ns, "patch", "etcdclusters.v1alpha1.operator.etcd-steward.io/"+old.Name, "--type=merge", "-p", `{"spec":{"paused":false,"pod":{"DNSTimeoutInSecond":7}}}`)
 		Expect(err).NotTo(HaveOccurred(), out)
 		Expect(out).To(ContainSubstring("deprecated"), "an old client is not told that its version goes")
 		awaitHealthy(ctx, today)
+		Expect(kube.Patch(ctx, today, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"example.com/by":"today"}}}`)))).To(Succeed())
+		awaitHealthy(ctx, old)
+		Expect(old.Annotations).To(HaveKeyWithValue("example.com/by", "today"))
+		Expect(old.Spec.Pod.DNSTimeoutInSecond).To(BeNumerically("==", 7), "what only v1alpha1 can say is lost")
 		Expect(footprint(ctx, old)).To(Equal(before))
 	})
 
@@ -118,7 +122,9 @@ var _ = Describe("A user of OLM", Ordered, func() {
 		for name, spoil := range map[string]func(*apiextensionsv1.CustomResourceConversion){
 			"another service": func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.Service.Name = "nobody" },
 			"no authority":    func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.CABundle = nil },
-			"no webhook":      func(c *apiextensionsv1.CustomResourceConversion) { c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil },
+			"no webhook": func(c *apiextensionsv1.CustomResourceConversion) {
+				c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil
+			},
 		} {
 			begin := time.Now()
 			spoilt := crd(ctx)
