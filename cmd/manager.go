@@ -50,6 +50,8 @@ type options struct {
 	webhook          webhookOptions
 	certificate      certificateSource
 	migrateStorage   bool
+	lifetimes        act.Lifetimes
+	authorityOverlap time.Duration
 	logging          zap.Options
 	namespaces       map[string]cache.Config
 	seesClusterScope bool
@@ -65,6 +67,9 @@ func parseOptions(args []string) (*options, error) {
 	flags.IntVar(&o.concurrency, "concurrency", 16, "how many clusters are worked on at once")
 	o.webhook.bind(flags)
 	flags.BoolVar(&o.migrateStorage, "migrate-storage", false, "rewrite objects that are stored in an older version of the API, and note in the CRD that there are none")
+	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour, "how long the certificates are valid that the operator issues; they are renewed when two thirds of it are over")
+	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour, "how long the certificate authorities are valid that the operator makes; they are rotated when two thirds of it are over")
+	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour, "how long clients get to trust a new certificate authority before it issues, and to take up its certificates before the old one is forgotten")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -75,11 +80,33 @@ func parseOptions(args []string) (*options, error) {
 	if o.concurrency < 1 {
 		return nil, errors.New("--concurrency must be at least 1")
 	}
+	if err := o.checkLifetimes(); err != nil {
+		return nil, err
+	}
 	var err error
 	if o.certificate, err = o.webhook.source(o.watchNamespaces); err != nil {
 		return nil, err
 	}
 	return o, o.parseNamespaces()
+}
+
+// shortestLifetime leaves a renewed certificate, in the last third of the life of the one before, the time to reach every pod.
+const shortestLifetime = 5 * time.Minute
+
+// checkLifetimes has the last third of an authority's life hold a rotation, and the life of a certificate that was issued before it.
+func (o *options) checkLifetimes() error {
+	certificate, authority := o.lifetimes.Certificate, o.lifetimes.Authority
+	switch {
+	case certificate < shortestLifetime:
+		return fmt.Errorf("--certificate-lifetime is %s, and must be at least %s: a renewed certificate takes minutes to reach every pod", certificate, shortestLifetime)
+	case o.authorityOverlap < 0:
+		return fmt.Errorf("--authority-overlap is %s, and must not be negative", o.authorityOverlap)
+	case authority < 3*certificate:
+		return fmt.Errorf("--authority-lifetime is %s, and must be at least three times --certificate-lifetime, %s: certificates must not outlive it", authority, 3*certificate)
+	case authority < 12*o.authorityOverlap:
+		return fmt.Errorf("--authority-lifetime is %s, and must be at least twelve times --authority-overlap, %s: a rotation takes two overlaps and the restart of every member", authority, 12*o.authorityOverlap)
+	}
+	return nil
 }
 
 // parseNamespaces also decides whether cluster-scoped facts may be read: an operator of some namespaces has Roles alone.
@@ -172,8 +199,9 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Client: writer,
 		Observer: &observe.Observer{
 			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: etcdv3.New(), Now: time.Now, SeesClasses: o.seesClusterScope,
+			AuthorityOverlap: o.authorityOverlap,
 		},
-		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader()},
+		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: o.lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-steward"),
 		Concurrency: o.concurrency,
 	}

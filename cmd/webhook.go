@@ -9,15 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/conversion"
 	"github.com/etcd-steward/etcd-steward/internal/webhook"
 )
@@ -81,25 +78,11 @@ func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*
 	if err != nil {
 		return nil, fmt.Errorf("%w; outside a pod, write --webhook-certificate=none", err)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, v1beta1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("building the webhook's scheme: %w", err)
-		}
-	}
-	converter, err := conversion.Converter(scheme)
-	if err != nil {
-		return nil, fmt.Errorf("setting up the conversion: %w", err)
-	}
-	handler, err := webhook.Handler(scheme, v1beta1.GroupVersion.WithKind("EtcdCluster").GroupKind(), converter)
-	if err != nil {
-		return nil, err
-	}
 	hook, err := webhook.New(mgr.GetConfig(), webhook.Options{
 		Namespace: namespace,
 		OLM:       source == fromOLM,
 		Port:      o.port,
-		Handler:   handler,
+		Handler:   conversion.Handler(),
 		Events:    mgr.GetEventRecorder("etcd-steward"),
 		Wrap:      instrument,
 		Now:       time.Now,

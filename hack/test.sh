@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs test suites and counts their tests:
 #
-#   test.sh SUITE...     unit, integration, cluster, e2e
+#   test.sh SUITE...     unit, integration, cluster, e2e, olm
 #
 # The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero
 # if a test failed, a package did not build, or a suite ran no test. A failed suite does not keep
-# the next from running. The full output of each suite lies in the folder that is named when something fails.
+# the next from running. The local cluster that a suite started is stopped in the end. The full output of each suite lies in the folder that is named when something fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
@@ -22,24 +22,27 @@ run() {
     integration)
       hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7
       go_test -tags=integration ./test/integration/... ;;
-    e2e) e2e 2>&1 | tee "$OUT/e2e" ;;
-    cluster) go_test -tags=cluster ./test/cluster/... ;;
+    e2e) specs --procs="${E2E_PROCS:-4}" ./test/e2e ;;
+    olm) specs ./test/olm ;;
+    cluster) stop_cluster; go_test -tags=cluster ./test/cluster/... ;;
     *) echo "no such suite: $1" >&2; exit 2 ;;
   esac
 }
 
 go_test() { go test -json -count=1 -timeout 60m "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show; }
 
-# e2e runs the end-to-end suite, and stops the local cluster afterwards unless it ran before.
-e2e() {
-  local code=0 before
-  before=$(hack/cluster/cluster.sh status 2>&1 || true)
-  go tool ginkgo --procs="${E2E_PROCS:-4}" --timeout=90m --poll-progress-after=3m --no-color ./test/e2e || code=1
-  case "${USE_EXISTING_CLUSTER:-} $before" in
+# specs runs a suite of specs in the local cluster, or KUBECONFIG's.
+specs() {
+  [ -n "${before:-}" ] || before=$(hack/cluster/cluster.sh status 2>&1 || true)
+  go tool ginkgo --timeout=90m --poll-progress-after=3m --no-color "$@" 2>&1 | tee "$OUT/$suite"
+}
+
+# stop_cluster stops the local cluster, unless it ran before the suites.
+stop_cluster() {
+  case "${USE_EXISTING_CLUSTER:-} ${before:-held by nobody yet}" in
     true* | *"held by"*) ;;
-    *) hack/cluster/cluster.sh down || code=1 ;;
+    *) hack/cluster/cluster.sh down ;;
   esac
-  return $code
 }
 
 # unit_tests are those that need nothing but Go, of this module and of those below hack.
@@ -47,7 +50,7 @@ unit_tests() {
   local module code=0
   # shellcheck disable=SC2046
   go test -json -count=1 -timeout 10m $(go list ./... | grep -v /test/) || code=1
-  for module in hack/images hack/cluster; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
+  for module in hack/images hack/cluster hack/crdcheck; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
   return $code
 }
 
@@ -59,6 +62,7 @@ for suite in "$@"; do
   run "$suite" || failed=1
   events+=("$OUT/$suite")
 done
+stop_cluster || failed=1
 [ $failed = 0 ] || echo "full output: $OUT"
 "$SUM" sum "${events[@]}" || failed=1
 exit $failed

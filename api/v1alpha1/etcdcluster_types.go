@@ -6,13 +6,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// BootstrapAnnotation on an EtcdCluster, with the value BootstrapEmpty, starts a cluster that is created again
-// with new, empty volumes, and leaves the kept ones alone. It is read only until the cluster has volumes of its own.
-const (
-	BootstrapAnnotation = "operator.etcd-steward.io/bootstrap"
-	BootstrapEmpty      = "Empty"
-)
-
 // EtcdClusterSpec says what the user wants. Release 0.1 creates it and keeps it running;
 // a change to a running cluster's size, version, template or volume size is reported and not carried out before 0.3.0.
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.pod) || !has(oldSelf.pod.ClusterDomain) || (has(self.pod) && has(self.pod.ClusterDomain) && self.pod.ClusterDomain == oldSelf.pod.ClusterDomain)",message="pod.ClusterDomain cannot change: the members' peer URLs contain it; create another cluster with the new domain"
@@ -231,19 +224,9 @@ type MemberSecrets struct {
 	ServerSecret string `json:"serverSecret,omitempty"`
 }
 
-// OperationType names a step that may disturb members.
-// +kubebuilder:validation:Enum=Bootstrap;TakeBack;Resume
+// OperationType names a step that may disturb members: one of v1beta1's.
+// +kubebuilder:validation:MaxLength=63
 type OperationType string
-
-// The operations of release 0.1.
-const (
-	// OperationBootstrap starts a new cluster's founding members.
-	OperationBootstrap OperationType = "Bootstrap"
-	// OperationTakeBack starts the members of kept volumes for a cluster that was created again.
-	OperationTakeBack OperationType = "TakeBack"
-	// OperationResume gives members their StatefulSets back after somebody deleted them.
-	OperationResume OperationType = "Resume"
-)
 
 // Operation is the claim on the one step in flight.
 type Operation struct {
@@ -334,8 +317,9 @@ type EtcdClusterStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// EtcdCluster is a cluster of etcd members.
+// EtcdCluster is a cluster of etcd members, in the terms of release 0.1. Write v1beta1 instead.
 // +kubebuilder:object:root=true
+// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated, and served by every release before etcd-steward 1.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-steward.io shows yours in it"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=etcd,categories=all
 // +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`

@@ -14,6 +14,10 @@ const (
 	BootstrapEmpty      = "Empty"
 )
 
+// RotateAuthoritiesAnnotation on an EtcdCluster has the operator put new certificate authorities in the place of those that it manages:
+// once for every new value.
+const RotateAuthoritiesAnnotation = "operator.etcd-steward.io/rotate-authorities"
+
 // EtcdClusterSpec says what the user wants. This release creates it and keeps it running;
 // a change to a running cluster's replicas, version, template, TLS or volume size is reported and not carried out before 0.3.0.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change: the members' peer URLs contain it; create another cluster with the new domain"
@@ -297,6 +301,7 @@ type PeerSecretRef struct {
 // Config tunes etcd.
 // +kubebuilder:validation:XValidation:rule="!has(self.quotaBackendBytes) || !has(self.extraArgs) || !('quota-backend-bytes' in self.extraArgs)",message="write either quotaBackendBytes or extraArgs.quota-backend-bytes, not both"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoCompaction) || !has(self.extraArgs) || !('auto-compaction-mode' in self.extraArgs || 'auto-compaction-retention' in self.extraArgs)",message="write either autoCompaction or extraArgs.auto-compaction-mode and extraArgs.auto-compaction-retention, not both"
+// +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 32",message="config may set at most 32 options; quotaBackendBytes counts as one, autoCompaction as two"
 type Config struct {
 	// QuotaBackendBytes is the size at which a member's database refuses writes, from 16Mi to 16Gi.
 	// Without it 40% of the volume, at most 2Gi: defragmentation writes a second copy, and the log needs room as well.
@@ -309,6 +314,8 @@ type Config struct {
 	// ExtraArgs are further options of etcd by their names without dashes, such as snapshot-count: "10000". An allow list says which;
 	// an option that the version of etcd does not have is refused and reported.
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['auth-token-ttl', 'auto-compaction-mode', 'auto-compaction-retention', 'backend-batch-interval', 'backend-batch-limit', 'backend-bbolt-freelist-type', 'bcrypt-cost', 'bootstrap-defrag-threshold-megabytes', 'cipher-suites', 'compact-hash-check-time', 'compaction-batch-limit', 'compaction-sleep-interval', 'corrupt-check-time', 'cors', 'election-timeout', 'enable-grpc-gateway', 'experimental-bootstrap-defrag-threshold-megabytes', 'experimental-compact-hash-check-time', 'experimental-compaction-batch-limit', 'experimental-compaction-sleep-interval', 'experimental-corrupt-check-time', 'experimental-snapshot-catchup-entries', 'experimental-warning-apply-duration', 'experimental-watch-progress-notify-interval', 'grpc-keepalive-interval', 'grpc-keepalive-min-time', 'grpc-keepalive-timeout', 'heartbeat-interval', 'host-whitelist', 'initial-election-tick-advance', 'log-format', 'log-level', 'max-concurrent-streams', 'max-request-bytes', 'max-snapshots', 'max-txn-ops', 'max-wals', 'metrics', 'pre-vote', 'quota-backend-bytes', 'raft-read-timeout', 'raft-write-timeout', 'snapshot-catchup-entries', 'snapshot-count', 'tls-max-version', 'tls-min-version', 'warning-apply-duration', 'warning-unary-request-duration', 'watch-progress-notify-interval'] || oldSelf.hasValue() && k in oldSelf.value())",optionalOldSelf=true,message="extraArgs holds an option that etcd-steward does not pass on, or that etcd does not have: write options of https://etcd.io/docs/latest/op-guide/configuration by their names without dashes at the beginning, such as snapshot-count; etcd-steward sets addresses, certificates, folders and membership itself"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 1024)",message="an option's value may have at most 1024 characters"
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
@@ -460,6 +467,8 @@ const (
 	OperationTakeBack OperationType = "TakeBack"
 	// OperationResume gives members their StatefulSets back after somebody deleted them.
 	OperationResume OperationType = "Resume"
+	// OperationRollMember restarts one member, so that it takes up what etcd reads at its start only.
+	OperationRollMember OperationType = "RollMember"
 )
 
 // Operation is the claim on the one step in flight.

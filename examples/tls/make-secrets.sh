@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Makes an authority and the three Secrets that cluster.yaml names, in the namespace given (default: default).
-#   make-secrets.sh [NAMESPACE]
+# Makes an authority and the three Secrets that secrets.yaml names, in the namespace given (default: default).
+#   make-secrets.sh [NAMESPACE [FORMAT]]
+# FORMAT says how the Secrets' keys are called: TLS, as kubernetes.io/tls and cert-manager do (tls.crt, tls.key, ca.crt; the default),
+# or EtcdOperator, as the original etcd operator and v1alpha1 do (peer.crt, peer.key, peer-ca.crt, ...).
 # Needs kubectl and openssl 1.1.1 or later. For production, have your own authority issue the same certificates.
 set -euo pipefail
-namespace=${1:-default} cluster=secure
+namespace=${1:-default} format=${2:-TLS} cluster=secure
+case $format in TLS | EtcdOperator) ;; *) echo "make-secrets: the format is TLS or EtcdOperator, not $format" >&2; exit 2 ;; esac
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
@@ -20,8 +23,10 @@ issue() { # FILE COMMON_NAME USAGE [DNS_NAME...]
 }
 
 secret() { # NAME FILE
+  local pair=$2 authority=$2-ca.crt
+  [ "$format" = EtcdOperator ] || pair=tls authority=ca.crt
   kubectl -n "$namespace" create secret generic "$1" --dry-run=client -o yaml \
-    --from-file="$2.crt=$2.crt" --from-file="$2.key=$2.key" --from-file="$2-ca.crt=ca.crt" | kubectl apply -f -
+    --from-file="$pair.crt=$2.crt" --from-file="$pair.key=$2.key" --from-file="$authority=ca.crt" | kubectl apply -f -
 }
 
 pods="*.$cluster.$namespace.svc"

@@ -5,6 +5,7 @@
 #   cluster.sh build          build what is missing (minutes, once)
 #   cluster.sh up [NODES]     start it (default 3 nodes); at once if it runs and is healthy
 #   cluster.sh load TAR...    import image archives on every node that lacks them
+#   cluster.sh registry       print where its registry listens, and the CA that proves it
 #   cluster.sh node-stop N    cut the power of node N: all its processes die at once, no goodbye
 #   cluster.sh node-start N   bring it back, with the data of its pods
 #   cluster.sh status         who holds the cluster, its nodes, its KUBECONFIG
@@ -15,6 +16,9 @@
 # so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is
 # (it may be this one, held by another checkout).
 #
+# Nodes pull every image that was not loaded, whatever its registry, from the cluster's own registry, into which
+# `images … --push` puts it. Nothing comes from outside this machine.
+#
 # All its processes live in the cgroup /etcd-steward, so that none can be missed; each node has a
 # mount namespace of its own, so that its mounts and its files in /run and /var/lib die with it.
 # Needs Linux (cgroup v1 or v2), root, Go, and the packages of need_packages, which are installed
@@ -24,6 +28,7 @@ SELF=$(readlink -f "${BASH_SOURCE[0]}"); HACK=$(dirname "$(dirname "$SELF")"); C
 STATE=/var/tmp/etcd-steward-cluster
 PKI=$STATE/pki LOG=$STATE/logs VOLUMES=$STATE/volumes
 POD_NET=198.18 SERVICES=10.96.0.0/16 API_IP=10.96.0.1 DNS_IP=10.96.0.10 BRIDGE=steward0 GROUP=etcd-steward
+REGISTRY=$POD_NET.0.1:5000
 PATH=$PATH:/usr/sbin:/sbin # where su leaves them out
 . "$HACK/cluster/host.sh"
 
@@ -75,6 +80,7 @@ K
 certificates() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout "$PKI/ca.key" -out "$PKI/ca.crt" -subj /CN=etcd-steward-cluster 2>/dev/null
   cert apiserver /CN=kube-apiserver "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:$API_IP,IP:$POD_NET.0.1"
+  cert registry /CN=registry "IP:${REGISTRY%:*}"
   cert admin /O=system:masters/CN=admin; cert kcm /CN=system:kube-controller-manager
   cert scheduler /CN=system:kube-scheduler; cert proxy /CN=system:kube-proxy; cert front /CN=front-proxy-client
   openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$PKI/sa.key"
@@ -115,11 +121,13 @@ C
   start proxy control "$bin/kube-proxy" --config="$STATE/proxy.yaml"
   printf '.:53 {\n errors\n bind %s.0.1\n kubernetes cluster.local in-addr.arpa {\n  kubeconfig %s\n  ttl 1\n }\n}\n' $POD_NET "$STATE/admin.kubeconfig" > "$STATE/Corefile"
   start coredns control "$(tool coredns)/coredns" -conf "$STATE/Corefile"
-  start_provisioner
+  start_provisioner; start_registry
   sed "s/@DNS_IP@/$DNS_IP/; s/@HOST_IP@/$POD_NET.0.1/" "$HACK/cluster/objects.yaml" | kube apply -f - >/dev/null
 }
 
 start_provisioner() { start provisioner control "$(tool cluster)/provisioner" --kubeconfig="$STATE/admin.kubeconfig" --root="$VOLUMES"; }
+
+start_registry() { start registry control "$(tool images)/images" serve --address "$REGISTRY" --cert "$PKI/registry.crt" --key "$PKI/registry.key" --dir "$STATE/registry"; }
 
 # --- nodes --------------------------------------------------------------------------------------
 
@@ -156,6 +164,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   sandbox_image = "localhost/pause:1"
   restrict_oom_score_adj = true
   stream_server_address = "$ip"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "$STATE/registries"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "$(cni_dir)"
     conf_dir = "$d/cni"
@@ -266,7 +276,7 @@ load_elsewhere() { # TAR...
 
 kube() { KUBECONFIG=$CONFIG "$KUBECTL" "$@"; }
 alive() { [ -n "$(processes $GROUP/control)" ]; }
-healthy() { local n; kube get --raw /readyz >/dev/null 2>&1 && for n in etcd apiserver kcm scheduler proxy coredns provisioner; do running $n || return 1; done; }
+healthy() { local n; kube get --raw /readyz >/dev/null 2>&1 && for n in etcd apiserver kcm scheduler proxy coredns provisioner registry; do running $n || return 1; done; }
 owner() { cat "$STATE/owner" 2>/dev/null || true; }
 only_owner() { # lets the owner pass, and anyone once the owner's checkout is gone
   local o; o=$(owner)
@@ -287,6 +297,7 @@ up() { # [NODES]
   if alive; then
     only_owner
     running provisioner || start_provisioner
+    running registry || start_registry
     if healthy; then
       for n in $(seq "${1:-$(nodes | wc -l)}"); do node_start "$n"; done
       print_env; return
@@ -296,7 +307,7 @@ up() { # [NODES]
   local begin boot count=${1:-3}; begin=$(date +%s%N)
   clean
   mkdir -p "$PKI" "$LOG"; chmod 755 "$STATE"; echo "$CHECKOUT" > "$STATE/owner"
-  certificates; host_up; make_group "$GROUP/control"
+  certificates; mirrors; host_up; make_group "$GROUP/control"
   "$(tool images)/images" pause --binary "$(tool cluster)/pause" --out "$STATE/pause.tar" >/dev/null; echo "$STATE/pause.tar" > "$STATE/loaded"
   boot_nodes "$count" & boot=$!
   control_plane; wait $boot
@@ -304,6 +315,10 @@ up() { # [NODES]
   for n in $(seq "$count"); do wait_for 120 "node-$n Ready" ready "$n"; done
   say "up in $((($(date +%s%N) - begin) / 1000000)) ms: $count nodes Ready"
   print_env
+}
+mirrors() { # has containerd take every image from the cluster's registry
+  mkdir -p "$STATE/registries/_default"
+  printf 'server = "https://%s"\n[host."https://%s"]\n  capabilities = ["pull", "resolve"]\n  ca = "%s"\n' "$REGISTRY" "$REGISTRY" "$PKI/ca.crt" > "$STATE/registries/_default/hosts.toml"
 }
 boot_nodes() { # NODES — all that needs no API server
   local n; for n in $(seq "$1"); do containerd_start "$n"; import_images "$n" "$STATE/pause.tar"; done
@@ -337,6 +352,9 @@ case "${1:-}" in
     [ -d "$STATE/node-${2:-}" ] || die "there is no node ${2:-}: name one of $(nodes | xargs)"
     "${1//-/_}" "$2" ;;
   status) status ;;
+  registry)
+    ! external || die "a cluster that is not ours has no registry of ours"
+    echo "$REGISTRY $PKI/ca.crt" ;;
   env) print_env ;;
   down) down ;;
   _enter-node) shift; enter_node "$@" ;;

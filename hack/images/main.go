@@ -1,5 +1,5 @@
 // Command images builds container images without Docker, as archives that `ctr images import`,
-// `docker load` and `kind load image-archive` take. The same input gives the same bytes.
+// `docker load` and `kind load image-archive` take, and serves them. The same input gives the same bytes.
 package main
 
 import (
@@ -14,17 +14,30 @@ import (
 )
 
 const usage = `usage: images KIND [flags]
+       images index --tag NAME:TAG --out DIR ARCHIVE...
+       images serve --address HOST:PORT [--cert FILE --key FILE] [--dir DIR]
 
   images etcd --version X.Y.Z                      the official etcd image's layout, from the cached build
   images operator --binary FILE --version X.Y.Z
   images busybox [--binary FILE]                   a static shell for tests (Debian's busybox-static)
   images pause --binary FILE                       what holds a pod's network namespace
+  images bundle --dir DIR --tag NAME:TAG           an OLM bundle, labelled as its annotations ask
+  images catalog --dir DIR --tag NAME:TAG          a file-based catalog, for OLM to extract
+  images olm --binaries DIR                        Operator Lifecycle Manager
+  images opm --binaries DIR                        opm with a shell: unpacks bundles, serves catalogs
+  images scorecard --binaries DIR                  operator-sdk's scorecard tests
 
 The archive's path is printed. It is written only if it is older than what goes into it.
 
   --out FILE       where the archive goes (default: images/ in the cache)
   --tag NAME:TAG   another name than the kind's usual one
-  --binaries DIR   etcd: where etcd, etcdctl and etcdutl are, if not in the cache
+  --arch ARCH      for machines of another kind than this one, such as arm64
+  --push REGISTRY  also push it to the registry HOST:PORT, under the name's path there
+  --binaries DIR   where the tool's binaries are; etcd's are in the cache
+
+index joins archives of one image for several architectures into a folder in OCI's layout, which "crane push --index" takes.
+serve runs a registry until it is killed and prints its address. It speaks TLS where it is given a certificate,
+keeps its blobs in DIR, in memory without one, and its manifests in memory.
 `
 
 func main() {
@@ -36,7 +49,7 @@ func main() {
 
 // options are the flags of one invocation.
 type options struct {
-	version, binary, binaries, tag, out string
+	version, binary, binaries, dir, tag, arch, out, push string
 }
 
 func run(args []string) error {
@@ -44,13 +57,22 @@ func run(args []string) error {
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("name a kind of image")
 	}
+	switch args[0] {
+	case "serve":
+		return serve(args[1:])
+	case "index":
+		return index(args[1:])
+	}
 	var o options
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	flags.StringVar(&o.version, "version", "", "")
 	flags.StringVar(&o.binary, "binary", "", "")
 	flags.StringVar(&o.binaries, "binaries", "", "")
+	flags.StringVar(&o.dir, "dir", "", "")
 	flags.StringVar(&o.tag, "tag", "", "")
+	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "")
+	flags.StringVar(&o.push, "push", "", "")
 	flags.StringVar(&o.out, "out", "", "")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -62,16 +84,22 @@ func run(args []string) error {
 	if o.tag != "" {
 		recipe.tag = o.tag
 	}
+	recipe.arch = o.arch
 	if o.out == "" {
 		cache, err := cacheDir()
 		if err != nil {
 			return err
 		}
-		o.out = filepath.Join(cache, "images", strings.NewReplacer("/", "_", ":", "_").Replace(recipe.tag)+".tar")
+		o.out = filepath.Join(cache, "images", strings.NewReplacer("/", "_", ":", "_").Replace(recipe.tag)+foreign(o.arch)+".tar")
 	}
 	if !recipe.isWritten(o.out) {
 		if err := recipe.writeArchive(o.out); err != nil {
 			return err
+		}
+	}
+	if o.push != "" {
+		if err := push(o.out, recipe.tag, o.push); err != nil {
+			return fmt.Errorf("pushing %s to %s: %w", recipe.tag, o.push, err)
 		}
 	}
 	fmt.Println(o.out)
@@ -90,6 +118,16 @@ func recipeFor(kind string, o options) (recipe, error) {
 		return busyboxImage(o.binary)
 	case "pause":
 		return pauseImage(o.binary)
+	case "bundle":
+		return bundleImage(o.dir, o.tag)
+	case "catalog":
+		return catalogImage(o.dir, o.tag)
+	case "olm":
+		return olmImage(o.binaries)
+	case "opm":
+		return opmImage(o.binaries)
+	case "scorecard":
+		return scorecardImage(o.binaries)
 	}
 	return recipe{}, fmt.Errorf("unknown kind %q", kind)
 }
@@ -150,14 +188,19 @@ func busyboxImage(binary string) (recipe, error) {
 	r := recipe{
 		tag:    "localhost/busybox:1",
 		dirs:   []string{"bin", "etc", "tmp"},
-		files:  []file{{path: "bin/busybox", source: binary}},
 		config: v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{"PATH=/bin"}},
 	}
+	r.addShell(binary)
+	return r, nil
+}
+
+// addShell puts a static busybox and its applets into the image's /bin.
+func (r *recipe) addShell(binary string) {
+	r.files = append(r.files, file{path: "bin/busybox", source: binary})
 	applets := "[ awk cat chmod cp cut date dd df du echo env expr false find grep gzip head hostname httpd id ip kill ln ls mkdir mktemp mv nc nslookup od ping ps pwd rm sed seq sh sleep sort stat sync tail tar tee test timeout top touch tr true umount uniq vi wc wget xargs"
 	for name := range strings.FieldsSeq(applets) {
 		r.links = append(r.links, link{path: "bin/" + name, target: "busybox"})
 	}
-	return r, nil
 }
 
 func pauseImage(binary string) (recipe, error) {
@@ -180,4 +223,10 @@ func cacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "etcd-steward"), err
 }
 
-const architecture = runtime.GOARCH
+// foreign sets archives for other machines apart.
+func foreign(arch string) string {
+	if arch == runtime.GOARCH {
+		return ""
+	}
+	return "-" + arch
+}

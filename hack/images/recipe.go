@@ -3,10 +3,12 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -17,15 +19,23 @@ import (
 )
 
 // recipe lists what an image holds. Paths have no leading slash; parents come first in dirs.
+// A volatile one is made anew each time: of a folder, the files' times do not tell whether one was removed.
 type recipe struct {
-	tag    string
-	dirs   []string
-	files  []file
-	links  []link
-	config v1.Config
+	tag      string
+	volatile bool
+	dirs     []string
+	files    []file
+	links    []link
+	config   v1.Config
+	// arch is the kind of machine, this one's without it.
+	arch string
 }
 
-type file struct{ path, source string }
+// file is an executable unless it says that it is plain.
+type file struct {
+	path, source string
+	plain        bool
+}
 
 type link struct{ path, target string }
 
@@ -33,7 +43,7 @@ type link struct{ path, target string }
 // this program included.
 func (r recipe) isWritten(path string) bool {
 	archive, err := os.Stat(path)
-	if err != nil {
+	if err != nil || r.volatile {
 		return false
 	}
 	program, err := os.Executable()
@@ -106,7 +116,7 @@ func (r recipe) build() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Config = "linux", architecture, r.config
+	config.OS, config.Architecture, config.Config = "linux", cmp.Or(r.arch, runtime.GOARCH), r.config
 	return mutate.ConfigFile(image, config)
 }
 
@@ -127,7 +137,11 @@ func (r recipe) layer() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: 0o755, Size: int64(len(data))}); err != nil {
+		mode := int64(0o755)
+		if f.plain {
+			mode = 0o644
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: mode, Size: int64(len(data))}); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write(data); err != nil {
@@ -139,5 +153,8 @@ func (r recipe) layer() ([]byte, error) {
 			return nil, err
 		}
 	}
-	return buffer.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // before the bytes are taken: it writes the archive's end
+		return nil, err
+	}
+	return buffer.Bytes(), nil
 }

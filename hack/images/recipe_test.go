@@ -113,3 +113,20 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestALayerIsAWholeArchive(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "binary")
+	writeFile(t, binary, "odd")
+	r, err := operatorImage("0.1.0", binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := r.layer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const end = 1024 // two blocks of zeros
+	if len(layer)%512 != 0 || !bytes.HasSuffix(layer, make([]byte, end)) {
+		t.Errorf("a layer of %d bytes does not end as an archive does", len(layer))
+	}
+}

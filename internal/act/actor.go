@@ -27,6 +27,8 @@ type Actor struct {
 	Client client.Client
 	// Live asks the API server itself: about an object of a taken name, which no cache of ours holds.
 	Live client.Reader
+	// Lifetimes of what the operator issues.
+	Lifetimes Lifetimes
 }
 
 // Claim writes to the status that the action is under way, on condition that nobody wrote the cluster since it was read.
@@ -34,8 +36,8 @@ type Actor struct {
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
 func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
 	claimed := s.Cluster.DeepCopy()
-	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() {
-		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), StartedAt: metav1.NewTime(s.Now)}
+	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() || op.Member != action.On() {
+		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.On(), StartedAt: metav1.NewTime(s.Now)}
 	}
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
@@ -46,7 +48,7 @@ func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.A
 
 // Act carries out an action that was claimed.
 func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
-	log.FromContext(ctx).Info("Acting", "operation", action.Operation())
+	log.FromContext(ctx).Info("Acting", "operation", action.Operation(), "member", action.On())
 	switch action := action.(type) {
 	case analyse.FoundCluster:
 		return a.foundCluster(ctx, s, action)
@@ -54,6 +56,8 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Act
 		return a.takeBackVolumes(ctx, s, action)
 	case analyse.ResumeMembers:
 		return a.resumeMembers(ctx, s, action)
+	case analyse.RollMember:
+		return a.rollMember(ctx, s, action)
 	}
 	return fmt.Errorf("acting: no executor for %T", action)
 }
@@ -84,6 +88,14 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.correctWorkload(ctx, s, item)
 	case analyse.SealPod:
 		return a.sealPod(ctx, s, item)
+	case analyse.WriteAuthority:
+		return a.writeAuthority(ctx, s, item)
+	case analyse.WriteCertificate:
+		return a.writeCertificate(ctx, s, item)
+	case analyse.EnsureRequest:
+		return a.ensureRequest(ctx, s, item)
+	case analyse.SetRetention:
+		return a.setRetention(ctx, s, item)
 	}
 	return fmt.Errorf("upkeep: no executor for %T", item)
 }

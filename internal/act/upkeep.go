@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/render"
@@ -58,6 +59,28 @@ func (a *Actor) recordMember(ctx context.Context, s *cluster.Snapshot, item anal
 		cluster.AnnotationMemberID:    item.MemberID.String(),
 		cluster.AnnotationEtcdVersion: item.Version,
 	})
+}
+
+// setRetention makes the cluster an owner of the volume, so that Kubernetes deletes it with the cluster, or no owner of it. Others' references stay.
+func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item analyse.SetRetention) error {
+	reference := map[string]any{"$patch": "delete", "uid": s.Cluster.UID}
+	if item.Delete {
+		owner := metav1.NewControllerRef(s.Cluster, v1beta1.GroupVersion.WithKind("EtcdCluster"))
+		reference = map[string]any{"apiVersion": owner.APIVersion, "kind": owner.Kind, "name": owner.Name, "uid": owner.UID}
+	}
+	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"resourceVersion": item.ResourceVersion,
+		"ownerReferences": []any{reference},
+	}})
+	if err != nil {
+		return fmt.Errorf("encoding a patch: %w", err)
+	}
+	log.FromContext(ctx).Info("Setting the retention of a volume", "volume", item.Volume, "deletedWithCluster", item.Delete)
+	volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Volume}}
+	if err := a.Client.Patch(ctx, volume, client.RawPatch(types.StrategicMergePatchType, raw), fieldOwner); err != nil {
+		return fmt.Errorf("setting the owner of PersistentVolumeClaim %s: %w", item.Volume, err)
+	}
+	return nil
 }
 
 // annotateVolume adds annotations to a volume that nobody wrote since resourceVersion.

@@ -101,8 +101,8 @@ func tokenOf(s *cluster.Snapshot) string {
 
 // found starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
 func found(s *cluster.Snapshot, founders []Founder) *Decision {
-	if s.PeerService == nil {
-		return awaitServices(v1beta1.ReasonBootstrapping)
+	if d := awaitObjects(s, v1beta1.ReasonBootstrapping); d != nil {
+		return d
 	}
 	action := FoundCluster{Token: render.ClusterToken(s.Cluster), Intent: settledIntent(s), Members: founders}
 	if token := tokenOf(s); token != "" {
@@ -122,9 +122,17 @@ func found(s *cluster.Snapshot, founders []Founder) *Decision {
 	}
 }
 
-// awaitServices lets upkeep make the Services first: their address families decide what members listen on.
-func awaitServices(reason string) *Decision {
-	return &Decision{Progressing: true, Reason: reason, Message: "Creating the Services."}
+// awaitObjects lets upkeep first make what members are started with, nil where it is there: the Services, whose address families decide
+// what members listen on, and the certificates, whose authorities are written on the members' pods.
+func awaitObjects(s *cluster.Snapshot, reason string) *Decision {
+	switch {
+	case s.PeerService == nil:
+		return &Decision{Progressing: true, Reason: reason, Message: "Creating the Services."}
+	case certificatesMissing(s):
+		return &Decision{Progressing: true, Reason: reason, Message: "Creating the certificates."}
+	default:
+		return nil
+	}
 }
 
 // continueFounding makes what a founding that was cut short has not made yet.
@@ -221,10 +229,10 @@ func firstFreeNumber(s *cluster.Snapshot) int {
 func settledIntent(s *cluster.Snapshot) cluster.Intent {
 	for _, m := range s.Members {
 		if m.Workload != nil {
-			return m.Workload.Intent
+			return m.Workload.Intent.WithAuthorities(s)
 		}
 	}
-	return cluster.IntentOf(&s.Cluster.Spec)
+	return cluster.IntentOf(s.Cluster).WithAuthorities(s)
 }
 
 func memberNames(volumes []cluster.Volume) string {

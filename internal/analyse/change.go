@@ -11,6 +11,7 @@ import (
 )
 
 // scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. Before release 0.3.0 none is carried out.
+// They keep silent while members are to take up a change of the certificate authorities, which is nobody's wish and does not wait.
 
 func scale(s *cluster.Snapshot) *Decision {
 	return notYetSupported(s, sizeChange)
@@ -21,6 +22,9 @@ func upgrade(s *cluster.Snapshot) *Decision {
 }
 
 func configurationRoll(s *cluster.Snapshot) *Decision {
+	if d := rollAuthorities(s); d != nil {
+		return d
+	}
 	return notYetSupported(s, templateChange)
 }
 
@@ -30,7 +34,7 @@ func storageGrowth(s *cluster.Snapshot) *Decision {
 
 // notYetSupported speaks when its own change was asked for, and then tells every change.
 func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *Decision {
-	if asked(s) == "" {
+	if asked(s) == "" || len(membersBehind(s)) > 0 {
 		return nil
 	}
 	return refused([]Refusal{{
@@ -70,7 +74,7 @@ func versionChange(s *cluster.Snapshot) string {
 }
 
 func templateChange(s *cluster.Snapshot) string {
-	want := cluster.IntentOf(&s.Cluster.Spec)
+	want := cluster.IntentOf(s.Cluster)
 	for _, m := range s.Members {
 		if m.Workload == nil {
 			continue

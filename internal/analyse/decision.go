@@ -4,6 +4,7 @@ package analyse
 import (
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -28,6 +29,8 @@ type Decision struct {
 	Finished bool
 	// LookAgain is when etcd, which nobody watches for us, is to be asked again.
 	LookAgain time.Duration
+	// WritesSecrets tells that the upkeep changes what is known of the cluster's Secrets, which nobody watches either.
+	WritesSecrets bool
 }
 
 // Refusal is a guard that refused, or an act that found at the last moment that it must not be done.
@@ -47,6 +50,8 @@ type Action interface {
 	action()
 	// Operation is the type under which the action is claimed.
 	Operation() v1beta1.OperationType
+	// On is the member that the action works on; empty where it works on all.
+	On() string
 }
 
 // FoundCluster makes the founding members' volumes, then all their StatefulSets at once.
@@ -75,9 +80,33 @@ type ResumeMembers struct {
 	Why v1beta1.OperationType
 }
 
+// RollMember deletes a member's pod, which its StatefulSet then makes anew from its present template.
+type RollMember struct {
+	Member string
+	// Pod is the pod to delete.
+	Pod string
+	UID types.UID
+}
+
 func (FoundCluster) action()    {}
 func (TakeBackVolumes) action() {}
 func (ResumeMembers) action()   {}
+func (RollMember) action()      {}
+
+// On implements Action.
+func (FoundCluster) On() string { return "" }
+
+// On implements Action.
+func (TakeBackVolumes) On() string { return "" }
+
+// On implements Action.
+func (ResumeMembers) On() string { return "" }
+
+// On implements Action.
+func (a RollMember) On() string { return a.Member }
+
+// Operation implements Action.
+func (RollMember) Operation() v1beta1.OperationType { return v1beta1.OperationRollMember }
 
 // Operation implements Action.
 func (FoundCluster) Operation() v1beta1.OperationType { return v1beta1.OperationBootstrap }
@@ -113,7 +142,7 @@ type RecordMember struct {
 	Version             string
 }
 
-// CorrectWorkload brings a member's StatefulSet to what its stored intent renders to; its pod runs on.
+// CorrectWorkload brings a member's StatefulSet to what its stored intent renders to, with the authorities that are to be trusted; its pod runs on.
 // For a member that was recorded as started this is the template that fails closed.
 type CorrectWorkload struct {
 	Member  string
@@ -128,6 +157,59 @@ type SealPod struct {
 	Intent      cluster.Intent
 }
 
+// AuthorityStep is a step in the life of a managed authority.
+type AuthorityStep string
+
+// The steps of an authority.
+const (
+	// MakeAuthority makes an authority where there is none, or none that can be used.
+	MakeAuthority AuthorityStep = "Make"
+	// RotateAuthority makes a new authority beside the old one, which goes on issuing.
+	RotateAuthority AuthorityStep = "Rotate"
+	// IssueFromAuthority has the new authority issue, and forgets the old one's key.
+	IssueFromAuthority AuthorityStep = "Issue"
+	// ForgetAuthority ends the trust in the old authority.
+	ForgetAuthority AuthorityStep = "Forget"
+)
+
+// WriteAuthority takes a step with the authority of a kind of traffic.
+type WriteAuthority struct {
+	Traffic cluster.Traffic
+	Step    AuthorityStep
+	// Known is the Secret as it was found: the step is not taken where somebody wrote it since.
+	Known cluster.Written
+	// Phase and Rotation are what the Secret says afterwards.
+	Phase    cluster.Phase
+	Rotation string
+}
+
+// WriteCertificate writes a managed certificate's Secret with the authority's bundle.
+type WriteCertificate struct {
+	Traffic cluster.Traffic
+	Role    cluster.Role
+	Known   cluster.Written
+	Intent  cluster.Intent
+	// Renew issues the certificate anew; without it only the bundle is written.
+	Renew bool
+	// Issuer is the fingerprint of the authority that issues; empty where the authority is made in the same pass.
+	Issuer string
+}
+
+// EnsureRequest creates or corrects cert-manager's Certificate of a role.
+type EnsureRequest struct {
+	Role   cluster.Role
+	Issuer v1beta1.IssuerRef
+	Domain string
+	Live   *unstructured.Unstructured
+}
+
+// SetRetention makes a volume go with its cluster, or stay: what the user's retention policy says in words.
+type SetRetention struct {
+	Member, Volume  string
+	ResourceVersion string
+	Delete          bool
+}
+
 func (EnsureClientService) upkeep() {}
 func (EnsurePeerService) upkeep()   {}
 func (EnsureBudget) upkeep()        {}
@@ -135,3 +217,7 @@ func (RemoveBudget) upkeep()        {}
 func (RecordMember) upkeep()        {}
 func (CorrectWorkload) upkeep()     {}
 func (SealPod) upkeep()             {}
+func (SetRetention) upkeep()        {}
+func (WriteAuthority) upkeep()      {}
+func (WriteCertificate) upkeep()    {}
+func (EnsureRequest) upkeep()       {}

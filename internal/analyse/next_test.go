@@ -83,6 +83,8 @@ func upkeepText(u Upkeep) string {
 		return fmt.Sprintf("correct %s started=%t", u.Member, u.Started)
 	case SealPod:
 		return "seal " + u.Pod
+	case SetRetention:
+		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.Delete)
 	}
 	return fmt.Sprintf("%T", u)
 }
@@ -92,6 +94,10 @@ func btoi(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+func deleteVolumes(s *v1beta1.EtcdClusterSpec) {
+	s.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: v1beta1.RetentionDelete}}
 }
 
 const (
@@ -217,6 +223,26 @@ func TestNext(t *testing.T) {
 		"corrects a Service that somebody changed": {
 			prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.PeerService.Spec.PublishNotReadyAddresses = false }),
 			says{Reason: "UpToDate", Upkeep: []string{"peer service"}},
+		},
+		"has volumes go with the cluster where the user says so": {
+			prod().Objects().Members(Healthy).LaterSpec(deleteVolumes),
+			says{Reason: "UpToDate", Upkeep: []string{"data-prod-0 deleted with its cluster=true", "data-prod-1 deleted with its cluster=true", "data-prod-2 deleted with its cluster=true"}},
+		},
+		"keeps volumes again where the user no longer says so": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.GoesWith = UID })),
+			says{Reason: "UpToDate", Upkeep: []string{"data-prod-1 deleted with its cluster=false"}},
+		},
+		"leaves the retention of a volume alone that is going": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Deleting, m.Volume.GoesWith = true, UID })),
+			says{Reason: "UpToDate"},
+		},
+		"changes no retention of a paused cluster": {
+			prod().Paused().Objects().Members(Healthy).LaterSpec(deleteVolumes),
+			says{Rule: RulePaused, Reason: "Paused"},
+		},
+		"changes no retention of a cluster that is being deleted": {
+			prod().Deleted().Objects().Members(Healthy).LaterSpec(deleteVolumes),
+			says{Rule: RuleDeletion, Reason: "Deleting"},
 		},
 
 		"gives deleted StatefulSets back": {

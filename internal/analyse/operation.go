@@ -16,6 +16,9 @@ func operationUnderWay(s *cluster.Snapshot) *Decision {
 	if len(withoutWorkload(s)) > 0 {
 		return resume(s)
 	}
+	if op.Type == v1beta1.OperationRollMember {
+		return continueRoll(s, op.Member)
+	}
 	return &Decision{
 		Progressing: true,
 		Reason:      operationReasons[op.Type],
@@ -27,6 +30,8 @@ var operationReasons = map[v1beta1.OperationType]string{
 	v1beta1.OperationBootstrap: v1beta1.ReasonBootstrapping,
 	v1beta1.OperationTakeBack:  v1beta1.ReasonTakingBack,
 	v1beta1.OperationResume:    v1beta1.ReasonResuming,
+
+	v1beta1.OperationRollMember: v1beta1.ReasonRotatingAuthorities,
 }
 
 // operationFinished reports whether what the claim was made for is done.
@@ -34,6 +39,9 @@ func operationFinished(s *cluster.Snapshot) bool {
 	op := s.Cluster.Status.Operation
 	if op == nil || len(s.Members) == 0 || len(s.ClusterIDs()) > 1 || s.Serving() < cluster.Quorum(s.Voters()) {
 		return false
+	}
+	if op.Type == v1beta1.OperationRollMember {
+		return rolled(s, op.Member)
 	}
 	return operationKnown(s) == nil && everyMemberSealed(s)
 }

@@ -129,6 +129,15 @@ func searchStates(t *testing.T) {
 				w.harmed = true
 				w.touch()
 			},
+			"the volumes are to go with the cluster, or not": func(*rapid.T) {
+				policy := v1beta1.RetentionDelete
+				if cluster.DeletesVolumes(w.cluster) {
+					policy = v1beta1.RetentionRetain
+				}
+				w.cluster.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: policy}}
+				w.touch()
+			},
+			"the garbage is collected":     func(*rapid.T) { w.collect() },
 			"the cluster is paused or not": func(*rapid.T) { w.cluster.Spec.Paused = !w.cluster.Spec.Paused; w.touch() },
 			"": func(t *rapid.T) {
 				w.get()
@@ -162,6 +171,7 @@ func (w *world) rest() *operator {
 // settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
 func (w *world) settle(t *rapid.T) {
 	w.cluster.Spec.Paused = false
+	w.collect()
 	w.touch()
 	last := w.rest()
 	w.get()

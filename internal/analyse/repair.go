@@ -32,8 +32,8 @@ func resume(s *cluster.Snapshot) *Decision {
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	if s.PeerService == nil {
-		return awaitServices(reason)
+	if d := awaitObjects(s, reason); d != nil {
+		return d
 	}
 	names := withoutWorkload(s)
 	return &Decision{

@@ -52,6 +52,7 @@ var Rules = []Rule{
 	{RuleUpgrade, upgrade},
 	{RuleConfiguration, configurationRoll},
 	{RuleStorageGrowth, storageGrowth},
+	{RuleMaintenance, rotationUnderWay},
 }
 
 // When etcd is asked again. Kubernetes objects are watched; etcd is not.
@@ -70,10 +71,17 @@ func Next(s cluster.Snapshot) Decision {
 		s.Cluster = &after
 	}
 	d := firstOpinion(&s)
-	d.Finished = finished
-	if d.Rule != RuleDeletion && d.Rule != RulePaused {
+	if d.Finished = finished; finished {
+		d.Action = nil // one claim ends in this pass, and the next begins in another
+	}
+	switch d.Rule {
+	case RuleDeletion:
+	case RulePaused:
+		d.Upkeep = renewals(&s)
+	default:
 		d.Upkeep = upkeepOf(&s, &d)
 	}
+	d.WritesSecrets = writesSecrets(d.Upkeep)
 	d.LookAgain = lookAgain(&s, &d)
 	return d
 }
@@ -93,6 +101,10 @@ func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
 	switch {
 	case d.Rule == RuleDeletion:
 		return 0
+	case d.WritesSecrets, refusedFor(d, v1beta1.ReasonWaitingForDeletion):
+		return lookWhileStarting
+	case d.LookAgain != 0:
+		return d.LookAgain
 	case d.Progressing || d.Action != nil:
 		return lookWhileStarting
 	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0:
@@ -102,13 +114,21 @@ func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
 	}
 }
 
+func refusedFor(d *Decision, reason string) bool {
+	return slices.ContainsFunc(d.Refusals, func(r Refusal) bool { return r.Reason == reason })
+}
+
 func deletion(s *cluster.Snapshot) *Decision {
 	if s.Cluster.DeletionTimestamp.IsZero() {
 		return nil
 	}
+	fate := "its volumes are kept"
+	if slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Volume != nil && m.Volume.GoesWith == s.Cluster.UID }) {
+		fate = "its volumes and the data on them go too, as spec.storage.retentionPolicy says"
+	}
 	return &Decision{
 		Reason:  v1beta1.ReasonDeleting,
-		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; its volumes are kept.",
+		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; " + fate + ".",
 	}
 }
 

@@ -22,6 +22,7 @@ func upkeepOf(s *cluster.Snapshot, d *Decision) []Upkeep {
 	}
 	if refusalsOf(s, previousClusterGone, noStranger) == nil {
 		list = append(list, objectUpkeep(s, membersToBe(s, d))...)
+		list = append(list, certificateUpkeep(s)...)
 	}
 	return list
 }
@@ -71,13 +72,23 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 			})
 		}
 	}
+	if len(list) == 0 && retentionDiffers(s, m.Volume) {
+		list = append(list, SetRetention{
+			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Delete: cluster.DeletesVolumes(s.Cluster),
+		})
+	}
 	if m.Workload != nil && !m.Workload.Deleting && workloadStale(s, m, started) {
-		list = append(list, CorrectWorkload{Member: m.Name, Intent: m.Workload.Intent, Started: started})
+		list = append(list, CorrectWorkload{Member: m.Name, Intent: m.Workload.Intent.WithAuthorities(s), Started: started})
 	}
 	if m.Pod != nil && !m.Pod.Deleting && started && m.Pod.FoundingState == "new" {
 		list = append(list, SealPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Intent: settledIntent(s)})
 	}
 	return list
+}
+
+// retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
+func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
+	return v != nil && !v.Deleting && (v.GoesWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
 }
 
 // recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the
@@ -95,7 +106,7 @@ func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
 }
 
 func workloadStale(s *cluster.Snapshot, m *cluster.Member, started bool) bool {
-	return stale(render.MemberStatefulSet(MemberInput(s, m.Name, m.Workload.Intent, started)), m.Workload.Live)
+	return stale(render.MemberStatefulSet(MemberInput(s, m.Name, m.Workload.Intent.WithAuthorities(s), started)), m.Workload.Live)
 }
 
 // MemberInput is what a member's StatefulSet is rendered from: in its started form, or with the founding list.

@@ -152,11 +152,30 @@ func (w *world) wipe(name string) {
 	w.harmed = true
 }
 
+// collect deletes the volumes that were to go with a deleted cluster.
+func (w *world) collect() {
+	for name, v := range w.volumes {
+		if v.GoesWith == "" || v.GoesWith == w.cluster.UID {
+			continue
+		}
+		if v.ClusterUID == w.cluster.UID {
+			w.wrong("deleted %s, which the cluster uses", v.Name)
+		}
+		w.deletePod(name)
+		delete(w.volumes, name)
+		w.harmed = true // the user said so
+	}
+}
+
 // observe takes a snapshot as the observer would.
 func (w *world) observe() cluster.Snapshot {
 	s := cluster.Snapshot{Now: clustertest.Now, Cluster: w.cluster.DeepCopy()}
 	members := map[string]bool{}
 	for name, v := range w.volumes {
+		if v.ClusterUID != w.cluster.UID && v.GoesWith != "" {
+			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "PersistentVolumeClaim", Name: v.Name, Owner: "goes", Leaving: true})
+			continue
+		}
 		if v.ClusterUID != w.cluster.UID {
 			s.Kept = append(s.Kept, v.Volume)
 			continue
@@ -291,7 +310,12 @@ func (o *operator) act() error {
 	case TakeBackVolumes:
 		for _, v := range action.Volumes {
 			if err := o.write(func() error {
-				return o.annotate(v.Member, v.ResourceVersion, func(v *worldVolume) { v.ClusterUID = o.s.Cluster.UID })
+				return o.annotate(v.Member, v.ResourceVersion, func(v *worldVolume) {
+					if v.GoesWith != "" {
+						o.w.wrong("took back %s, which goes with a deleted cluster", v.Name)
+					}
+					v.ClusterUID = o.s.Cluster.UID
+				})
 			}); err != nil {
 				return err
 			}
@@ -425,6 +449,13 @@ func (o *operator) upkeep(u Upkeep) error {
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
 			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
 		}
+	case SetRetention:
+		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {
+			v.GoesWith = ""
+			if u.Delete {
+				v.GoesWith = o.s.Cluster.UID
+			}
+		})
 	}
 	return nil
 }

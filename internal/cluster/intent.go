@@ -50,10 +50,20 @@ type Intent struct {
 	SchedulerName             string                            `json:"schedulerName,omitempty"`
 	RuntimeClassName          string                            `json:"runtimeClassName,omitempty"`
 	ImagePullSecrets          []corev1.LocalObjectReference     `json:"imagePullSecrets,omitempty"`
+
+	// Where the Secrets above come from, and the authorities in them: fingerprints, sorted. The authorities are not the spec's but what
+	// was found in the Secrets; of Secrets with the original operator's keys they are not followed.
+	PeerCertificates   Source             `json:"peerCertificates,omitempty"`
+	PeerIssuer         *v1beta1.IssuerRef `json:"peerIssuer,omitempty"`
+	PeerAuthorities    []string           `json:"peerAuthorities,omitempty"`
+	ServerCertificates Source             `json:"serverCertificates,omitempty"`
+	ServerIssuer       *v1beta1.IssuerRef `json:"serverIssuer,omitempty"`
+	ServerAuthorities  []string           `json:"serverAuthorities,omitempty"`
 }
 
-// IntentOf returns what a spec asks of every member's pod.
-func IntentOf(spec *v1beta1.EtcdClusterSpec) Intent {
+// IntentOf returns what the spec asks of every member's pod.
+func IntentOf(c *v1beta1.EtcdCluster) Intent {
+	spec := &c.Spec
 	intent := Intent{
 		Version:       spec.Version,
 		Repository:    spec.Image.Repository,
@@ -61,23 +71,97 @@ func IntentOf(spec *v1beta1.EtcdClusterSpec) Intent {
 		Limits:        spec.Resources.Limits,
 		Requests:      spec.Resources.Requests,
 	}
-	intent.setSecrets(spec.TLS)
+	intent.setPeerTLS(c)
+	intent.setClientTLS(c)
 	intent.setOptions(spec)
 	intent.setPod(spec.PodTemplate)
 	return intent
 }
 
-func (i *Intent) setSecrets(tls *v1beta1.TLS) {
-	if tls == nil {
-		return
+func (i *Intent) setPeerTLS(c *v1beta1.EtcdCluster) {
+	var tls v1beta1.PeerTLS
+	if c.Spec.TLS != nil && c.Spec.TLS.Peer != nil {
+		tls = *c.Spec.TLS.Peer
 	}
-	if tls.Peer != nil && tls.Peer.SecretRef != nil {
-		i.PeerSecret = tls.Peer.SecretRef.Name
+	switch {
+	case tls.Mode == v1beta1.TLSDisabled:
+	case tls.SecretRef != nil:
+		i.PeerSecret, i.PeerCertificates = tls.SecretRef.Name, sourceOf(tls.SecretRef.Format)
+	case tls.CertManager != nil:
+		i.PeerSecret, i.PeerCertificates, i.PeerIssuer = CertificateName(c.Name, RolePeer), SourceCertManager, &tls.CertManager.IssuerRef
+	default:
+		i.PeerSecret, i.PeerCertificates = CertificateName(c.Name, RolePeer), SourceManaged
 	}
-	if tls.Client != nil && tls.Client.SecretRef != nil {
-		i.ServerSecret = tls.Client.SecretRef.Name
-		i.OperatorSecret = tls.Client.SecretRef.OperatorName
+}
+
+func (i *Intent) setClientTLS(c *v1beta1.EtcdCluster) {
+	var tls v1beta1.ClientTLS
+	if c.Spec.TLS != nil && c.Spec.TLS.Client != nil {
+		tls = *c.Spec.TLS.Client
 	}
+	i.ServerSecret, i.OperatorSecret = CertificateName(c.Name, RoleServer), CertificateName(c.Name, RoleOperator)
+	switch {
+	case tls.Mode == v1beta1.TLSDisabled:
+		i.ServerSecret, i.OperatorSecret = "", ""
+	case tls.SecretRef != nil:
+		i.ServerSecret, i.OperatorSecret = tls.SecretRef.Name, tls.SecretRef.OperatorName
+		i.ServerCertificates = sourceOf(tls.SecretRef.Format)
+	case tls.CertManager != nil:
+		i.ServerCertificates, i.ServerIssuer = SourceCertManager, &tls.CertManager.IssuerRef
+	default:
+		i.ServerCertificates = SourceManaged
+	}
+}
+
+// sourceOf is empty for the original operator's keys, as release 0.1.0 stored it.
+func sourceOf(format v1beta1.SecretFormat) Source {
+	if format == v1beta1.SecretFormatEtcdOperator {
+		return ""
+	}
+	return SourceSecret
+}
+
+// Source returns where the certificates of a kind of traffic come from.
+func (i Intent) Source(t Traffic) Source {
+	if t == PeerTraffic {
+		return i.PeerCertificates
+	}
+	return i.ServerCertificates
+}
+
+// Secret returns the name of the Secret of a kind of traffic that members mount; empty where the traffic is in clear.
+func (i Intent) Secret(t Traffic) string {
+	if t == PeerTraffic {
+		return i.PeerSecret
+	}
+	return i.ServerSecret
+}
+
+// Issuer returns cert-manager's issuer of a kind of traffic, or nil.
+func (i Intent) Issuer(t Traffic) *v1beta1.IssuerRef {
+	if t == PeerTraffic {
+		return i.PeerIssuer
+	}
+	return i.ServerIssuer
+}
+
+// Authorities returns the fingerprints of the authorities that pods of the intent start with.
+func (i Intent) Authorities(t Traffic) []string {
+	if t == PeerTraffic {
+		return i.PeerAuthorities
+	}
+	return i.ServerAuthorities
+}
+
+// WithAuthorities returns the intent with the authorities that were found in its Secrets. Where that is not known they stay as they are.
+func (i Intent) WithAuthorities(s *Snapshot) Intent {
+	if found, ok := s.PeerTrust.Mounted(PeerTraffic); ok && i.PeerCertificates != "" {
+		i.PeerAuthorities = found
+	}
+	if found, ok := s.ClientTrust.Mounted(ClientTraffic); ok && i.ServerCertificates != "" {
+		i.ServerAuthorities = found
+	}
+	return i
 }
 
 // setOptions stores the typed fields as the options that they stand for, except the quota: it has a field of its own for the default.
@@ -183,8 +267,10 @@ func DecodeIntent(text string) (Intent, error) {
 }
 
 // Differences names the fields in which the pods of two intents differ.
+// The authorities are left out: they are what was found, not what was asked.
 func (i Intent) Differences(other Intent) []string {
 	i.OperatorSecret = other.OperatorSecret
+	i.PeerAuthorities, i.ServerAuthorities = other.PeerAuthorities, other.ServerAuthorities
 	var names []string
 	a, b := reflect.ValueOf(i), reflect.ValueOf(other)
 	for n := range a.NumField() {

@@ -43,7 +43,14 @@ const (
 	AnnotationInitialCluster      = Prefix + "initial-cluster"       // only on founding pods: see ADR 0002
 	AnnotationInitialClusterState = Prefix + "initial-cluster-state" // only on founding pods
 
-	// On Services and PodDisruptionBudgets.
+	AnnotationPeerAuthorities   = Prefix + "peer-authorities"   // fingerprints of the authorities whose peers the pod trusts
+	AnnotationClientAuthorities = Prefix + "client-authorities" // fingerprints of the authorities whose clients the pod trusts
+
+	// On the Secrets of managed authorities.
+	AnnotationAuthorityPhase = Prefix + "authority-phase" // a Phase, while more than one authority is trusted
+	AnnotationAuthoritySince = Prefix + "authority-since" // when the phase began
+
+	// On Services, PodDisruptionBudgets and cert-manager's Certificates.
 	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
@@ -12,6 +13,22 @@ import (
 func Owns(c *v1beta1.EtcdCluster, object metav1.Object) bool {
 	owner := metav1.GetControllerOf(object)
 	return owner != nil && owner.UID == c.UID
+}
+
+// GoesWith returns the UID of the EtcdCluster that a volume is deleted with; empty for one that is kept.
+func GoesWith(volume metav1.Object) types.UID {
+	for _, owner := range volume.GetOwnerReferences() {
+		if owner.Kind == "EtcdCluster" {
+			return owner.UID
+		}
+	}
+	return ""
+}
+
+// DeletesVolumes reports whether the user wants the volumes, and the data on them, deleted with the cluster.
+func DeletesVolumes(c *v1beta1.EtcdCluster) bool {
+	storage := c.Spec.Storage
+	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenDeleted == v1beta1.RetentionDelete
 }
 
 // StrangerOf describes an object that is not this cluster's.

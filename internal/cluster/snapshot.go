@@ -47,6 +47,10 @@ type Snapshot struct {
 	Problems []Problem
 	// Membership is etcd's own member list, nil when no voter answered.
 	Membership *Membership
+	// PeerTrust and ClientTrust are what is known of the certificates.
+	PeerTrust, ClientTrust Trust
+	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
+	AuthorityOverlap time.Duration
 }
 
 // Member is everything known of one member.
@@ -66,6 +70,8 @@ type Volume struct {
 	ResourceVersion string
 	Deleting        bool
 	RequestedBytes  int64
+	// GoesWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
+	GoesWith types.UID
 
 	ClusterUID types.UID
 	Token      string
@@ -102,8 +108,18 @@ type Pod struct {
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string
+	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
+	PeerAuthorities, ClientAuthorities []string
 	// Trouble is a condition reason and what the kubelet or the scheduler said; empty when there is none.
 	Trouble, TroubleDetail string
+}
+
+// Authorities returns the fingerprints of the authorities of a kind of traffic that the pod was started with.
+func (p *Pod) Authorities(t Traffic) []string {
+	if t == PeerTraffic {
+		return p.PeerAuthorities
+	}
+	return p.ClientAuthorities
 }
 
 // Probe is what one member's etcd answered.

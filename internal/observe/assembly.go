@@ -37,6 +37,8 @@ func (a *assembly) member(name string) *cluster.Member {
 	return m
 }
 
+// addVolume takes a volume of this cluster, or one that an earlier cluster of its name left. Those that are to go with the earlier one are
+// waited for: Kubernetes deletes them sooner or later, whoever uses them by then.
 func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
 	name := claim.Labels[cluster.LabelMember]
 	if claim.Annotations[cluster.AnnotationClusterUID] == "" || claim.Name != cluster.VolumeName(name) {
@@ -44,9 +46,14 @@ func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
 		return
 	}
 	v := volumeOf(claim)
-	if v.ClusterUID == a.snapshot.Cluster.UID {
+	switch {
+	case v.ClusterUID == a.snapshot.Cluster.UID:
 		a.member(name).Volume = &v
-	} else {
+	case v.GoesWith != "":
+		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
+			Kind: "PersistentVolumeClaim", Name: claim.Name, Owner: "is deleted with the cluster that was deleted", Leaving: true,
+		})
+	default:
 		a.snapshot.Kept = append(a.snapshot.Kept, v)
 	}
 }
@@ -61,6 +68,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		ResourceVersion: claim.ResourceVersion,
 		Deleting:        claim.DeletionTimestamp != nil,
 		RequestedBytes:  request.Value(),
+		GoesWith:        cluster.GoesWith(claim),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],
 		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),
@@ -69,9 +77,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		Version:         memory[cluster.AnnotationEtcdVersion],
 		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
 	}
-	if list := memory[cluster.AnnotationFoundingMembers]; list != "" {
-		v.Founders = strings.Split(list, ",")
-	}
+	v.Founders = split(memory[cluster.AnnotationFoundingMembers])
 	return v
 }
 

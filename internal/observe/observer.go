@@ -30,6 +30,8 @@ type Observer struct {
 	Now  func() time.Time
 	// SeesClasses tells whether the operator may read StorageClasses, which are cluster-scoped.
 	SeesClasses bool
+	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
+	AuthorityOverlap time.Duration
 
 	secrets secretCache
 }
@@ -44,7 +46,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
 	}
-	s := &cluster.Snapshot{Now: o.Now(), Cluster: c.DeepCopy()}
+	s := &cluster.Snapshot{Now: o.Now(), Cluster: c.DeepCopy(), AuthorityOverlap: o.AuthorityOverlap}
 	if !c.DeletionTimestamp.IsZero() {
 		return s, nil
 	}

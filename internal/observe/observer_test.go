@@ -105,7 +105,7 @@ func (s *stage) volume(name string, owner types.UID) *corev1.PersistentVolumeCla
 }
 
 func (s *stage) workload(name string) *appsv1.StatefulSet {
-	set := render.MemberStatefulSet(render.MemberInput{Cluster: s.cluster, Name: name, Intent: cluster.IntentOf(&s.cluster.Spec)})
+	set := render.MemberStatefulSet(render.MemberInput{Cluster: s.cluster, Name: name, Intent: cluster.IntentOf(s.cluster)})
 	set.UID = types.UID("set-" + name)
 	return s.add(set).(*appsv1.StatefulSet)
 }

@@ -23,9 +23,20 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		Deleting:      pod.DeletionTimestamp != nil,
 		FoundingState: pod.Annotations[cluster.AnnotationInitialClusterState],
 		RenderHash:    pod.Annotations[cluster.AnnotationRenderHash],
+
+		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
+		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
 	p.Trouble, p.TroubleDetail = troubleOf(pod)
 	return p
+}
+
+// split reads a list as annotations hold it; an empty one is none.
+func split(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
 }
 
 func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus) bool {

@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,11 +17,13 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/pki"
 )
 
-// Secrets are neither listed nor watched. They are read when the spec changes, after a TLS failure, when two thirds of a
-// certificate's life are over, and again and again only while one of them is missing or of no use.
+// Secrets are neither listed nor watched. They are read when the spec changes, after the operator wrote one, after a TLS failure, when two
+// thirds of a certificate's life are over, once an hour where the operator acts on what is in them, and again and again only while
+// one of them is missing or of no use.
 const (
 	rereadWhileWrong = 5 * time.Second
 	rereadWhenDue    = time.Hour
+	rereadAtRest     = time.Hour
 )
 
 // secretCache remembers what was found in the Secrets of each cluster.
@@ -36,6 +37,9 @@ type secretEntry struct {
 	generation  int64
 	validUntil  time.Time
 	problems    []cluster.Problem
+	strangers   []cluster.Stranger
+	peer        cluster.Trust
+	client      cluster.Trust
 	credentials *etcd.Credentials
 }
 
@@ -45,6 +49,9 @@ func (c *secretCache) forget(key types.NamespacedName) {
 	defer c.mu.Unlock()
 	delete(c.entries, key)
 }
+
+// SecretsChanged has a cluster's Secrets read again by the next pass: the operator wrote some.
+func (o *Observer) SecretsChanged(key types.NamespacedName) { o.secrets.forget(key) }
 
 // distrust has a cluster's Secrets read again soon: TLS with a member failed.
 func (c *secretCache) distrust(key types.NamespacedName, now time.Time) {
@@ -89,13 +96,15 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 		o.secrets.put(s.Cluster.Key(), entry)
 	}
 	s.Problems = append(s.Problems, entry.problems...)
+	s.Strangers = append(s.Strangers, entry.strangers...)
+	s.PeerTrust, s.ClientTrust = entry.peer, entry.client
 	return entry.credentials, nil
 }
 
 // intentForSecrets is the intent that the members run with, and the spec's where there are none yet: a change of the members'
 // Secrets is not carried out, and must not cost the sight of them. The operator's own Secret is the spec's where it names one.
 func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
-	wanted := cluster.IntentOf(&s.Cluster.Spec)
+	wanted := cluster.IntentOf(s.Cluster)
 	for _, m := range s.Members {
 		if m.Workload == nil {
 			continue
@@ -111,72 +120,158 @@ func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 
 func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent cluster.Intent) (*secretEntry, error) {
 	entry := &secretEntry{uid: s.Cluster.UID, generation: s.Cluster.Generation, validUntil: s.Now.AddDate(100, 0, 0)}
-	reader := secretReader{observer: o, snapshot: s, entry: entry}
-	hosts := memberHosts(s, intent.ClusterDomain)
-	if _, err := reader.read(ctx, intent.PeerSecret, pki.PeerKeys, pki.Peer, hosts); err != nil {
+	r := &secretReader{ctx: ctx, observer: o, snapshot: s, entry: entry, intent: intent}
+	entry.peer.Source, entry.client.Source = intent.PeerCertificates, intent.ServerCertificates
+	if err := r.readTraffic(&entry.peer, cluster.PeerTraffic); err != nil {
 		return nil, err
 	}
-	clientHost := fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(s.Cluster.Name), s.Cluster.Namespace)
-	server, err := reader.read(ctx, intent.ServerSecret, pki.ServerKeys, pki.Server, append(hosts, clientHost))
-	if err != nil {
+	if err := r.readTraffic(&entry.client, cluster.ClientTraffic); err != nil {
 		return nil, err
 	}
-	operator, err := reader.read(ctx, intent.OperatorSecret, pki.OperatorKeys, pki.Client, nil)
-	if err != nil {
-		return nil, err
-	}
+	server, operator := r.materials[cluster.RoleServer], r.materials[cluster.RoleOperator]
 	if operator != nil {
 		entry.credentials = &etcd.Credentials{Certificate: operator.Certificate, Key: operator.Key, Authorities: operator.Authorities}
 	}
 	if server != nil && operator != nil {
 		if err := pki.CheckTrust(*server, *operator, s.Now); err != nil {
-			reader.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
+			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
 		}
 	}
-	if len(entry.problems) > 0 {
+	if len(entry.problems) > 0 || len(entry.strangers) > 0 || r.unsettled {
 		entry.validUntil = s.Now.Add(rereadWhileWrong)
+	}
+	if len(entry.strangers) > 0 {
+		entry.validUntil = s.Now // those of a deleted cluster go away at any moment
 	}
 	return entry, nil
 }
 
 // secretReader reads Secrets into one entry.
 type secretReader struct {
+	ctx      context.Context
 	observer *Observer
 	snapshot *cluster.Snapshot
 	entry    *secretEntry
+	intent   cluster.Intent
+	// materials are those that can be used.
+	materials map[cluster.Role]*pki.Material
+	// unsettled tells that something is missing or of no use that the operator or cert-manager makes.
+	unsettled bool
 }
 
 func (r *secretReader) problem(reason, message string) {
 	r.entry.problems = append(r.entry.problems, cluster.Problem{Reason: reason, Message: message})
 }
 
-// read returns what a Secret holds, nil where it is not named, not there, or of no use: the entry's problems tell which.
-func (r *secretReader) read(ctx context.Context, name string, keys pki.Keys, use pki.Use, hosts []string) (*pki.Material, error) {
-	if name == "" {
-		return nil, nil
+// readTraffic reads the Secrets of one kind of traffic, wherever they come from.
+func (r *secretReader) readTraffic(t *cluster.Trust, traffic cluster.Traffic) error {
+	switch t.Source {
+	case cluster.SourceManaged:
+		return r.readManaged(t, traffic)
+	case cluster.SourceCertManager:
+		return r.readIssued(t, traffic)
+	case cluster.SourceSecret:
+		return r.readUsers(t, traffic)
+	default:
+		return r.readUsers(t, traffic)
 	}
+}
+
+// originalKeys are those of the original etcd operator.
+var originalKeys = map[cluster.Role]pki.Keys{cluster.RolePeer: pki.PeerKeys, cluster.RoleServer: pki.ServerKeys, cluster.RoleOperator: pki.OperatorKeys}
+
+// readUsers reads the Secrets that the user names.
+func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) error {
+	names := map[cluster.Role]string{cluster.RolePeer: r.intent.PeerSecret, cluster.RoleServer: r.intent.ServerSecret, cluster.RoleOperator: r.intent.OperatorSecret}
+	for _, role := range traffic.Roles() {
+		if names[role] == "" {
+			continue
+		}
+		keys := originalKeys[role]
+		if t.Source == cluster.SourceSecret {
+			keys = pki.TLSKeys
+			r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
+		}
+		secret, err := r.get(names[role])
+		if err != nil {
+			return err
+		}
+		if secret == nil {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
+				names[role], r.snapshot.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities))
+			continue
+		}
+		c := r.certificate(role, secret, keys)
+		r.readAgainWhenDue(c.RenewalDue)
+		if c.Broken != "" {
+			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s cannot be used: %s.", c.Name, c.Broken))
+		}
+		t.Certificates = append(t.Certificates, c)
+	}
+	return nil
+}
+
+// get reads a Secret, nil where there is none.
+func (r *secretReader) get(name string) (*corev1.Secret, error) {
 	var secret corev1.Secret
-	err := r.observer.Live.Get(ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
+	err := r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {
-		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
-			name, r.snapshot.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities))
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
 	}
+	return &secret, nil
+}
+
+// certificate tells what a Secret holds, and keeps its material where it can be used.
+func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, keys pki.Keys) cluster.Certificate {
+	c := cluster.Certificate{Written: writtenOf(secret), Role: role}
 	material, err := keys.Material(secret.Data)
 	if err == nil {
 		var report pki.Report
-		report, err = pki.Check(material, use, hosts, r.snapshot.Now)
-		r.readAgainWhenDue(report.RenewalDue)
+		report, err = pki.Check(material, useOf(role), r.namesOf(role), r.snapshot.Now)
+		c.Issuer, c.Bundle, c.RenewalDue, c.NotAfter = report.Issuer, report.Authorities, report.RenewalDue, report.NotAfter
 	}
-	var problems pki.Problems
-	if errors.As(err, &problems) {
-		r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s cannot be used: %v.", name, problems))
-		return nil, nil
+	if err != nil {
+		c.Broken = err.Error()
+		return c
 	}
-	return &material, err
+	if r.materials == nil {
+		r.materials = map[cluster.Role]*pki.Material{}
+	}
+	r.materials[role] = &material
+	return c
+}
+
+func writtenOf(object client.Object) cluster.Written {
+	return cluster.Written{Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion()}
+}
+
+func useOf(role cluster.Role) pki.Use {
+	switch role {
+	case cluster.RolePeer:
+		return pki.Peer
+	case cluster.RoleServer:
+		return pki.Server
+	case cluster.RoleOperator, cluster.RoleClient:
+		return pki.Client
+	}
+	return pki.Client
+}
+
+// namesOf are the names that a certificate must fit.
+func (r *secretReader) namesOf(role cluster.Role) []string {
+	switch role {
+	case cluster.RolePeer:
+		return memberHosts(r.snapshot, r.intent.ClusterDomain)
+	case cluster.RoleServer:
+		clientHost := fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(r.snapshot.Cluster.Name), r.snapshot.Cluster.Namespace)
+		return append(memberHosts(r.snapshot, r.intent.ClusterDomain), clientHost)
+	case cluster.RoleOperator, cluster.RoleClient:
+		return nil
+	}
+	return nil
 }
 
 func (r *secretReader) readAgainWhenDue(due time.Time) {

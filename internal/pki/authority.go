@@ -21,6 +21,9 @@ import (
 // TLSKeys are the keys of a kubernetes.io/tls Secret, and of cert-manager's.
 var TLSKeys = Keys{"tls.crt", "tls.key", "ca.crt"}
 
+// PreviousKeys are the keys under which an authority's Secret keeps the authority before it, for as long as that one still issues.
+var PreviousKeys = Keys{"previous.crt", "previous.key", "ca.crt"}
+
 // mostSkew is how far back a certificate begins, for the sake of clocks that are behind; of a short life it is a small part.
 const (
 	mostSkew     = 5 * time.Minute
@@ -167,8 +170,8 @@ func Bundle(now time.Time, texts ...[]byte) []byte {
 			continue
 		}
 		for _, c := range certificates {
-			if print := fingerprint(c); now.Before(c.NotAfter) && !slices.Contains(have, print) {
-				have = append(have, print)
+			if known := fingerprint(c); now.Before(c.NotAfter) && !slices.Contains(have, known) {
+				have = append(have, known)
 				bundle = append(bundle, encodeCertificate(c)...)
 			}
 		}

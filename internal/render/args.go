@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
 )
 
 // Values of etcd's initial-cluster-state.
@@ -151,22 +152,32 @@ func fromAnnotation(name, annotation string) corev1.EnvVar {
 func tlsFlags(i cluster.Intent) []etcdFlag {
 	var flags []etcdFlag
 	if i.PeerSecret != "" {
+		keys := keysOf(i.PeerCertificates, pki.PeerKeys)
 		flags = append(flags,
-			etcdFlag{name: "peer-cert-file", value: peerTLSMount + "/peer.crt"},
-			etcdFlag{name: "peer-key-file", value: peerTLSMount + "/peer.key"},
-			etcdFlag{name: "peer-trusted-ca-file", value: peerTLSMount + "/peer-ca.crt"},
+			etcdFlag{name: "peer-cert-file", value: peerTLSMount + "/" + keys.Certificate},
+			etcdFlag{name: "peer-key-file", value: peerTLSMount + "/" + keys.Key},
+			etcdFlag{name: "peer-trusted-ca-file", value: peerTLSMount + "/" + keys.Authorities},
 			etcdFlag{name: "peer-client-cert-auth", value: "true"},
 		)
 	}
 	if i.ServerSecret != "" {
+		keys := keysOf(i.ServerCertificates, pki.ServerKeys)
 		flags = append(flags,
-			etcdFlag{name: "cert-file", value: serverTLSMount + "/server.crt"},
-			etcdFlag{name: "key-file", value: serverTLSMount + "/server.key"},
-			etcdFlag{name: "trusted-ca-file", value: serverTLSMount + "/server-ca.crt"},
+			etcdFlag{name: "cert-file", value: serverTLSMount + "/" + keys.Certificate},
+			etcdFlag{name: "key-file", value: serverTLSMount + "/" + keys.Key},
+			etcdFlag{name: "trusted-ca-file", value: serverTLSMount + "/" + keys.Authorities},
 			etcdFlag{name: "client-cert-auth", value: "true"},
 		)
 	}
 	return flags
+}
+
+// keysOf returns the keys of a Secret: those of the original operator where no source says otherwise.
+func keysOf(source cluster.Source, original pki.Keys) pki.Keys {
+	if source == "" {
+		return original
+	}
+	return pki.TLSKeys
 }
 
 // integrityFlags turn on the comparison of data between members, at the start and after compactions.

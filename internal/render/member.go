@@ -1,6 +1,8 @@
 package render
 
 import (
+	"strings"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -100,7 +102,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
-			Annotations: merged(in.Intent.Annotations, foundingAnnotations(in)),
+			Annotations: merged(merged(in.Intent.Annotations, authorityAnnotations(in.Intent)), foundingAnnotations(in)),
 		},
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{container(in)},
@@ -119,6 +121,18 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			EnableServiceLinks:            new(false),
 		},
 	}
+}
+
+// authorityAnnotations say which authorities the pod is started with: etcd reads their bundle at its start only.
+func authorityAnnotations(i cluster.Intent) map[string]string {
+	annotations := map[string]string{}
+	if len(i.PeerAuthorities) > 0 {
+		annotations[cluster.AnnotationPeerAuthorities] = strings.Join(i.PeerAuthorities, ",")
+	}
+	if len(i.ServerAuthorities) > 0 {
+		annotations[cluster.AnnotationClientAuthorities] = strings.Join(i.ServerAuthorities, ",")
+	}
+	return annotations
 }
 
 func foundingAnnotations(in MemberInput) map[string]string {

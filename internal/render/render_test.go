@@ -54,7 +54,7 @@ func makeCluster(changes ...func(*v1beta1.EtcdClusterSpec)) *v1beta1.EtcdCluster
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod", UID: "11111111-2222-3333-4444-555555555555"},
 		Spec: v1beta1.EtcdClusterSpec{
 			Replicas: 3, Version: "3.6.16", Image: v1beta1.Image{Repository: "gcr.io/etcd-development/etcd"},
-			Storage: storageOf("2Gi"), TLS: &v1beta1.TLS{},
+			Storage: storageOf("2Gi"), TLS: inClear(),
 		},
 	}
 	for _, change := range changes {
@@ -62,6 +62,22 @@ func makeCluster(changes ...func(*v1beta1.EtcdClusterSpec)) *v1beta1.EtcdCluster
 	}
 	return c
 }
+
+func inClear() *v1beta1.TLS {
+	return &v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled}, Peer: &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled}}
+}
+
+func tls(t *v1beta1.TLS) func(*v1beta1.EtcdClusterSpec) {
+	return func(spec *v1beta1.EtcdClusterSpec) { spec.TLS = t }
+}
+
+// trusting returns the input with the authorities that were found in the Secrets.
+func trusting(in MemberInput) MemberInput {
+	in.Intent.PeerAuthorities, in.Intent.ServerAuthorities = []string{"a1", "b2"}, []string{"c3"}
+	return in
+}
+
+var someIssuer = v1beta1.IssuerRef{Name: "ca", Kind: "ClusterIssuer", Group: "cert-manager.io"}
 
 func version(v string) func(*v1beta1.EtcdClusterSpec) {
 	return func(spec *v1beta1.EtcdClusterSpec) { spec.Version = v }
@@ -100,7 +116,7 @@ func domain(name string) func(*v1beta1.EtcdClusterSpec) {
 
 // started returns the input of the first member in its started form.
 func started(c *v1beta1.EtcdCluster) MemberInput {
-	return MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(&c.Spec)}
+	return MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(c)}
 }
 
 // founding returns the input of the first member in its founding form.
@@ -177,9 +193,19 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 		"member-started-tls":         started(makeCluster(secrets("prod-peer", "prod-server"))),
 		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
 		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
-		"member-started-all":         started(makeCluster(everythingOf010)),
-		"member-started-all-0.2":     started(makeCluster(everything)),
-		"member-started-anti":        started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
+		"member-founding-managed":    trusting(founding(makeCluster(tls(nil)))),
+		"member-started-managed":     trusting(started(makeCluster(tls(&v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSManaged}})))),
+		"member-started-tls-format": trusting(started(makeCluster(tls(&v1beta1.TLS{
+			Peer:   &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: "prod-peer", Format: v1beta1.SecretFormatTLS}},
+			Client: &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: "prod-server", OperatorName: "prod-operator"}},
+		})))),
+		"member-started-issued": trusting(started(makeCluster(tls(&v1beta1.TLS{
+			Peer:   &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
+			Client: &v1beta1.ClientTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
+		})))),
+		"member-started-all":     started(makeCluster(everythingOf010)),
+		"member-started-all-0.2": started(makeCluster(everything)),
+		"member-started-anti":    started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
 	}
@@ -194,6 +220,11 @@ func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
 		"volume":      {MemberVolume(plain, "prod-1", founders)},
 		"volume-all":  {MemberVolume(all, "prod-1", founders)},
 		"annotations": {SealAnnotations(founding(plain))},
+		"issued": {
+			IssuedCertificate(plain, cluster.RolePeer, "", someIssuer), IssuedCertificate(plain, cluster.RoleServer, "example.org", someIssuer),
+			IssuedCertificate(plain, cluster.RoleOperator, "", someIssuer), IssuedCertificate(plain, cluster.RoleClient, "", someIssuer),
+		},
+		"secrets": {AuthoritySecret(plain, cluster.PeerTraffic), CertificateSecret(plain, cluster.RoleClient)},
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, objects...) })
 	}
@@ -217,7 +248,7 @@ func TestTheRenderHashTellsPodsApart(t *testing.T) {
 	seen := map[string]string{}
 	for name, in := range map[string]MemberInput{
 		"default":        started(makeCluster()),
-		"another member": {Cluster: makeCluster(), Name: "prod-1", Intent: cluster.IntentOf(&makeCluster().Spec)},
+		"another member": {Cluster: makeCluster(), Name: "prod-1", Intent: cluster.IntentOf(makeCluster())},
 		"IPv6":           ipv6(started(makeCluster())),
 		"version":        started(makeCluster(version("3.6.15"))),
 		"TLS":            started(makeCluster(secrets("prod-peer", "prod-server"))),
@@ -374,7 +405,7 @@ func TestAnIntentStoredByRelease010StaysReadable(t *testing.T) {
 		t.Errorf("its hash is %s, and was %s: every member would roll", hash, want)
 	}
 	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
-	if differs := intent.Differences(cluster.IntentOf(&c.Spec)); len(differs) > 0 {
+	if differs := intent.Differences(cluster.IntentOf(c)); len(differs) > 0 {
 		t.Errorf("the spec that it was made from differs from it in %v", differs)
 	}
 }

@@ -23,7 +23,7 @@ func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.Persi
 				cluster.AnnotationClusterUID:      string(c.UID),
 				cluster.AnnotationClusterToken:    f.Token,
 				cluster.AnnotationFoundingMembers: strings.Join(f.Members, ","),
-				cluster.AnnotationPeerURL:         PeerURL(c, name, cluster.IntentOf(&c.Spec)),
+				cluster.AnnotationPeerURL:         PeerURL(c, name, cluster.IntentOf(c)),
 				cluster.AnnotationMembership:      cluster.MembershipCurrent,
 			},
 		},

@@ -118,10 +118,10 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 	}
 }
 
-// stuck reports whether a refusal other than that of an unsupported change keeps the cluster from its spec.
+// stuck reports whether a refusal other than that of an unsupported change, or of the restart of an only member, keeps the cluster from its spec.
 func stuck(d *analyse.Decision) bool {
 	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool {
-		return r.Reason != v1beta1.ReasonNotYetSupported && r.Reason != v1beta1.ReasonWaitingForDeletion
+		return r.Reason != v1beta1.ReasonNotYetSupported && r.Reason != v1beta1.ReasonWaitingForDeletion && r.Reason != v1beta1.ReasonQuorumAtRisk
 	})
 }
 

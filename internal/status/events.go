@@ -72,6 +72,8 @@ func acted(d *analyse.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventVolumesTakenBack, d.Message}
 	case analyse.ResumeMembers:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
+	case analyse.RollMember:
+		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
 	}
 	return Event{}
 }

@@ -54,10 +54,19 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 	if s.ClientService != nil {
 		status.ServiceName, status.ClientPort = s.ClientService.Name, cluster.ClientPort
 	}
+	status.ClientSecretName = clientSecretName(s)
 	for _, c := range []metav1.Condition{available(s), progressing(d), degraded(s, d, &status), quorumLost(s), storageAlarm(s), restartPending(s)} {
 		setCondition(&status, s, c)
 	}
 	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
+}
+
+// clientSecretName is the Secret that users take: where the operator or cert-manager makes one, and it is there.
+func clientSecretName(s *cluster.Snapshot) string {
+	if c := s.ClientTrust.Certificate(cluster.RoleClient); c != nil && c.Exists() {
+		return c.Name
+	}
+	return ""
 }
 
 func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {

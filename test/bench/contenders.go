@@ -17,10 +17,15 @@ import (
 const benchLabel = "bench"
 
 func clusterManifest(l *lab, name string) string {
-	return fmt.Sprintf(`apiVersion: operator.etcd-steward.io/v1alpha1
+	return fmt.Sprintf(`apiVersion: operator.etcd-steward.io/v1beta1
 kind: EtcdCluster
 metadata: {name: %[1]s, namespace: %[2]s}
-spec: {size: 3, version: %[3]s, pod: {labels: {%[4]s: %[1]s}}}
+spec:
+  replicas: 3
+  version: %[3]s
+  storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 2Gi}}}}}
+  tls: {client: {mode: Disabled}, peer: {mode: Disabled}}
+  podTemplate: {metadata: {labels: {%[4]s: %[1]s}}}
 `, name, l.namespace, l.version, benchLabel)
 }
 

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,15 +17,20 @@ var _ = Describe("Bad input", func() {
 	It("is refused at admission with a sentence that says what to do", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		for says, change := range map[string]option{
-			"size must be 1, 3, 5 or 7":                       ofSize(4),
-			"version must be x.y.z without a leading v":       ofVersion("v3.6.16"),
-			"etcd 3.5, 3.6 and 3.7 are supported":             ofVersion("3.4.30"),
-			"write 3.5.32 or later":                           ofVersion("3.5.31"),
-			"write 3.6.12 or later":                           ofVersion("3.6.11"),
-			"the name may have at most 46 characters":         named("a23456789-123456789-123456789-123456789-1234567"),
-			"storage must be a quantity of at least 256Mi":    volumeOf("10Mi"),
-			"name must be an etcd environment variable":       withOption("QUOTA", "1"),
-			"TLS needs static with the names of your Secrets": func(c *v1beta1.EtcdCluster) { c.Spec.TLS = &v1beta1.TLSPolicy{} },
+			"replicas must be 1, 3, 5 or 7":                ofSize(4),
+			"version must be x.y.z without a leading v":    ofVersion("v3.6.16"),
+			"etcd 3.5, 3.6 and 3.7 are supported":          ofVersion("3.4.30"),
+			"write 3.5.32 or later":                        ofVersion("3.5.31"),
+			"write 3.6.12 or later":                        ofVersion("3.6.11"),
+			"the name may have at most 46 characters":      named("a23456789-123456789-123456789-123456789-1234567"),
+			"storage must be a quantity of at least 256Mi": volumeOf("10Mi"),
+			"quotaBackendBytes must be a quantity from 16Mi": func(c *v1beta1.EtcdCluster) {
+				c.Spec.Config = &v1beta1.Config{QuotaBackendBytes: new(resource.MustParse("1Mi"))}
+			},
+			"write one of mode, certManager and secretRef": func(c *v1beta1.EtcdCluster) {
+				secured(c)
+				c.Spec.TLS.Peer.Mode = v1beta1.TLSManaged
+			},
 		} {
 			err := kube.Create(ctx, makeCluster(ns, change))
 			Expect(apierrors.IsInvalid(err)).To(BeTrue(), says)
@@ -33,11 +39,11 @@ var _ = Describe("Bad input", func() {
 	})
 
 	It("of an option that etcd-steward does not pass on is refused until it is removed", func(ctx SpecContext) {
-		c := makeCluster(newNamespace(ctx), withOption("ETCD_FORCE_NEW_CLUSTER", "true"), withOption("ETCD_MAX_TXN_OPS", "many"))
+		c := makeCluster(newNamespace(ctx), withOption("experimental-warning-apply-duration", "1s"), withOption("max-txn-ops", "many"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1beta1.ReasonUnsupportedOption, "ETCD_FORCE_NEW_CLUSTER: it drops the other members", "ETCD_MAX_TXN_OPS: its value must be a whole number", "Remove it")
+		awaitRefusal(ctx, c, v1beta1.ReasonUnsupportedOption, "etcd 3.6 calls it warning-apply-duration", "max-txn-ops: its value must be a whole number", "Remove it")
 		expectNothingMade(ctx, c)
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Config = nil })
 		awaitHealthy(ctx, c)
 	})
 
@@ -59,12 +65,12 @@ var _ = Describe("Bad input", func() {
 	})
 
 	It("of an image that cannot be pulled says which, and names what kubectl tells more", func(ctx SpecContext) {
-		c := makeCluster(newNamespace(ctx), ofSize(1), func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "localhost/no/such/image" })
+		c := makeCluster(newNamespace(ctx), ofSize(1), func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "localhost/no/such/image" })
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		awaitConditions(ctx, c, available(metav1.ConditionFalse, v1beta1.ReasonNotStarted),
 			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
 		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, "cannot be pulled")
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Repository = makeCluster("").Spec.Repository })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "" })
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again", "bootstrap=Empty"))
 		remove(ctx, c)
 		again := create(ctx, makeCluster(c.Namespace, ofSize(1), startingEmpty))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 )
 
 // option changes a cluster before it is created.
@@ -26,7 +27,7 @@ type option func(*v1beta1.EtcdCluster)
 func makeCluster(namespace string, options ...option) *v1beta1.EtcdCluster {
 	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "prod"},
-		Spec:       v1beta1.EtcdClusterSpec{Size: 3, Version: versionOf("3.6"), Pod: &v1beta1.PodPolicy{}},
+		Spec:       v1beta1.EtcdClusterSpec{Replicas: 3, Version: versionOf("3.6"), TLS: clustertest.InClear()},
 	}
 	volumeOf("300Mi")(c)
 	for _, o := range options {
@@ -36,29 +37,35 @@ func makeCluster(namespace string, options ...option) *v1beta1.EtcdCluster {
 }
 
 func named(name string) option { return func(c *v1beta1.EtcdCluster) { c.Name = name } }
-func ofSize(size int32) option { return func(c *v1beta1.EtcdCluster) { c.Spec.Size = size } }
+func ofSize(size int32) option { return func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = size } }
 func ofVersion(version string) option {
 	return func(c *v1beta1.EtcdCluster) { c.Spec.Version = version }
 }
 
 // defaultVolume leaves the volume to the operator.
-func defaultVolume(c *v1beta1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec = nil }
+func defaultVolume(c *v1beta1.EtcdCluster) { c.Spec.Storage = nil }
 
 func volumeOf(size string) option {
 	return func(c *v1beta1.EtcdCluster) {
-		c.Spec.Pod.PersistentVolumeClaimSpec = &v1beta1.VolumeClaimSpec{Resources: v1beta1.VolumeResources{
-			Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)},
-		}}
+		c.Spec.Storage = clustertest.Gibibytes(1)
+		claim(c).Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
 	}
 }
 
+func claim(c *v1beta1.EtcdCluster) *v1beta1.VolumeClaimSpec {
+	return &c.Spec.Storage.VolumeClaimTemplate.Spec
+}
+
 func ofClass(class string) option {
-	return func(c *v1beta1.EtcdCluster) { c.Spec.Pod.PersistentVolumeClaimSpec.StorageClassName = &class }
+	return func(c *v1beta1.EtcdCluster) { claim(c).StorageClassName = &class }
 }
 
 func withOption(name, value string) option {
 	return func(c *v1beta1.EtcdCluster) {
-		c.Spec.Pod.EtcdEnv = append(c.Spec.Pod.EtcdEnv, v1beta1.EtcdOption{Name: name, Value: value})
+		if c.Spec.Config == nil {
+			c.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{}}
+		}
+		c.Spec.Config.ExtraArgs[name] = value
 	}
 }
 
@@ -80,7 +87,7 @@ func awaitHealthy(ctx context.Context, c *v1beta1.EtcdCluster) {
 	awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing), progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate),
 		degraded(metav1.ConditionFalse, v1beta1.ReasonAsExpected))
 	Expect(c.Status.Operation).To(BeNil())
-	Expect(c.Status.ReadyMembers).To(Equal(c.Status.Size))
+	Expect(c.Status.ReadyReplicas).To(Equal(c.Status.Replicas))
 }
 
 // wanted is a condition to wait for; an empty reason takes any.

@@ -23,7 +23,7 @@ var _ = Describe("A new cluster", func() {
 			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(versionOf(minor)), defaultVolume))
 			Expect(c.Status.Version).To(Equal(versionOf(minor)))
 			bury(ctx, c).expectFound(ctx, c)
-			expectVolumes(ctx, c, "2Gi")
+			expectVolumes(ctx, c, "8Gi")
 			for _, m := range c.Status.Members {
 				expectNoComplaint(ctx, c, m.Name)
 			}
@@ -73,7 +73,7 @@ func expectVolumes(ctx context.Context, c *v1beta1.EtcdCluster, size string) {
 	GinkgoHelper()
 	var volumes corev1.PersistentVolumeClaimList
 	Expect(kube.List(ctx, &volumes, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())
-	Expect(volumes.Items).To(HaveLen(int(c.Spec.Size)))
+	Expect(volumes.Items).To(HaveLen(int(c.Spec.Replicas)))
 	for _, v := range volumes.Items {
 		Expect(v.OwnerReferences).To(BeEmpty())
 		Expect(v.Spec.Resources.Requests.Storage().String()).To(Equal(size))
@@ -106,7 +106,7 @@ func expectMembers(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	var sets appsv1.StatefulSetList
 	Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
-	Expect(sets.Items).To(HaveLen(int(c.Spec.Size)))
+	Expect(sets.Items).To(HaveLen(int(c.Spec.Replicas)))
 	for _, set := range sets.Items {
 		Expect(*set.Spec.Replicas).To(Equal(int32(1)))
 		Expect(set.Spec.UpdateStrategy.Type).To(Equal(appsv1.OnDeleteStatefulSetStrategyType))
@@ -120,7 +120,7 @@ func expectMembers(ctx context.Context, c *v1beta1.EtcdCluster) {
 			Expect(v.Projected).To(BeNil(), "a token is mounted")
 		}
 	}
-	Expect(nodes).To(HaveLen(int(c.Spec.Size)), "members share a node")
+	Expect(nodes).To(HaveLen(int(c.Spec.Replicas)), "members share a node")
 }
 
 // complaint is what etcd logs about flags that it will not have for long, or not at all.

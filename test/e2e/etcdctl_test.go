@@ -37,18 +37,11 @@ func execute(ctx context.Context, namespace, pod string, command ...string) (str
 // etcdctl runs etcdctl in a member's pod, against that member alone.
 func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ...string) (string, error) {
 	command := []string{"etcdctl", "--command-timeout=5s"}
-	if static(c).Member != nil && static(c).Member.ServerSecret != "" {
+	if cluster.IntentOf(c).ServerSecret != "" {
 		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/server.crt",
 			"--key=/etc/etcd/server/server.key", "--cacert=/etc/etcd/server/server-ca.crt")
 	}
 	return execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
-}
-
-func static(c *v1beta1.EtcdCluster) v1beta1.StaticTLS {
-	if c.Spec.TLS == nil || c.Spec.TLS.Static == nil {
-		return v1beta1.StaticTLS{}
-	}
-	return *c.Spec.TLS.Static
 }
 
 // identity is what must never change of a cluster: its ID and its members' IDs by name.

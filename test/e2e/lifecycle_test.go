@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -87,10 +88,14 @@ var _ = Describe("A running cluster", func() {
 			change func(*v1beta1.EtcdClusterSpec)
 			says   []string
 		}{
-			{func(s *v1beta1.EtcdClusterSpec) { s.Size = 5 }, []string{"spec.size is 5 and the cluster has 3 members", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }, []string{"spec.replicas is 5 and the cluster has 3 members", "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
-			{func(s *v1beta1.EtcdClusterSpec) { s.Pod.Labels = map[string]string{"team": "a"} }, []string{"Labels", "Set the spec back"}},
-			{func(s *v1beta1.EtcdClusterSpec) { volumeOf("600Mi")(&v1beta1.EtcdCluster{Spec: *s}) }, []string{"600Mi", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) {
+				s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+			}, []string{"Labels", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) {
+				s.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("600Mi")
+			}, []string{"600Mi", "Set the spec back"}},
 		} {
 			original := *c.Spec.DeepCopy()
 			edit(ctx, c, change.change)
@@ -98,7 +103,7 @@ var _ = Describe("A running cluster", func() {
 				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 			expectEvent(ctx, c, v1beta1.ReasonNotYetSupported, change.says...)
 			Expect(footprint(ctx, c)).To(Equal(before))
-			if c.Spec.Pod.PersistentVolumeClaimSpec.Resources.Requests.Storage().String() == "600Mi" {
+			if claim(c).Resources.Requests.Storage().String() == "600Mi" {
 				break // a volume never shrinks, not even on paper
 			}
 			edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { *s = original })

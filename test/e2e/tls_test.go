@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -47,13 +48,13 @@ var _ = Describe("A cluster with TLS", func() {
 	}
 
 	It("for peers alone, or for clients alone, secures just that", func(ctx SpecContext) {
-		for scheme, members := range map[string]v1beta1.StaticTLS{
-			"peerURLs":   {Member: &v1beta1.MemberSecrets{PeerSecret: "peer"}},
-			"clientURLs": {Member: &v1beta1.MemberSecrets{ServerSecret: "server"}, OperatorSecret: "operator"},
+		for scheme, members := range map[string]*v1beta1.TLS{
+			"peerURLs":   clustertest.FromSecrets("peer", "", ""),
+			"clientURLs": clustertest.FromSecrets("", "server", "operator"),
 		} {
 			ns := newNamespace(ctx)
 			makeSecrets(ctx, ns, pkitest.NewAuthority(GinkgoTB(), "e2e"))
-			c := create(ctx, makeCluster(ns, func(c *v1beta1.EtcdCluster) { c.Spec.TLS = &v1beta1.TLSPolicy{Static: &members} }))
+			c := create(ctx, makeCluster(ns, func(c *v1beta1.EtcdCluster) { c.Spec.TLS = members }))
 			bury(ctx, c).expectFound(ctx, c)
 			out, err := etcdctl(ctx, c, "prod-0", "member", "list", "--write-out=json")
 			Expect(err).NotTo(HaveOccurred())
@@ -104,11 +105,11 @@ var _ = Describe("A cluster with TLS", func() {
 
 	It("waits for Secrets that are missing or do not fit, says which and why, and starts once they do", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
-		c := makeCluster(ns, secured, withOption("ETCD_DATA_DIR", "/data"))
+		c := makeCluster(ns, secured, withOption("max-txn-ops", "many"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		awaitRefusal(ctx, c, v1beta1.ReasonSecretNotFound, "Secret peer does not exist", "Secret server does not exist", "Secret operator does not exist",
-			"Create it with the keys", "ETCD_DATA_DIR: the data directory lies on the member's volume")
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Pod.EtcdEnv = nil })
+			"Create it with the keys", "max-txn-ops: its value must be a whole number")
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Config = nil })
 		expectNothingMade(ctx, c)
 
 		ca := pkitest.NewAuthority(GinkgoTB(), "e2e")
@@ -127,10 +128,7 @@ var _ = Describe("A cluster with TLS", func() {
 
 // secured takes the Secrets that makeSecrets makes.
 func secured(c *v1beta1.EtcdCluster) {
-	c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
-		Member:         &v1beta1.MemberSecrets{PeerSecret: "peer", ServerSecret: "server"},
-		OperatorSecret: "operator",
-	}}
+	c.Spec.TLS = clustertest.FromSecrets("peer", "server", "operator")
 }
 
 func serverLeaf(ns string) pkitest.Leaf {

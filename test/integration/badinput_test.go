@@ -18,6 +18,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
@@ -90,9 +91,8 @@ var impossibles = []impossible{
 		name: "the StorageClass does not exist",
 		change: func(c *v1beta1.EtcdCluster) {
 			class := "missing-in-" + c.Namespace
-			c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{
-				StorageClassName: &class, Resources: v1beta1.VolumeResources{Requests: storage("1Gi")},
-			}}
+			c.Spec.Storage = clustertest.Gibibytes(1)
+			c.Spec.Storage.VolumeClaimTemplate.Spec.StorageClassName = &class
 		},
 		mend: func(l *lab) {
 			class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "missing-in-" + l.namespace}, Provisioner: "example.com/none"}
@@ -103,18 +103,18 @@ var impossibles = []impossible{
 	},
 	{
 		name:   "an option is not on the version's list",
-		change: withOption("ETCD_INITIAL_CLUSTER_STATE", "new"),
-		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod = nil }) },
+		change: withOption("experimental-warning-apply-duration", "1s"),
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Config = nil }) },
 		reason: v1beta1.ReasonUnsupportedOption,
-		says:   []string{"ETCD_INITIAL_CLUSTER_STATE", "Remove it"},
+		says:   []string{"etcd 3.6 calls it warning-apply-duration", "Remove it"},
 	},
 	{
 		name: "a label's value is none",
 		change: func(c *v1beta1.EtcdCluster) {
-			c.Spec.Pod = &v1beta1.PodPolicy{Labels: map[string]string{"team": "not a value!"}}
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "not a value!"}}}
 		},
 		mend: func(l *lab) {
-			l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod.Labels["team"] = "value" })
+			l.change(func(c *v1beta1.EtcdCluster) { c.Spec.PodTemplate.Metadata.Labels["team"] = "value" })
 		},
 		reason:  v1beta1.ReasonWriteRefused,
 		says:    []string{"StatefulSet prod-0", "not a value!", "Correct the spec"},
@@ -123,12 +123,14 @@ var impossibles = []impossible{
 	{
 		name: "the limits are below the requests",
 		change: func(c *v1beta1.EtcdCluster) {
-			c.Spec.Pod = &v1beta1.PodPolicy{Resources: v1beta1.ResourceRequirements{
+			c.Spec.Resources = v1beta1.ResourceRequirements{
 				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
 				Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")},
-			}}
+			}
 		},
-		mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Pod = nil }) },
+		mend: func(l *lab) {
+			l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Resources = v1beta1.ResourceRequirements{} })
+		},
 		reason:  v1beta1.ReasonWriteRefused,
 		says:    []string{"StatefulSet prod-0", "memory limit"},
 		touched: true,
@@ -169,7 +171,7 @@ func storage(size string) corev1.ResourceList {
 
 func withOption(name, value string) func(*v1beta1.EtcdCluster) {
 	return func(c *v1beta1.EtcdCluster) {
-		c.Spec.Pod = &v1beta1.PodPolicy{EtcdEnv: []v1beta1.EtcdOption{{Name: name, Value: value}}}
+		c.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
 	}
 }
 
@@ -316,7 +318,7 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.create(3, func(c *v1beta1.EtcdCluster) { c.Spec.Repository = unpullable })
+	l.create(3, func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = unpullable })
 	l.settle()
 	c := l.get()
 	degraded := expectCondition(t, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady)
@@ -328,7 +330,7 @@ func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	if !l.operator.events.has(corev1.EventTypeWarning, v1beta1.ReasonMembersNotReady) {
 		t.Errorf("events = %q, want a warning", l.operator.events.events)
 	}
-	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "gcr.io/etcd-development/etcd" })
+	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "gcr.io/etcd-development/etcd" })
 	l.settle()
 	expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
 	l.remove()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 )
 
@@ -58,19 +59,20 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		change func(*v1beta1.EtcdCluster)
 		says   string
 	}{
-		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Size = 5 }, "spec.size is 5"},
-		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Size = 1 }, "spec.size is 1"},
+		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 5 }, "spec.replicas is 5"},
+		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }, "spec.replicas is 1"},
 		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
 		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
-		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Repository = "example.com/etcd" }, "Repository"},
+		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "Repository"},
 		{"of the template", func(c *v1beta1.EtcdCluster) {
-			c.Spec.Pod = &v1beta1.PodPolicy{Labels: map[string]string{"team": "a"}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{
+				Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}},
+				Spec:     v1beta1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+			}
 		}, "Labels, Tolerations"},
-		{"of an option", withOption("ETCD_SNAPSHOT_COUNT", "1000"), "Options"},
-		{"to an option that is refused", withOption("ETCD_DATA_DIR", "/tmp"), "Options"},
-		{"of the volumes", func(c *v1beta1.EtcdCluster) {
-			c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{Resources: v1beta1.VolumeResources{Requests: storage("8Gi")}}}
-		}, "8Gi"},
+		{"of an option", withOption("snapshot-count", "1000"), "Options"},
+		{"to an option that is refused", withOption("max-txn-ops", "many"), "Options"},
+		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi"},
 		{"to TLS", withTLS, "PeerSecret, ServerSecret"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -221,11 +223,11 @@ func TestAKeptVolumeDecidesWhatIsTakenBack(t *testing.T) {
 		{
 			name: "refuses peer URLs of another scheme",
 			change: func(c *v1beta1.EtcdCluster) {
-				c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{Member: &v1beta1.MemberSecrets{PeerSecret: peerSecret}}}
+				c.Spec.TLS = clustertest.FromSecrets(peerSecret, "", "")
 			},
 			prepare: func(l *lab) { l.createCertificates() },
 			reason:  v1beta1.ReasonPeerURLMismatch,
-			mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = nil }) },
+			mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = clustertest.InClear() }) },
 			members: 3,
 		},
 		{
@@ -275,11 +277,9 @@ func TestACreationWithOtherVolumesTakesThem(t *testing.T) {
 	l := newLab(t)
 	class := "fast"
 	l.create(3, func(c *v1beta1.EtcdCluster) {
-		c.Spec.Pod = &v1beta1.PodPolicy{PersistentVolumeClaimSpec: &v1beta1.VolumeClaimSpec{
-			StorageClassName: &class,
-			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod},
-			Resources:        v1beta1.VolumeResources{Requests: storage("4Gi")},
-		}}
+		c.Spec.Storage = clustertest.Gibibytes(4)
+		claim := &c.Spec.Storage.VolumeClaimTemplate.Spec
+		claim.StorageClassName, claim.AccessModes = &class, []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
 	})
 	l.settleUntilAvailable()
 	l.expectFounded(3)

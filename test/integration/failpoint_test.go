@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -26,6 +27,8 @@ type scenario struct {
 	begin func(*lab)
 	// numbers are those of the members that run in the end; kept those of volumes that are left alone.
 	numbers, kept []int
+	// secrets are those that the operator makes.
+	secrets []string
 }
 
 var scenarios = []scenario{
@@ -101,6 +104,42 @@ var scenarios = []scenario{
 		},
 		numbers: []int{0, 1, 2},
 	},
+	{
+		name:    "have volumes go with their cluster",
+		prepare: func(l *lab) { l.createWithData() },
+		begin:   func(l *lab) { l.change(deleteVolumes(v1beta1.RetentionDelete)) },
+		numbers: []int{0, 1, 2},
+	},
+	{
+		name: "keep volumes that were to go with their cluster",
+		prepare: func(l *lab) {
+			l.createWithData()
+			l.change(deleteVolumes(v1beta1.RetentionDelete))
+			l.settle()
+		},
+		begin:   func(l *lab) { l.change(deleteVolumes(v1beta1.RetentionRetain)) },
+		numbers: []int{0, 1, 2},
+	},
+}
+
+func init() {
+	managed := func(name string, begin func(*lab)) scenario {
+		return scenario{
+			name:    name,
+			prepare: func(l *lab) { l.createWithData(withManagedTLS) },
+			begin:   begin,
+			numbers: []int{0, 1, 2},
+			secrets: managedSecrets,
+		}
+	}
+	created := managed("create with managed certificates", func(l *lab) { l.create(3, withManagedTLS) })
+	created.prepare = nil
+	scenarios = append(scenarios, created,
+		managed("renew certificates that are due", func(l *lab) { l.now = l.now.Add(renewalTime) }),
+		managed("rotate the authorities", func(l *lab) { l.rotate("1") }),
+		managed("issue a deleted certificate again", func(l *lab) { l.delete(&corev1.Secret{}, "prod-server-tls") }),
+		managed("put a new authority in the place of a deleted one", func(l *lab) { l.delete(&corev1.Secret{}, "prod-peer-ca") }),
+	)
 }
 
 func startEmpty(c *v1beta1.EtcdCluster) {
@@ -108,9 +147,9 @@ func startEmpty(c *v1beta1.EtcdCluster) {
 }
 
 // createWithData creates a cluster of three and writes a key.
-func (l *lab) createWithData() {
+func (l *lab) createWithData(changes ...func(*v1beta1.EtcdCluster)) {
 	l.Helper()
-	l.create(3)
+	l.create(3, changes...)
 	l.settleUntilAvailable()
 	l.put("acknowledged", "before")
 }
@@ -186,6 +225,9 @@ func (s *scenario) check(l *lab, clusterID string) {
 	l.Helper()
 	c := l.get()
 	want := objectsOf(s.numbers...)
+	for _, secret := range s.secrets {
+		want = append(want, "Secret/"+secret)
+	}
 	for _, n := range s.kept {
 		want = append(want, "PersistentVolumeClaim/"+cluster.VolumeName(cluster.MemberName(name, n)))
 	}

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -34,6 +36,7 @@ const unpullable = "nowhere.invalid/etcd"
 // with members of the model in place of containers.
 type kubernetes struct {
 	namespace string
+	now       func() time.Time
 	world     *fake.World
 
 	mu         sync.Mutex
@@ -48,16 +51,18 @@ type container struct {
 	pod, address string
 	// serverName is what the member's certificate is made for; empty without client TLS.
 	serverName string
-	volume     types.UID
-	running    bool
-	restarts   int32
+	// tls is what the container reads of its Secrets, by kind of traffic.
+	tls      map[cluster.Traffic]*mounted
+	volume   types.UID
+	running  bool
+	restarts int32
 	// waiting is why the kubelet does not start it; ended is what it said when it ended by itself.
 	waiting, ended string
 	unschedulable  string
 }
 
-func newKubernetes(namespace string) *kubernetes {
-	return &kubernetes{namespace: namespace, world: fake.New(), containers: map[types.UID]*container{}, held: map[string]bool{}}
+func newKubernetes(namespace string, now func() time.Time) *kubernetes {
+	return &kubernetes{namespace: namespace, now: now, world: fake.New(), containers: map[types.UID]*container{}, held: map[string]bool{}}
 }
 
 // objects are what exists in the namespace.
@@ -68,6 +73,7 @@ type objects struct {
 	volumes  corev1.PersistentVolumeClaimList
 	services corev1.ServiceList
 	budgets  policyv1.PodDisruptionBudgetList
+	secrets  corev1.SecretList // the operator's own
 }
 
 func (k *kubernetes) list(ctx context.Context, lists ...client.ObjectList) error {
@@ -82,7 +88,9 @@ func (k *kubernetes) list(ctx context.Context, lists ...client.ObjectList) error
 // everything lists what exists in the namespace.
 func (k *kubernetes) everything(ctx context.Context) (*objects, error) {
 	o := &objects{}
-	return o, k.list(ctx, &o.clusters, &o.sets, &o.pods, &o.volumes, &o.services, &o.budgets)
+	err := k.list(ctx, &o.clusters, &o.sets, &o.pods, &o.volumes, &o.services, &o.budgets, &o.secrets)
+	o.secrets.Items = slices.DeleteFunc(o.secrets.Items, func(s corev1.Secret) bool { return s.Labels[cluster.LabelManagedBy] != cluster.ManagedByValue })
+	return o, err
 }
 
 // sync brings the namespace one step on and reports whether it changed anything.
@@ -91,6 +99,9 @@ func (k *kubernetes) sync(ctx context.Context) (changed bool, err error) {
 	defer k.mu.Unlock()
 	o := &objects{}
 	if err := k.list(ctx, &o.sets, &o.pods, &o.volumes); err != nil {
+		return false, err
+	}
+	if err := k.refresh(ctx); err != nil {
 		return false, err
 	}
 	for _, step := range []func(context.Context, *objects) (bool, error){k.endPods, k.releaseVolumes, k.createPods, k.startContainers, k.reportPods} {
@@ -113,9 +124,14 @@ func (k *kubernetes) collect(ctx context.Context) error {
 	for _, c := range o.clusters.Items {
 		alive[c.UID] = true
 	}
-	for _, object := range o.owned() {
-		owner := metav1.GetControllerOf(object)
-		if owner == nil || owner.Kind != "EtcdCluster" || alive[owner.UID] {
+	candidates := o.owned()
+	for i := range o.volumes.Items {
+		candidates = append(candidates, &o.volumes.Items[i])
+	}
+	for _, object := range candidates {
+		owners := object.GetOwnerReferences()
+		needed := slices.ContainsFunc(owners, func(o metav1.OwnerReference) bool { return o.Kind != "EtcdCluster" || alive[o.UID] })
+		if len(owners) == 0 || needed {
 			continue
 		}
 		if err := client.IgnoreNotFound(admin.Delete(ctx, object)); err != nil {
@@ -125,7 +141,7 @@ func (k *kubernetes) collect(ctx context.Context) error {
 	return nil
 }
 
-// owned are the objects that an EtcdCluster may be the controller of.
+// owned are the objects that an EtcdCluster always owns.
 func (o *objects) owned() []client.Object {
 	var all []client.Object
 	for i := range o.sets.Items {
@@ -136,6 +152,9 @@ func (o *objects) owned() []client.Object {
 	}
 	for i := range o.budgets.Items {
 		all = append(all, &o.budgets.Items[i])
+	}
+	for i := range o.secrets.Items {
+		all = append(all, &o.secrets.Items[i])
 	}
 	return all
 }
@@ -248,6 +267,9 @@ func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed b
 			continue
 		}
 		if err := bind(ctx, volume); err != nil {
+			return false, err
+		}
+		if c.tls, err = k.mount(ctx, pod); err != nil {
 			return false, err
 		}
 		k.start(pod, c, volume)
@@ -496,6 +518,11 @@ func (p port) handshake(endpoint etcd.Endpoint) error {
 		}
 		if (c.serverName != "") != (endpoint.Credentials != nil) || c.serverName != endpoint.ServerName {
 			return &etcd.TLSError{Err: errHandshake}
+		}
+		if server := c.tls[cluster.ClientTraffic]; server != nil {
+			if err := server.accepts(identity{endpoint.Credentials.Certificate, endpoint.Credentials.Authorities}, p.k.now()); err != nil {
+				return &etcd.TLSError{Err: err}
+			}
 		}
 	}
 	return nil

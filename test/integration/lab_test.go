@@ -28,6 +28,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
 )
@@ -46,16 +47,23 @@ type lab struct {
 	kubernetes *kubernetes
 	operator   *operator
 	now        time.Time
+	// overlap is the operator's --authority-overlap.
+	overlap time.Duration
+	// clients are what users' clients hold.
+	clients []clientCertificate
 	// memory is what was seen on volumes, by UID; it must never change.
 	memory map[types.UID]map[string]string
 	// written are keys that a member acknowledged.
 	written map[string]string
 }
 
+// noHooks let every write happen.
+var noHooks = failpoint.Hooks{}
+
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{T: t, namespace: newNamespace(t), now: time.Now(), memory: map[types.UID]map[string]string{}, written: map[string]string{}}
-	l.kubernetes = newKubernetes(l.namespace)
+	l.kubernetes = newKubernetes(l.namespace, func() time.Time { return l.now })
 	l.operator = l.newOperator(failpoint.Hooks{})
 	return l
 }
@@ -112,8 +120,9 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 		Client: writer,
 		Observer: &observe.Observer{
 			Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClasses: true,
+			AuthorityOverlap: l.overlap,
 		},
-		Actor:  &act.Actor{Client: writer, Live: live},
+		Actor:  &act.Actor{Client: writer, Live: live, Lifetimes: lifetimes},
 		Events: o.events,
 	}
 	return o
@@ -178,6 +187,13 @@ func (r *recorder) Eventf(_, _ runtime.Object, kind, reason, _, note string, arg
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, kind+" "+reason+": "+fmt.Sprintf(note, args...))
+}
+
+// mentions reports whether any event holds the text.
+func (r *recorder) mentions(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.events, func(e string) bool { return strings.Contains(e, text) })
 }
 
 // has reports whether an event of the type and reason was sent.
@@ -274,7 +290,7 @@ const name = "prod"
 func (l *lab) newCluster(size int32, changes ...func(*v1beta1.EtcdCluster)) *v1beta1.EtcdCluster {
 	c := &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name},
-		Spec:       v1beta1.EtcdClusterSpec{Size: size},
+		Spec:       v1beta1.EtcdClusterSpec{Replicas: size, TLS: clustertest.InClear()},
 	}
 	for _, change := range changes {
 		change(c)
@@ -309,6 +325,13 @@ func (l *lab) remove() {
 	l.Helper()
 	must(l.T, admin.Delete(l.Context(), l.newCluster(1)))
 	must(l.T, l.kubernetes.collect(l.Context()))
+	l.settle()
+}
+
+// later lets time pass, and the operator see to what is due.
+func (l *lab) later(time time.Duration) {
+	l.Helper()
+	l.now = l.now.Add(time)
 	l.settle()
 }
 
@@ -474,6 +497,7 @@ func (l *lab) round() bool {
 		changed = true
 	}
 	l.checkMemory()
+	l.checkTrust()
 	l.now = l.now.Add(roundTime)
 	return changed
 }

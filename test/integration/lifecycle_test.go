@@ -41,7 +41,7 @@ func (l *lab) expectFounded(size int32) {
 	for _, kind := range []string{v1beta1.ConditionDegraded, v1beta1.ConditionQuorumLost, v1beta1.ConditionStorageAlarm, v1beta1.ConditionRestartPending} {
 		expectCondition(l.T, c, kind, metav1.ConditionFalse, "")
 	}
-	if s := c.Status; s.Operation != nil || s.Size != size || s.ReadyMembers != size || s.Version != c.Spec.Version || s.TargetVersion != c.Spec.Version ||
+	if s := c.Status; s.Operation != nil || s.Replicas != size || s.ReadyReplicas != size || s.Version != c.Spec.Version || s.TargetVersion != c.Spec.Version ||
 		s.Leader == "" || s.ServiceName != "prod-client" || s.ClientPort != 2379 || s.ObservedGeneration != c.Generation {
 		l.Errorf("status = %+v", s)
 	}

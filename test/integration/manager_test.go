@@ -42,7 +42,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	l.create(3, withTLS)
 	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
 		c := l.get()
-		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.ReadyMembers == 3 && c.Status.Operation == nil
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.ReadyReplicas == 3 && c.Status.Operation == nil
 	})
 	last, since := requests.Load(), time.Now()
 	l.waitWhileKubernetesRuns("no request is sent", func() bool {
@@ -64,7 +64,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	l.expectEvent(v1beta1.EventBootstrapStarted)
 	l.delete(&corev1.Pod{}, "prod-1-0")
 	l.waitWhileKubernetesRuns("the watch tells of the lost pod and of the new one", func() bool {
-		return requests.Load() > before && l.get().Status.ReadyMembers == 3
+		return requests.Load() > before && l.get().Status.ReadyReplicas == 3
 	})
 }
 
@@ -85,7 +85,7 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 		Observer: &observe.Observer{
 			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClasses: true,
 		},
-		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader()},
+		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-steward"),
 		Concurrency: 1,
 	}

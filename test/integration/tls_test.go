@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -22,10 +23,7 @@ const (
 
 // withTLS secures client and peer traffic.
 func withTLS(c *v1beta1.EtcdCluster) {
-	c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{
-		Member:         &v1beta1.MemberSecrets{PeerSecret: peerSecret, ServerSecret: serverSecret},
-		OperatorSecret: operatorSecret,
-	}}
+	c.Spec.TLS = clustertest.FromSecrets(peerSecret, serverSecret, operatorSecret)
 }
 
 // certificates are the Secrets of one cluster, by name.

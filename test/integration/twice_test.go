@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/failpoint"
 )
 
@@ -58,11 +59,11 @@ func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testi
 		scenario scenario
 		change   func(*v1beta1.EtcdCluster)
 	}{
-		{"a larger size", true, create, func(c *v1beta1.EtcdCluster) { c.Spec.Size = 5 }},
-		{"a smaller size", false, create, func(c *v1beta1.EtcdCluster) { c.Spec.Size = 1 }},
+		{"a larger size", true, create, func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 5 }},
+		{"a smaller size", false, create, func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }},
 		{"other peer URLs", true, secured, func(c *v1beta1.EtcdCluster) {
-			c.Spec.Size = 5
-			c.Spec.TLS = &v1beta1.TLSPolicy{Static: &v1beta1.StaticTLS{Member: &v1beta1.MemberSecrets{PeerSecret: peerSecret}}}
+			c.Spec.Replicas = 5
+			c.Spec.TLS = clustertest.FromSecrets(peerSecret, "", "")
 		}},
 		{"an empty start instead of the kept volumes", false, again, startEmpty},
 	} {

@@ -145,7 +145,7 @@ func (b *Builder) memberID(name string) cluster.ID {
 }
 
 func (b *Builder) peerURL(name string) string {
-	return render.PeerURL(b.s.Cluster, name, cluster.IntentOf(&b.s.Cluster.Spec))
+	return render.PeerURL(b.s.Cluster, name, cluster.IntentOf(b.s.Cluster))
 }
 
 // Members adds all founding members with the same parts.
@@ -206,7 +206,7 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 }
 
 func (b *Builder) input(name string) render.MemberInput {
-	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(&b.s.Cluster.Spec)}
+	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(b.s.Cluster)}
 }
 
 // Pod gives a member a pod that runs and was not made to found.

@@ -112,6 +112,8 @@ type lab struct {
 	// serverArguments are added to every member's, in the order given.
 	serverArguments []string
 	scheme          string
+	peerScheme      string
+	peers           *http.Client // what asks the members' peer ports
 	// credentials of the operator, and the name that certificates are checked for.
 	credentials *etcd.Credentials
 	serverName  string
@@ -126,7 +128,7 @@ type process struct {
 func newLab(t *testing.T, minor string) *lab {
 	t.Helper()
 	number := networks.Add(1)
-	l := &lab{minor: minor, binary: binary(t, minor), dir: t.TempDir(), network: number, port: v3.New(), running: map[string]*process{}, scheme: "http"}
+	l := &lab{minor: minor, binary: binary(t, minor), dir: t.TempDir(), network: number, port: v3.New(), running: map[string]*process{}, scheme: "http", peerScheme: "http", peers: http.DefaultClient}
 	t.Cleanup(func() {
 		for _, name := range slices.Collect(maps.Keys(l.running)) {
 			if t.Failed() {
@@ -146,7 +148,7 @@ func (l *lab) host(name string) string {
 }
 
 func (l *lab) address(name string) string { return l.host(name) + ":2379" }
-func (l *lab) peerURL(name string) string { return "http://" + l.host(name) + ":2380" }
+func (l *lab) peerURL(name string) string { return l.peerScheme + "://" + l.host(name) + ":2380" }
 func (l *lab) volume(name string) string  { return filepath.Join(l.dir, name) }
 
 func (l *lab) endpoint(name string) etcd.Endpoint {
@@ -195,7 +197,7 @@ func (l *lab) up(t *testing.T, name string, p *process) error {
 		case <-end:
 			t.Fatalf("%s neither runs nor ends", name)
 		case <-time.After(50 * time.Millisecond):
-			response, err := http.Get(l.peerURL(name) + "/members")
+			response, err := l.peers.Get(l.peerURL(name) + "/members")
 			if err == nil {
 				_ = response.Body.Close()
 				if response.StatusCode == http.StatusOK {
@@ -222,7 +224,7 @@ func (l *lab) AgreeOnVersion(t *testing.T, name string) {
 }
 
 func (l *lab) clusterVersion(name string) (string, error) {
-	response, err := http.Get(l.peerURL(name) + "/version")
+	response, err := l.peers.Get(l.peerURL(name) + "/version")
 	if err != nil {
 		return "", err
 	}
@@ -240,6 +242,21 @@ func (l *lab) Stop(t *testing.T, name string) {
 	_ = p.command.Process.Kill() // it may have ended by itself
 	<-p.done
 	delete(l.running, name)
+}
+
+// end has a member end by itself, as the kubelet does.
+func (l *lab) end(t *testing.T, name string) {
+	t.Helper()
+	p := l.running[name]
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+		delete(l.running, name)
+	case <-time.After(patience):
+		t.Fatalf("%s does not end", name)
+	}
 }
 
 func (l *lab) Wipe(t *testing.T, name string) {

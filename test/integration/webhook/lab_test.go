@@ -131,16 +131,12 @@ func (l *lab) options() webhook.Options {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	must(l.T, err)
 	must(l.T, free.Close())
-	converter, err := conversion.Converter(scheme)
-	must(l.T, err)
-	handler, err := webhook.Handler(scheme, v1beta1.GroupVersion.WithKind("EtcdCluster").GroupKind(), converter)
-	must(l.T, err)
 	return webhook.Options{
 		Namespace: l.namespace,
 		Host:      "127.0.0.1",
 		Port:      free.Addr().(*net.TCPAddr).Port,
 		URL:       l.door.url(),
-		Handler:   handler,
+		Handler:   conversion.Handler(),
 		Events:    events.NewFakeRecorder(1000),
 		Now:       time.Now,
 	}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Validates the catalog, proves that every channel holds every release of catalog/releases.yaml with the newest at its head,
+# and that the catalog's image serves: its content is taken out of the image as OLM does, and served by opm.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CATALOG=${CATALOG:-catalog}
+OPM_DIR=$(hack/build-tools.sh dir opm)
+IMAGES=$(hack/build-tools.sh dir images)/images
+WORK=$(mktemp -d)
+SERVER=''
+finish() {
+  [ -z "$SERVER" ] || kill "$SERVER" 2> /dev/null || true
+  rm -rf "$WORK"
+}
+trap finish EXIT
+
+fail() { echo "catalog-validate: $*" >&2; exit 1; }
+
+# free_port prints a port of loopback that nobody listens at.
+free_port() {
+  local port
+  for port in $(shuf -i 30000-60000 -n 50); do
+    (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null || { echo "$port"; return; }
+  done
+  fail "no free port"
+}
+
+# serve DIR serves a catalog until the health probe says that it does, on a port of its own.
+serve() {
+  local port deadline=$((SECONDS + 60))
+  port=$(free_port)
+  TMPDIR=$WORK "$OPM_DIR/opm" serve "$1" --port "$port" --pprof-addr= --termination-log "$WORK/termination" > "$WORK/serve.log" 2>&1 &
+  SERVER=$!
+  until "$OPM_DIR/grpc-health-probe" -addr "127.0.0.1:$port" > /dev/null 2>&1; do
+    kill -0 "$SERVER" 2> /dev/null && [ $SECONDS -lt $deadline ] || { cat "$WORK/serve.log" >&2; fail "the catalog is not served"; }
+    sleep 0.1
+  done
+}
+
+"$OPM_DIR/opm" validate "$CATALOG"
+releases=$(sed -nE 's/^- version: *//p' catalog/releases.yaml)
+newest=$(tail -1 <<< "$releases")
+"$OPM_DIR/opm" alpha list channels "$CATALOG" etcd-steward > "$WORK/channels" 2> /dev/null
+"$OPM_DIR/opm" alpha list bundles "$CATALOG" etcd-steward > "$WORK/bundles" 2> /dev/null
+for channel in candidate stable stable-v0; do
+  [ "$(awk -v c=$channel '$2 == c {print $3}' "$WORK/channels")" = "etcd-steward.v$newest" ] || fail "$newest is not the head of the channel $channel"
+  previous=''
+  for release in $releases; do
+    replaced=$(awk -v c=$channel -v b="etcd-steward.v$release" '$2 == c && $3 == b {print $4 ~ /^etcd-steward[.]v/ ? $4 : "nothing"}' "$WORK/bundles")
+    [ "$replaced" = "${previous:+etcd-steward.v}${previous:-nothing}" ] ||
+      fail "in the channel $channel release $release is missing, or does not replace ${previous:-nothing}"
+    previous=$release
+  done
+done
+
+mkdir -p "$WORK/configs" "$WORK/image"
+cp -r "$CATALOG/etcd-steward" "$WORK/configs/"
+"$IMAGES" catalog --dir "$WORK/configs" --tag localhost/catalog:1 --out "$WORK/catalog.tar" > /dev/null
+tar -xOf "$WORK/catalog.tar" --wildcards '*.tar.gz' | tar -xz -C "$WORK/image"
+serve "$WORK/image/configs"
+echo "the catalog serves $(wc -w <<< "$releases") releases; $newest is the head of every channel"

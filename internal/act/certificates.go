@@ -1,0 +1,220 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/analyse"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// Lifetimes are those of what the operator issues.
+type Lifetimes struct {
+	Certificate, Authority time.Duration
+}
+
+// writeAuthority takes a step with an authority, on condition that its Secret is as it was found.
+func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item analyse.WriteAuthority) error {
+	desired := render.AuthoritySecret(s.Cluster, item.Traffic)
+	live, err := a.secretAsKnown(ctx, s, item.Known)
+	if err != nil {
+		return err
+	}
+	var have map[string][]byte
+	if live != nil {
+		have = live.Data
+	}
+	if desired.Data, err = a.authorityData(ctx, s, item, have); err != nil {
+		return err
+	}
+	desired.Annotations = map[string]string{v1beta1.RotateAuthoritiesAnnotation: item.Rotation}
+	if item.Phase != "" {
+		desired.Annotations[cluster.AnnotationAuthorityPhase] = string(item.Phase)
+		desired.Annotations[cluster.AnnotationAuthoritySince] = s.Now.UTC().Format(time.RFC3339)
+	}
+	log.FromContext(ctx).Info("Writing certificate authority", "secret", desired.Name, "step", item.Step)
+	return a.writeSecret(ctx, s, desired, live)
+}
+
+// authorityData is what the Secret of an authority holds after the step.
+func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item analyse.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
+	certificate, key := have[pki.TLSKeys.Certificate], have[pki.TLSKeys.Key]
+	switch item.Step {
+	case analyse.IssueFromAuthority:
+		return authorityData(certificate, key, have[pki.TLSKeys.Authorities]), nil
+	case analyse.ForgetAuthority:
+		return authorityData(certificate, key, certificate), nil
+	case analyse.MakeAuthority, analyse.RotateAuthority:
+	}
+	made, err := pki.NewAuthority(fmt.Sprintf("etcd-steward %s %s", s.Cluster.Name, item.Traffic), s.Now, a.Lifetimes.Authority)
+	if err != nil {
+		return nil, err
+	}
+	newCertificate, newKey, err := made.PEM()
+	if err != nil {
+		return nil, err
+	}
+	if item.Step == analyse.RotateAuthority {
+		data := authorityData(newCertificate, newKey, pki.Bundle(s.Now, newCertificate, certificate, have[pki.TLSKeys.Authorities]))
+		data[pki.PreviousKeys.Certificate], data[pki.PreviousKeys.Key] = certificate, key
+		return data, nil
+	}
+	trusted, err := a.bundles(ctx, s, item.Traffic)
+	if err != nil {
+		return nil, err
+	}
+	return authorityData(newCertificate, newKey, pki.Bundle(s.Now, append([][]byte{newCertificate, have[pki.TLSKeys.Authorities]}, trusted...)...)), nil
+}
+
+func authorityData(certificate, key, bundle []byte) map[string][]byte {
+	return map[string][]byte{pki.TLSKeys.Certificate: certificate, pki.TLSKeys.Key: key, pki.TLSKeys.Authorities: bundle}
+}
+
+// bundles reads what the Secrets of a kind of traffic have members and clients trust: where the authority itself is gone, nobody else knows it.
+func (a *Actor) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic) ([][]byte, error) {
+	var all [][]byte
+	for _, role := range traffic.Roles() {
+		secret, err := a.secret(ctx, s, cluster.CertificateName(s.Cluster.Name, role))
+		if err != nil {
+			return nil, err
+		}
+		if secret != nil && cluster.Owns(s.Cluster, secret) {
+			all = append(all, secret.Data[pki.TLSKeys.Authorities])
+		}
+	}
+	return all, nil
+}
+
+// writeCertificate issues a certificate, or only renews the bundle beside it, on condition that its Secret is as it was found.
+func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item analyse.WriteCertificate) error {
+	name := cluster.AuthorityName(s.Cluster.Name, item.Traffic)
+	authority, err := a.secret(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if authority == nil || !cluster.Owns(s.Cluster, authority) {
+		return changed("Secret", name, "it is gone, or somebody else's")
+	}
+	live, err := a.secretAsKnown(ctx, s, item.Known)
+	if err != nil {
+		return err
+	}
+	desired := render.CertificateSecret(s.Cluster, item.Role)
+	if desired.Data, err = a.certificateData(s, item, authority, live); err != nil {
+		return err
+	}
+	log.FromContext(ctx).Info("Writing certificate", "secret", desired.Name, "renewed", item.Renew)
+	return a.writeSecret(ctx, s, desired, live)
+}
+
+func (a *Actor) certificateData(s *cluster.Snapshot, item analyse.WriteCertificate, authority, live *corev1.Secret) (map[string][]byte, error) {
+	data := map[string][]byte{pki.TLSKeys.Authorities: authority.Data[pki.TLSKeys.Authorities]}
+	if !item.Renew && live != nil {
+		data[pki.TLSKeys.Certificate], data[pki.TLSKeys.Key] = live.Data[pki.TLSKeys.Certificate], live.Data[pki.TLSKeys.Key]
+		return data, nil
+	}
+	issuer, err := issuerOf(authority, item.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	material, err := issuer.Issue(render.CertificateRequest(s.Cluster, item.Role, item.Intent.ClusterDomain), s.Now, a.Lifetimes.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("writing Secret %s: %w", cluster.CertificateName(s.Cluster.Name, item.Role), err)
+	}
+	data[pki.TLSKeys.Certificate], data[pki.TLSKeys.Key] = material.Certificate, material.Key
+	return data, nil
+}
+
+// issuerOf reads the authority of a fingerprint out of its Secret; without a fingerprint the newest, which was made in this pass.
+func issuerOf(authority *corev1.Secret, fingerprint string) (*pki.Authority, error) {
+	for _, keys := range []pki.Keys{pki.TLSKeys, pki.PreviousKeys} {
+		list, err := pki.Identities(authority.Data[keys.Certificate])
+		if err != nil || fingerprint != "" && list[0].Fingerprint != fingerprint {
+			continue
+		}
+		return pki.ReadAuthority(authority.Data[keys.Certificate], authority.Data[keys.Key])
+	}
+	return nil, changed("Secret", authority.Name, "it holds another authority")
+}
+
+// secret reads a Secret, nil where there is none.
+func (a *Actor) secret(ctx context.Context, s *cluster.Snapshot, name string) (*corev1.Secret, error) {
+	var secret corev1.Secret
+	err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: name}, &secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+	}
+	return &secret, nil
+}
+
+// secretAsKnown reads a Secret that nobody wrote since it was found, nil where there was none.
+func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cluster.Written) (*corev1.Secret, error) {
+	if !known.Exists() {
+		return nil, nil
+	}
+	secret, err := a.secret(ctx, s, known.Name)
+	if err != nil {
+		return nil, err
+	}
+	if secret == nil || secret.UID != known.UID || secret.ResourceVersion != known.ResourceVersion {
+		return nil, changed("Secret", known.Name, "it was written since it was read")
+	}
+	return secret, nil
+}
+
+// writeSecret creates a Secret, or puts the desired content into the live one.
+func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, live *corev1.Secret) error {
+	if live == nil {
+		return a.create(ctx, s, desired, ownedBy(s))
+	}
+	updated := live.DeepCopy()
+	for key, value := range desired.Labels {
+		updated.Labels = with(updated.Labels, key, value)
+	}
+	for _, key := range []string{cluster.AnnotationAuthorityPhase, cluster.AnnotationAuthoritySince} {
+		delete(updated.Annotations, key)
+	}
+	for key, value := range desired.Annotations {
+		updated.Annotations = with(updated.Annotations, key, value)
+	}
+	updated.Data = desired.Data
+	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
+		return fmt.Errorf("updating Secret %s: %w", desired.Name, err)
+	}
+	return nil
+}
+
+func with(all map[string]string, key, value string) map[string]string {
+	if all == nil {
+		all = map[string]string{}
+	}
+	all[key] = value
+	return all
+}
+
+// changed is the conflict of a decision with what was written since.
+func changed(kind, name, how string) error {
+	return apierrors.NewConflict(schema.GroupResource{Resource: kind}, name, fmt.Errorf("%s", how))
+}
+
+// ensureRequest creates or corrects cert-manager's Certificate.
+func (a *Actor) ensureRequest(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureRequest) error {
+	desired := render.IssuedCertificate(s.Cluster, item.Role, item.Domain, item.Issuer)
+	if item.Live == nil {
+		return a.create(ctx, s, desired, ownedBy(s))
+	}
+	return a.apply(ctx, desired, item.Live)
+}

@@ -1,0 +1,222 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+// rollAuthorities restarts, one after the other, the members that were started with other authorities than are to be trusted now:
+// etcd reads their bundle at its start only.
+func rollAuthorities(s *cluster.Snapshot) *Decision {
+	behind := membersBehind(s)
+	if len(behind) == 0 {
+		return nil
+	}
+	return roll(s, nextToRoll(behind))
+}
+
+// roll restarts a member, if it may be restarted.
+func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
+	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities}
+	if m.Pod.Deleting {
+		d.Message = fmt.Sprintf("The pod of %s is being deleted, to start it with the present certificate authorities.", m.Name)
+		return d
+	}
+	if !templateApplied(s, m) {
+		d.Message = "Writing the present certificate authorities into the members' templates."
+		return d
+	}
+	guards := []guard{previousClusterGone, noStranger, specUsable}
+	if !dead(m) { // rolling a member that is already dead costs nothing
+		guards = append(guards, authoritiesOverlap, noAlarm, membersHealthy, quorumSurvives(m))
+	}
+	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	d.Message = fmt.Sprintf("Restarting %s to have it take up the present certificate authorities; %d of %d members have.", m.Name, len(s.Members)-len(membersBehind(s)), len(s.Members))
+	d.Action = RollMember{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID}
+	return d
+}
+
+// continueRoll finishes the restart of a member that was claimed: its pod is deleted if it still is the old one, and then waited for.
+func continueRoll(s *cluster.Snapshot, name string) *Decision {
+	m := s.Member(name)
+	if m != nil && m.Pod != nil && behind(s, m) {
+		return roll(s, m)
+	}
+	return &Decision{
+		Progressing: true,
+		Reason:      v1beta1.ReasonRotatingAuthorities,
+		Message:     fmt.Sprintf("%s was restarted to take up the present certificate authorities. Waiting for it to be a healthy voter again.", name),
+	}
+}
+
+// rolled reports whether a member that was to be restarted is a healthy voter again, or is no member any more.
+func rolled(s *cluster.Snapshot, name string) bool {
+	m := s.Member(name)
+	return m == nil || m.Pod != nil && !m.Pod.Deleting && !behind(s, m) && healthyVoter(m)
+}
+
+// membersBehind are the members whose pods were started with other authorities than are to be trusted.
+func membersBehind(s *cluster.Snapshot) []*cluster.Member {
+	var list []*cluster.Member
+	for i := range s.Members {
+		if behind(s, &s.Members[i]) {
+			list = append(list, &s.Members[i])
+		}
+	}
+	return list
+}
+
+// behind reports whether a member's pod was started with other authorities than are to be trusted. Where those are not known it is not.
+func behind(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m.Pod == nil || m.Workload == nil {
+		return false
+	}
+	want := m.Workload.Intent.WithAuthorities(s)
+	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
+		return want.Source(t) != "" && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
+	})
+}
+
+// templateApplied reports whether a member's next pod is started with the authorities that are to be trusted.
+func templateApplied(s *cluster.Snapshot, m *cluster.Member) bool {
+	have, want := m.Workload.Intent, m.Workload.Intent.WithAuthorities(s)
+	return slices.Equal(have.PeerAuthorities, want.PeerAuthorities) && slices.Equal(have.ServerAuthorities, want.ServerAuthorities)
+}
+
+// nextToRoll prefers dead members, whose restart costs nothing, and leaves the leader to the end: each change of leaders is felt.
+func nextToRoll(behind []*cluster.Member) *cluster.Member {
+	return slices.MinFunc(behind, func(a, b *cluster.Member) int { return rank(a) - rank(b) })
+}
+
+func rank(m *cluster.Member) int {
+	switch {
+	case dead(m):
+		return 0
+	case leads(m):
+		return 2
+	default:
+		return 1
+	}
+}
+
+// dead reports whether a member's pod is in trouble, in the eyes of Kubernetes as well as in the operator's: one that only the operator
+// cannot reach may serve its clients.
+func dead(m *cluster.Member) bool {
+	return m.Pod != nil && !m.Pod.Ready && m.Pod.Trouble != "" && !m.Probe.Answered()
+}
+
+func leads(m *cluster.Member) bool {
+	return m.Probe.Answered() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID
+}
+
+func healthyVoter(m *cluster.Member) bool {
+	return m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner
+}
+
+// rotationUnderWay tells of a rotation that waits: the members and clients get the time to take it up.
+func rotationUnderWay(s *cluster.Snapshot) *Decision {
+	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, LookAgain: lookAtRest}
+	for _, traffic := range traffics {
+		switch s.Trust(traffic).Authority.Phase {
+		case cluster.PhaseAnnounced:
+			d.Message = fmt.Sprintf("Every member trusts the new certificate authorities beside the old ones. The new ones issue certificates once clients have had %s to trust them too.", s.AuthorityOverlap)
+			return d
+		case cluster.PhaseIssuing:
+			d.Message = fmt.Sprintf("The new certificate authorities issue. The old ones are forgotten once clients have had %s to take up new certificates; the members are restarted then, one by one.", s.AuthorityOverlap)
+			return d
+		}
+	}
+	return nil
+}
+
+// quorumSurvives refuses to stop a member unless the others that serve form a quorum without it. A voter that did not answer counts as lost, even if its pod is ready.
+func quorumSurvives(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *Refusal {
+		left := 0
+		for i := range s.Members {
+			if other := &s.Members[i]; other.Name != m.Name && healthyVoter(other) {
+				left++
+			}
+		}
+		quorum := cluster.Quorum(s.Voters())
+		if left >= quorum {
+			return nil
+		}
+		what := fmt.Sprintf("Restarting %s would leave %d of %d voters, and the quorum is %d.", m.Name, left, s.Voters(), quorum)
+		if s.Voters() == 1 {
+			what = fmt.Sprintf("%s is to be restarted to take up the present certificate authorities, and it is the only member: the operator does not stop it. "+
+				"Delete pod %s when a short interruption suits you.", m.Name, m.Pod.Name)
+		}
+		return &Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: what}
+	}
+}
+
+// membersHealthy refuses while any member is not a healthy voter that etcd's own member list names, or another is on its way in.
+func membersHealthy(s *cluster.Snapshot) *Refusal {
+	var names []string
+	for i := range s.Members {
+		if m := &s.Members[i]; !healthyVoter(m) || m.Pod == nil || m.Pod.Deleting || !m.Sealed() {
+			names = append(names, m.Name)
+		}
+	}
+	if s.Membership != nil && len(names) == 0 && len(s.Membership.Members) != len(s.Members) {
+		names = append(names, "a member that was added")
+	}
+	if len(names) == 0 && s.Membership != nil {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "membersHealthy",
+		Reason: v1beta1.ReasonMembersNotHealthy,
+		Message: fmt.Sprintf("Members are to be restarted one by one to take up the present certificate authorities, and not all are healthy voters. Waiting for %s.",
+			strings.Join(names, ", ")),
+	}
+}
+
+// noAlarm refuses while etcd has an alarm: data may be at stake.
+func noAlarm(s *cluster.Snapshot) *Refusal {
+	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "noAlarm",
+		Reason: v1beta1.ReasonMembersNotHealthy,
+		Message: fmt.Sprintf("Members are to be restarted to take up the present certificate authorities, and etcd has the alarm %s. See to it first: the condition %s tells how.",
+			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
+	}
+}
+
+// authoritiesOverlap refuses to restart members of a Secret whose certificate the others do not accept: the first could not join them any more.
+func authoritiesOverlap(s *cluster.Snapshot) *Refusal {
+	if len(s.Members) < 2 {
+		return nil
+	}
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		if trust.Source == "" {
+			continue
+		}
+		for _, c := range trust.Certificates {
+			for i := range s.Members {
+				m := &s.Members[i]
+				if c.Role == cluster.RoleClient || m.Pod == nil || len(m.Pod.Authorities(traffic)) == 0 || slices.Contains(m.Pod.Authorities(traffic), c.Issuer) {
+					continue
+				}
+				return &Refusal{
+					Guard:  "authoritiesOverlap",
+					Reason: v1beta1.ReasonCertificateInvalid,
+					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. "+
+						"Put the former authority beside the new one into ca.crt, with a certificate of the former one, until every member was restarted; or delete all the cluster's pods at once, for a short interruption.",
+						c.Name, m.Name),
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package conversion
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+var (
+	smallestQuota = resource.MustParse("16Mi")
+	largestQuota  = resource.MustParse("16Gi")
+	periodic      = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
+	revision      = regexp.MustCompile(`^[1-9][0-9]*$`)
+)
+
+// Limits of v1beta1's schema.
+const (
+	maxName        = 253
+	maxKind        = 63
+	maxRetention   = 20
+	maxConstraints = 16
+	maxPullSecrets = 16
+)
+
+// checker collects what v1beta1's schema would refuse in the fields that v1alpha1 cannot say. The API server checks an object by the schema
+// of the version it is written in, so what a writer of v1alpha1 puts into the annotation has passed none. What v1alpha1 can say has passed
+// its schema, which promises the same. Whether options are on the allow list is left to the operator, as it is for options of v1alpha1.
+type checker struct{ errs field.ErrorList }
+
+func check(spec *v1beta1.EtcdClusterSpec) error {
+	var c checker
+	root := field.NewPath("spec")
+	if s := spec.Storage; s != nil && s.RetentionPolicy != nil {
+		c.oneOf(root.Child("storage", "retentionPolicy", "whenDeleted"), string(s.RetentionPolicy.WhenDeleted),
+			string(v1beta1.RetentionRetain), string(v1beta1.RetentionDelete))
+	}
+	if spec.TLS != nil {
+		c.tls(root.Child("tls"), spec.TLS)
+	}
+	if spec.Config != nil {
+		c.config(root.Child("config"), spec.Config)
+	}
+	if spec.PodTemplate != nil {
+		c.podTemplate(root.Child("podTemplate"), spec.PodTemplate)
+	}
+	if spec.Bootstrap != nil {
+		c.oneOf(root.Child("bootstrap", "existingVolumes"), string(spec.Bootstrap.ExistingVolumes),
+			string(v1beta1.ExistingVolumesTakeBack), string(v1beta1.ExistingVolumesIgnore))
+	}
+	return c.errs.ToAggregate()
+}
+
+func (c *checker) tls(path *field.Path, tls *v1beta1.TLS) {
+	if client := tls.Client; client != nil {
+		path := path.Child("client")
+		c.source(path, client.Mode, client.CertManager, client.SecretRef != nil)
+		if ref := client.SecretRef; ref != nil {
+			c.secret(path.Child("secretRef"), ref.Name, ref.Format)
+			c.length(path.Child("secretRef", "operatorName"), ref.OperatorName, 1, maxName)
+		}
+	}
+	if peer := tls.Peer; peer != nil {
+		path := path.Child("peer")
+		c.source(path, peer.Mode, peer.CertManager, peer.SecretRef != nil)
+		if ref := peer.SecretRef; ref != nil {
+			c.secret(path.Child("secretRef"), ref.Name, ref.Format)
+		}
+	}
+}
+
+// source checks where certificates come from.
+func (c *checker) source(path *field.Path, mode v1beta1.TLSMode, manager *v1beta1.CertManagerTLS, secret bool) {
+	c.oneOf(path.Child("mode"), string(mode), string(v1beta1.TLSManaged), string(v1beta1.TLSDisabled))
+	if mode != "" && manager != nil || mode != "" && secret || manager != nil && secret {
+		c.invalid(path, "several", "write one of mode, certManager and secretRef")
+	}
+	if manager != nil {
+		path := path.Child("certManager", "issuerRef")
+		c.length(path.Child("name"), manager.IssuerRef.Name, 1, maxName)
+		c.length(path.Child("kind"), manager.IssuerRef.Kind, 0, maxKind)
+		c.length(path.Child("group"), manager.IssuerRef.Group, 0, maxName)
+	}
+}
+
+func (c *checker) secret(path *field.Path, name string, format v1beta1.SecretFormat) {
+	c.length(path.Child("name"), name, 1, maxName)
+	c.oneOf(path.Child("format"), string(format), string(v1beta1.SecretFormatTLS), string(v1beta1.SecretFormatEtcdOperator))
+}
+
+func (c *checker) config(path *field.Path, config *v1beta1.Config) {
+	if quota := config.QuotaBackendBytes; quota != nil {
+		if quota.Cmp(smallestQuota) < 0 || quota.Cmp(largestQuota) > 0 {
+			c.invalid(path.Child("quotaBackendBytes"), quota.String(), "it must be from 16Mi to 16Gi")
+		}
+		c.alone(path.Child("quotaBackendBytes"), config.ExtraArgs, quotaOption)
+	}
+	if compaction := config.AutoCompaction; compaction != nil {
+		path := path.Child("autoCompaction")
+		form := map[v1beta1.AutoCompactionMode]*regexp.Regexp{
+			v1beta1.AutoCompactionPeriodic: periodic, v1beta1.AutoCompactionRevision: revision,
+		}[compaction.Mode]
+		if form == nil || !form.MatchString(compaction.Retention) {
+			c.invalid(path, fmt.Sprintf("%s of %s", compaction.Mode, compaction.Retention), "it must be Periodic with a duration or Revision with a number")
+		}
+		c.length(path.Child("retention"), compaction.Retention, 1, maxRetention)
+		c.alone(path, config.ExtraArgs, modeOption)
+		c.alone(path, config.ExtraArgs, retentionOption)
+	}
+}
+
+// alone checks that an option is not set beside the typed field that stands for it.
+func (c *checker) alone(path *field.Path, args map[string]string, option string) {
+	if value, set := args[option]; set {
+		c.invalid(path, value, "write either this or extraArgs."+option)
+	}
+}
+
+func (c *checker) podTemplate(path *field.Path, template *v1beta1.PodTemplate) {
+	c.oneOf(path.Child("memberAntiAffinity"), string(template.MemberAntiAffinity),
+		string(v1beta1.MemberAntiAffinityPreferred), string(v1beta1.MemberAntiAffinityRequired))
+	path = path.Child("spec")
+	c.length(path.Child("priorityClassName"), template.Spec.PriorityClassName, 0, maxName)
+	c.length(path.Child("schedulerName"), template.Spec.SchedulerName, 0, maxName)
+	c.length(path.Child("runtimeClassName"), template.Spec.RuntimeClassName, 0, maxName)
+	c.count(path.Child("topologySpreadConstraints"), len(template.Spec.TopologySpreadConstraints), maxConstraints)
+	c.count(path.Child("imagePullSecrets"), len(template.Spec.ImagePullSecrets), maxPullSecrets)
+}
+
+// oneOf takes an empty value: it is not written.
+func (c *checker) oneOf(path *field.Path, value string, allowed ...string) {
+	if value != "" && !slices.Contains(allowed, value) {
+		c.errs = append(c.errs, field.NotSupported(path, value, allowed))
+	}
+}
+
+func (c *checker) length(path *field.Path, value string, least, most int) {
+	if n := utf8.RuneCountInString(value); n < least {
+		c.errs = append(c.errs, field.Required(path, ""))
+	} else if n > most {
+		c.errs = append(c.errs, field.TooLong(path, "", most))
+	}
+}
+
+func (c *checker) count(path *field.Path, n, most int) {
+	if n > most {
+		c.errs = append(c.errs, field.TooMany(path, n, most))
+	}
+}
+
+func (c *checker) invalid(path *field.Path, value, why string) {
+	c.errs = append(c.errs, field.Invalid(path, value, why))
+}

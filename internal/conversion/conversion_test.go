@@ -1,0 +1,75 @@
+package conversion
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+// stored returns an object as it comes back from the API server.
+func stored[T any](object *T) *T {
+	back := new(T)
+	if err := json.Unmarshal(asJSON(object), back); err != nil {
+		panic(err)
+	}
+	return back
+}
+
+func asJSON(object any) []byte {
+	raw, err := json.Marshal(object)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+// wantSame compares objects as JSON tells them apart.
+func wantSame(t *testing.T, want, got any) {
+	t.Helper()
+	if !bytes.Equal(asJSON(want), asJSON(got)) {
+		indented := func(v any) string {
+			raw, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(raw)
+		}
+		t.Fatalf("(-want +got):\n%s", cmp.Diff(indented(want), indented(got)))
+	}
+}
+
+func toHub(t *testing.T, spoke *v1alpha1.EtcdCluster) *v1beta1.EtcdCluster {
+	t.Helper()
+	var hub v1beta1.EtcdCluster
+	if err := ToHub(stored(spoke), &hub); err != nil {
+		t.Fatal(err)
+	}
+	return stored(&hub)
+}
+
+func fromHub(hub *v1beta1.EtcdCluster) *v1alpha1.EtcdCluster {
+	var spoke v1alpha1.EtcdCluster
+	FromHub(stored(hub), &spoke)
+	return stored(&spoke)
+}
+
+func TestAnObjectOfV1alpha1ReadsBackAsItWasWritten(t *testing.T) {
+	from := newSource(t)
+	for range rounds {
+		spoke := from.spoke()
+		wantSame(t, spoke, fromHub(toHub(t, spoke)))
+	}
+}
+
+func TestAnObjectOfV1beta1SurvivesV1alpha1(t *testing.T) {
+	from := newSource(t)
+	for range rounds {
+		hub := from.hub()
+		wantSame(t, hub, toHub(t, fromHub(hub)))
+	}
+}

@@ -1,0 +1,270 @@
+package conversion
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+// What the versions mean where nothing is said, written explicitly into the other version. None of these may ever change:
+// they are the schemas' defaults of release 0.1.0 and of 0.2.0.
+const (
+	defaultVersion    = "3.6.16"
+	defaultRepository = "gcr.io/etcd-development/etcd"
+)
+
+var (
+	spokeVolume = resource.MustParse("2Gi")
+	hubVolume   = resource.MustParse("8Gi")
+)
+
+// The options that the hub has typed fields for.
+const (
+	quotaOption     = "quota-backend-bytes"
+	modeOption      = "auto-compaction-mode"
+	retentionOption = "auto-compaction-retention"
+)
+
+// up sets hub to what spoke says, with the annotations as they are.
+func up(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
+	hub.ObjectMeta = spoke.ObjectMeta
+	pod := spoke.Spec.Pod
+	if pod == nil {
+		pod = &v1alpha1.PodPolicy{}
+	}
+	hub.Spec = v1beta1.EtcdClusterSpec{
+		Replicas:      spoke.Spec.Size,
+		Version:       cmp.Or(spoke.Spec.Version, defaultVersion),
+		Image:         v1beta1.Image{Repository: cmp.Or(spoke.Spec.Repository, defaultRepository)},
+		Storage:       storageUp(pod.PersistentVolumeClaimSpec),
+		TLS:           tlsUp(spoke.Spec.TLS),
+		Config:        configUp(pod.EtcdEnv),
+		Resources:     v1beta1.ResourceRequirements(pod.Resources),
+		PodTemplate:   podUp(pod),
+		ClusterDomain: pod.ClusterDomain,
+		Paused:        spoke.Spec.Paused,
+	}
+	hub.Status = statusUp(spoke)
+}
+
+// down sets spoke to what hub says, as far as it can, with the annotations as they are.
+func down(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) {
+	spoke.ObjectMeta = hub.ObjectMeta
+	spoke.Spec = v1alpha1.EtcdClusterSpec{
+		Size:       hub.Spec.Replicas,
+		Version:    cmp.Or(hub.Spec.Version, defaultVersion),
+		Repository: cmp.Or(hub.Spec.Image.Repository, defaultRepository),
+		Paused:     hub.Spec.Paused,
+		Pod:        podDown(&hub.Spec),
+		TLS:        tlsDown(hub.Spec.TLS),
+	}
+	spoke.Status = statusDown(&hub.Status)
+}
+
+func storageUp(claim *v1alpha1.VolumeClaimSpec) *v1beta1.Storage {
+	if claim == nil {
+		return &v1beta1.Storage{VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{
+			Resources: v1beta1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: spokeVolume}},
+		}}}
+	}
+	return &v1beta1.Storage{VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{
+		StorageClassName: claim.StorageClassName,
+		AccessModes:      claim.AccessModes,
+		Resources:        v1beta1.VolumeResources(claim.Resources),
+	}}}
+}
+
+func storageDown(storage *v1beta1.Storage) *v1alpha1.VolumeClaimSpec {
+	if storage == nil || storage.VolumeClaimTemplate == nil {
+		return &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: hubVolume}}}
+	}
+	claim := &storage.VolumeClaimTemplate.Spec
+	if size, ok := claim.Resources.Requests[corev1.ResourceStorage]; ok && len(claim.Resources.Requests) == 1 &&
+		size.Cmp(spokeVolume) == 0 && claim.StorageClassName == nil && len(claim.AccessModes) == 0 {
+		return nil
+	}
+	return &v1alpha1.VolumeClaimSpec{
+		StorageClassName: claim.StorageClassName,
+		AccessModes:      claim.AccessModes,
+		Resources:        v1alpha1.VolumeResources(claim.Resources),
+	}
+}
+
+// tlsUp says in so many words where traffic is in clear: the hub's default is another one.
+func tlsUp(tls *v1alpha1.TLSPolicy) *v1beta1.TLS {
+	hub := &v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled}, Peer: &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled}}
+	if tls == nil || tls.Static == nil || tls.Static.Member == nil {
+		return hub
+	}
+	if member := tls.Static.Member; member.ServerSecret != "" {
+		hub.Client = &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{
+			Name: member.ServerSecret, OperatorName: tls.Static.OperatorSecret, Format: v1beta1.SecretFormatEtcdOperator,
+		}}
+	}
+	if member := tls.Static.Member; member.PeerSecret != "" {
+		hub.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: member.PeerSecret, Format: v1beta1.SecretFormatEtcdOperator}}
+	}
+	return hub
+}
+
+// tlsDown shows the Secrets that v1alpha1 can name. Certificates of any other origin do not show.
+func tlsDown(tls *v1beta1.TLS) *v1alpha1.TLSPolicy {
+	var member v1alpha1.MemberSecrets
+	var operator string
+	if tls != nil && tls.Client != nil && tls.Client.SecretRef != nil && tls.Client.SecretRef.Format == v1beta1.SecretFormatEtcdOperator {
+		member.ServerSecret, operator = tls.Client.SecretRef.Name, tls.Client.SecretRef.OperatorName
+	}
+	if tls != nil && tls.Peer != nil && tls.Peer.SecretRef != nil && tls.Peer.SecretRef.Format == v1beta1.SecretFormatEtcdOperator {
+		member.PeerSecret = tls.Peer.SecretRef.Name
+	}
+	if member == (v1alpha1.MemberSecrets{}) {
+		return nil
+	}
+	return &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &member, OperatorSecret: operator}}
+}
+
+// configUp leaves options what they are: typed fields would change the intents that release 0.1.0 stored.
+func configUp(env []v1alpha1.EtcdOption) *v1beta1.Config {
+	if len(env) == 0 {
+		return nil
+	}
+	args := make(map[string]string, len(env))
+	for _, option := range env {
+		args[flagOf(option.Name)] = option.Value
+	}
+	return &v1beta1.Config{ExtraArgs: args}
+}
+
+// configDown shows typed fields as the options that they stand for. The options are ordered by name.
+func configDown(config *v1beta1.Config) []v1alpha1.EtcdOption {
+	if config == nil {
+		return nil
+	}
+	args := config.ExtraArgs
+	if config.QuotaBackendBytes != nil || config.AutoCompaction != nil {
+		args = maps.Clone(args)
+		if args == nil {
+			args = map[string]string{}
+		}
+	}
+	if quota := config.QuotaBackendBytes; quota != nil {
+		args[quotaOption] = strconv.FormatInt(quota.Value(), 10)
+	}
+	if compaction := config.AutoCompaction; compaction != nil {
+		args[modeOption], args[retentionOption] = strings.ToLower(string(compaction.Mode)), compaction.Retention
+	}
+	var env []v1alpha1.EtcdOption
+	for _, flag := range slices.Sorted(maps.Keys(args)) {
+		env = append(env, v1alpha1.EtcdOption{Name: variableOf(flag), Value: args[flag]})
+	}
+	return env
+}
+
+// flagOf and variableOf undo each other for every name that either schema lets in.
+func flagOf(variable string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "ETCD_"), "_", "-"))
+}
+
+func variableOf(flag string) string {
+	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func podUp(pod *v1alpha1.PodPolicy) *v1beta1.PodTemplate {
+	if len(pod.Labels)+len(pod.Annotations)+len(pod.NodeSelector)+len(pod.Tolerations) == 0 &&
+		pod.Affinity == nil && !pod.AntiAffinity && pod.SecurityContext == nil {
+		return nil
+	}
+	template := &v1beta1.PodTemplate{
+		Metadata: v1beta1.PodMetadata{Labels: pod.Labels, Annotations: pod.Annotations},
+		Spec: v1beta1.PodSpec{
+			NodeSelector:    pod.NodeSelector,
+			Affinity:        pod.Affinity,
+			Tolerations:     pod.Tolerations,
+			SecurityContext: pod.SecurityContext,
+		},
+	}
+	if pod.AntiAffinity {
+		template.MemberAntiAffinity = v1beta1.MemberAntiAffinityRequired
+	}
+	return template
+}
+
+func podDown(hub *v1beta1.EtcdClusterSpec) *v1alpha1.PodPolicy {
+	pod := v1alpha1.PodPolicy{
+		Resources:                 v1alpha1.ResourceRequirements(hub.Resources),
+		EtcdEnv:                   configDown(hub.Config),
+		PersistentVolumeClaimSpec: storageDown(hub.Storage),
+		ClusterDomain:             hub.ClusterDomain,
+	}
+	if template := hub.PodTemplate; template != nil {
+		pod.Labels, pod.Annotations = template.Metadata.Labels, template.Metadata.Annotations
+		pod.NodeSelector, pod.Affinity = template.Spec.NodeSelector, template.Spec.Affinity
+		pod.Tolerations, pod.SecurityContext = template.Spec.Tolerations, template.Spec.SecurityContext
+		pod.AntiAffinity = template.MemberAntiAffinity == v1beta1.MemberAntiAffinityRequired
+	}
+	if podUp(&pod) == nil && len(pod.Resources.Limits)+len(pod.Resources.Requests)+len(pod.EtcdEnv) == 0 &&
+		pod.PersistentVolumeClaimSpec == nil && pod.ClusterDomain == "" {
+		return nil
+	}
+	return &pod
+}
+
+// statusUp adds the selector, which follows from the name: the scale subresource works before the operator has looked at the object.
+func statusUp(spoke *v1alpha1.EtcdCluster) v1beta1.EtcdClusterStatus {
+	status := v1beta1.EtcdClusterStatus{
+		ObservedGeneration: spoke.Status.ObservedGeneration,
+		ClusterID:          spoke.Status.ClusterID,
+		Version:            spoke.Status.Version,
+		TargetVersion:      spoke.Status.TargetVersion,
+		Replicas:           spoke.Status.Size,
+		ReadyReplicas:      spoke.Status.ReadyMembers,
+		Leader:             spoke.Status.Leader,
+		ServiceName:        spoke.Status.ServiceName,
+		ClientPort:         spoke.Status.ClientPort,
+		Conditions:         spoke.Status.Conditions,
+	}
+	if status.ObservedGeneration != 0 {
+		status.Selector = "app.kubernetes.io/managed-by=etcd-steward,operator.etcd-steward.io/cluster=" + spoke.Name
+	}
+	if o := spoke.Status.Operation; o != nil {
+		status.Operation = &v1beta1.Operation{Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt}
+	}
+	for _, m := range spoke.Status.Members {
+		status.Members = append(status.Members, v1beta1.MemberStatus{
+			Name: m.Name, ID: m.ID, Role: v1beta1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason,
+		})
+	}
+	return status
+}
+
+func statusDown(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
+	status := v1alpha1.EtcdClusterStatus{
+		ObservedGeneration: hub.ObservedGeneration,
+		ClusterID:          hub.ClusterID,
+		Version:            hub.Version,
+		TargetVersion:      hub.TargetVersion,
+		Size:               hub.Replicas,
+		ReadyMembers:       hub.ReadyReplicas,
+		Leader:             hub.Leader,
+		ServiceName:        hub.ServiceName,
+		ClientPort:         hub.ClientPort,
+		Conditions:         hub.Conditions,
+	}
+	if o := hub.Operation; o != nil {
+		status.Operation = &v1alpha1.Operation{Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt}
+	}
+	for _, m := range hub.Members {
+		status.Members = append(status.Members, v1alpha1.MemberStatus{
+			Name: m.Name, ID: m.ID, Role: v1alpha1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason,
+		})
+	}
+	return status
+}

@@ -1,0 +1,165 @@
+package conversion
+
+import (
+	"math/rand"
+	"os"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/randfill"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+// rounds is how many objects each property is tried with.
+const rounds = 10000
+
+// source fills objects by chance: every field of both versions, with what the schemas let in where check looks, and with anything elsewhere.
+type source struct{ filler *randfill.Filler }
+
+// newSource returns a source that fills the same objects in every run, so that a failure is nobody's luck; the whole matrix fills new ones.
+func newSource(t *testing.T) source {
+	seed := int64(1)
+	if os.Getenv("ETCD_STEWARD_TEST_FULL") != "" {
+		seed = time.Now().UnixNano()
+	}
+	t.Logf("seed %d", seed)
+	return source{randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
+		fillMeta, fillString, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
+		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
+		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
+		among(v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore, ""),
+		among(v1beta1.TLSManaged, v1beta1.TLSDisabled, ""),
+		among(v1beta1.SecretFormatEtcdOperator, v1beta1.SecretFormatTLS),
+	)}
+}
+
+func (s source) spoke() *v1alpha1.EtcdCluster {
+	var c v1alpha1.EtcdCluster
+	s.filler.Fill(&c)
+	return stored(&c)
+}
+
+func (s source) hub() *v1beta1.EtcdCluster {
+	var c v1beta1.EtcdCluster
+	s.filler.Fill(&c)
+	return stored(&c)
+}
+
+func among[T any](values ...T) func(*T, randfill.Continue) {
+	return func(v *T, c randfill.Continue) { *v = values[c.Intn(len(values))] }
+}
+
+func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.Intn(len(values))] }
+
+func fillMeta(m *metav1.ObjectMeta, c randfill.Continue) {
+	*m = metav1.ObjectMeta{Namespace: "shop", Name: "prod", UID: "u", ResourceVersion: "7", Generation: 3}
+	c.Fill(&m.Labels)
+	c.Fill(&m.Annotations)
+	c.Fill(&m.Finalizers)
+	if c.Bool() {
+		m.Annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
+	}
+}
+
+// fillString writes texts that are often the same, and some that JSON must escape.
+func fillString(s *string, c randfill.Continue) {
+	*s = oneOf(c.Rand, "", "a", "b", "c", "<&>\u2028\"\\", c.String(8))
+}
+
+func fillQuantity(q *resource.Quantity, c randfill.Continue) {
+	*q = resource.MustParse(oneOf(c.Rand, "2Gi", "8Gi", "2048Mi", "9Gi", "2147483648", "0.5", "1500m", "0", "-1", "1e3", "100000000000000000000Ki"))
+}
+
+// fillRequests often names what volumes and containers request.
+func fillRequests(l *corev1.ResourceList, c randfill.Continue) {
+	*l = nil
+	for range c.Intn(3) {
+		if *l == nil {
+			*l = corev1.ResourceList{}
+		}
+		var q resource.Quantity
+		c.Fill(&q)
+		(*l)[oneOf(c.Rand, corev1.ResourceStorage, corev1.ResourceCPU, corev1.ResourceMemory)] = q
+	}
+}
+
+func fillTime(v *metav1.Time, c randfill.Continue) { *v = metav1.Unix(c.Int63n(4e9)+1, 0) }
+
+var options = []string{quotaOption, modeOption, retentionOption, "snapshot-count", "cors", "-x", "x-", "a--b", "experimental-9"}
+
+func fillArgs(c randfill.Continue) map[string]string {
+	args := map[string]string{}
+	for range c.Intn(4) {
+		args[oneOf(c.Rand, options...)] = oneOf(c.Rand, "", "1", "periodic")
+	}
+	return args
+}
+
+func fillEnv(env *[]v1alpha1.EtcdOption, c randfill.Continue) {
+	*env = configDown(&v1beta1.Config{ExtraArgs: fillArgs(c)})
+	c.Shuffle(len(*env), func(i, j int) { (*env)[i], (*env)[j] = (*env)[j], (*env)[i] })
+}
+
+// fillStaticTLS names the server's Secret and the operator's together, as the schema wants.
+func fillStaticTLS(tls *v1alpha1.StaticTLS, c randfill.Continue) {
+	*tls = v1alpha1.StaticTLS{}
+	c.Fill(&tls.Member)
+	if tls.Member != nil && tls.Member.ServerSecret != "" {
+		tls.OperatorSecret = oneOf(c.Rand, "o", "p")
+	}
+}
+
+func fillConfig(config *v1beta1.Config, c randfill.Continue) {
+	*config = v1beta1.Config{ExtraArgs: fillArgs(c)}
+	if c.Bool() {
+		config.QuotaBackendBytes = new(resource.MustParse(oneOf(c.Rand, "16Mi", "2Gi", "2147483648", "1e9")))
+		delete(config.ExtraArgs, quotaOption)
+	}
+	if c.Bool() {
+		config.AutoCompaction = new(oneOf(c.Rand,
+			v1beta1.AutoCompaction{Mode: v1beta1.AutoCompactionPeriodic, Retention: "1h"},
+			v1beta1.AutoCompaction{Mode: v1beta1.AutoCompactionRevision, Retention: "1"}))
+		delete(config.ExtraArgs, modeOption)
+		delete(config.ExtraArgs, retentionOption)
+	}
+}
+
+func fillClientTLS(tls *v1beta1.ClientTLS, c randfill.Continue) {
+	*tls = v1beta1.ClientTLS{}
+	switch c.Intn(4) {
+	case 0:
+		c.Fill(&tls.Mode)
+	case 1:
+		tls.CertManager = &v1beta1.CertManagerTLS{}
+		c.Fill(tls.CertManager)
+	default:
+		tls.SecretRef = &v1beta1.ClientSecretRef{Name: oneOf(c.Rand, "s", "t"), OperatorName: oneOf(c.Rand, "o", "p")}
+		c.Fill(&tls.SecretRef.Format)
+	}
+}
+
+func fillPeerTLS(tls *v1beta1.PeerTLS, c randfill.Continue) {
+	*tls = v1beta1.PeerTLS{}
+	switch c.Intn(4) {
+	case 0:
+		c.Fill(&tls.Mode)
+	case 1:
+		tls.CertManager = &v1beta1.CertManagerTLS{}
+		c.Fill(tls.CertManager)
+	default:
+		tls.SecretRef = &v1beta1.PeerSecretRef{Name: oneOf(c.Rand, "s", "t")}
+		c.Fill(&tls.SecretRef.Format)
+	}
+}
+
+func fillIssuer(issuer *v1beta1.IssuerRef, c randfill.Continue) {
+	*issuer = v1beta1.IssuerRef{Name: oneOf(c.Rand, "i", "j")}
+	c.Fill(&issuer.Kind)
+	c.Fill(&issuer.Group)
+}

@@ -1,0 +1,322 @@
+package conversion
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/json"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+// Handler answers the ConversionReviews of EtcdClusters: what controller-runtime's handler does, at a fraction of its cost. Metadata passes as it stands,
+// apart from the annotations of this package, and all processors convert. So a list of 10,000 takes less than a second.
+func Handler() http.Handler { return http.HandlerFunc(serve) }
+
+// ask is the part of a ConversionReview that is read.
+type ask struct {
+	apiVersion []byte
+	uid        []byte
+	desired    string
+	objects    [][]byte
+}
+
+func serve(w http.ResponseWriter, r *http.Request) {
+	body, err := receive(r)
+	if err != nil {
+		http.Error(w, "receiving a ConversionReview: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	asked, err := read(body)
+	if err != nil {
+		http.Error(w, "reading a ConversionReview: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	converted, err := convertAll(asked.objects, asked.desired)
+	answer(w, asked, converted, err)
+}
+
+// receive reads the body into memory that is large enough from the start, unless it is very large.
+func receive(r *http.Request) ([]byte, error) {
+	const most = 64 << 20
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), most)+bytes.MinRead))
+	_, err := buffer.ReadFrom(r.Body)
+	return buffer.Bytes(), err
+}
+
+func read(body []byte) (ask, error) {
+	var asked ask
+	err := members(body, func(key string, value []byte) error {
+		switch key {
+		case "apiVersion":
+			asked.apiVersion = value
+		case "request":
+			return members(value, func(key string, value []byte) error {
+				switch key {
+				case "uid":
+					asked.uid = value
+				case "desiredAPIVersion":
+					return json.Unmarshal(value, &asked.desired)
+				case "objects":
+					return elements(value, func(object []byte) error {
+						asked.objects = append(asked.objects, object)
+						return nil
+					})
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	if err == nil && (asked.uid == nil || asked.apiVersion == nil) {
+		err = errors.New("it has no request with a uid")
+	}
+	return asked, err
+}
+
+// answer writes a ConversionReview. A client that is gone has no use for an error.
+func answer(w http.ResponseWriter, asked ask, converted [][]byte, err error) {
+	parts := [][]byte{[]byte(`{"kind":"ConversionReview","apiVersion":`), asked.apiVersion, []byte(`,"response":{"uid":`), asked.uid}
+	if err != nil {
+		parts = append(parts, []byte(`,"convertedObjects":null,"result":{"status":"Failure","message":`), quote(err.Error()), []byte(`}}}`))
+	} else {
+		parts = append(parts, []byte(`,"result":{"status":"Success"},"convertedObjects":[`))
+		for n, object := range converted {
+			if n > 0 {
+				parts = append(parts, []byte(","))
+			}
+			parts = append(parts, object)
+		}
+		parts = append(parts, []byte(`]}}`))
+	}
+	length := 0
+	for _, part := range parts {
+		length += len(part)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(length))
+	const chunk = 64 << 10
+	out := bufio.NewWriterSize(w, chunk)
+	for _, part := range parts {
+		_, _ = out.Write(part)
+	}
+	_ = out.Flush()
+}
+
+// convertAll converts the objects on all processors; the first error ends it.
+func convertAll(objects [][]byte, desired string) ([][]byte, error) {
+	converted, errs := make([][]byte, len(objects)), make([]error, len(objects))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(objects)) {
+		workers.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(objects) {
+					return
+				}
+				if converted[n], errs[n] = convert(objects[n], desired); errs[n] != nil {
+					next.Store(int64(len(objects)))
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return converted, errors.Join(errs...)
+}
+
+// object is an EtcdCluster in parts.
+type object struct {
+	apiVersion, kind, namespace, name string
+	metadata, spec, status            []byte
+	annotations                       map[string]string // those of this package
+}
+
+func convert(raw []byte, desired string) (converted []byte, err error) {
+	defer func() {
+		if caught := recover(); caught != nil {
+			logf.Log.WithName("conversion").Error(nil, "Conversion panicked", "panic", caught, "stack", string(debug.Stack()))
+			err = fmt.Errorf("converting an object to %s: internal error, see the log of etcd-steward", desired)
+		}
+	}()
+	o, err := parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("reading an object to convert: %w", err)
+	}
+	switch hub, spoke := v1beta1.GroupVersion.String(), v1alpha1.GroupVersion.String(); {
+	case o.kind != "EtcdCluster":
+		return nil, fmt.Errorf("there is no conversion of %s %s", o.apiVersion, o.kind)
+	case o.apiVersion == spoke && desired == hub:
+		converted, err = o.toHub()
+	case o.apiVersion == hub && desired == spoke:
+		converted, err = o.fromHub()
+	default:
+		err = fmt.Errorf("there is no conversion from %s to %s", o.apiVersion, desired)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("EtcdCluster %s/%s: %w", o.namespace, o.name, err)
+	}
+	return converted, nil
+}
+
+func parse(raw []byte) (object, error) {
+	var o object
+	err := members(raw, func(key string, value []byte) (err error) {
+		switch key {
+		case "apiVersion":
+			o.apiVersion, err = text(value)
+		case "kind":
+			o.kind, err = text(value)
+		case "metadata":
+			o.metadata = value
+			err = members(value, o.parseMeta)
+		case "spec":
+			o.spec = value
+		case "status":
+			o.status = value
+		}
+		return err
+	})
+	if err == nil && o.metadata == nil {
+		err = errors.New("it has no metadata")
+	}
+	return o, err
+}
+
+func (o *object) parseMeta(key string, value []byte) (err error) {
+	switch key {
+	case "namespace":
+		o.namespace, err = text(value)
+	case "name":
+		o.name, err = text(value)
+	case "annotations":
+		err = members(value, func(key string, value []byte) error {
+			if key != HubAnnotation && key != SpokeAnnotation {
+				return nil
+			}
+			saved, err := text(value)
+			if o.annotations == nil {
+				o.annotations = map[string]string{}
+			}
+			o.annotations[key] = saved
+			return err
+		})
+	}
+	return err
+}
+
+func (o *object) toHub() ([]byte, error) {
+	var spoke v1alpha1.EtcdCluster
+	var hub v1beta1.EtcdCluster
+	if err := o.decode(&spoke.ObjectMeta, &spoke.Spec, &spoke.Status); err != nil {
+		return nil, err
+	}
+	if err := ToHub(&spoke, &hub); err != nil {
+		return nil, err
+	}
+	return o.encode(v1beta1.GroupVersion.String(), hub.Annotations, &hub.Spec, &hub.Status)
+}
+
+func (o *object) fromHub() ([]byte, error) {
+	var hub v1beta1.EtcdCluster
+	var spoke v1alpha1.EtcdCluster
+	if err := o.decode(&hub.ObjectMeta, &hub.Spec, &hub.Status); err != nil {
+		return nil, err
+	}
+	FromHub(&hub, &spoke)
+	return o.encode(v1alpha1.GroupVersion.String(), spoke.Annotations, &spoke.Spec, &spoke.Status)
+}
+
+// decode sets of the metadata what conversion looks at.
+func (o *object) decode(meta *metav1.ObjectMeta, spec, status any) error {
+	meta.Namespace, meta.Name, meta.Annotations = o.namespace, o.name, o.annotations
+	if o.spec != nil {
+		if err := json.Unmarshal(o.spec, spec); err != nil {
+			return fmt.Errorf("reading spec: %w", err)
+		}
+	}
+	if o.status != nil {
+		if err := json.Unmarshal(o.status, status); err != nil {
+			return fmt.Errorf("reading status: %w", err)
+		}
+	}
+	return nil
+}
+
+// encode returns the object with other contents. The annotations replace those of this package.
+func (o *object) encode(apiVersion string, annotations map[string]string, spec, status any) ([]byte, error) {
+	const room = 512
+	out := make([]byte, 0, len(o.metadata)+len(o.spec)+len(o.status)+room)
+	out = append(out, `{"apiVersion":"`+apiVersion+`","kind":"EtcdCluster","metadata":`...)
+	if maps.Equal(annotations, o.annotations) {
+		out = append(out, o.metadata...)
+	} else {
+		var err error
+		if out, err = o.appendMeta(out, annotations); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("writing spec: %w", err)
+	}
+	out = append(append(out, `,"spec":`...), raw...)
+	if o.status != nil {
+		if raw, err = json.Marshal(status); err != nil {
+			return nil, fmt.Errorf("writing status: %w", err)
+		}
+		out = append(append(out, `,"status":`...), raw...)
+	}
+	return append(out, '}'), nil
+}
+
+// appendMeta appends the metadata with these annotations in place of those of this package.
+func (o *object) appendMeta(out []byte, annotations map[string]string) ([]byte, error) {
+	meta, all := []byte{'{'}, []byte{'{'}
+	err := members(o.metadata, func(key string, value []byte) error {
+		if key != "annotations" {
+			meta = appendMember(meta, key, value)
+			return nil
+		}
+		return members(value, func(key string, value []byte) error {
+			if key != HubAnnotation && key != SpokeAnnotation {
+				all = appendMember(all, key, value)
+			}
+			return nil
+		})
+	})
+	for key, value := range annotations {
+		all = appendMember(all, key, quote(value))
+	}
+	if len(all) > 1 {
+		meta = appendMember(meta, "annotations", append(all, '}'))
+	}
+	return append(append(out, meta...), '}'), err
+}
+
+func appendMember(to []byte, key string, value []byte) []byte {
+	if len(to) > 1 {
+		to = append(to, ',')
+	}
+	return append(append(append(to, quote(key)...), ':'), value...)
+}
+
+func quote(s string) []byte {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // a string marshals
+	}
+	return raw
+}

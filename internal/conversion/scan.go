@@ -1,0 +1,151 @@
+package conversion
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Conversion leaves most of an object as it is, and encoding/json looks at every byte several times to find out where that ends.
+// The functions here find the ends of values only. They trust what is inside: whoever decodes it checks it.
+
+var errTruncated = errors.New("unexpected end of JSON")
+
+// members calls visit with each member of a JSON object.
+func members(object []byte, visit func(key string, value []byte) error) error {
+	return each(object, '{', '}', func(at int) (int, error) {
+		end, err := skip(object, at)
+		if err != nil {
+			return 0, err
+		}
+		key, err := text(object[at:end])
+		if err != nil {
+			return 0, err
+		}
+		if at = space(object, end); at == len(object) || object[at] != ':' {
+			return 0, fmt.Errorf("no value for %q", key)
+		}
+		at = space(object, at+1)
+		if end, err = skip(object, at); err != nil {
+			return 0, err
+		}
+		return end, visit(key, object[at:end])
+	})
+}
+
+// elements calls visit with each element of a JSON array.
+func elements(array []byte, visit func(value []byte) error) error {
+	return each(array, '[', ']', func(at int) (int, error) {
+		end, err := skip(array, at)
+		if err != nil {
+			return 0, err
+		}
+		return end, visit(array[at:end])
+	})
+}
+
+// each walks what lies between brackets and is separated by commas; next tells where an item that begins at a place ends.
+func each(raw []byte, open, closed byte, next func(at int) (end int, err error)) error {
+	if string(raw) == "null" {
+		return nil
+	}
+	at := space(raw, 0)
+	if at == len(raw) || raw[at] != open {
+		return fmt.Errorf("no JSON that begins with %c", open)
+	}
+	for separator := open; ; separator = ',' {
+		at = space(raw, at+1)
+		if separator == open && at < len(raw) && raw[at] == closed {
+			return nil
+		}
+		end, err := next(at)
+		if err != nil {
+			return err
+		}
+		switch at = space(raw, end); {
+		case at == len(raw):
+			return errTruncated
+		case raw[at] == closed:
+			return nil
+		case raw[at] != ',':
+			return fmt.Errorf("no comma before %q", raw[at])
+		}
+	}
+}
+
+// text decodes a JSON string.
+func text(raw []byte) (string, error) {
+	if len(raw) >= 2 && raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err
+}
+
+func space(raw []byte, at int) int {
+	for at < len(raw) && (raw[at] == ' ' || raw[at] == '\n' || raw[at] == '\r' || raw[at] == '\t') {
+		at++
+	}
+	return at
+}
+
+// skip returns where the value that begins at a place ends.
+func skip(raw []byte, at int) (int, error) {
+	for depth := 0; at < len(raw); {
+		switch raw[at] {
+		case '"':
+			end, err := skipString(raw, at)
+			if err != nil {
+				return 0, err
+			}
+			at = end
+		case '{', '[':
+			depth++
+			at++
+			continue
+		case '}', ']':
+			if depth--; depth < 0 {
+				return 0, fmt.Errorf("no value before %q", raw[at])
+			}
+			at++
+		case ',', ':', ' ', '\n', '\r', '\t':
+			if depth == 0 {
+				return 0, fmt.Errorf("no value before %q", raw[at])
+			}
+			at++
+			continue
+		default:
+			at = skipWord(raw, at)
+		}
+		if depth == 0 {
+			return at, nil
+		}
+	}
+	return 0, errTruncated
+}
+
+func skipString(raw []byte, at int) (int, error) {
+	for at++; ; {
+		n := bytes.IndexByte(raw[at:], '"')
+		if n < 0 {
+			return 0, errTruncated
+		}
+		escapes := 0
+		for n > escapes && raw[at+n-escapes-1] == '\\' {
+			escapes++
+		}
+		if at += n + 1; escapes%2 == 0 {
+			return at, nil
+		}
+	}
+}
+
+// skipWord skips a number, true, false or null.
+func skipWord(raw []byte, at int) int {
+	for at < len(raw) && bytes.IndexByte([]byte("{}[],: \n\r\t\""), raw[at]) < 0 {
+		at++
+	}
+	return at
+}

@@ -1,0 +1,106 @@
+package observe
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
+)
+
+// readManaged reads the Secrets that the operator makes itself. What is missing or broken is no problem of the user's: analyse has it made.
+func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) error {
+	r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
+	name := cluster.AuthorityName(r.snapshot.Cluster.Name, traffic)
+	t.Authority.Name = name
+	secret, err := r.own(name)
+	if err != nil {
+		return err
+	}
+	if secret != nil {
+		t.Authority = authorityOf(secret)
+	}
+	r.unsettled = r.unsettled || !t.Authority.Usable()
+	known := len(t.Authority.Bundle) > 0
+	for _, role := range traffic.Roles() {
+		c := cluster.Certificate{Written: cluster.Written{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
+		secret, err := r.own(c.Name)
+		if err != nil {
+			return err
+		}
+		if secret != nil {
+			c = r.certificate(role, secret, pki.TLSKeys)
+		}
+		r.unsettled = r.unsettled || !c.Usable()
+		known = known || len(c.Bundle) > 0
+		t.Certificates = append(t.Certificates, c)
+	}
+	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {
+		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
+			"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
+			"the operator then makes a new authority, and the members start with it.", name))
+	}
+	return nil
+}
+
+// own reads a Secret of the cluster's own, nil where there is none. Somebody else's is a stranger.
+func (r *secretReader) own(name string) (*corev1.Secret, error) {
+	secret, err := r.get(name)
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	if !cluster.Owns(r.snapshot.Cluster, secret) {
+		r.entry.strangers = append(r.entry.strangers, cluster.StrangerOf(r.snapshot.Cluster, "Secret", secret))
+		return nil, nil
+	}
+	return secret, nil
+}
+
+// membersTrustOthers reports whether pods that may run were started with authorities of this kind of traffic.
+func (r *secretReader) membersTrustOthers(traffic cluster.Traffic) bool {
+	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool {
+		return m.Pod != nil && m.Pod.Phase == corev1.PodRunning && len(m.Pod.Authorities(traffic)) > 0
+	})
+}
+
+// authorityOf tells what a managed authority's Secret holds, without its keys.
+func authorityOf(secret *corev1.Secret) cluster.Authority {
+	a := cluster.Authority{
+		Written:  writtenOf(secret),
+		Phase:    cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
+		Rotation: secret.Annotations[v1beta1.RotateAuthoritiesAnnotation],
+	}
+	if since, err := time.Parse(time.RFC3339, secret.Annotations[cluster.AnnotationAuthoritySince]); err == nil {
+		a.Since = since
+	}
+	for _, identity := range identities(secret.Data[pki.TLSKeys.Authorities]) {
+		a.Bundle = append(a.Bundle, identity.Fingerprint)
+	}
+	slices.Sort(a.Bundle)
+	if _, err := pki.ReadAuthority(secret.Data[pki.TLSKeys.Certificate], secret.Data[pki.TLSKeys.Key]); err != nil {
+		a.Broken = err.Error()
+		return a
+	}
+	current := identities(secret.Data[pki.TLSKeys.Certificate])[0]
+	a.Current, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
+	if !slices.Contains(a.Bundle, a.Current) {
+		a.Broken = "its bundle does not hold its own certificate"
+	}
+	if _, err := pki.ReadAuthority(secret.Data[pki.PreviousKeys.Certificate], secret.Data[pki.PreviousKeys.Key]); err == nil {
+		a.Previous = identities(secret.Data[pki.PreviousKeys.Certificate])[0].Fingerprint
+	}
+	return a
+}
+
+// identities reads certificates, none where there are none.
+func identities(text []byte) []pki.Identity {
+	list, err := pki.Identities(text)
+	if err != nil {
+		return nil
+	}
+	return list
+}

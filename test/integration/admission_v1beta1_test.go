@@ -1,0 +1,127 @@
+//go:build integration
+
+package integration
+
+import (
+	"strings"
+
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+// The beginnings of the messages of the schema's rules for v1beta1, where they are not those of v1alpha1.
+const (
+	badReplicas     = "replicas must be 1, 3, 5 or 7"
+	betaDomain      = "clusterDomain must be a DNS name"
+	betaShrink      = "storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink"
+	betaClassChange = "storage.volumeClaimTemplate.spec.storageClassName cannot change"
+	betaModesChange = "storage.volumeClaimTemplate.spec.accessModes cannot change"
+	betaFixedDomain = "clusterDomain cannot change"
+	affinityBoth    = "write either memberAntiAffinity"
+	oneSource       = "write one of mode, certManager and secretRef"
+	badQuota        = "quotaBackendBytes must be a quantity from 16Mi to 16Gi"
+	quotaTwice      = "write either quotaBackendBytes or extraArgs.quota-backend-bytes"
+	compactionTwice = "write either autoCompaction or extraArgs.auto-compaction-mode"
+	badOption       = "extraArgs holds an option that etcd-steward does not pass on"
+	longValue       = "an option's value may have at most 1024 characters"
+	manyOptions     = "config may set at most 32 options"
+	badPeriod       = "with the mode Periodic, retention is a duration"
+	badRevisions    = "with the mode Revision, retention is a number"
+)
+
+// betaCreations are specs of v1beta1.
+var betaCreations = []creation{
+	{does: "takes the shortest spec", spec: `{replicas: 3}`},
+	{does: "takes 1 replica", spec: `{replicas: 1}`},
+	{does: "takes 7 replicas", spec: `{replicas: 7}`},
+	{does: "refuses no replicas", spec: `{replicas: 0}`, refused: []string{badReplicas}},
+	{does: "refuses an even number", spec: `{replicas: 4}`, refused: []string{badReplicas}},
+	{does: "refuses 9 replicas", spec: `{replicas: 9}`, refused: []string{badReplicas}},
+
+	{does: "takes the floor of 3.5", spec: `{replicas: 3, version: 3.5.32}`},
+	{does: "refuses 3.5 below its floor", spec: `{replicas: 3, version: 3.5.31}`, refused: []string{floor35}},
+	{does: "refuses 3.6 below its floor", spec: `{replicas: 3, version: 3.6.11}`, refused: []string{floor36}},
+	{does: "refuses etcd 3.4", spec: `{replicas: 3, version: 3.4.37}`, refused: []string{otherMinor}},
+	{does: "refuses a version with a v", spec: `{replicas: 3, version: v3.6.16}`, refused: []string{badVersion}},
+
+	{does: "takes a name of 46 characters", name: strings.Repeat("n", 46), spec: `{replicas: 3}`},
+	{does: "refuses a name of 47 characters", name: strings.Repeat("n", 47), spec: `{replicas: 3}`, refused: []string{longName}},
+	{does: "refuses a name that starts with a digit", name: "3prod", spec: `{replicas: 3}`, refused: []string{badName}},
+
+	{does: "takes another repository", spec: `{replicas: 3, image: {repository: "registry.example.com:5000/mirror/etcd"}}`},
+	{does: "refuses a repository with a tag", spec: `{replicas: 3, image: {repository: "gcr.io/etcd:v3.6.16"}}`, refused: []string{badRepository}},
+
+	{does: "takes a whole pod template", spec: `{replicas: 3, podTemplate: {metadata: {labels: {team: a}, annotations: {example.com/a: b}}, memberAntiAffinity: Required, spec: {priorityClassName: high,
+		nodeSelector: {disk: fast}, tolerations: [{operator: Exists}], topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}], imagePullSecrets: [{name: pull}]}}}`},
+	{does: "refuses labels of the operator", spec: `{replicas: 3, podTemplate: {metadata: {labels: {operator.etcd-steward.io/cluster: other}}}}`, refused: []string{ourLabels}},
+	{does: "refuses annotations of the operator", spec: `{replicas: 3, podTemplate: {metadata: {annotations: {operator.etcd-steward.io/initial-cluster-state: new}}}}`, refused: []string{ourAnnotations}},
+	{does: "takes a preference beside podAntiAffinity", spec: `{replicas: 3, podTemplate: {memberAntiAffinity: Preferred, spec: {affinity: {podAntiAffinity: {}}}}}`},
+	{does: "refuses Required beside podAntiAffinity", spec: `{replicas: 3, podTemplate: {memberAntiAffinity: Required, spec: {affinity: {podAntiAffinity: {}}}}}`, refused: []string{affinityBoth}},
+
+	{does: "takes a configuration", spec: `{replicas: 3, config: {quotaBackendBytes: 4Gi, autoCompaction: {mode: Periodic, retention: 1h}, extraArgs: {snapshot-count: "1000"}}}`},
+	{does: "takes a quota in bytes", spec: `{replicas: 3, config: {quotaBackendBytes: 2147483648}}`},
+	{does: "refuses a quota that is too small", spec: `{replicas: 3, config: {quotaBackendBytes: 1Mi}}`, refused: []string{badQuota}},
+	{does: "refuses a quota that is too large", spec: `{replicas: 3, config: {quotaBackendBytes: 17Gi}}`, refused: []string{badQuota}},
+	{does: "takes an option by its name in etcd 3.5", spec: `{replicas: 3, version: 3.5.32, config: {extraArgs: {experimental-corrupt-check-time: 1m}}}`},
+	{does: "refuses an option that the operator sets itself", spec: `{replicas: 3, config: {extraArgs: {data-dir: /tmp}}}`, refused: []string{badOption}},
+	{does: "refuses an option by its environment variable", spec: `{replicas: 3, config: {extraArgs: {ETCD_SNAPSHOT_COUNT: "1000"}}}`, refused: []string{badOption}},
+	{does: "refuses a long value", spec: `{replicas: 3, config: {extraArgs: {cors: ` + strings.Repeat("x", 1025) + `}}}`, refused: []string{longValue}},
+	{does: "takes 32 options", spec: manyArgs(29, "quotaBackendBytes: 1Gi, autoCompaction: {mode: Revision, retention: '1'}")},
+	{does: "refuses 33 options", spec: manyArgs(31, "autoCompaction: {mode: Revision, retention: '1'}"), refused: []string{manyOptions}},
+	{does: "refuses two quotas", spec: `{replicas: 3, config: {quotaBackendBytes: 1Gi, extraArgs: {quota-backend-bytes: "1073741824"}}}`, refused: []string{quotaTwice}},
+	{does: "refuses two compactions", spec: `{replicas: 3, config: {autoCompaction: {mode: Revision, retention: "1000"}, extraArgs: {auto-compaction-retention: "1000"}}}`, refused: []string{compactionTwice}},
+	{does: "refuses a number as a period", spec: `{replicas: 3, config: {autoCompaction: {mode: Periodic, retention: "1000"}}}`, refused: []string{badPeriod}},
+	{does: "refuses a period as a number", spec: `{replicas: 3, config: {autoCompaction: {mode: Revision, retention: 1h}}}`, refused: []string{badRevisions}},
+
+	{does: "takes a domain", spec: `{replicas: 3, clusterDomain: cluster.local}`},
+	{does: "refuses a domain with a dot at its end", spec: `{replicas: 3, clusterDomain: cluster.local.}`, refused: []string{betaDomain}},
+
+	{does: "takes a volume that is deleted with its cluster", spec: `{replicas: 3, storage: {retentionPolicy: {whenDeleted: Delete}}}`},
+	{does: "refuses a volume below the smallest", spec: betaVolume("255Mi"), refused: []string{smallStorage}},
+	{does: "refuses a volume without a size", spec: `{replicas: 3, storage: {volumeClaimTemplate: {spec: {resources: {}}}}}`, refused: []string{noStorage}},
+	{does: "refuses other requests of a volume", spec: `{replicas: 3, storage: {volumeClaimTemplate: {spec: {resources: {requests: {memory: 8Gi}}}}}}`, refused: []string{onlyStorage, noStorage}},
+
+	{does: "takes TLS of the operator in words", spec: `{replicas: 3, tls: {client: {mode: Managed}, peer: {mode: Managed}}}`},
+	{does: "takes no TLS in so many words", spec: `{replicas: 3, tls: {client: {mode: Disabled}, peer: {mode: Disabled}}}`},
+	{does: "takes TLS of cert-manager", spec: `{replicas: 3, tls: {client: {certManager: {issuerRef: {name: ca}}}, peer: {certManager: {issuerRef: {name: ca, kind: ClusterIssuer}}}}}`},
+	{does: "takes TLS of Secrets", spec: `{replicas: 3, tls: {client: {secretRef: {name: s, operatorName: o}}, peer: {secretRef: {name: p}}}}`},
+	{does: "refuses two sources for clients", spec: `{replicas: 3, tls: {client: {mode: Disabled, secretRef: {name: s, operatorName: o}}}}`, refused: []string{oneSource}},
+	{does: "refuses two sources for peers", spec: `{replicas: 3, tls: {peer: {secretRef: {name: p}, certManager: {issuerRef: {name: ca}}}}}`, refused: []string{oneSource}},
+}
+
+// betaUpdates are specs of v1beta1.
+var betaUpdates = []update{
+	{does: "takes other replicas", from: `{replicas: 3}`, to: `{replicas: 5}`},
+	{does: "refuses an even number", from: `{replicas: 3}`, to: `{replicas: 4}`, refused: []string{badReplicas}},
+	{does: "takes the same domain", from: `{replicas: 3, clusterDomain: a.b}`, to: `{replicas: 5, clusterDomain: a.b}`},
+	{does: "refuses another domain", from: `{replicas: 3, clusterDomain: a.b}`, to: `{replicas: 3, clusterDomain: a.c}`, refused: []string{betaFixedDomain}},
+	{does: "refuses to drop the domain", from: `{replicas: 3, clusterDomain: a.b}`, to: `{replicas: 3}`, refused: []string{betaFixedDomain}},
+	{does: "refuses a domain for a cluster without", from: `{replicas: 3}`, to: `{replicas: 3, clusterDomain: a.b}`, refused: []string{betaFixedDomain}},
+
+	{does: "takes a growing volume", from: betaVolume("8Gi"), to: betaVolume("9Gi")},
+	{does: "takes the same size in other words", from: betaVolume("8Gi"), to: betaVolume("8192Mi")},
+	{does: "refuses a shrinking volume", from: betaVolume("8Gi"), to: betaVolume("7Gi"), refused: []string{betaShrink}},
+	{does: "takes a volume of the default size where none was set", from: `{replicas: 3}`, to: betaVolume("8Gi")},
+	{does: "refuses a volume below the default size where none was set", from: `{replicas: 3}`, to: betaVolume("7Gi"), refused: []string{betaShrink}},
+	{does: "refuses to drop a volume above the default size", from: betaVolume("9Gi"), to: `{replicas: 3, storage: {}}`, refused: []string{betaShrink}},
+	{does: "refuses another class", from: betaVolume("8Gi, class a"), to: betaVolume("8Gi, class b"), refused: []string{betaClassChange}},
+	{does: "refuses a class where none was set", from: `{replicas: 3}`, to: betaVolume("8Gi, class b"), refused: []string{betaClassChange}},
+	{does: "takes the default access mode in words", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOnce")},
+	{does: "refuses another access mode", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOncePod"), refused: []string{betaModesChange}},
+	{does: "takes another retention", from: betaVolume("8Gi"), to: `{replicas: 3, storage: {retentionPolicy: {whenDeleted: Delete}}}`},
+}
+
+// betaVolume is a spec with a volume of a size, and perhaps a class or a mode.
+func betaVolume(text string) string {
+	return "{replicas: 3, storage: {volumeClaimTemplate: {spec: {" + claimText(text) + "}}}}"
+}
+
+// manyArgs is a spec with a number of options beside typed fields.
+func manyArgs(number int, typed string) string {
+	var args []string
+	for _, option := range render.OptionNames() {
+		if !strings.HasPrefix(option, "auto-compaction") && option != "quota-backend-bytes" && len(args) < number {
+			args = append(args, option+`: "1"`)
+		}
+	}
+	return "{replicas: 3, config: {" + typed + ", extraArgs: {" + strings.Join(args, ", ") + "}}}"
+}

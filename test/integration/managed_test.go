@@ -1,0 +1,398 @@
+//go:build integration
+
+package integration
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/act"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+)
+
+// lifetimes are the operator's defaults.
+var lifetimes = act.Lifetimes{Certificate: 2160 * time.Hour, Authority: 87600 * time.Hour}
+
+// renewalTime is when certificates are due that were issued at the beginning, and not yet expired.
+var renewalTime = lifetimes.Certificate * 7 / 10
+
+// managedSecrets are what the operator makes for a cluster named prod.
+var managedSecrets = []string{"prod-client-ca", "prod-client-tls", "prod-operator-tls", "prod-peer-ca", "prod-peer-tls", "prod-server-tls"}
+
+// withManagedTLS leaves TLS out, which has the operator manage it.
+func withManagedTLS(c *v1beta1.EtcdCluster) { c.Spec.TLS = nil }
+
+// rotate asks for new authorities.
+func (l *lab) rotate(wish string) {
+	l.Helper()
+	l.change(func(c *v1beta1.EtcdCluster) {
+		c.Annotations = map[string]string{v1beta1.RotateAuthoritiesAnnotation: wish}
+	})
+}
+
+func (l *lab) secret(name string) *corev1.Secret {
+	l.Helper()
+	s := &corev1.Secret{}
+	must(l.T, admin.Get(l.Context(), client.ObjectKey{Namespace: l.namespace, Name: name}, s))
+	return s
+}
+
+// secretData is what every managed Secret holds.
+func (l *lab) secretData() map[string]map[string][]byte {
+	l.Helper()
+	all := map[string]map[string][]byte{}
+	for _, name := range managedSecrets {
+		all[name] = l.secret(name).Data
+	}
+	return all
+}
+
+// clientCertificate is what a user's client took from the Secret for clients, and how long it may go on with it.
+type clientCertificate struct {
+	identity
+	until time.Time
+}
+
+// checkTrust fails where members with the operator's certificates do not accept each other, or a client that
+// took its certificate and its authorities from the Secret, and has not had the operator's overlap to take them again.
+func (l *lab) checkTrust() {
+	l.Helper()
+	secret := &corev1.Secret{}
+	err := admin.Get(l.Context(), client.ObjectKey{Namespace: l.namespace, Name: "prod-client-tls"}, secret)
+	if client.IgnoreNotFound(err) != nil {
+		l.Fatal(err)
+	}
+	if apierrors.IsNotFound(err) || !cluster.Owns(l.get(), secret) {
+		return
+	}
+	present := identity{secret.Data["tls.crt"], secret.Data["ca.crt"]}
+	if last := len(l.clients) - 1; last < 0 || !bytes.Equal(l.clients[last].certificate, present.certificate) || !bytes.Equal(l.clients[last].authorities, present.authorities) {
+		if last >= 0 {
+			l.clients[last].until = l.now.Add(l.overlap)
+		}
+		l.clients = append(l.clients, clientCertificate{identity: present, until: l.now.AddDate(100, 0, 0)})
+	}
+	l.clients = slices.DeleteFunc(l.clients, func(c clientCertificate) bool { return !c.until.After(l.now) })
+	var identities []identity
+	for _, c := range l.clients {
+		identities = append(identities, c.identity)
+	}
+	if err := l.kubernetes.strife(identities); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// podUIDs are those of the members' pods, by name.
+func (l *lab) podUIDs() map[string]string {
+	l.Helper()
+	uids := map[string]string{}
+	for n := range l.get().Status.Members {
+		pod := l.pod(cluster.MemberName(name, n))
+		uids[pod.Name] = string(pod.UID)
+	}
+	return uids
+}
+
+func TestByDefaultTheOperatorMakesTheCertificatesAndAnnouncesThoseForClients(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.create(3, withManagedTLS)
+	c := l.settleUntilAvailable()
+	want := objectsOf(0, 1, 2)
+	for _, name := range managedSecrets {
+		want = append(want, "Secret/"+name)
+	}
+	slices.Sort(want)
+	l.expectObjects(want)
+	if c.Status.ClientSecretName != "prod-client-tls" {
+		t.Errorf("status.clientSecretName is %q", c.Status.ClientSecretName)
+	}
+	for _, name := range managedSecrets {
+		if s := l.secret(name); s.Type != corev1.SecretTypeTLS || !cluster.Owns(c, s) {
+			t.Errorf("Secret %s is of type %s, owned by %v", name, s.Type, s.OwnerReferences)
+		}
+	}
+	if bytes.Equal(l.secret("prod-peer-tls").Data["ca.crt"], l.secret("prod-client-tls").Data["ca.crt"]) {
+		t.Error("peers and clients share an authority")
+	}
+	for member := range l.podUIDs() {
+		args := strings.Join(l.pod(strings.TrimSuffix(member, "-0")).Spec.Containers[0].Args, " ")
+		for _, flag := range []string{"--peer-client-cert-auth=true", "--client-cert-auth=true", "--trusted-ca-file=/etc/etcd/server/ca.crt"} {
+			if !strings.Contains(args, flag) {
+				t.Errorf("%s runs without %s: %s", member, flag, args)
+			}
+		}
+	}
+	l.expectRest()
+	if l.operator.events.mentions("PRIVATE KEY") {
+		t.Error("an event shows a key")
+	}
+}
+
+func TestACertificateIsRenewedWithoutARestartWhenTwoThirdsOfItsLifeAreOver(t *testing.T) {
+	t.Parallel()
+	for _, paused := range []bool{false, true} {
+		l := newLab(t)
+		l.createWithData(withManagedTLS)
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = paused })
+		l.later(lifetimes.Certificate / 2)
+		before, pods := l.secretData(), l.podUIDs()
+		l.later(lifetimes.Certificate / 5)
+		after := l.secretData()
+		for _, name := range managedSecrets {
+			renewed := !bytes.Equal(before[name]["tls.crt"], after[name]["tls.crt"])
+			if leaf := strings.HasSuffix(name, "-tls"); renewed != leaf {
+				t.Errorf("paused %v: %s was renewed: %v", paused, name, renewed)
+			}
+			if !bytes.Equal(before[name]["ca.crt"], after[name]["ca.crt"]) {
+				t.Errorf("paused %v: %s has other authorities", paused, name)
+			}
+		}
+		for pod, uid := range l.podUIDs() {
+			if pods[pod] != uid {
+				t.Errorf("paused %v: %s was restarted", paused, pod)
+			}
+		}
+		l.later(lifetimes.Certificate / 2) // the first ones have expired
+		expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+		l.checkData(3)
+		l.expectRest()
+	}
+}
+
+// TestARotationKeepsEveryMemberAndClientConnected follows a rotation through its phases; checkTrust watches over all of it.
+func TestARotationKeepsEveryMemberAndClientConnected(t *testing.T) {
+	t.Parallel()
+	const overlap = time.Hour
+	for what, begin := range map[string]func(*lab){
+		"a wish":           func(l *lab) { l.rotate("now"); l.settle() },
+		"an old authority": func(l *lab) { l.age(lifetimes.Authority * 7 / 10) },
+		"a deleted authority": func(l *lab) {
+			l.delete(&corev1.Secret{}, "prod-client-ca")
+			l.delete(&corev1.Secret{}, "prod-peer-ca")
+			l.later(time.Hour) // the Secrets are read once an hour
+		},
+		"a broken authority": func(l *lab) { l.spoil("prod-client-ca"); l.spoil("prod-peer-ca"); l.later(time.Hour) },
+		"a wish while a member is down": func(l *lab) {
+			l.kubernetes.hold("prod-1-0")
+			l.kubernetes.restart("prod-1-0")
+			l.rotate("now")
+			l.settle()
+			l.later(2 * overlap)
+			if rolled := l.rolled(); rolled != 0 {
+				l.Errorf("%d members were restarted while one was down", rolled)
+			}
+			l.kubernetes.release()
+			l.settle()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.overlap = overlap
+			l.operator = l.newOperator(noHooks)
+			l.createWithData(withManagedTLS)
+			old := l.secretData()
+			begin(l)
+			if slow := what == "an old authority" || strings.Contains(what, "down"); !slow {
+				l.rotationIs(t, old, 3, cluster.PhaseAnnounced, false)
+				l.later(overlap)
+				l.rotationIs(t, old, 3, cluster.PhaseIssuing, true)
+			}
+			l.later(overlap)
+			l.rotationIs(t, old, 6, "", true)
+			c := l.get()
+			expectCondition(t, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+			expectCondition(t, c, v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+			if c.Status.Operation != nil {
+				t.Errorf("the claim %+v was left", c.Status.Operation)
+			}
+			l.checkData(3)
+			l.expectRest()
+			l.later(10 * overlap)
+			l.rotationIs(t, old, 6, "", true)
+		})
+	}
+}
+
+// rolled is how many pods the operator deleted.
+func (l *lab) rolled() int {
+	n := 0
+	for _, w := range l.operator.writes {
+		if w.Verb == "delete" && w.Kind == "Pod" {
+			n++
+		}
+	}
+	return n
+}
+
+// rotationIs fails unless so many members were restarted, the authorities are in the phase, and the certificates are of the old or of the new authority.
+func (l *lab) rotationIs(t *testing.T, old map[string]map[string][]byte, rolled int, phase cluster.Phase, reissued bool) {
+	t.Helper()
+	if have := l.rolled(); have != rolled {
+		t.Fatalf("%d members were restarted, want %d; conditions: %s", have, rolled, showAll(l.get()))
+	}
+	for _, traffic := range []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic} {
+		authority := l.secret(cluster.AuthorityName(name, traffic))
+		if have := authority.Annotations[cluster.AnnotationAuthorityPhase]; have != string(phase) {
+			t.Errorf("the authority of %ss is in phase %q, want %q", traffic, have, phase)
+		}
+		want := 1
+		if phase != "" {
+			want = 2
+		}
+		for _, role := range traffic.Roles() {
+			secret := l.secret(cluster.CertificateName(name, role))
+			if have := bytes.Count(secret.Data["ca.crt"], []byte("BEGIN CERTIFICATE")); have != want {
+				t.Errorf("%s trusts %d authorities, want %d", secret.Name, have, want)
+			}
+			oldAuthority := old[cluster.AuthorityName(name, traffic)]["tls.crt"]
+			if have := verify(secret.Data["tls.crt"], oldAuthority, 0, l.now) != nil && verify(secret.Data["tls.crt"], authority.Data["tls.crt"], 0, l.now) == nil; have != reissued {
+				t.Errorf("%s was issued by the new authority: %v", secret.Name, have)
+			}
+		}
+	}
+}
+
+// age lets time pass in steps that leave nobody's certificates to expire.
+func (l *lab) age(total time.Duration) {
+	l.Helper()
+	for step := lifetimes.Certificate / 4; total > 0; total -= step {
+		l.later(step)
+	}
+}
+
+// spoil replaces an authority's key.
+func (l *lab) spoil(name string) {
+	l.Helper()
+	data := l.secret(name).Data
+	data["tls.key"] = []byte("nonsense")
+	l.updateSecret(name, data)
+}
+
+func TestAnOnlyMemberIsNeverRestartedAndTakesUpNewAuthoritiesWhenItsUserDoesIt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.create(1, withManagedTLS)
+	l.settleUntilAvailable()
+	l.rotate("now")
+	l.settle()
+	if rolled := l.rolled(); rolled != 0 {
+		t.Errorf("the only member was restarted")
+	}
+	waiting := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonQuorumAtRisk)
+	if !strings.Contains(waiting.Message, "Delete pod prod-0-0") {
+		t.Errorf("the message does not say what to do: %s", waiting.Message)
+	}
+	for range 2 {
+		l.delete(&corev1.Pod{}, "prod-0-0")
+		l.settle()
+	}
+	expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+	l.expectRest()
+}
+
+func TestASecretOfSomebodyElseIsRefusedNotAdopted(t *testing.T) {
+	t.Parallel()
+	for _, name := range managedSecrets {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createSecret(name, map[string][]byte{"precious": []byte("yes")})
+			before := l.secret(name)
+			l.create(3, withManagedTLS)
+			l.settle()
+			refused := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonForeignObject)
+			if !strings.Contains(refused.Message, "Secret "+name) {
+				t.Errorf("the message does not name the Secret: %s", refused.Message)
+			}
+			if after := l.secret(name); after.ResourceVersion != before.ResourceVersion {
+				t.Error("the Secret was written to")
+			}
+			if pods := l.podUIDs(); len(pods) > 0 {
+				t.Errorf("members were made: %v", pods)
+			}
+			l.delete(&corev1.Secret{}, name)
+			l.settleUntilAvailable()
+		})
+	}
+}
+
+func TestWhereEverySecretIsGoneTheRunningMembersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	pods := l.podUIDs()
+	for _, name := range managedSecrets {
+		l.delete(&corev1.Secret{}, name)
+	}
+	l.later(2 * time.Hour)
+	lost := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonSecretNotFound)
+	if !strings.Contains(lost.Message, "delete all pods of the cluster at once") {
+		t.Errorf("the message does not say what to do: %s", lost.Message)
+	}
+	for pod, uid := range l.podUIDs() {
+		if pods[pod] != uid {
+			t.Errorf("%s was restarted", pod)
+		}
+	}
+	for pod := range pods {
+		l.delete(&corev1.Pod{}, pod)
+	}
+	l.clients = nil // their certificates are of an authority that is lost
+	l.settleUntilAvailable()
+	l.checkData(3)
+	l.expectRest()
+}
+
+func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) {
+	t.Parallel()
+	for what, tls := range map[string]*v1beta1.TLS{
+		"Disabled":     clustertest.InClear(),
+		"from Secrets": clustertest.FromSecrets(peerSecret, serverSecret, operatorSecret),
+	} {
+		l := newLab(t)
+		l.createWithData(withManagedTLS)
+		before := len(l.operator.writes)
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = tls })
+		l.settle()
+		expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		for _, w := range l.operator.writes[before:] {
+			if w.Kind != "EtcdCluster" {
+				t.Errorf("%s: the operator wrote %s", what, w)
+			}
+		}
+		l.later(renewalTime)
+		expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+		l.checkData(3)
+	}
+}
+
+func TestAClusterThatIsCreatedAgainTakesItsVolumesBackWithNewAuthorities(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	old := l.secret("prod-peer-ca").Data["tls.crt"]
+	must(t, admin.Delete(t.Context(), l.newCluster(1)))
+	l.create(3, withManagedTLS)
+	l.round()
+	expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonWaitingForDeletion)
+	must(t, l.kubernetes.collect(t.Context()))
+	l.clients = nil
+	l.settleUntilAvailable()
+	if bytes.Equal(old, l.secret("prod-peer-ca").Data["tls.crt"]) {
+		t.Error("the authority of the deleted cluster was taken over")
+	}
+	l.checkData(3)
+	l.expectRest()
+}

@@ -1,0 +1,199 @@
+package olm
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	operatorsv1 "github.com/operator-framework/api/pkg/operators/v1"
+	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
+	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Where OLM puts things.
+const (
+	olmNamespace      = "olm"
+	operatorNamespace = "operators"
+	packageName       = "etcd-steward"
+	deploymentName    = "etcd-steward-controller-manager"
+	crdName           = "etcdclusters.operator.etcd-steward.io"
+	catalogPort       = "50051"
+)
+
+func csvName(version string) string { return packageName + ".v" + version }
+
+// server is the process that serves the catalog.
+var server *exec.Cmd
+
+// publish serves this catalog from now on, in the place of another.
+func publish(ctx context.Context, catalog string) {
+	GinkgoHelper()
+	withdraw()
+	temporary := GinkgoT().TempDir()
+	server = exec.Command(lab.Settings["OPM"], "serve", catalog, "--port", catalogPort, "--pprof-addr=", "--termination-log="+temporary+"/termination")
+	server.Env = append(os.Environ(), "TMPDIR="+temporary)
+	server.Stdout, server.Stderr = GinkgoWriter, GinkgoWriter
+	Expect(server.Start()).To(Succeed())
+	Eventually(ctx, func() error {
+		connection, err := net.DialTimeout("tcp", address(), time.Second)
+		if err == nil {
+			err = connection.Close()
+		}
+		return err
+	}).Should(Succeed())
+}
+
+// withdraw stops serving.
+func withdraw() {
+	if server != nil {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		server = nil
+	}
+}
+
+func address() string { return net.JoinHostPort(lab.Settings["ADDRESS"], catalogPort) }
+
+// addCatalog makes OLM ask the server, and the operators' namespace take operators for all namespaces.
+func addCatalog(ctx context.Context) {
+	GinkgoHelper()
+	Expect(kube.Create(ctx, &operatorsv1alpha1.CatalogSource{
+		ObjectMeta: metav1.ObjectMeta{Namespace: olmNamespace, Name: packageName},
+		Spec:       operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-steward"},
+	})).To(Succeed())
+	Expect(kube.Create(ctx, &operatorsv1.OperatorGroup{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "all-namespaces"}})).To(Succeed())
+}
+
+// subscribe asks for the operator from the stable channel. Without a version, its newest.
+func subscribe(ctx context.Context, startingCSV string, approval operatorsv1alpha1.Approval) {
+	GinkgoHelper()
+	Expect(kube.Create(ctx, &operatorsv1alpha1.Subscription{
+		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: packageName},
+		Spec: &operatorsv1alpha1.SubscriptionSpec{
+			CatalogSource: packageName, CatalogSourceNamespace: olmNamespace, Package: packageName, Channel: "stable",
+			StartingCSV: startingCSV, InstallPlanApproval: approval,
+		},
+	})).To(Succeed())
+}
+
+// approve waits until OLM asks whether it may install this release, and says yes.
+func approve(ctx context.Context, version string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		var subscription operatorsv1alpha1.Subscription
+		g.Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: packageName}, &subscription)).To(Succeed())
+		g.Expect(subscription.Status.InstallPlanRef).NotTo(BeNil(), "no InstallPlan yet")
+		var plan operatorsv1alpha1.InstallPlan
+		g.Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: subscription.Status.InstallPlanRef.Name}, &plan)).To(Succeed())
+		g.Expect(plan.Spec.ClusterServiceVersionNames).To(ContainElement(csvName(version)))
+		if plan.Spec.Approved {
+			return
+		}
+		g.Expect(plan.Status.Phase).To(Equal(operatorsv1alpha1.InstallPlanPhaseRequiresApproval))
+		plan.Spec.Approved = true
+		g.Expect(kube.Update(ctx, &plan)).To(Succeed())
+	}).Should(Succeed())
+}
+
+// awaitInstalled waits until OLM says that this release runs, alone.
+func awaitInstalled(ctx context.Context, version string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		var list operatorsv1alpha1.ClusterServiceVersionList
+		g.Expect(kube.List(ctx, &list, client.InNamespace(operatorNamespace))).To(Succeed())
+		phases := map[string]operatorsv1alpha1.ClusterServiceVersionPhase{}
+		for _, csv := range list.Items {
+			phases[csv.Name] = csv.Status.Phase
+		}
+		g.Expect(phases).To(Equal(map[string]operatorsv1alpha1.ClusterServiceVersionPhase{csvName(version): operatorsv1alpha1.CSVPhaseSucceeded}))
+	}).Should(Succeed())
+	Expect(imageOf(operatorDeployment(ctx))).To(HaveSuffix(":v" + version))
+}
+
+func operatorDeployment(ctx context.Context) *appsv1.Deployment {
+	GinkgoHelper()
+	var deployment appsv1.Deployment
+	Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: deploymentName}, &deployment)).To(Succeed())
+	return &deployment
+}
+
+func imageOf(deployment *appsv1.Deployment) string {
+	return deployment.Spec.Template.Spec.Containers[0].Image
+}
+
+// awaitSettled waits until the Deployment runs what it should and nothing else.
+func awaitSettled(ctx context.Context) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		deployment := operatorDeployment(ctx)
+		g.Expect(deployment.Status.ObservedGeneration).To(Equal(deployment.Generation))
+		g.Expect(deployment.Status.UpdatedReplicas).To(Equal(*deployment.Spec.Replicas))
+		g.Expect(deployment.Status.AvailableReplicas).To(Equal(*deployment.Spec.Replicas))
+		g.Expect(operatorPods(ctx)).To(HaveLen(int(*deployment.Spec.Replicas)))
+	}).Should(Succeed())
+}
+
+func operatorPods(ctx context.Context) []corev1.Pod {
+	GinkgoHelper()
+	var pods corev1.PodList
+	Expect(kube.List(ctx, &pods, client.InNamespace(operatorNamespace), client.MatchingLabels{"control-plane": "controller-manager"})).To(Succeed())
+	return pods.Items
+}
+
+// csv reads what OLM says of a release.
+func csv(ctx context.Context, version string) (*operatorsv1alpha1.ClusterServiceVersion, error) {
+	var found operatorsv1alpha1.ClusterServiceVersion
+	err := kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: csvName(version)}, &found)
+	return &found, err
+}
+
+// upgradeable is what a release's operator says of being replaced now; nil where it said nothing.
+func upgradeable(ctx context.Context, version string) (*metav1.Condition, error) {
+	var condition operatorsv2.OperatorCondition
+	err := kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: csvName(version)}, &condition)
+	return meta.FindStatusCondition(condition.Spec.Conditions, operatorsv2.Upgradeable), err
+}
+
+func crd(ctx context.Context) *apiextensionsv1.CustomResourceDefinition {
+	GinkgoHelper()
+	var found apiextensionsv1.CustomResourceDefinition
+	Expect(kube.Get(ctx, client.ObjectKey{Name: crdName}, &found)).To(Succeed())
+	return &found
+}
+
+// uninstall removes the operator as OLM's users do, and waits until its pods are gone.
+func uninstall(ctx context.Context, version string) {
+	GinkgoHelper()
+	Expect(kube.Delete(ctx, &operatorsv1alpha1.Subscription{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: packageName}})).To(Succeed())
+	Expect(kube.Delete(ctx, &operatorsv1alpha1.ClusterServiceVersion{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: csvName(version)}})).To(Succeed())
+	Eventually(ctx, operatorPods).WithArguments(ctx).Should(BeEmpty())
+}
+
+// show prints what OLM knows, for whoever looks into a failed spec.
+func show(ctx context.Context, namespace string) {
+	for _, args := range [][]string{
+		{"-n", operatorNamespace, "get", "subscriptions,installplans,csv,operatorconditions,deployments,pods", "-o", "wide"},
+		{"-n", operatorNamespace, "get", "subscriptions,csv,operatorconditions", "-o", "jsonpath={range .items[*]}{.kind}{\" \"}{.metadata.name}{\" \"}{.status}{\"\\n\"}{end}"},
+		{"-n", operatorNamespace, "logs", "--tail=200", "--prefix", "-l", "control-plane=controller-manager"},
+		{"-n", olmNamespace, "get", "pods,jobs,catalogsources", "-o", "wide"},
+		{"-n", olmNamespace, "logs", "--tail=60", "deployment/catalog-operator"},
+		{"-n", olmNamespace, "logs", "--tail=60", "deployment/olm-operator"},
+		{"get", "crd", crdName, "-o", "jsonpath={.spec.conversion}{\"\\n\"}{.status.storedVersions}"},
+		{"-n", namespace, "get", "etcdclusters,pods", "-o", "yaml"},
+		{"-n", operatorNamespace, "get", "events", "--sort-by=.lastTimestamp"},
+	} {
+		out, err := lab.Kubectl(ctx, args...)
+		AddReportEntry(fmt.Sprint(args), ReportEntryVisibilityFailureOrVerbose, fmt.Sprint(out, err))
+	}
+}

@@ -1,0 +1,240 @@
+package olm
+
+import (
+	"context"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+)
+
+// One story: each spec goes on where the one before it ended.
+var _ = Describe("A user of OLM", Ordered, func() {
+	var (
+		ns     string
+		old    *v1alpha1.EtcdCluster // made with the previous release, and then only looked at
+		kept   treasure
+		before map[string]string
+	)
+	BeforeAll(func(ctx SpecContext) {
+		DeferCleanup(withdraw)
+		ns = newNamespace(ctx)
+		publish(ctx, lab.Settings["CATALOG"])
+		addCatalog(ctx)
+	})
+	AfterEach(func(ctx SpecContext) {
+		if CurrentSpecReport().Failed() {
+			show(ctx, ns)
+		}
+	})
+
+	It("installs the previous release, approved by hand, and makes a v1alpha1 cluster", func(ctx SpecContext) {
+		begin := time.Now()
+		subscribe(ctx, csvName(previous), operatorsv1alpha1.ApprovalManual)
+		approve(ctx, previous)
+		awaitInstalled(ctx, previous)
+		figure("olm-install-"+previous, time.Since(begin))
+
+		old = oldCluster(ns, "old")
+		Expect(kube.Create(ctx, old)).To(Succeed())
+		awaitHealthy(ctx, old)
+		kept, before = bury(ctx, old), footprint(ctx, old)
+
+		written := oldCluster(ns, "written") // by the client that looks for gaps, and by nobody else
+		written.Spec.Paused = true
+		Expect(kube.Create(ctx, written)).To(Succeed())
+	})
+
+	It("approves the upgrade: nothing of the cluster is touched, and v1alpha1 is read all the while", func(ctx SpecContext) {
+		said := old.DeepCopy()
+		client := watch(ns, "written", "v1alpha1")
+		begin := time.Now()
+		approve(ctx, current)
+		awaitInstalled(ctx, current)
+		awaitSettled(ctx)
+		awaitHealthy(ctx, old)
+		figure("olm-upgrade-to-"+current, time.Since(begin))
+		awaitServed(ctx, "v1alpha1", ns)
+		client.tell("to-" + current)
+		Expect(client.failing("read-")).To(BeZero())
+
+		Expect(footprint(ctx, old)).To(Equal(before))
+		kept.expectFound(ctx, old, 3)
+		Expect(old.Spec).To(Equal(said.Spec))
+		Expect(old.Status.ClusterID).To(Equal(said.Status.ClusterID))
+		Expect(old.Status.Members).To(Equal(said.Status.Members))
+	})
+
+	It("reads the cluster in both versions, and an old client changes it as before", func(ctx SpecContext) {
+		today := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: old.Name}}
+		awaitHealthy(ctx, today)
+		awaitHealthy(ctx, old)
+		Expect(today.UID).To(Equal(old.UID))
+		Expect(today.Spec.Replicas).To(Equal(old.Spec.Size))
+		Expect(today.Spec.Version).To(Equal(old.Spec.Version))
+		Expect(today.Spec.TLS).To(Equal(inClear()), "a cluster in clear must not be given certificates")
+		Expect(today.Status.ClusterID).To(Equal(old.Status.ClusterID))
+		Expect(today.Status.ReadyReplicas).To(Equal(int32(3)))
+
+		Expect(kube.Patch(ctx, old, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)))).To(Succeed())
+		awaitReason(ctx, today, v1beta1.ConditionProgressing, v1beta1.ReasonPaused)
+		Expect(today.Spec.Paused).To(BeTrue())
+		out, err := lab.Kubectl(ctx, "-n", ns, "patch", "etcdclusters.v1alpha1.operator.etcd-steward.io/"+old.Name, "--type=merge", "-p", `{"spec":{"paused":false,"pod":{"DNSTimeoutInSecond":7}}}`)
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(out).To(ContainSubstring("deprecated"), "an old client is not told that its version goes")
+		awaitHealthy(ctx, today)
+		Expect(kube.Patch(ctx, today, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"example.com/by":"today"}}}`)))).To(Succeed())
+		awaitHealthy(ctx, old)
+		Expect(old.Annotations).To(HaveKeyWithValue("example.com/by", "today"))
+		Expect(old.Spec.Pod.DNSTimeoutInSecond).To(BeNumerically("==", 7), "what only v1alpha1 can say is lost")
+		Expect(footprint(ctx, old)).To(Equal(before))
+	})
+
+	It("makes a v1beta1 cluster", func(ctx SpecContext) {
+		c := newCluster(ns, "today", 1)
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitHealthy(ctx, c)
+	})
+
+	It("kills the operator: the next is ready though every read of an old object needs its webhook", func(ctx SpecContext) {
+		for _, pod := range operatorPods(ctx) {
+			Expect(kube.Delete(ctx, &pod, client.GracePeriodSeconds(0))).To(Succeed())
+		}
+		begin := time.Now()
+		awaitSettled(ctx)
+		figure("olm-ready-after-kill", time.Since(begin))
+		awaitServed(ctx, "v1alpha1", ns)
+		Expect(footprint(ctx, old)).To(Equal(before))
+	})
+
+	It("overwrites the CRD's conversion: the operator repairs it", func(ctx SpecContext) {
+		right := crd(ctx).Spec.Conversion
+		for name, spoil := range map[string]func(*apiextensionsv1.CustomResourceConversion){
+			"another service": func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.Service.Name = "nobody" },
+			"no authority":    func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.CABundle = nil },
+			"no webhook": func(c *apiextensionsv1.CustomResourceConversion) {
+				c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil
+			},
+		} {
+			begin := time.Now()
+			spoilt := crd(ctx)
+			spoil(spoilt.Spec.Conversion)
+			Expect(kube.Update(ctx, spoilt)).To(Succeed())
+			Eventually(ctx, func() *apiextensionsv1.CustomResourceConversion { return crd(ctx).Spec.Conversion }).
+				WithPolling(10*time.Millisecond).Should(Equal(right), name)
+			AddReportEntry(name + " was repaired in " + time.Since(begin).String())
+		}
+		awaitServed(ctx, "v1alpha1", ns)
+	})
+
+	It("subscribes to automatic upgrades: OLM waits for the step in flight, and nobody notices the upgrade", func(ctx SpecContext) {
+		held := newCluster(ns, "held", 1)
+		held.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{NodeSelector: map[string]string{"example.com/held": "free"}}}
+		Expect(kube.Create(ctx, held)).To(Succeed())
+		Eventually(ctx, func(g Gomega) {
+			condition, err := upgradeable(ctx, current)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(condition).NotTo(BeNil())
+			g.Expect(condition.Status).To(Equal(metav1.ConditionFalse))
+			g.Expect(condition.Message).To(ContainSubstring("held"))
+		}).Should(Succeed())
+		right, running := crd(ctx).Spec.Conversion, operatorDeployment(ctx)
+
+		client := watch(ns, "written", "v1alpha1", "v1beta1")
+		setApproval(ctx, operatorsv1alpha1.ApprovalAutomatic)
+		publish(ctx, lab.Settings["NEXT_CATALOG"])
+		Eventually(ctx, func(g Gomega) {
+			waiting, err := csv(ctx, next)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(waiting.Status.Phase).To(Equal(operatorsv1alpha1.CSVPhasePending))
+			g.Expect(waiting.Status.Reason).To(Equal(operatorsv1alpha1.CSVReasonOperatorConditionNotUpgradeable))
+		}).Should(Succeed())
+		Eventually(ctx, func() *apiextensionsv1.CustomResourceConversion { return crd(ctx).Spec.Conversion }).Should(Equal(right))
+		Consistently(ctx, func(g Gomega) {
+			g.Expect(operatorDeployment(ctx).Generation).To(Equal(running.Generation), "OLM did not wait")
+			g.Expect(crd(ctx).Spec.Conversion).To(Equal(right))
+		}).WithTimeout(5 * time.Second).Should(Succeed())
+
+		begin := time.Now()
+		labelNode(ctx, "example.com/held", "free")
+		awaitInstalled(ctx, next)
+		awaitSettled(ctx)
+		figure("olm-upgrade-to-next", time.Since(begin))
+		awaitHealthy(ctx, held)
+		Consistently(ctx, operatorDeployment).WithArguments(ctx).WithTimeout(15 * time.Second).
+			Should(WithTransform(func(d *appsv1.Deployment) int32 { return d.Status.AvailableReplicas }, BeNumerically(">", 0)))
+		awaitSettled(ctx)
+		client.tell("to-next")
+		Expect(client.failing("")).To(BeNumerically("<=", 2*time.Second))
+		Expect(footprint(ctx, old)).To(Equal(before))
+		kept.expectFound(ctx, old, 3)
+	})
+
+	It("uninstalls the operator and installs it again: every etcd serves on, in the same pods", func(ctx SpecContext) {
+		uninstall(ctx, next)
+		Expect(footprint(ctx, old)).To(Equal(before))
+		kept.expectFound(ctx, old, 3)
+		_, err := etcdctl(ctx, old, "old-1", "put", "meanwhile", "served")
+		Expect(err).NotTo(HaveOccurred())
+
+		subscribe(ctx, "", operatorsv1alpha1.ApprovalAutomatic)
+		awaitInstalled(ctx, next)
+		for _, name := range []string{"old", "today", "held"} {
+			awaitHealthy(ctx, &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}})
+		}
+		awaitHealthy(ctx, old)
+		Expect(footprint(ctx, old)).To(Equal(before))
+		kept.expectFound(ctx, old, 3)
+	})
+})
+
+// awaitServed waits until the API server reads every cluster in a version.
+func awaitServed(ctx context.Context, version, namespace string) {
+	GinkgoHelper()
+	Eventually(ctx, func() error {
+		_, err := lab.Kubectl(ctx, "-n", namespace, "get", "etcdclusters."+version+".operator.etcd-steward.io")
+		return err
+	}).Should(Succeed())
+}
+
+func awaitReason(ctx context.Context, object client.Object, kind, reason string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		conditions, err := conditionsOf(ctx, object)
+		g.Expect(err).NotTo(HaveOccurred())
+		got := meta.FindStatusCondition(conditions, kind)
+		g.Expect(got).NotTo(BeNil())
+		g.Expect(got.Reason).To(Equal(reason))
+		g.Expect(got.ObservedGeneration).To(Equal(object.GetGeneration()))
+	}).Should(Succeed())
+}
+
+func setApproval(ctx context.Context, approval operatorsv1alpha1.Approval) {
+	GinkgoHelper()
+	subscription := &operatorsv1alpha1.Subscription{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: packageName}}
+	patch := []byte(`{"spec":{"installPlanApproval":"` + string(approval) + `"}}`)
+	Expect(kube.Patch(ctx, subscription, client.RawPatch("application/merge-patch+json", patch))).To(Succeed())
+}
+
+// labelNode gives one node a label until the specs are done.
+func labelNode(ctx context.Context, key, value string) {
+	GinkgoHelper()
+	var nodes corev1.NodeList
+	Expect(kube.List(ctx, &nodes)).To(Succeed())
+	node := nodes.Items[0]
+	patch := func(value string) client.Patch {
+		return client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"`+key+`":`+value+`}}}`))
+	}
+	Expect(kube.Patch(ctx, &node, patch(`"`+value+`"`))).To(Succeed())
+	DeferCleanup(func(ctx SpecContext) { Expect(kube.Patch(ctx, &node, patch("null"))).To(Succeed()) })
+}

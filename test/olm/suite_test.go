@@ -1,0 +1,87 @@
+// Package olm tests the operator as users of Operator Lifecycle Manager have it: installed by a Subscription, upgraded from
+// release to release, removed and installed again.
+package olm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	operatorsv1 "github.com/operator-framework/api/pkg/operators/v1"
+	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
+	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/test/world"
+)
+
+const (
+	// patience is how long anything may take: many times what it takes on two busy cores.
+	patience = 3 * time.Minute
+	// interval is how often a condition is looked at.
+	interval = 250 * time.Millisecond
+)
+
+// The world that hack/olm.sh made, and how to reach it.
+var (
+	lab  *world.World
+	kube client.Client
+	// previous and current are releases; next is one made for this suite. All as x.y.z.
+	previous, current, next string
+)
+
+func TestUnderOLM(t *testing.T) {
+	RegisterFailHandler(Fail)
+	EnforceDefaultTimeoutsWhenUsingContexts()
+	SetDefaultEventuallyTimeout(patience)
+	SetDefaultEventuallyPollingInterval(interval)
+	SetDefaultConsistentlyPollingInterval(interval)
+	RunSpecs(t, "etcd-steward under Operator Lifecycle Manager")
+}
+
+var _ = BeforeSuite(func(ctx SpecContext) {
+	log.SetLogger(GinkgoLogr)
+	if os.Getenv("USE_EXISTING_CLUSTER") == "true" && !strings.HasPrefix(os.Getenv("KUBECONFIG"), "/var/tmp/etcd-steward-cluster/") {
+		Skip("needs the local cluster, whose nodes pull from its registry")
+	}
+	up := exec.CommandContext(ctx, "../../hack/olm.sh", "up")
+	up.Stderr = GinkgoWriter
+	values, err := up.Output()
+	Expect(err).NotTo(HaveOccurred())
+	lab, err = world.Reach(values, v1alpha1.AddToScheme, v1beta1.AddToScheme, apiextensionsv1.AddToScheme,
+		operatorsv1.AddToScheme, operatorsv1alpha1.AddToScheme, operatorsv2.AddToScheme)
+	Expect(err).NotTo(HaveOccurred())
+	kube = lab.Kube
+	previous, current, next = lab.Settings["PREVIOUS"], lab.Settings["CURRENT"], lab.Settings["NEXT"]
+}, NodeTimeout(15*time.Minute))
+
+var _ = AfterSuite(func(ctx SpecContext) {
+	if lab == nil {
+		return
+	}
+	down := exec.CommandContext(ctx, "../../hack/olm.sh", "down")
+	down.Stdout, down.Stderr = GinkgoWriter, GinkgoWriter
+	Expect(down.Run()).To(Succeed())
+}, NodeTimeout(5*time.Minute))
+
+// figures are what was measured, told at the end.
+var figures []string
+
+func figure(name string, value time.Duration) {
+	figures = append(figures, fmt.Sprintf("figure %s %d ms", name, value.Milliseconds()))
+}
+
+var _ = ReportAfterSuite("figures", func(Report) {
+	for _, line := range figures {
+		fmt.Println(line)
+	}
+})
