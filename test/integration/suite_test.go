@@ -13,9 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,6 +36,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/conversion"
+	"github.com/etcd-steward/etcd-steward/test/controlplane"
 )
 
 const (
@@ -71,7 +70,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
 	}
-	environment, err := controlPlane()
+	environment, err := controlplane.New(root)
 	if err != nil {
 		return 1, err
 	}
@@ -88,40 +87,6 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	return m.Run(), nil
-}
-
-// controlPlane is an API server and its etcd, built from the pinned modules and bound to the loopback.
-func controlPlane() (*envtest.Environment, error) {
-	script := filepath.Join(root, "hack", "build-tools.sh")
-	build := exec.Command(script, "kubernetes", "etcd-3.6")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("building Kubernetes and etcd: %w", err)
-	}
-	paths := map[string]string{}
-	for _, tool := range []string{"kubernetes", "etcd-3.6"} {
-		folder, err := exec.Command(script, "dir", tool).Output()
-		if err != nil {
-			return nil, fmt.Errorf("finding %s: %w", tool, err)
-		}
-		paths[tool] = strings.TrimSpace(string(folder))
-	}
-	existing := false // the variable USE_EXISTING_CLUSTER is for the suites that need nodes
-	environment := &envtest.Environment{
-		UseExistingCluster:    &existing,
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
-		ErrorIfCRDPathMissing: true,
-	}
-	server := environment.ControlPlane.GetAPIServer()
-	server.Path = filepath.Join(paths["kubernetes"], "kube-apiserver")
-	server.Configure().
-		Set("service-cluster-ip-range", "10.96.0.0/16").
-		// OpenShift turns it on: an owner reference that blocks deletion then needs a permission.
-		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement").
-		Set("enable-priority-and-fairness", "false")
-	environment.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(paths["etcd-3.6"], "etcd")}
-	environment.ControlPlane.KubectlPath = filepath.Join(paths["kubernetes"], "kubectl")
-	return environment, nil
 }
 
 // convert has the API server ask a server in this process for conversions, and waits until it does. envtest knows another way only for types
