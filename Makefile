@@ -202,6 +202,10 @@ bench-create: ## Measure cluster creation against a plain StatefulSet.
 bench-idle: ## Count the operator's API requests over five minutes of rest.
 	hack/bench.sh idle
 
+.PHONY: bench-conversion
+bench-conversion: ## Measure conversions of one object and of a list of 10,000 over HTTPS.
+	hack/bench.sh conversion
+
 ##@ Release
 
 .PHONY: release
