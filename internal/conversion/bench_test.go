@@ -50,13 +50,16 @@ func BenchmarkToHub(b *testing.B) {
 	}
 }
 
-func benchmarkHandler(b *testing.B, h http.Handler, n int) {
-	hub, _ := samples(b)
+func benchmarkHandler(b *testing.B, h http.Handler, n int, desired string) {
+	object, spoke := samples(b)
+	if desired == "v1beta1" {
+		object = spoke
+	}
 	var objects [][]byte
 	for range n {
-		objects = append(objects, hub)
+		objects = append(objects, object)
 	}
-	body := review("v1alpha1", objects...)
+	body := review(desired, objects...)
 	b.SetBytes(int64(len(body)))
 	start := cpu()
 	defer func() { b.ReportMetric(float64(cpu()-start)/float64(b.N)/1e6, "cpu-ms/op") }()
@@ -69,8 +72,8 @@ func benchmarkHandler(b *testing.B, h http.Handler, n int) {
 	}
 }
 
-func BenchmarkHandlerOne(b *testing.B)  { benchmarkHandler(b, Handler(), 1) }
-func BenchmarkHandlerList(b *testing.B) { benchmarkHandler(b, Handler(), 10000) }
+func BenchmarkHandlerListDown(b *testing.B) { benchmarkHandler(b, Handler(), 10000, "v1alpha1") }
+func BenchmarkHandlerListUp(b *testing.B)   { benchmarkHandler(b, Handler(), 10000, "v1beta1") }
 
 func cpu() int64 {
 	var u syscall.Rusage
@@ -78,4 +81,6 @@ func cpu() int64 {
 	return u.Utime.Nano() + u.Stime.Nano()
 }
 
-func BenchmarkControllerRuntimeList(b *testing.B) { benchmarkHandler(b, reference(b), 10000) }
+func BenchmarkControllerRuntimeListDown(b *testing.B) {
+	benchmarkHandler(b, reference(b), 10000, "v1alpha1")
+}
