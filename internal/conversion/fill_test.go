@@ -19,7 +19,10 @@ import (
 const rounds = 10000
 
 // source fills objects by chance: every field of both versions, with what the schemas let in where check looks, and with anything elsewhere.
-type source struct{ filler *randfill.Filler }
+type source struct {
+	filler *randfill.Filler
+	rand   *rand.Rand
+}
 
 // newSource returns a source that fills the same objects in every run, so that a failure is nobody's luck; the whole matrix fills new ones.
 func newSource(t *testing.T) source {
@@ -28,7 +31,7 @@ func newSource(t *testing.T) source {
 		seed = time.Now().UnixNano()
 	}
 	t.Logf("seed %d", seed)
-	return source{randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
+	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
 		fillMeta, fillString, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
@@ -36,7 +39,8 @@ func newSource(t *testing.T) source {
 		among(v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore, ""),
 		among(v1beta1.TLSManaged, v1beta1.TLSDisabled, ""),
 		among(v1beta1.SecretFormatEtcdOperator, v1beta1.SecretFormatTLS),
-	)}
+	)
+	return source{filler, rand.New(rand.NewSource(seed))}
 }
 
 func (s source) spoke() *v1alpha1.EtcdCluster {
