@@ -42,7 +42,7 @@ prepare() {
   newer "$now" "$before" || fail "$now is not newer than the last release, $before"
   sed -i "s/^VERSION ?= .*/VERSION ?= $now/" Makefile
   sed -i "s/^ARG VERSION=.*/ARG VERSION=$now/" Dockerfile
-  sed -i "s|\(etcd-steward/etcd-steward:v\)${old//./\\.}|\1$now|g" README.md docs/*.md
+  sed -i "s|\(etcd-steward[a-z/-]*[:.]v\)${old//./\\.}|\1$now|g" README.md docs/install.md
   sed -i "s/^  replaces: .*/  replaces: etcd-steward.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
   drop_prepared
   printf -- '- version: %s\n  commit: ""\n' "$now" >> catalog/releases.yaml

@@ -67,8 +67,8 @@ const (
 	// ReasonMembersNotHealthy: a member is not to be restarted before every other is a healthy voter.
 	// What to do: bring the member back that the message names; the step goes on by itself.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
-	// ReasonDeleting: the cluster is being deleted; its volumes are kept.
-	// What to do: nothing; delete the PersistentVolumeClaims as well to be rid of the data.
+	// ReasonDeleting: the cluster is being deleted; its volumes are kept, unless spec.storage.retentionPolicy.whenDeleted is Delete.
+	// What to do: nothing; where volumes are kept, delete the PersistentVolumeClaims as well to be rid of the data.
 	ReasonDeleting = "Deleting"
 	// ReasonPaused: spec.paused is true.
 	// What to do: set spec.paused to false to have the operator act again.

@@ -165,6 +165,7 @@ const (
 // RetentionPolicy says what becomes of volumes that are no longer needed.
 type RetentionPolicy struct {
 	// WhenDeleted is what becomes of the volumes when the EtcdCluster is deleted: Retain, or Delete, which deletes the data.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of a deleted cluster",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +kubebuilder:default=Retain
 	// +optional
 	WhenDeleted RetentionPolicyType `json:"whenDeleted,omitempty"`
@@ -196,6 +197,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
 type ClientTLS struct {
 	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Client certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
 	// CertManager has cert-manager issue the certificates.
@@ -210,6 +212,7 @@ type ClientTLS struct {
 // +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
 type PeerTLS struct {
 	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
 	// CertManager has cert-manager issue the certificate.

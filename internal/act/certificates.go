@@ -40,6 +40,8 @@ func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item an
 	desired.Annotations = map[string]string{v1beta1.RotateAuthoritiesAnnotation: item.Rotation}
 	if item.Phase != "" {
 		desired.Annotations[cluster.AnnotationAuthorityPhase] = string(item.Phase)
+	}
+	if item.Followed {
 		desired.Annotations[cluster.AnnotationAuthoritySince] = s.Now.UTC().Format(time.RFC3339)
 	}
 	log.FromContext(ctx).Info("Writing certificate authority", "secret", desired.Name, "step", item.Step)
@@ -50,6 +52,8 @@ func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item an
 func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item analyse.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
 	certificate, key := have[pki.TLSKeys.Certificate], have[pki.TLSKeys.Key]
 	switch item.Step {
+	case analyse.MarkAuthority:
+		return have, nil
 	case analyse.IssueFromAuthority:
 		return authorityData(certificate, key, have[pki.TLSKeys.Authorities]), nil
 	case analyse.ForgetAuthority:

@@ -64,9 +64,11 @@ func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 		}
 	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
 		step.Step, step.Phase = RotateAuthority, cluster.PhaseAnnounced
+	case a.Phase != "" && a.Since.IsZero() && followed(trust):
+		step.Step, step.Phase, step.Followed = MarkAuthority, a.Phase, true
 	case a.Phase == cluster.PhaseAnnounced && announced(s, trust, traffic):
 		step.Step, step.Phase = IssueFromAuthority, cluster.PhaseIssuing
-	case a.Phase == cluster.PhaseIssuing && issued(s, trust):
+	case a.Phase == cluster.PhaseIssuing && overlapped(s, trust):
 		step.Step = ForgetAuthority
 	default:
 		return nil
@@ -87,33 +89,29 @@ func trusted(trust *cluster.Trust) bool {
 	return len(trust.Authority.Bundle) > 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) > 0 })
 }
 
-// announced reports whether the new authority may issue: every member trusts it, and clients have had the time to. Where no member runs
-// nobody is disturbed; where the certificates are at their end, and the old authority's key is gone, nobody is helped by waiting.
+// followed reports whether every Secret has followed the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
+func followed(trust *cluster.Trust) bool {
+	a := &trust.Authority
+	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
+		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || c.Issuer != a.Current)
+	})
+}
+
+// overlapped reports whether clients have had the time to take up what the Secrets hold.
+func overlapped(s *cluster.Snapshot, trust *cluster.Trust) bool {
+	a := &trust.Authority
+	return !a.Since.IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+}
+
+// announced reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
+// the time to. Where the certificates are at their end, and the old authority's key is gone, nobody is helped by waiting.
 func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
-	running := runningPods(s)
-	if len(running) == 0 {
-		return true
-	}
 	if a.Previous == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Exists() && !s.Now.Before(c.NotAfter) }) {
 		return true
 	}
-	if s.Now.Before(a.Since.Add(s.AuthorityOverlap)) || !published(trust) {
-		return false
-	}
-	return !slices.ContainsFunc(running, func(p *cluster.Pod) bool { return !slices.Contains(p.Authorities(traffic), a.Current) })
-}
-
-// issued reports whether the old authority may be forgotten: all certificates are the new one's, and members and clients have had the time to take them up.
-func issued(s *cluster.Snapshot, trust *cluster.Trust) bool {
-	a := &trust.Authority
-	byAnother := func(c cluster.Certificate) bool { return !c.Usable() || c.Issuer != a.Current }
-	return !s.Now.Before(a.Since.Add(s.AuthorityOverlap)) && !slices.ContainsFunc(trust.Certificates, byAnother)
-}
-
-// published reports whether every Secret holds the authority's bundle.
-func published(trust *cluster.Trust) bool {
-	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !slices.Equal(c.Bundle, trust.Authority.Bundle) })
+	return overlapped(s, trust) &&
+		!slices.ContainsFunc(runningPods(s), func(p *cluster.Pod) bool { return !slices.Contains(p.Authorities(traffic), a.Current) })
 }
 
 // runningPods are the pods whose etcd may run.

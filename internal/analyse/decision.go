@@ -166,6 +166,8 @@ const (
 	MakeAuthority AuthorityStep = "Make"
 	// RotateAuthority makes a new authority beside the old one, which goes on issuing.
 	RotateAuthority AuthorityStep = "Rotate"
+	// MarkAuthority notes that every Secret has followed the authority into its phase: the time that clients get begins.
+	MarkAuthority AuthorityStep = "Mark"
 	// IssueFromAuthority has the new authority issue, and forgets the old one's key.
 	IssueFromAuthority AuthorityStep = "Issue"
 	// ForgetAuthority ends the trust in the old authority.
@@ -181,6 +183,8 @@ type WriteAuthority struct {
 	// Phase and Rotation are what the Secret says afterwards.
 	Phase    cluster.Phase
 	Rotation string
+	// Followed tells that every Secret has followed into the phase.
+	Followed bool
 }
 
 // WriteCertificate writes a managed certificate's Secret with the authority's bundle.

@@ -57,6 +57,39 @@ func TestGuards(t *testing.T) {
 			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "" }, "prod-0"),
 			prod().Members(Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Version = "3.7.1" })), "written by etcd 3.7.1",
 		},
+		"quorumSurvives": {
+			quorumSurvivesWithout("prod-1"), prod().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "would leave 1 of 3 voters, and the quorum is 2",
+		},
+		"quorumSurvives, a ready pod that did not answer counting as lost": {
+			quorumSurvivesWithout("prod-1"), prod().Members(Healthy),
+			prod().Members(Healthy).Member("prod-2", Healthy, Silent("no answer")), "would leave 1 of 3",
+		},
+		"quorumSurvives of one": {quorumSurvivesWithout("prod-0"), prod().Members(Healthy), prod().Replicas(1).Members(Healthy), "Delete pod prod-0-0 when"},
+		"membersHealthy": {
+			membersHealthy, prod().Members(Healthy),
+			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "Waiting for prod-2",
+		},
+		"membersHealthy with a learner": {
+			membersHealthy, prod().Members(Healthy),
+			prod().Members(Healthy).Member("prod-2", Healthy, Changed(func(m *cluster.Member) { m.Probe.Learner = true })), "Waiting for prod-2",
+		},
+		"membersHealthy with a member that was added": {
+			membersHealthy, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 9, Learner: true})
+			}), "a member that was added",
+		},
+		"noAlarm": {
+			noAlarm, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+				s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmCorrupt}}
+			}), "the alarm CORRUPT",
+		},
+		"authoritiesOverlap": {
+			authoritiesOverlap, prod().Managed().Members(Healthy).Announced(0),
+			prod().Managed().Members(Healthy).Later(func(s *cluster.Snapshot) {
+				s.PeerTrust.Certificates[0].Bundle, s.PeerTrust.Certificates[0].Issuer = []string{"p2"}, "p2"
+			}), "Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust",
+		},
 		"peerURLsUnchanged": {
 			peerURLsUnchanged, prod().Kept(nil, "prod-0"), prod().Kept(func(v *cluster.Volume) { v.PeerURL = "https://elsewhere:2380" }, "prod-0"), "https://elsewhere:2380",
 		},
@@ -80,6 +113,10 @@ func TestGuards(t *testing.T) {
 			}
 		})
 	}
+}
+
+func quorumSurvivesWithout(name string) guard {
+	return func(s *cluster.Snapshot) *Refusal { return quorumSurvives(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {

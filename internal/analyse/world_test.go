@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,8 @@ type world struct {
 	pods      map[string]*worldPod
 	objects   map[string]bool
 	serial    int
+	now       time.Time
+	secrets   *worldSecrets
 
 	// recorded are the member names, with their token, that were ever recorded as started.
 	recorded map[string]bool
@@ -51,11 +54,15 @@ type worldPod struct {
 	owner    types.UID
 	template corev1.PodTemplateSpec // with the pod's own annotations
 	running  bool
+	trust    map[cluster.Traffic]trusting
 }
 
-func newWorld(size int32) *world {
+func newWorld(size int32, managed bool) *world {
 	s := clustertest.MakeCluster("prod").Replicas(size).Snapshot()
-	w := &world{etcd: fake.New(), cluster: s.Cluster, volumes: map[string]*worldVolume{}, recorded: map[string]bool{}, acknowledged: map[cluster.ID]string{}}
+	if managed {
+		s.Cluster.Spec.TLS = nil
+	}
+	w := &world{now: clustertest.Now, etcd: fake.New(), cluster: s.Cluster, volumes: map[string]*worldVolume{}, recorded: map[string]bool{}, acknowledged: map[cluster.ID]string{}}
 	w.create("uid-0")
 	return w
 }
@@ -68,6 +75,7 @@ func (w *world) create(uid types.UID) {
 	w.cluster = w.cluster.DeepCopy()
 	w.cluster.UID, w.cluster.Status = uid, v1beta1.EtcdClusterStatus{}
 	w.workloads, w.pods, w.objects = map[string]*appsv1.StatefulSet{}, map[string]*worldPod{}, map[string]bool{}
+	w.secrets = newWorldSecrets()
 	w.touch()
 }
 
@@ -95,6 +103,14 @@ func (w *world) known(name string) bool {
 	return !v.ran || (v.Started() && sealed)
 }
 
+// split reads a list as annotations hold it.
+func split(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
 func isFounding(t corev1.PodTemplateSpec) bool {
 	return t.Annotations[cluster.AnnotationInitialClusterState] != ""
 }
@@ -114,7 +130,7 @@ func (w *world) kubelet() {
 				RenderHash: template.Annotations[cluster.AnnotationRenderHash],
 			}}
 		}
-		if pod, volume := w.pods[name], w.volumes[name]; !pod.running && volume != nil {
+		if pod, volume := w.pods[name], w.volumes[name]; !pod.running && volume != nil && w.mount(pod) {
 			pod.running = w.etcd.Start(w.startOptions(name, pod, volume)) == nil
 			volume.ran = volume.ran || pod.running
 		}
@@ -169,7 +185,8 @@ func (w *world) collect() {
 
 // observe takes a snapshot as the observer would.
 func (w *world) observe() cluster.Snapshot {
-	s := cluster.Snapshot{Now: clustertest.Now, Cluster: w.cluster.DeepCopy()}
+	s := cluster.Snapshot{Now: w.now, Cluster: w.cluster.DeepCopy()}
+	w.observeTrust(&s)
 	members := map[string]bool{}
 	for name, v := range w.volumes {
 		if v.ClusterUID != w.cluster.UID && v.GoesWith != "" {
@@ -229,6 +246,8 @@ func (w *world) member(name string) cluster.Member {
 	if pod := w.pods[name]; pod != nil && m.Workload != nil {
 		copied := pod.Pod
 		copied.FoundingState = pod.template.Annotations[cluster.AnnotationInitialClusterState]
+		copied.PeerAuthorities = split(pod.template.Annotations[cluster.AnnotationPeerAuthorities])
+		copied.ClientAuthorities = split(pod.template.Annotations[cluster.AnnotationClientAuthorities])
 		m.Pod = &copied
 		probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: pod.IP})
 		if err != nil {
@@ -250,6 +269,7 @@ type operator struct {
 	s       cluster.Snapshot
 	d       Decision
 	killAt  int
+	slow    bool
 	written int
 }
 
@@ -320,6 +340,8 @@ func (o *operator) act() error {
 				return err
 			}
 		}
+	case RollMember:
+		return o.write(func() error { return o.rollMember(action) })
 	case ResumeMembers:
 		for _, name := range action.Members {
 			if err := o.write(func() error { return o.makeWorkload(MemberInput(&o.s, name, action.Intent, true)) }); err != nil {
@@ -334,8 +356,8 @@ func (o *operator) claim() error {
 	if o.s.Cluster.ResourceVersion != o.w.cluster.ResourceVersion {
 		return errStale
 	}
-	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() {
-		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), StartedAt: metav1.NewTime(o.s.Now)}
+	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() || op.Member != o.d.Action.On() {
+		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), Member: o.d.Action.On(), StartedAt: metav1.NewTime(o.s.Now)}
 		o.w.touch()
 	}
 	o.s.Cluster = o.w.cluster.DeepCopy()
@@ -437,7 +459,7 @@ func (o *operator) upkeep(u Upkeep) error {
 		if set == nil || set.ResourceVersion != o.s.Member(u.Member).Workload.Live.ResourceVersion {
 			return errStale
 		}
-		if text, _ := u.Intent.Encode(); text != set.Annotations[cluster.AnnotationIntent] {
+		if have, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent]); err != nil || len(have.Differences(u.Intent)) > 0 {
 			w.wrong("the intent of %s, which runs, was changed", u.Member)
 		}
 		if v := w.volumes[u.Member]; !u.Started && v != nil && w.recorded[v.Token+" "+u.Member] {
@@ -445,6 +467,10 @@ func (o *operator) upkeep(u Upkeep) error {
 		}
 		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
 		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
+	case WriteAuthority:
+		return o.writeAuthority(u)
+	case WriteCertificate:
+		return o.writeCertificate(u)
 	case SealPod:
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
 			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
@@ -462,7 +488,10 @@ func (o *operator) upkeep(u Upkeep) error {
 
 // check holds a decision against what no decision may do.
 func (o *operator) check() {
-	idle := o.d.Action == nil && len(o.d.Upkeep) == 0
+	idle := o.d.Action == nil && !slices.ContainsFunc(o.d.Upkeep, func(u Upkeep) bool {
+		w, ok := u.(WriteCertificate)
+		return !o.s.Cluster.Spec.Paused || !ok || !w.Renew // a renewal does not wait for the end of a pause
+	})
 	switch {
 	case o.s.Cluster.Spec.Paused && !idle:
 		o.w.wrong("acted on a paused cluster: %+v", o.d)

@@ -98,7 +98,8 @@ type Authority struct {
 	RenewalDue time.Time
 	NotAfter   time.Time
 	Phase      Phase
-	Since      time.Time
+	// Since is when every Secret had followed into the phase, zero while they have not.
+	Since time.Time
 	// Rotation is the user's last wish to rotate that was taken up.
 	Rotation string
 }

@@ -48,7 +48,7 @@ const (
 
 	// On the Secrets of managed authorities.
 	AnnotationAuthorityPhase = Prefix + "authority-phase" // a Phase, while more than one authority is trusted
-	AnnotationAuthoritySince = Prefix + "authority-since" // when the phase began
+	AnnotationAuthoritySince = Prefix + "authority-since" // when every Secret had followed into the phase
 
 	// On Services, PodDisruptionBudgets and cert-manager's Certificates.
 	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied

@@ -54,6 +54,69 @@ func (b *Builder) TLS() *Builder {
 	return b
 }
 
+// Managed leaves TLS to the operator, which has made every certificate: peers trust the authority p1, clients c1. Nothing is due.
+func (b *Builder) Managed() *Builder {
+	b.s.Cluster.Spec.TLS = nil
+	b.s.PeerTrust, b.s.ClientTrust = Trust(b.s.Cluster.Name, cluster.PeerTraffic, "p1"), Trust(b.s.Cluster.Name, cluster.ClientTraffic, "c1")
+	return b
+}
+
+// Trust is what is known where an authority has issued every managed certificate. Nothing is due.
+func Trust(name string, traffic cluster.Traffic, authority string) cluster.Trust {
+	written := func(name string) cluster.Written {
+		return cluster.Written{Name: name, UID: types.UID("uid-" + name), ResourceVersion: "1"}
+	}
+	t := cluster.Trust{Source: cluster.SourceManaged, Authority: cluster.Authority{
+		Written: written(cluster.AuthorityName(name, traffic)), Current: authority, Bundle: []string{authority},
+		RenewalDue: Now.AddDate(6, 0, 0), NotAfter: Now.AddDate(9, 0, 0),
+	}}
+	for _, role := range traffic.Roles() {
+		t.Certificates = append(t.Certificates, cluster.Certificate{
+			Written: written(cluster.CertificateName(name, role)), Role: role, Issuer: authority, Bundle: []string{authority},
+			RenewalDue: Now.AddDate(0, 2, 0), NotAfter: Now.AddDate(0, 3, 0),
+		})
+	}
+	return t
+}
+
+// Announced has had new authorities p2 and c2 beside p1 and c1 in every Secret for some time.
+func (b *Builder) Announced(ago time.Duration) *Builder {
+	return b.Later(func(s *cluster.Snapshot) {
+		s.AuthorityOverlap = time.Hour
+		for traffic, next := range map[cluster.Traffic]string{cluster.PeerTraffic: "p2", cluster.ClientTraffic: "c2"} {
+			t := s.Trust(traffic)
+			a := &t.Authority
+			a.Previous, a.Current, a.Phase, a.Since = a.Current, next, cluster.PhaseAnnounced, Now.Add(-ago)
+			a.Bundle = []string{a.Previous, next}
+			for i := range t.Certificates {
+				t.Certificates[i].Bundle = a.Bundle
+			}
+		}
+	})
+}
+
+// Template has the members' templates name the authorities that are to be trusted.
+func (b *Builder) Template() *Builder {
+	return b.Later(func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			m := &s.Members[i]
+			m.Workload.Intent = m.Workload.Intent.WithAuthorities(s)
+			m.Workload.Live = render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: m.Workload.Intent})
+		}
+	})
+}
+
+// Restarted gives the pods of members the authorities of their templates.
+func (b *Builder) Restarted(names ...string) *Builder {
+	return b.Later(func(s *cluster.Snapshot) {
+		for _, name := range names {
+			m := s.Member(name)
+			m.Pod.PeerAuthorities, m.Pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
+			m.Pod.RenderHash = render.RenderHash(render.MemberInput{Cluster: s.Cluster, Name: name, Intent: m.Workload.Intent})
+		}
+	})
+}
+
 // Annotated sets an annotation of the cluster.
 func (b *Builder) Annotated(key, value string) *Builder {
 	metav1.SetMetaDataAnnotation(&b.s.Cluster.ObjectMeta, key, value)
@@ -206,7 +269,7 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 }
 
 func (b *Builder) input(name string) render.MemberInput {
-	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(b.s.Cluster)}
+	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(b.s.Cluster).WithAuthorities(&b.s)}
 }
 
 // Pod gives a member a pod that runs and was not made to found.
@@ -215,6 +278,8 @@ func Pod(b *Builder, m *cluster.Member) {
 	m.Pod = &cluster.Pod{
 		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
 		Phase: corev1.PodRunning, RenderHash: render.RenderHash(b.input(m.Name)),
+
+		PeerAuthorities: b.input(m.Name).Intent.PeerAuthorities, ClientAuthorities: b.input(m.Name).Intent.ServerAuthorities,
 	}
 }
 
