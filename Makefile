@@ -164,7 +164,7 @@ deploy-namespaced: deploy-webhook ## Install the operator for WATCH_NAMESPACES=o
 
 .PHONY: test
 test: ## Run the unit, integration, end-to-end and OLM suites; the last line counts the tests.
-	hack/test.sh unit integration e2e olm
+	hack/test.sh unit integration release e2e olm
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests.
@@ -173,6 +173,10 @@ test-unit: ## Run the unit tests.
 .PHONY: test-integration
 test-integration: ## Run the tests against a real API server and etcd.
 	hack/test.sh integration
+
+.PHONY: test-release
+test-release: ## Test that a release is refused while anything is out of date.
+	hack/test.sh release
 
 .PHONY: test-e2e
 test-e2e: ## Run the tests on the local cluster, or KUBECONFIG's with USE_EXISTING_CLUSTER=true.
@@ -184,7 +188,7 @@ test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster
 
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration cluster e2e olm
+	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration release cluster e2e olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
@@ -199,6 +203,15 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 	hack/bench.sh idle
 
 ##@ Release
+
+.PHONY: release
+release: ## Release VERSION, which must be given, as far as a machine can; DRY_RUN=true changes nothing.
+	@$(if $(filter command line environment,$(origin VERSION)),,echo "say which: make release VERSION=$(VERSION)"; exit 2)
+	hack/release.sh $(if $(DRY_RUN),--dry-run) $(VERSION)
+
+.PHONY: release-prepare
+release-prepare: ## Have this tree prepare release VERSION: version numbers, upgrade graph, bundle and catalog.
+	hack/release.sh prepare $(VERSION)
 
 .PHONY: crd-check
 crd-check: ## Prove that the CRDs take and keep whatever a release stored, and that samples and examples are valid.

@@ -47,11 +47,11 @@ type options struct {
 	leaderElection   bool
 	watchNamespaces  string
 	concurrency      int
-	lifetimes        act.Lifetimes
-	authorityOverlap time.Duration
 	webhook          webhookOptions
 	certificate      certificateSource
 	migrateStorage   bool
+	lifetimes        act.Lifetimes
+	authorityOverlap time.Duration
 	logging          zap.Options
 	namespaces       map[string]cache.Config
 	seesClusterScope bool
@@ -65,11 +65,11 @@ func parseOptions(args []string) (*options, error) {
 	flags.BoolVar(&o.leaderElection, "leader-elect", false, "act only while holding the lease, so that of several replicas one acts")
 	flags.StringVar(&o.watchNamespaces, "watch-namespaces", "", "namespaces to watch, separated by commas; Roles in them are enough then. Empty: all")
 	flags.IntVar(&o.concurrency, "concurrency", 16, "how many clusters are worked on at once")
+	o.webhook.bind(flags)
+	flags.BoolVar(&o.migrateStorage, "migrate-storage", false, "rewrite objects that are stored in an older version of the API, and note in the CRD that there are none")
 	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour, "how long the certificates are valid that the operator issues; they are renewed when two thirds of it are over")
 	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour, "how long the certificate authorities are valid that the operator makes; they are rotated when two thirds of it are over")
 	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour, "how long clients get to trust a new certificate authority before it issues, and to take up its certificates before the old one is forgotten")
-	o.webhook.bind(flags)
-	flags.BoolVar(&o.migrateStorage, "migrate-storage", false, "rewrite objects that are stored in an older version of the API, and note in the CRD that there are none")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	if !o.migrateStorage {
 		return nil
 	}
-	migration := &migrate.Migration{Client: writer, CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind("EtcdCluster")}
+	migration := &migrate.Migration{Client: writer, Live: mgr.GetAPIReader(), CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind("EtcdCluster")}
 	if err := mgr.Add(migration); err != nil {
 		return fmt.Errorf("setting up the migration of stored objects: %w", err)
 	}

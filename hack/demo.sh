@@ -20,7 +20,7 @@ eval "$($CLUSTER env)"
 
 step "3/6 Making the images and loading them on the nodes"
 images=$(hack/build-tools.sh dir images)/images
-$CLUSTER load "$("$images" operator --binary bin/etcd-steward --version "${VERSION:-0.1.0}")" "$("$images" etcd --version 3.6.16)"
+$CLUSTER load "$("$images" operator --binary bin/etcd-steward --version "${VERSION:-$(sed -n 's/^VERSION ?= //p' Makefile)}")" "$("$images" etcd --version 3.6.16)"
 
 step "4/6 Installing the operator"
 make --no-print-directory deploy
@@ -34,7 +34,11 @@ run kubectl -n $NAMESPACE apply -f examples/cluster.yaml
 run kubectl -n $NAMESPACE wait --for=condition=Available etcdcluster/example --timeout=300s
 
 step "6/6 Writing and reading a key through the client Service"
-etcdctl() { run kubectl -n $NAMESPACE exec example-0-0 -- etcdctl --endpoints=http://example-client:2379 "$@"; }
+tls=/etc/etcd/server # where a member has the certificate that the operator made for it
+etcdctl() {
+  run kubectl -n $NAMESPACE exec example-0-0 -- etcdctl --endpoints=https://example-client.$NAMESPACE.svc:2379 \
+    --cacert=$tls/ca.crt --cert=$tls/tls.crt --key=$tls/tls.key "$@"
+}
 etcdctl put greeting "hello from etcd-steward"
 etcdctl get greeting
 run kubectl -n $NAMESPACE get etcdcluster,pods,persistentvolumeclaims

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 REPOSITORY=${REPOSITORY:-ghcr.io/etcd-steward/etcd-steward}
 OUT=${OUT:-${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}/release/$VERSION}
 IMAGES=$(hack/build-tools.sh dir images)/images
-ARCHITECTURES=$(sed -nE 's/^ *operatorframework.io\/arch\.([a-z0-9]+): supported$/\1/p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)
+ARCHITECTURES=${ARCHITECTURES:-$(sed -nE 's/^ *operatorframework.io\/arch\.([a-z0-9]+): supported$/\1/p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)}
 mkdir -p "$OUT"
 WORK=$(mktemp -d "$OUT/.work-XXXXXX")
 trap 'rm -rf "$WORK"' EXIT

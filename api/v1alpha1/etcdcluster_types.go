@@ -6,13 +6,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// BootstrapAnnotation on an EtcdCluster, with the value BootstrapEmpty, starts a cluster that is created again
-// with new, empty volumes, and leaves the kept ones alone. It is read only until the cluster has volumes of its own.
-const (
-	BootstrapAnnotation = "operator.etcd-steward.io/bootstrap"
-	BootstrapEmpty      = "Empty"
-)
-
 // EtcdClusterSpec says what the user wants. Release 0.1 creates it and keeps it running;
 // a change to a running cluster's size, version, template or volume size is reported and not carried out before 0.3.0.
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.pod) || !has(oldSelf.pod.ClusterDomain) || (has(self.pod) && has(self.pod.ClusterDomain) && self.pod.ClusterDomain == oldSelf.pod.ClusterDomain)",message="pod.ClusterDomain cannot change: the members' peer URLs contain it; create another cluster with the new domain"
@@ -100,7 +93,7 @@ type PodPolicy struct {
 	// Resources of the etcd container.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Resources",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:resourceRequirements"}
 	// +optional
-	Resources ResourceRequirements `json:"resources,omitempty"`
+	Resources ResourceRequirements `json:"resources,omitempty,omitzero"`
 
 	// SecurityContext of the pods; what it leaves out follows the restricted Pod Security Standard.
 	// +optional
@@ -231,19 +224,9 @@ type MemberSecrets struct {
 	ServerSecret string `json:"serverSecret,omitempty"`
 }
 
-// OperationType names a step that may disturb members.
-// +kubebuilder:validation:Enum=Bootstrap;TakeBack;Resume
+// OperationType names a step that may disturb members: one of v1beta1's.
+// +kubebuilder:validation:MaxLength=63
 type OperationType string
-
-// The operations of release 0.1.
-const (
-	// OperationBootstrap starts a new cluster's founding members.
-	OperationBootstrap OperationType = "Bootstrap"
-	// OperationTakeBack starts the members of kept volumes for a cluster that was created again.
-	OperationTakeBack OperationType = "TakeBack"
-	// OperationResume gives members their StatefulSets back after somebody deleted them.
-	OperationResume OperationType = "Resume"
-)
 
 // Operation is the claim on the one step in flight.
 type Operation struct {
@@ -334,10 +317,10 @@ type EtcdClusterStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
-// EtcdCluster is a cluster of etcd members.
+// EtcdCluster is a cluster of etcd members, in the terms of release 0.1. Write v1beta1 instead.
 // +kubebuilder:object:root=true
+// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated, and served by every release before etcd-steward 1.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-steward.io shows yours in it"
 // +kubebuilder:subresource:status
-// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated; use operator.etcd-steward.io/v1beta1 EtcdCluster"
 // +kubebuilder:resource:shortName=etcd,categories=all
 // +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyMembers`
@@ -349,7 +332,7 @@ type EtcdClusterStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 46",message="the name may have at most 46 characters: the pods' names and labels are made from it"
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name must start with a letter and hold only lower case letters, digits and hyphens: Services are named after it"
-// +operator-sdk:csv:customresourcedefinitions:displayName="etcd cluster",resources={{StatefulSet,v1,NAME-0},{Service,v1,NAME-client},{PersistentVolumeClaim,v1,data-NAME-0},{PodDisruptionBudget,v1,NAME},{Pod,v1,NAME-0-0},{Event,v1,NAME}}
+// +operator-sdk:csv:customresourcedefinitions:displayName="etcd cluster (v1alpha1, deprecated)",resources={{StatefulSet,v1,NAME-0},{Service,v1,NAME-client},{PersistentVolumeClaim,v1,data-NAME-0},{PodDisruptionBudget,v1,NAME},{Pod,v1,NAME-0-0},{Event,v1,NAME}}
 type EtcdCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -357,7 +340,7 @@ type EtcdCluster struct {
 	// +required
 	Spec EtcdClusterSpec `json:"spec"`
 	// +optional
-	Status EtcdClusterStatus `json:"status,omitempty"`
+	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
 // Key returns the cluster's namespace and name.

@@ -62,11 +62,13 @@ const (
 	// What to do: nothing.
 	ReasonResuming = "Resuming"
 	// ReasonRotatingAuthorities: members take up a change of the trusted certificate authorities, one by one.
+	// What to do: nothing; each member is restarted once, while the others keep the quorum.
 	ReasonRotatingAuthorities = "RotatingAuthorities"
 	// ReasonMembersNotHealthy: a member is not to be restarted before every other is a healthy voter.
+	// What to do: bring the member back that the message names; the step goes on by itself.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
-	// ReasonDeleting: the cluster is being deleted; its volumes are kept.
-	// What to do: nothing; delete the PersistentVolumeClaims as well to be rid of the data.
+	// ReasonDeleting: the cluster is being deleted; its volumes are kept, unless spec.storage.retentionPolicy.whenDeleted is Delete.
+	// What to do: nothing; where volumes are kept, delete the PersistentVolumeClaims as well to be rid of the data.
 	ReasonDeleting = "Deleting"
 	// ReasonPaused: spec.paused is true.
 	// What to do: set spec.paused to false to have the operator act again.
@@ -84,6 +86,7 @@ const (
 	// What to do: replace the certificate; the message tells what does not fit. It is taken up without a restart.
 	ReasonCertificateInvalid = "CertificateInvalid"
 	// ReasonCertificateNotReady: cert-manager is not installed, or has not issued a certificate yet.
+	// What to do: install cert-manager, or mend the issuer; kubectl describe certificate tells what it waits for.
 	ReasonCertificateNotReady = "CertificateNotReady"
 	// ReasonStorageClassNotFound: the StorageClass that the spec names does not exist, or there is no default one.
 	// What to do: name an existing class in the cluster's storage, or make one the default class.
@@ -182,6 +185,7 @@ const (
 	// What to do: find out who deleted the StatefulSets.
 	EventMembersResumed = "MembersResumed"
 	// EventMemberRolled: a member's pod was deleted to start it anew.
+	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
 	// EventOperationFinished: the step in flight is done.
 	// What to do: nothing.

@@ -46,7 +46,7 @@ type EtcdClusterSpec struct {
 	// +kubebuilder:default={}
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Image",order=3,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
-	Image Image `json:"image,omitempty"`
+	Image Image `json:"image,omitempty,omitzero"`
 
 	// Storage describes the members' volumes; without it 8Gi of the default StorageClass each.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Storage",order=4
@@ -66,7 +66,7 @@ type EtcdClusterSpec struct {
 	// Resources of the etcd container.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Resources",order=7,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:resourceRequirements"}
 	// +optional
-	Resources ResourceRequirements `json:"resources,omitempty"`
+	Resources ResourceRequirements `json:"resources,omitempty,omitzero"`
 
 	// PodTemplate shapes the members' pods.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Pod template",order=8,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
@@ -165,6 +165,7 @@ const (
 // RetentionPolicy says what becomes of volumes that are no longer needed.
 type RetentionPolicy struct {
 	// WhenDeleted is what becomes of the volumes when the EtcdCluster is deleted: Retain, or Delete, which deletes the data.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of a deleted cluster",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +kubebuilder:default=Retain
 	// +optional
 	WhenDeleted RetentionPolicyType `json:"whenDeleted,omitempty"`
@@ -196,6 +197,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
 type ClientTLS struct {
 	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Client certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
 	// CertManager has cert-manager issue the certificates.
@@ -210,6 +212,7 @@ type ClientTLS struct {
 // +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
 type PeerTLS struct {
 	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
 	// CertManager has cert-manager issue the certificate.
@@ -301,6 +304,7 @@ type PeerSecretRef struct {
 // Config tunes etcd.
 // +kubebuilder:validation:XValidation:rule="!has(self.quotaBackendBytes) || !has(self.extraArgs) || !('quota-backend-bytes' in self.extraArgs)",message="write either quotaBackendBytes or extraArgs.quota-backend-bytes, not both"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoCompaction) || !has(self.extraArgs) || !('auto-compaction-mode' in self.extraArgs || 'auto-compaction-retention' in self.extraArgs)",message="write either autoCompaction or extraArgs.auto-compaction-mode and extraArgs.auto-compaction-retention, not both"
+// +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 32",message="config may set at most 32 options; quotaBackendBytes counts as one, autoCompaction as two"
 type Config struct {
 	// QuotaBackendBytes is the size at which a member's database refuses writes, from 16Mi to 16Gi.
 	// Without it 40% of the volume, at most 2Gi: defragmentation writes a second copy, and the log needs room as well.
@@ -313,6 +317,8 @@ type Config struct {
 	// ExtraArgs are further options of etcd by their names without dashes, such as snapshot-count: "10000". An allow list says which;
 	// an option that the version of etcd does not have is refused and reported.
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['auth-token-ttl', 'auto-compaction-mode', 'auto-compaction-retention', 'backend-batch-interval', 'backend-batch-limit', 'backend-bbolt-freelist-type', 'bcrypt-cost', 'bootstrap-defrag-threshold-megabytes', 'cipher-suites', 'compact-hash-check-time', 'compaction-batch-limit', 'compaction-sleep-interval', 'corrupt-check-time', 'cors', 'election-timeout', 'enable-grpc-gateway', 'experimental-bootstrap-defrag-threshold-megabytes', 'experimental-compact-hash-check-time', 'experimental-compaction-batch-limit', 'experimental-compaction-sleep-interval', 'experimental-corrupt-check-time', 'experimental-snapshot-catchup-entries', 'experimental-warning-apply-duration', 'experimental-watch-progress-notify-interval', 'grpc-keepalive-interval', 'grpc-keepalive-min-time', 'grpc-keepalive-timeout', 'heartbeat-interval', 'host-whitelist', 'initial-election-tick-advance', 'log-format', 'log-level', 'max-concurrent-streams', 'max-request-bytes', 'max-snapshots', 'max-txn-ops', 'max-wals', 'metrics', 'pre-vote', 'quota-backend-bytes', 'raft-read-timeout', 'raft-write-timeout', 'snapshot-catchup-entries', 'snapshot-count', 'tls-max-version', 'tls-min-version', 'warning-apply-duration', 'warning-unary-request-duration', 'watch-progress-notify-interval'] || oldSelf.hasValue() && k in oldSelf.value())",optionalOldSelf=true,message="extraArgs holds an option that etcd-steward does not pass on, or that etcd does not have: write options of https://etcd.io/docs/latest/op-guide/configuration by their names without dashes at the beginning, such as snapshot-count; etcd-steward sets addresses, certificates, folders and membership itself"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 1024)",message="an option's value may have at most 1024 characters"
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
@@ -358,10 +364,10 @@ type ResourceRequirements struct {
 type PodTemplate struct {
 	// Metadata is added to the pods.
 	// +optional
-	Metadata PodMetadata `json:"metadata,omitempty"`
+	Metadata PodMetadata `json:"metadata,omitempty,omitzero"`
 	// Spec of the pods, as far as it can be shaped.
 	// +optional
-	Spec PodSpec `json:"spec,omitempty"`
+	Spec PodSpec `json:"spec,omitempty,omitzero"`
 	// MemberAntiAffinity is Required to never put two members of this cluster on one node.
 	// Preferred, which holds without it, spreads them over nodes and zones where the scheduler can,
 	// unless spec.affinity or spec.topologySpreadConstraints says something else.
@@ -589,7 +595,7 @@ type EtcdCluster struct {
 	// +required
 	Spec EtcdClusterSpec `json:"spec"`
 	// +optional
-	Status EtcdClusterStatus `json:"status,omitempty"`
+	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
 // Key returns the cluster's namespace and name.

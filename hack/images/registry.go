@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -41,12 +42,17 @@ func serve(args []string) error {
 		return err
 	}
 	fmt.Println(listener.Addr())
-	server := &http.Server{Handler: registry.New(options...), ReadHeaderTimeout: time.Minute}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // over HTTP/2 the upload of two layers at once was seen to hang for good
+	server := &http.Server{Handler: registry.New(options...), ReadHeaderTimeout: time.Minute, Protocols: &protocols}
 	if *cert != "" {
 		return server.ServeTLS(listener, *cert, *key)
 	}
 	return server.Serve(listener)
 }
+
+// pushTimeout is many times what the largest image takes.
+const pushTimeout = 2 * time.Minute
 
 // push sends the archive's image to a registry, under the path of its own name. What is there already is not sent again.
 func push(archive, tag, host string) error {
@@ -62,5 +68,7 @@ func push(archive, tag, host string) error {
 	if err != nil {
 		return err
 	}
-	return remote.Write(there, image)
+	ctx, cancel := context.WithTimeout(context.Background(), pushTimeout)
+	defer cancel()
+	return remote.Write(there, image, remote.WithContext(ctx))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/randfill"
@@ -18,7 +19,10 @@ import (
 const rounds = 10000
 
 // source fills objects by chance: every field of both versions, with what the schemas let in where check looks, and with anything elsewhere.
-type source struct{ filler *randfill.Filler }
+type source struct {
+	filler *randfill.Filler
+	rand   *rand.Rand
+}
 
 // newSource returns a source that fills the same objects in every run, so that a failure is nobody's luck; the whole matrix fills new ones.
 func newSource(t *testing.T) source {
@@ -27,15 +31,16 @@ func newSource(t *testing.T) source {
 		seed = time.Now().UnixNano()
 	}
 	t.Logf("seed %d", seed)
-	return source{randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
-		fillMeta, fillString, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
+		fillMeta, fillString, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
 		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
 		among(v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore, ""),
 		among(v1beta1.TLSManaged, v1beta1.TLSDisabled, ""),
 		among(v1beta1.SecretFormatEtcdOperator, v1beta1.SecretFormatTLS),
-	)}
+	)
+	return source{filler, rand.New(rand.NewSource(seed))}
 }
 
 func (s source) spoke() *v1alpha1.EtcdCluster {
@@ -73,6 +78,19 @@ func fillString(s *string, c randfill.Continue) {
 
 func fillQuantity(q *resource.Quantity, c randfill.Continue) {
 	*q = resource.MustParse(oneOf(c.Rand, "2Gi", "8Gi", "2048Mi", "9Gi", "2147483648", "0.5", "1500m", "0", "-1", "1e3", "100000000000000000000Ki"))
+}
+
+// fillRequests often names what volumes and containers request.
+func fillRequests(l *corev1.ResourceList, c randfill.Continue) {
+	*l = nil
+	for range c.Intn(3) {
+		if *l == nil {
+			*l = corev1.ResourceList{}
+		}
+		var q resource.Quantity
+		c.Fill(&q)
+		(*l)[oneOf(c.Rand, corev1.ResourceStorage, corev1.ResourceCPU, corev1.ResourceMemory)] = q
+	}
 }
 
 func fillTime(v *metav1.Time, c randfill.Continue) { *v = metav1.Unix(c.Int63n(4e9)+1, 0) }

@@ -25,8 +25,8 @@ import (
 // apart from the annotations of this package, and all processors convert. So a list of 10,000 takes less than a second.
 func Handler() http.Handler { return http.HandlerFunc(serve) }
 
-// ask is the part of a ConversionReview that is read.
-type ask struct {
+// question is the part of a ConversionReview that is read.
+type question struct {
 	apiVersion []byte
 	uid        []byte
 	desired    string
@@ -56,8 +56,8 @@ func receive(r *http.Request) ([]byte, error) {
 	return buffer.Bytes(), err
 }
 
-func read(body []byte) (ask, error) {
-	var asked ask
+func read(body []byte) (question, error) {
+	var asked question
 	err := members(body, func(key string, value []byte) error {
 		switch key {
 		case "apiVersion":
@@ -87,7 +87,7 @@ func read(body []byte) (ask, error) {
 }
 
 // answer writes a ConversionReview. A client that is gone has no use for an error.
-func answer(w http.ResponseWriter, asked ask, converted [][]byte, err error) {
+func answer(w http.ResponseWriter, asked question, converted [][]byte, err error) {
 	parts := [][]byte{[]byte(`{"kind":"ConversionReview","apiVersion":`), asked.apiVersion, []byte(`,"response":{"uid":`), asked.uid}
 	if err != nil {
 		parts = append(parts, []byte(`,"convertedObjects":null,"result":{"status":"Failure","message":`), quote(err.Error()), []byte(`}}}`))

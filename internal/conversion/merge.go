@@ -23,21 +23,22 @@ type namedField struct {
 }
 
 // fieldsOf are the structs that difference, overlay and merge walk field by field: those of our two API versions. All else is a leaf,
-// taken or left as a whole, and so are the unions, where what one side says excludes what the other says.
+// taken or left as a whole, and so are structs whose fields only make sense together.
 var fieldsOf = func() map[reflect.Type][]namedField {
 	known := map[reflect.Type][]namedField{}
-	learn[v1alpha1.EtcdCluster](known)
-	learn[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.ClientTLS](), reflect.TypeFor[v1beta1.PeerTLS](), reflect.TypeFor[v1beta1.AutoCompaction]())
+	learn[v1alpha1.EtcdCluster](known, reflect.TypeFor[v1alpha1.VolumeClaimSpec]())
+	learn[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate](), reflect.TypeFor[v1beta1.ClientTLS](),
+		reflect.TypeFor[v1beta1.PeerTLS](), reflect.TypeFor[v1beta1.AutoCompaction]())
 	return known
 }()
 
-func learn[Object any](known map[reflect.Type][]namedField, unions ...reflect.Type) {
+func learn[Object any](known map[reflect.Type][]namedField, leaves ...reflect.Type) {
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[Object]().PkgPath() || slices.Contains(unions, t) {
+		if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[Object]().PkgPath() || slices.Contains(leaves, t) {
 			return
 		}
 		known[t] = nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -123,6 +124,121 @@ func TestAPatchOfV1beta1ChangesItsCounterpartsOnly(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("after a patch of %v", r.hub)
 		}
+	}
+}
+
+func TestWhatAClientOfV1alpha1ChangesWins(t *testing.T) {
+	const peerOnly = `{TLS: {static: {member: {peerSecret: p}}}}`
+	for does, test := range map[string]struct{ hub, patch, want string }{
+		"a changed option leaves typed fields alone": {
+			`{config: {quotaBackendBytes: 2Gi, autoCompaction: {mode: Periodic, retention: 1h}, extraArgs: {snapshot-count: "1"}}}`,
+			`{pod: {etcdEnv: [{name: ETCD_AUTO_COMPACTION_MODE, value: periodic}, {name: ETCD_AUTO_COMPACTION_RETENTION, value: 1h},
+				{name: ETCD_QUOTA_BACKEND_BYTES, value: "2147483648"}, {name: ETCD_SNAPSHOT_COUNT, value: "2"}]}}`,
+			`{config: {quotaBackendBytes: 2Gi, autoCompaction: {mode: Periodic, retention: 1h}, extraArgs: {snapshot-count: "2"}}}`,
+		},
+		"an option wins over the typed field that stands for it": {
+			`{config: {quotaBackendBytes: 2Gi, autoCompaction: {mode: Periodic, retention: 1h}}}`,
+			`{pod: {etcdEnv: [{name: ETCD_AUTO_COMPACTION_MODE, value: periodic}, {name: ETCD_AUTO_COMPACTION_RETENTION, value: 2h},
+				{name: ETCD_QUOTA_BACKEND_BYTES, value: "1"}]}}`,
+			`{config: {extraArgs: {auto-compaction-mode: periodic, auto-compaction-retention: 2h, quota-backend-bytes: "1"}}}`,
+		},
+		"an option that is dropped takes its typed field with it": {
+			`{config: {quotaBackendBytes: 2Gi, autoCompaction: {mode: Revision, retention: "9"}, extraArgs: {cors: "*"}}}`,
+			`{pod: {etcdEnv: [{name: ETCD_CORS, value: "*"}]}}`,
+			`{config: {extraArgs: {cors: "*"}}}`,
+		},
+		"TLS between peers leaves the managed TLS of clients": {`{}`, peerOnly, `{tls: {peer: {secretRef: {name: p, format: EtcdOperator}}}}`},
+		"TLS between peers leaves cert-manager's of clients": {
+			`{tls: {client: {certManager: {issuerRef: {name: ca}}}, peer: {certManager: {issuerRef: {name: ca}}}}}`, peerOnly,
+			`{tls: {client: {certManager: {issuerRef: {name: ca}}}, peer: {secretRef: {name: p, format: EtcdOperator}}}}`,
+		},
+		"TLS that is dropped is disabled": {
+			`{tls: {client: {secretRef: {name: s, operatorName: o, format: EtcdOperator}}, peer: {mode: Managed}}}`,
+			`{TLS: null}`,
+			`{tls: {client: {mode: Disabled}, peer: {mode: Managed}}}`,
+		},
+		"a volume of the default size grows": {
+			`{storage: {retentionPolicy: {whenDeleted: Delete}}}`,
+			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 9Gi}}}}}`,
+			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}, retentionPolicy: {whenDeleted: Delete}}}`,
+		},
+		"a node selector joins constraints that v1alpha1 cannot say": {
+			`{podTemplate: {spec: {priorityClassName: high}}}`, `{pod: {nodeSelector: {disk: fast}}}`,
+			`{podTemplate: {spec: {priorityClassName: high, nodeSelector: {disk: fast}}}}`,
+		},
+		"antiAffinity wins over a preference": {
+			`{podTemplate: {memberAntiAffinity: Preferred}}`, `{pod: {antiAffinity: true}}`, `{podTemplate: {memberAntiAffinity: Required}}`,
+		},
+	} {
+		t.Run(does, func(t *testing.T) {
+			var hub, want v1beta1.EtcdCluster
+			specOf(t, test.hub, &hub.Spec)
+			specOf(t, test.want, &want.Spec)
+			view := fromHub(&hub)
+			specOf(t, test.patch, &view.Spec)
+			wantSame(t, without(asTree(want), nil), without(asTree(toHub(t, view)), nil))
+		})
+	}
+}
+
+func TestWhatAClientOfV1beta1ChangesWins(t *testing.T) {
+	for does, test := range map[string]struct{ spoke, patch, want string }{
+		"options keep their order, and new ones come last": {
+			`{pod: {etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_MAX_WALS, value: "2"}, {name: ETCD_CORS, value: "*"}]}}`,
+			`{config: {extraArgs: {snapshot-count: "1", cors: "a", bcrypt-cost: "3"}}}`,
+			`{pod: {etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_CORS, value: a}, {name: ETCD_BCRYPT_COST, value: "3"}]}}`,
+		},
+		"what v1beta1 cannot say stays": {
+			`{pod: {busyboxImage: busybox, DNSTimeoutInSecond: 5, ClusterDomain: a.b}}`, `{clusterDomain: c.d}`,
+			`{pod: {busyboxImage: busybox, DNSTimeoutInSecond: 5, ClusterDomain: c.d}}`,
+		},
+		"a volume of the default size in words grows": {
+			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 2Gi}}}}}`,
+			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 3Gi}}}}}}`,
+			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 3Gi}}}}}`,
+		},
+		"typed options show as variables": {
+			`{}`, `{config: {quotaBackendBytes: 1Gi, autoCompaction: {mode: Revision, retention: "9"}}}`,
+			`{pod: {etcdEnv: [{name: ETCD_AUTO_COMPACTION_MODE, value: revision}, {name: ETCD_AUTO_COMPACTION_RETENTION, value: "9"}, {name: ETCD_QUOTA_BACKEND_BYTES, value: "1073741824"}]}}`,
+		},
+		"certificates that v1alpha1 cannot name do not show": {
+			`{TLS: {static: {member: {peerSecret: p, serverSecret: s}, operatorSecret: o}}}`, `{tls: {client: {mode: Managed}}}`,
+			`{TLS: {static: {member: {peerSecret: p}}}}`,
+		},
+	} {
+		t.Run(does, func(t *testing.T) {
+			var spoke, want v1alpha1.EtcdCluster
+			specOf(t, test.spoke, &spoke.Spec)
+			specOf(t, test.want, &want.Spec)
+			want.Spec.Version, want.Spec.Repository = defaultVersion, defaultRepository
+			hub := toHub(t, stored(&spoke))
+			if hub.Spec.Config != nil {
+				hub.Spec.Config.ExtraArgs = nil
+			}
+			hub.Spec.TLS.Client.SecretRef = nil
+			specOf(t, test.patch, &hub.Spec)
+			got := fromHub(hub)
+			got.Spec.Version, got.Spec.Repository = defaultVersion, defaultRepository
+			wantSame(t, without(asTree(want), nil), without(asTree(got), nil))
+		})
+	}
+}
+
+func TestWithoutTheAnnotationAnObjectMeansWhatV1alpha1Says(t *testing.T) {
+	var hub, want v1beta1.EtcdCluster
+	specOf(t, `{replicas: 3, podTemplate: {spec: {priorityClassName: high}}, bootstrap: {existingVolumes: Ignore}}`, &hub.Spec)
+	view := fromHub(&hub)
+	view.Annotations = nil
+	specOf(t, `{replicas: 3, version: `+defaultVersion+`, image: {repository: `+defaultRepository+`}, tls: {client: {mode: Disabled}, peer: {mode: Disabled}},
+		storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 8Gi}}}}}}`, &want.Spec)
+	wantSame(t, want.Spec, toHub(t, view).Spec)
+}
+
+// specOf decodes YAML over a spec.
+func specOf(t *testing.T, text string, spec any) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict([]byte(text), spec); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -22,8 +22,9 @@ const pageSize = 500
 
 // Migration brings all objects of a CRD to one version.
 type Migration struct {
-	// Client reads and writes directly. Its scheme knows CustomResourceDefinitions.
 	Client client.Client
+	// Live reads directly. Its scheme knows CustomResourceDefinitions.
+	Live client.Reader
 	// CRD is the name of the CustomResourceDefinition.
 	CRD string
 	// Version of the objects in the end, with their kind. It has to be the CRD's storage version.
@@ -53,7 +54,7 @@ func (m *Migration) Start(ctx context.Context) error {
 // Run migrates once. If it is interrupted, the next run begins anew; what is migrated already is not written again.
 func (m *Migration) Run(ctx context.Context) error {
 	crd := &apiextensionsv1.CustomResourceDefinition{}
-	if err := m.Client.Get(ctx, client.ObjectKey{Name: m.CRD}, crd); err != nil {
+	if err := m.Live.Get(ctx, client.ObjectKey{Name: m.CRD}, crd); err != nil {
 		return fmt.Errorf("reading the CustomResourceDefinition %s: %w", m.CRD, err)
 	}
 	if storage := storageVersion(crd); storage != m.Version.Version {
@@ -80,7 +81,7 @@ func (m *Migration) rewriteAll(ctx context.Context) (count int, err error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(m.Version.GroupVersion().WithKind(m.Version.Kind + "List"))
 	for {
-		if err := m.Client.List(ctx, list, client.Limit(pageSize), client.Continue(list.Continue)); err != nil {
+		if err := m.Live.List(ctx, list, client.Limit(pageSize), client.Continue(list.Continue)); err != nil {
 			return count, fmt.Errorf("listing the objects of %s: %w", m.CRD, err)
 		}
 		for i := range list.Items {

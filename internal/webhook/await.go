@@ -24,39 +24,42 @@ const (
 	sayEvery = 30 * time.Second
 )
 
-// patient is a cache that does not start before a list succeeds.
+// patient is a cache that watches no EtcdCluster before a list of them succeeds.
 type patient struct {
 	cache.Cache
 	list func(context.Context) error
 }
 
-// Patient returns a cache that does not start before the list succeeds. A cache that starts while the API server does not reach
-// the webhook yet may rest for half a minute after the webhook can be reached: so long are the pauses between its lists in the end.
+// Patient returns a cache that watches no EtcdCluster before the list succeeds. A watch that begins while the API server does not
+// reach the webhook may rest for half a minute after the webhook can be reached: so long are the pauses between its lists in the end.
 func Patient(inner cache.Cache, list func(context.Context) error) cache.Cache {
 	return patient{Cache: inner, list: list}
 }
 
-// Start waits, then starts the cache.
-func (p patient) Start(ctx context.Context) error {
+// GetInformer waits, if it has to.
+func (p patient) GetInformer(ctx context.Context, object client.Object, options ...cache.InformerGetOption) (cache.Informer, error) {
+	if _, ok := object.(*v1beta1.EtcdCluster); ok {
+		if err := p.await(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.Cache.GetInformer(ctx, object, options...)
+}
+
+// await returns when the list succeeds, or the context ends.
+func (p patient) await(ctx context.Context) error {
 	var told time.Time
-	err := wait.PollUntilContextCancel(ctx, askEvery, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextCancel(ctx, askEvery, true, func(ctx context.Context) (bool, error) {
 		asking, cancel := context.WithTimeout(ctx, askFor)
 		defer cancel()
 		err := p.list(asking)
-		if err == nil {
-			return true, nil
-		}
-		if ctx.Err() == nil && time.Since(told) > sayEvery {
+		if err != nil && ctx.Err() == nil && time.Since(told) > sayEvery {
 			told = time.Now()
 			log.FromContext(ctx).Info("EtcdClusters cannot be read yet; running clusters serve on, and work on them begins when it can",
 				"error", Explain(err).Error())
 		}
-		return false, nil
+		return err == nil, nil
 	})
-	if err != nil {
-		return nil // the context has ended
-	}
-	return p.Cache.Start(ctx)
 }
 
 // Lister asks for all EtcdClusters, or those of the namespaces, by their metadata: the API server converts them all the same.

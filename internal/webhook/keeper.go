@@ -27,7 +27,7 @@ const (
 	// longestSleep bounds how long a renewal may be overdue on a machine whose clock jumped.
 	longestSleep = time.Hour
 	// Whoever overwrites the stanza more often than this gets his way for a while: a fight would cost the API server more.
-	repairsAtOnce = 20
+	repairsAtOnce = 10
 	repairEvery   = 10 * time.Second
 )
 

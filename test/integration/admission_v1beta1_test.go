@@ -2,7 +2,11 @@
 
 package integration
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
 
 // The beginnings of the messages of the schema's rules for v1beta1, where they are not those of v1alpha1.
 const (
@@ -17,6 +21,9 @@ const (
 	badQuota        = "quotaBackendBytes must be a quantity from 16Mi to 16Gi"
 	quotaTwice      = "write either quotaBackendBytes or extraArgs.quota-backend-bytes"
 	compactionTwice = "write either autoCompaction or extraArgs.auto-compaction-mode"
+	badOption       = "extraArgs holds an option that etcd-steward does not pass on"
+	longValue       = "an option's value may have at most 1024 characters"
+	manyOptions     = "config may set at most 32 options"
 	badPeriod       = "with the mode Periodic, retention is a duration"
 	badRevisions    = "with the mode Revision, retention is a number"
 )
@@ -54,6 +61,12 @@ var betaCreations = []creation{
 	{does: "takes a quota in bytes", spec: `{replicas: 3, config: {quotaBackendBytes: 2147483648}}`},
 	{does: "refuses a quota that is too small", spec: `{replicas: 3, config: {quotaBackendBytes: 1Mi}}`, refused: []string{badQuota}},
 	{does: "refuses a quota that is too large", spec: `{replicas: 3, config: {quotaBackendBytes: 17Gi}}`, refused: []string{badQuota}},
+	{does: "takes an option by its name in etcd 3.5", spec: `{replicas: 3, version: 3.5.32, config: {extraArgs: {experimental-corrupt-check-time: 1m}}}`},
+	{does: "refuses an option that the operator sets itself", spec: `{replicas: 3, config: {extraArgs: {data-dir: /tmp}}}`, refused: []string{badOption}},
+	{does: "refuses an option by its environment variable", spec: `{replicas: 3, config: {extraArgs: {ETCD_SNAPSHOT_COUNT: "1000"}}}`, refused: []string{badOption}},
+	{does: "refuses a long value", spec: `{replicas: 3, config: {extraArgs: {cors: ` + strings.Repeat("x", 1025) + `}}}`, refused: []string{longValue}},
+	{does: "takes 32 options", spec: manyArgs(29, "quotaBackendBytes: 1Gi, autoCompaction: {mode: Revision, retention: '1'}")},
+	{does: "refuses 33 options", spec: manyArgs(31, "autoCompaction: {mode: Revision, retention: '1'}"), refused: []string{manyOptions}},
 	{does: "refuses two quotas", spec: `{replicas: 3, config: {quotaBackendBytes: 1Gi, extraArgs: {quota-backend-bytes: "1073741824"}}}`, refused: []string{quotaTwice}},
 	{does: "refuses two compactions", spec: `{replicas: 3, config: {autoCompaction: {mode: Revision, retention: "1000"}, extraArgs: {auto-compaction-retention: "1000"}}}`, refused: []string{compactionTwice}},
 	{does: "refuses a number as a period", spec: `{replicas: 3, config: {autoCompaction: {mode: Periodic, retention: "1000"}}}`, refused: []string{badPeriod}},
@@ -100,4 +113,15 @@ var betaUpdates = []update{
 // betaVolume is a spec with a volume of a size, and perhaps a class or a mode.
 func betaVolume(text string) string {
 	return "{replicas: 3, storage: {volumeClaimTemplate: {spec: {" + claimText(text) + "}}}}"
+}
+
+// manyArgs is a spec with a number of options beside typed fields.
+func manyArgs(number int, typed string) string {
+	var args []string
+	for _, option := range render.OptionNames() {
+		if !strings.HasPrefix(option, "auto-compaction") && option != "quota-backend-bytes" && len(args) < number {
+			args = append(args, option+`: "1"`)
+		}
+	}
+	return "{replicas: 3, config: {" + typed + ", extraArgs: {" + strings.Join(args, ", ") + "}}}"
 }

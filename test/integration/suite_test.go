@@ -7,22 +7,25 @@ package integration
 
 import (
 	"context"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,7 +33,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/conversion"
+	"github.com/etcd-steward/etcd-steward/test/controlplane"
 )
 
 const (
@@ -65,7 +71,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
 	}
-	environment, err := controlPlane()
+	environment, err := controlplane.New(root)
 	if err != nil {
 		return 1, err
 	}
@@ -84,42 +90,43 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// controlPlane is an API server and its etcd, built from the pinned modules and bound to the loopback.
-func controlPlane() (*envtest.Environment, error) {
-	script := filepath.Join(root, "hack", "build-tools.sh")
-	build := exec.Command(script, "kubernetes", "etcd-3.6")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("building Kubernetes and etcd: %w", err)
+// convert has the API server ask a server in this process for conversions, and waits until it does. envtest knows another way only for types
+// that convert themselves.
+func convert(ctx context.Context) error {
+	server := httptest.NewTLSServer(conversion.Handler())
+	definition := &apiextensionsv1.CustomResourceDefinition{}
+	if err := admin.Get(ctx, client.ObjectKey{Name: "etcdclusters." + v1beta1.GroupVersion.Group}, definition); err != nil {
+		return fmt.Errorf("reading the CRD: %w", err)
 	}
-	paths := map[string]string{}
-	for _, tool := range []string{"kubernetes", "etcd-3.6"} {
-		folder, err := exec.Command(script, "dir", tool).Output()
-		if err != nil {
-			return nil, fmt.Errorf("finding %s: %w", tool, err)
+	definition.Spec.Conversion = &apiextensionsv1.CustomResourceConversion{
+		Strategy: apiextensionsv1.WebhookConverter,
+		Webhook: &apiextensionsv1.WebhookConversion{
+			ConversionReviewVersions: []string{"v1"},
+			ClientConfig: &apiextensionsv1.WebhookClientConfig{
+				URL:      &server.URL,
+				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+			},
+		},
+	}
+	if err := admin.Update(ctx, definition); err != nil {
+		return fmt.Errorf("writing the CRD: %w", err)
+	}
+	const patience = time.Minute
+	return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-", Namespace: "default"}, Spec: v1alpha1.EtcdClusterSpec{Size: 3}}
+		if err := admin.Create(ctx, old); err != nil {
+			return false, fmt.Errorf("creating an object to convert: %w", err)
 		}
-		paths[tool] = strings.TrimSpace(string(folder))
-	}
-	existing := false // the variable USE_EXISTING_CLUSTER is for the suites that need nodes
-	environment := &envtest.Environment{
-		UseExistingCluster:    &existing,
-		CRDDirectoryPaths:     []string{filepath.Join(root, "config", "crd", "bases")},
-		ErrorIfCRDPathMissing: true,
-	}
-	server := environment.ControlPlane.GetAPIServer()
-	server.Path = filepath.Join(paths["kubernetes"], "kube-apiserver")
-	server.Configure().
-		Set("service-cluster-ip-range", "10.96.0.0/16").
-		// OpenShift turns it on: an owner reference that blocks deletion then needs a permission.
-		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement").
-		Set("enable-priority-and-fairness", "false")
-	environment.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(paths["etcd-3.6"], "etcd")}
-	environment.ControlPlane.KubectlPath = filepath.Join(paths["kubernetes"], "kubectl")
-	return environment, nil
+		converted := &v1beta1.EtcdCluster{}
+		if err := admin.Get(ctx, old.Key(), converted); err != nil {
+			return false, fmt.Errorf("reading a converted object: %w", err)
+		}
+		return converted.Spec.Replicas == old.Spec.Size, admin.Delete(ctx, converted)
+	})
 }
 
 func connect(environment *envtest.Environment, config *rest.Config) error {
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, v1beta1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return fmt.Errorf("building the scheme: %w", err)
 		}
@@ -137,6 +144,9 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	operatorConfig = user.Config()
 	if operatorClient, err = client.NewWithWatch(operatorConfig, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("connecting as the operator: %w", err)
+	}
+	if err := convert(context.Background()); err != nil {
+		return err
 	}
 	return prepareCluster(context.Background())
 }

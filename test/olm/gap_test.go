@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -17,10 +18,11 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A client asks ten times a second, as users' controllers may, and waits a second for an answer.
+// A client asks ten times a second, as users' controllers may. It waits long enough for an answer that a busy machine's counts as
+// one, and not so long that one without an answer could be missed.
 const (
 	beat    = 100 * time.Millisecond
-	timeout = time.Second
+	timeout = 5 * time.Second
 )
 
 // probe is one kind of request of one API version, made again and again.
@@ -29,6 +31,8 @@ type probe struct {
 	attempt  func(ctx context.Context, n int) error
 	attempts int
 	gaps     []gap
+	slowest  time.Duration
+	served   atomic.Int64 // attempts without a failure since the last one
 }
 
 // gap is a time without success: from the beginning of a request that failed to the end of the next that did not.
@@ -96,6 +100,11 @@ func (p *probe) run(ctx context.Context) {
 
 func (p *probe) note(begin, end time.Time, err error) {
 	p.attempts++
+	p.slowest = max(p.slowest, end.Sub(begin))
+	p.served.Add(1)
+	if err != nil {
+		p.served.Store(0)
+	}
 	open := len(p.gaps) > 0 && p.gaps[len(p.gaps)-1].end.IsZero()
 	switch {
 	case err == nil && open:
@@ -107,6 +116,14 @@ func (p *probe) note(begin, end time.Time, err error) {
 		if !slices.Contains(last.errors, err.Error()) {
 			last.errors = append(last.errors, err.Error())
 		}
+	}
+}
+
+// awaitServed waits until each kind of request has succeeded for a second.
+func (w *watcher) awaitServed(ctx context.Context) {
+	GinkgoHelper()
+	for _, p := range w.probes {
+		Eventually(ctx, p.served.Load).Should(BeNumerically(">=", time.Second/beat), p.name)
 	}
 }
 
@@ -151,6 +168,7 @@ func (w *watcher) tell(upgrade string) {
 	for _, p := range w.probes {
 		Expect(p.attempts).To(BeNumerically(">", 0), p.name)
 		figure(fmt.Sprintf("olm-gap-%s-%s", upgrade, p.name), w.failing(p.name))
+		figure(fmt.Sprintf("olm-slowest-%s-%s", upgrade, p.name), p.slowest)
 		for _, g := range p.gaps {
 			AddReportEntry(fmt.Sprintf("%s failed for %v from %s", p.name, g.end.Sub(g.begin), g.begin.Format(time.TimeOnly)), strings.Join(g.errors, "\n"))
 		}

@@ -2,6 +2,7 @@ package olm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -91,19 +92,30 @@ func subscribe(ctx context.Context, startingCSV string, approval operatorsv1alph
 func approve(ctx context.Context, version string) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
-		var subscription operatorsv1alpha1.Subscription
-		g.Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: packageName}, &subscription)).To(Succeed())
-		g.Expect(subscription.Status.InstallPlanRef).NotTo(BeNil(), "no InstallPlan yet")
-		var plan operatorsv1alpha1.InstallPlan
-		g.Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: subscription.Status.InstallPlanRef.Name}, &plan)).To(Succeed())
+		plan, err := installPlan(ctx)
+		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(plan.Spec.ClusterServiceVersionNames).To(ContainElement(csvName(version)))
 		if plan.Spec.Approved {
 			return
 		}
 		g.Expect(plan.Status.Phase).To(Equal(operatorsv1alpha1.InstallPlanPhaseRequiresApproval))
 		plan.Spec.Approved = true
-		g.Expect(kube.Update(ctx, &plan)).To(Succeed())
+		g.Expect(kube.Update(ctx, plan)).To(Succeed())
 	}).Should(Succeed())
+}
+
+// installPlan is what OLM is about to do for the Subscription, or did last.
+func installPlan(ctx context.Context) (*operatorsv1alpha1.InstallPlan, error) {
+	var subscription operatorsv1alpha1.Subscription
+	if err := kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: packageName}, &subscription); err != nil {
+		return nil, err
+	}
+	if subscription.Status.InstallPlanRef == nil {
+		return nil, errors.New("OLM has no plan yet")
+	}
+	var plan operatorsv1alpha1.InstallPlan
+	err := kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: subscription.Status.InstallPlanRef.Name}, &plan)
+	return &plan, err
 }
 
 // awaitInstalled waits until OLM says that this release runs, alone.

@@ -1,0 +1,153 @@
+// Package manifests tests what operator-sdk makes of this folder: the bundle.
+package manifests
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const bundle = "../../bundle/manifests"
+
+func TestTheBundleHasAnExampleAndDescriptorsOfEveryVersion(t *testing.T) {
+	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml"), definition(t)
+	var examples []struct {
+		APIVersion string
+		Spec       map[string]any
+	}
+	if err := json.Unmarshal([]byte(csv.Annotations["alm-examples"]), &examples); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range crd.Spec.Versions {
+		if !slices.ContainsFunc(examples, func(e struct {
+			APIVersion string
+			Spec       map[string]any
+		}) bool {
+			return e.APIVersion == crd.Spec.Group+"/"+version.Name && len(e.Spec) > 0
+		}) {
+			t.Errorf("alm-examples has none of %s with a spec", version.Name)
+		}
+		owned := slices.IndexFunc(csv.Spec.CustomResourceDefinitions.Owned, func(o operatorsv1alpha1.CRDDescription) bool { return o.Version == version.Name })
+		if owned < 0 {
+			t.Errorf("the bundle does not own %s", version.Name)
+			continue
+		}
+		o := csv.Spec.CustomResourceDefinitions.Owned[owned]
+		if o.Description == "" || o.DisplayName == "" || len(o.SpecDescriptors) == 0 || len(o.StatusDescriptors) == 0 || len(o.Resources) == 0 {
+			t.Errorf("%s lacks a description, descriptors or resources", version.Name)
+		}
+	}
+}
+
+func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
+	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml"), definition(t)
+	if len(csv.Spec.WebhookDefinitions) != 1 {
+		t.Fatalf("the bundle defines %d webhooks", len(csv.Spec.WebhookDefinitions))
+	}
+	w := csv.Spec.WebhookDefinitions[0]
+	deployment := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0]
+	switch {
+	case w.Type != operatorsv1alpha1.ConversionWebhook, w.GenerateName == "", w.SideEffects == nil || *w.SideEffects != "None":
+		t.Errorf("the webhook is %+v", w)
+	case !slices.Equal(w.ConversionCRDs, []string{crd.Name}):
+		t.Errorf("the webhook converts %v", w.ConversionCRDs)
+	case w.DeploymentName != deployment.Name:
+		t.Errorf("the webhook runs in %s, the Deployment is %s", w.DeploymentName, deployment.Name)
+	case w.TargetPort == nil || !slices.ContainsFunc(deployment.Spec.Template.Spec.Containers[0].Ports, portIs(w.TargetPort.IntVal)):
+		t.Errorf("no port of the Deployment is the webhook's, %v", w.TargetPort)
+	}
+	// Otherwise OLM refuses it: with a conversion webhook it takes AllNamespaces alone, and a CRD that keeps no unknown fields.
+	for _, mode := range csv.Spec.InstallModes {
+		if mode.Supported != (mode.Type == operatorsv1alpha1.InstallModeTypeAllNamespaces) {
+			t.Errorf("the install mode %s has supported: %t", mode.Type, mode.Supported)
+		}
+	}
+	if crd.Spec.Conversion == nil || crd.Spec.Conversion.Strategy != apiextensionsv1.WebhookConverter || crd.Spec.PreserveUnknownFields {
+		t.Error("the bundle's CRD does not convert by webhook: an InstallPlan would have the API server mix up the versions until the operator repairs it")
+	}
+}
+
+func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	images := map[string]bool{}
+	for _, related := range csv.Spec.RelatedImages {
+		images[related.Image] = true
+	}
+	manager := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0]
+	wanted := []string{manager.Image}
+	for _, variable := range manager.Env {
+		if strings.HasPrefix(variable.Name, "RELATED_IMAGE_") {
+			wanted = append(wanted, variable.Value)
+		}
+	}
+	for _, image := range wanted {
+		if !images[image] && image != manager.Image {
+			t.Errorf("relatedImages lacks %s", image)
+		}
+	}
+	if len(wanted) < 2 || csv.Annotations["containerImage"] != manager.Image {
+		t.Errorf("the images are %v, and the annotation containerImage is %s", wanted, csv.Annotations["containerImage"])
+	}
+	if csv.Spec.Replaces == "" || csv.Annotations["olm.skipRange"] == "" {
+		t.Error("the bundle does not say what it replaces")
+	}
+}
+
+func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	for _, key := range []string{
+		"capabilities", "categories", "containerImage", "createdAt", "description", "repository", "support",
+		"operatorframework.io/suggested-namespace", "features.operators.openshift.io/disconnected", "features.operators.openshift.io/fips-compliant",
+		"features.operators.openshift.io/proxy-aware", "features.operators.openshift.io/tls-profiles", "features.operators.openshift.io/token-auth-aws",
+		"features.operators.openshift.io/token-auth-azure", "features.operators.openshift.io/token-auth-gcp",
+	} {
+		if csv.Annotations[key] == "" {
+			t.Errorf("the annotation %s is missing", key)
+		}
+	}
+	for _, label := range []string{"operatorframework.io/arch.amd64", "operatorframework.io/arch.arm64", "operatorframework.io/os.linux"} {
+		if csv.Labels[label] != "supported" {
+			t.Errorf("the label %s is missing", label)
+		}
+	}
+	icon, err := os.ReadFile("../../docs/icon.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(csv.Spec.Icon) != 1 || csv.Spec.Icon[0].Data != encoded(icon) || csv.Spec.Icon[0].MediaType != "image/svg+xml" {
+		t.Error("the icon is not docs/icon.svg")
+	}
+}
+
+func encoded(raw []byte) string { return base64.StdEncoding.EncodeToString(raw) }
+
+func portIs(number int32) func(corev1.ContainerPort) bool {
+	return func(p corev1.ContainerPort) bool { return p.ContainerPort == number }
+}
+
+func definition(t *testing.T) *apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	return read[apiextensionsv1.CustomResourceDefinition](t, "operator.etcd-steward.io_etcdclusters.yaml")
+}
+
+func read[T any](t *testing.T, file string) *T {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(bundle, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := new(T)
+	if err := yaml.Unmarshal(raw, object); err != nil {
+		t.Fatal(err)
+	}
+	return object
+}

@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Makes a release, as far as a machine can:
+#
+#   release.sh prepare X.Y.Z            have this tree prepare release X.Y.Z: version numbers, upgrade graph, bundle, catalog
+#   release.sh [--dry-run] X.Y.Z        release what is committed on main
+#
+# A release is refused while anything is out of date; what is, why and what to do is said, and nothing is changed. All the work
+# is done in a clone: it checks the CRDs against every release, generates every file anew, dates the bundle, validates bundle
+# and catalog, builds the images for every architecture, and commits. Only at the very end does this repository take over the commit
+# "Release X.Y.Z", the tag vX.Y.Z, and the commit that writes the first one's name into catalog/releases.yaml; with --dry-run it
+# does not. Nothing is published: what is left to do is printed.
+#
+#   RELEASE_SUITES   the suites that must have passed on this code (default: unit integration release e2e olm)
+set -euo pipefail
+unset MAKEFLAGS MAKELEVEL MFLAGS VERSION
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+PASSED=$CACHE/test/passed
+BRANCH=main
+CHANNELS='candidate stable stable-v0'
+BASE=config/manifests/bases/etcd-steward.clusterserviceversion.yaml
+
+fail() { printf 'release: %s\n' "$@" >&2; exit 1; }
+usage() { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
+
+is_version() { [[ $1 =~ ^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$ ]]; }
+
+# newer A B reports whether version A is newer than B.
+newer() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | tail -1)" = "$1" ]; }
+
+# released prints "VERSION COMMIT" of every release that was made, oldest first; prepared prints the version of the one that is not yet.
+released() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 != "\"\"" {print v, $2}' catalog/releases.yaml; }
+prepared() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 == "\"\"" {print v}' catalog/releases.yaml; }
+previous() { released | tail -1 | cut -d' ' -f1; }
+tree_version() { sed -n 's/^VERSION ?= //p' Makefile; }
+
+prepare() {
+  local old now=$1 before
+  cd "$ROOT"
+  is_version "$now" || fail "$now is not a version: write X.Y.Z"
+  before=$(previous) old=$(tree_version)
+  newer "$now" "$before" || fail "$now is not newer than the last release, $before"
+  sed -i "s/^VERSION ?= .*/VERSION ?= $now/" Makefile
+  sed -i "s/^ARG VERSION=.*/ARG VERSION=$now/" Dockerfile
+  sed -i "s|\(etcd-steward[a-z/-]*[:.]v\)${old//./\\.}|\1$now|g" README.md docs/install.md
+  sed -i "s/^  replaces: .*/  replaces: etcd-steward.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
+  drop_prepared
+  printf -- '- version: %s\n  commit: ""\n' "$now" >> catalog/releases.yaml
+  sed -i "s|^  - name: etcd-steward.v${before//./\\.}\$|&\n  - name: etcd-steward.v$now\n    replaces: etcd-steward.v$before\n    skipRange: '>=$before <$now'|" catalog/template.yaml
+  printf -- '- schema: olm.bundle\n  image: ghcr.io/etcd-steward/etcd-steward-bundle:v%s\n' "$now" >> catalog/template.yaml
+  make -s bundle installer catalog
+  echo "This tree prepares release $now. Look at the upgrade graph in catalog/template.yaml, and commit."
+}
+
+# drop_prepared takes a release that was prepared and never made out of the catalog.
+drop_prepared() {
+  local gone; gone=$(prepared)
+  [ -n "$gone" ] || return 0
+  gone=${gone//./\\.}
+  sed -i "/^- version: $gone\$/,/^  commit:/d" catalog/releases.yaml
+  sed -i "/^  - name: etcd-steward\.v$gone\$/,/^    skipRange:/d; /^- schema: olm.bundle\$/{N; /:v$gone\$/d}" catalog/template.yaml
+}
+
+# check_repository refuses what can be told without building anything.
+check_repository() {
+  cd "$ROOT"
+  is_version "$RELEASE" || fail "$RELEASE is not a version: write X.Y.Z"
+  ! git rev-parse -q --verify "refs/tags/v$RELEASE" > /dev/null || fail "$RELEASE is released already: the tag v$RELEASE exists. A release never changes; make the next one"
+  ! released | grep -q "^$RELEASE " || fail "$RELEASE is released already, says catalog/releases.yaml. A release never changes; make the next one"
+  [ "$(git symbolic-ref -q --short HEAD)" = $BRANCH ] || fail "releases are made of $BRANCH, and $(git rev-parse --abbrev-ref HEAD) is checked out: git checkout $BRANCH"
+  [ -z "$(git status --porcelain)" ] || fail "the tree is not clean: commit or remove these" "$(git status --porcelain)"
+  [ "$(prepared)" = "$RELEASE" ] && [ "$(tree_version)" = "$RELEASE" ] ||
+    fail "the tree prepares release $(tree_version) (Makefile) and '$(prepared)' (catalog/releases.yaml), not $RELEASE: hack/release.sh prepare $RELEASE"
+  newer "$RELEASE" "$(previous)" || fail "$RELEASE is not newer than the last release, $(previous)"
+  while read -r version commit; do
+    git cat-file -e "$commit^{commit}" 2> /dev/null || fail "the commit $commit of release $version is not in this clone: git fetch"
+  done < <(released)
+  check_tests
+  check_changelog
+  check_graph
+}
+
+# check_changelog sets DATE to the day that the changelog gives the release.
+check_changelog() {
+  DATE=$(sed -nE "s/^## \[${RELEASE//./\\.}\] - ([0-9]{4}-[0-9]{2}-[0-9]{2})\$/\1/p" CHANGELOG.md)
+  [ -n "$DATE" ] && date -u -d "$DATE" > /dev/null 2>&1 || fail "CHANGELOG.md has no dated section for $RELEASE: write '## [$RELEASE] - $(date -u +%F)' above what is new in it"
+  ! [[ $DATE > $(date -u +%F) ]] || fail "CHANGELOG.md dates $RELEASE to the future, $DATE: write the day of the release"
+  section() { awk -v h="## [$1]" 'index($0, h) == 1 {on = 1; next} /^## / {on = 0} on && NF' CHANGELOG.md; }
+  [ -n "$(section "$RELEASE")" ] || fail "CHANGELOG.md says nothing about $RELEASE"
+  [ -z "$(section Unreleased)" ] || fail "CHANGELOG.md has changes under Unreleased, which would be in no release's notes: move them to $RELEASE"
+}
+
+# check_graph wants the release to replace the one before in every channel and in the bundle.
+check_graph() {
+  local before channel; before=$(previous)
+  for channel in $CHANNELS; do
+    awk -v c="$channel" -v n="etcd-steward.v$RELEASE" -v r="etcd-steward.v$before" '
+      $1 == "name:" {in_channel = $2 == c} $1 == "-" && $2 == "name:" {entry = $3} in_channel && entry == n && $1 == "replaces:" && $2 == r {found = 1}
+      END {exit !found}' catalog/template.yaml ||
+      fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces $before: hack/release.sh prepare $RELEASE"
+  done
+  grep -q "^  replaces: etcd-steward.v$before\$" $BASE || fail "the bundle of $RELEASE does not replace $before: hack/release.sh prepare $RELEASE"
+}
+
+# check_tests wants each suite to have passed on this code, but for words in Markdown; hack/test.sh notes which did.
+check_tests() {
+  local suite commit found
+  for suite in ${RELEASE_SUITES-unit integration release e2e olm}; do
+    found=''
+    for commit in $(cd "$PASSED" 2> /dev/null && grep -lx "$suite" -- * 2> /dev/null || true); do
+      if git diff --quiet "$commit" HEAD -- . ':!*.md' 2> /dev/null; then found=$commit; fi
+    done
+    [ -n "$found" ] || fail "the suite $suite has not passed on this code: hack/test.sh $suite, on the committed tree"
+  done
+}
+
+# build makes the release in the clone, whose folder is the present one.
+build() {
+  step "Checking the CRDs against every release"
+  make -s crd-check || fail "objects that users stored would be lost or refused: see above"
+  step "Generating every file anew"
+  make -s verify || fail "generated files are out of date, or not valid: make verify, and commit what it changes"
+  step "Dating the bundle"
+  sed -i "s/^\( *createdAt: \).*/\1\"${DATE}T00:00:00Z\"/" $BASE
+  make -s bundle bundle-validate installer catalog catalog-validate
+  git add -A
+  git commit -q --allow-empty -m "Release $RELEASE"
+  git tag -m "Release $RELEASE" "v$RELEASE"
+  step "Building the images"
+  make -s release-images | tee "$WORK/images"
+  step "Writing the release's commit down"
+  sed -i "/^- version: ${RELEASE//./\\.}\$/{n; s/.*/  commit: $(git rev-parse HEAD)/}" catalog/releases.yaml
+  make -s catalog catalog-validate
+  git diff --quiet -- catalog/etcd-steward || fail "the catalog differs once the release's commit is known, which must not be"
+  git commit -qam "Write the commit of release $RELEASE down"
+}
+
+step() { printf '\n== %s\n' "$*"; }
+
+release() {
+  check_repository
+  WORK=$(mktemp -d)
+  trap 'rm -rf "$WORK"' EXIT
+  git clone -q --branch $BRANCH "$ROOT" "$WORK/clone"
+  for key in user.name user.email; do git -C "$WORK/clone" config $key "$(git config $key || true)"; done
+  (cd "$WORK/clone" && build)
+  if [ "$DRY_RUN" = true ]; then
+    echo "Release $RELEASE can be made. Nothing was changed."
+    return
+  fi
+  git fetch -q "$WORK/clone" $BRANCH "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
+  git merge -q --ff-only FETCH_HEAD
+  cat <<NEXT
+
+Release $RELEASE is made. To publish it:
+  git push origin $BRANCH v$RELEASE
+$(while read -r folder image; do echo "  crane push --index $folder ${image%@*}"; done < "$WORK/images")
+Then have this tree prepare the next one: hack/release.sh prepare X.Y.Z
+NEXT
+}
+
+DRY_RUN=false
+case "${1:-}" in
+  prepare) [ $# = 2 ] || usage; prepare "$2" ;;
+  --dry-run) [ $# = 2 ] || usage; DRY_RUN=true RELEASE=$2; release ;;
+  '' | -*) usage ;;
+  *) [ $# = 1 ] || usage; RELEASE=$1; release ;;
+esac

@@ -1,0 +1,293 @@
+//go:build release
+
+// Package release tests that a release is made only when everything holds, in clones of this repository.
+package release
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// next is the release that the clones prepare; it is newer than any there will be.
+const next = "99.0.0"
+
+const repository = "../.."
+
+// refusals are what somebody did to a repository that is ready for release, and what the release is refused with.
+var refusals = []struct {
+	does    string
+	spoil   func(*testing.T, clone)
+	release string
+	refused string
+}{
+	{does: "refuses a file that is not committed", refused: "the tree is not clean", spoil: func(t *testing.T, c clone) {
+		c.write(t, "README.md", "changed")
+	}},
+	{does: "refuses a file that git does not know", refused: "the tree is not clean", spoil: func(t *testing.T, c clone) {
+		c.write(t, "new", "new")
+	}},
+	{does: "refuses another branch than main", refused: "releases are made of main", spoil: func(t *testing.T, c clone) {
+		c.run(t, "git", "checkout", "-qb", "topic")
+	}},
+	{does: "refuses what is no version", release: "v99.0.0", refused: "is not a version"},
+	{does: "refuses a version that the tree does not prepare", release: "99.0.1", refused: "the tree prepares release 99.0.0"},
+	{does: "refuses a release that was made", release: "0.1.0", refused: "0.1.0 is released already"},
+	{does: "refuses a release whose tag exists", refused: "the tag v99.0.0 exists", spoil: func(t *testing.T, c clone) {
+		c.run(t, "git", "tag", "v"+next)
+	}},
+	{does: "refuses a changelog without the release", refused: "has no dated section", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## [98.0.0]")
+	}},
+	{does: "refuses a changelog without the date", refused: "has no dated section", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "CHANGELOG.md", "## ["+next+"] - "+today(), "## ["+next+"]")
+	}},
+	{does: "refuses a day that does not exist", refused: "has no dated section", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2026-02-30")
+	}},
+	{does: "refuses a date in the future", refused: "dates 99.0.0 to the future", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01")
+	}},
+	{does: "refuses changes that would be in no release's notes", refused: "has changes under Unreleased", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "CHANGELOG.md", "## [Unreleased]\n", "## [Unreleased]\n- Something.\n")
+	}},
+	{does: "refuses a catalog in which the release replaces nothing", refused: "has no entry in the channel candidate", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "catalog/template.yaml", "  - name: etcd-steward.v"+next+"\n    replaces: ", "  - name: etcd-steward.v"+next+"\n    skips: ")
+	}},
+	{does: "refuses a bundle that replaces nothing", refused: "does not replace", spoil: func(t *testing.T, c clone) {
+		c.replace(t, base, "  replaces: etcd-steward.v", "  replaces: etcd-steward.v98.")
+	}},
+	{does: "refuses a release whose commit is not there", refused: "is not in this clone", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "catalog/releases.yaml", "commit: 298eb0949b", "commit: 0000000000")
+	}},
+	{does: "refuses a CRD that would refuse stored objects", refused: "objects that users stored would be lost or refused", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "config/crd/bases/operator.etcd-steward.io_etcdclusters.yaml", "maxLength: 16\n", "maxLength: 5\n")
+	}},
+	{does: "refuses generated files that are out of date", refused: "generated files are out of date", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "docs/conditions.md", "# Conditions", "# All conditions")
+	}},
+	{does: "refuses a bundle that somebody edited", refused: "generated files are out of date", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "bundle/manifests/etcd-steward.clusterserviceversion.yaml", "maturity: ", "maturity: very ")
+	}},
+}
+
+const base = "config/manifests/bases/etcd-steward.clusterserviceversion.yaml"
+
+func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
+	ready := prepared(t)
+	for _, r := range refusals {
+		t.Run(r.does, func(t *testing.T) {
+			c := ready.clone(t)
+			if r.spoil != nil {
+				r.spoil(t, c)
+			}
+			if !strings.Contains(r.refused, "not clean") {
+				c.run(t, "git", "commit", "-qam", "Spoil the release", "--allow-empty")
+			}
+			version := next
+			if r.release != "" {
+				version = r.release
+			}
+			before := c.state(t)
+			said, err := c.release("RELEASE_SUITES=", version)
+			if err == nil || !strings.Contains(said, r.refused) {
+				t.Errorf("want it refused with %q, got %v:\n%s", r.refused, err, said)
+			}
+			if after := c.state(t); after != before {
+				t.Errorf("the refusal changed the repository from\n%s\nto\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
+	c := prepared(t)
+	const suite = "RELEASE_SUITES=suite-of-the-release-test"
+	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
+		t.Errorf("want it refused, got %v:\n%s", err, said)
+	}
+	tested := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
+	note := filepath.Join(cache(t), "test", "passed", tested)
+	if err := os.MkdirAll(filepath.Dir(note), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(note) })
+	if err := os.WriteFile(note, []byte("suite-of-the-release-test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, "cmd/main.go", "package main\n")
+	c.run(t, "git", "commit", "-qam", "Change the code after the tests")
+	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
+		t.Errorf("want code that changed after its tests refused, got %v:\n%s", err, said)
+	}
+	c.run(t, "git", "reset", "-q", "--hard", tested)
+	c.replace(t, "README.md", "# etcd-steward", "# The etcd-steward")
+	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
+	c.run(t, "git", "commit", "-qam", "Change words after the tests")
+	if said, _ := c.release(suite, next); !strings.Contains(said, "to the future") || strings.Contains(said, "has not passed") {
+		t.Errorf("words that changed after the tests must not be refused:\n%s", said)
+	}
+}
+
+func TestAReleaseIsMadeWhole(t *testing.T) {
+	c := prepared(t)
+	before := c.state(t)
+	if said, err := c.release("RELEASE_SUITES=", "--dry-run", next); err != nil {
+		t.Fatalf("%v:\n%s", err, said)
+	}
+	if after := c.state(t); after != before {
+		t.Errorf("a dry run changed the repository from\n%s\nto\n%s", before, after)
+	}
+	said, err := c.release("RELEASE_SUITES=", next)
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, said)
+	}
+	if log := c.run(t, "git", "log", "-2", "--format=%s"); log != "Write the commit of release 99.0.0 down\nRelease 99.0.0\n" {
+		t.Errorf("the last commits are:\n%s", log)
+	}
+	commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "v"+next+"^{commit}"))
+	if parent := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD~1")); parent != commit {
+		t.Errorf("the tag is at %s, the release's commit is %s", commit, parent)
+	}
+	if releases := c.read(t, "catalog/releases.yaml"); !strings.HasSuffix(releases, "- version: 99.0.0\n  commit: "+commit+"\n") {
+		t.Errorf("catalog/releases.yaml ends:\n%s", releases)
+	}
+	csv := c.run(t, "git", "show", commit+":bundle/manifests/etcd-steward.clusterserviceversion.yaml")
+	for _, want := range []string{"  name: etcd-steward.v99.0.0\n", today() + "T00:00:00Z", "image: ghcr.io/etcd-steward/etcd-steward:v99.0.0\n", "  version: 99.0.0\n"} {
+		if !strings.Contains(csv, want) {
+			t.Errorf("the bundle lacks %q", want)
+		}
+	}
+	for _, image := range []string{"etcd-steward", "etcd-steward-bundle", "etcd-steward-catalog"} {
+		if !strings.Contains(said, "crane push --index ") || !strings.Contains(said, "ghcr.io/etcd-steward/"+image+":v99.0.0") {
+			t.Errorf("nothing says how to publish %s:\n%s", image, said)
+		}
+	}
+	if status := c.run(t, "git", "status", "--porcelain"); status != "" {
+		t.Errorf("the tree is not clean:\n%s", status)
+	}
+	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "is released already") {
+		t.Errorf("the same release is made again: %v\n%s", err, said)
+	}
+}
+
+// clone is a repository of the test's own.
+type clone struct{ dir string }
+
+// prepared is a clone of this repository, with what is not committed in it, that is ready to be released as next.
+func prepared(t *testing.T) clone {
+	t.Helper()
+	c := clone{dir: filepath.Join(t.TempDir(), "ready")}
+	command(t, ".", "git", "clone", "-q", repository, c.dir)
+	c.run(t, "git", "checkout", "-qB", "main")
+	c.identify(t)
+	command(t, repository, "bash", "-c", `git ls-files -z --deleted | (cd "$0" && xargs -0r rm -f)
+		git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c 'for f; do [ ! -e "$f" ] || cp --parents "$f" "$0"; done' "$0"`, c.dir)
+	if said, err := c.script("prepare", next); err != nil {
+		t.Fatalf("preparing the release: %v\n%s", err, said)
+	}
+	log := c.read(t, "CHANGELOG.md")
+	_, rest, _ := strings.Cut(log, "## [Unreleased]\n")
+	_, released, _ := strings.Cut(rest, "\n## [0.1.0]")
+	c.write(t, "CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n## ["+next+"] - "+today()+"\n- A test.\n\n## [0.1.0]"+released)
+	c.run(t, "git", "add", "-A")
+	c.run(t, "git", "commit", "-qm", "Prepare the release")
+	return c
+}
+
+func (c clone) clone(t *testing.T) clone {
+	t.Helper()
+	copied := clone{dir: filepath.Join(t.TempDir(), "clone")}
+	command(t, ".", "git", "clone", "-q", c.dir, copied.dir)
+	copied.identify(t)
+	return copied
+}
+
+func (c clone) identify(t *testing.T) {
+	t.Helper()
+	c.run(t, "git", "config", "user.name", "Release test")
+	c.run(t, "git", "config", "user.email", "test@example.com")
+}
+
+// release runs the script with one more variable. Images are built for this machine alone.
+func (c clone) release(variable string, args ...string) (string, error) {
+	return c.script(append([]string{variable}, args...)...)
+}
+
+func (c clone) script(args ...string) (string, error) {
+	variables := []string{"ARCHITECTURES=" + runtime.GOARCH}
+	if strings.Contains(args[0], "=") {
+		variables, args = append(variables, args[0]), args[1:]
+	}
+	script := exec.Command(filepath.Join(c.dir, "hack", "release.sh"), args...)
+	script.Dir, script.Env = c.dir, append(os.Environ(), variables...)
+	said, err := script.CombinedOutput()
+	return string(said), err
+}
+
+// state is what a refusal may not change.
+func (c clone) state(t *testing.T) string {
+	t.Helper()
+	return c.run(t, "bash", "-c", "git rev-parse HEAD; git for-each-ref; git status --porcelain; git diff | sha256sum")
+}
+
+func (c clone) run(t *testing.T, args ...string) string {
+	t.Helper()
+	return command(t, c.dir, args...)
+}
+
+func (c clone) read(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(c.dir, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func (c clone) write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, path), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace changes the first place of a text, which must be there.
+func (c clone) replace(t *testing.T, path, old, now string) {
+	t.Helper()
+	content := c.read(t, path)
+	if !strings.Contains(content, old) {
+		t.Fatalf("%s lacks %q", path, old)
+	}
+	command(t, c.dir, "chmod", "u+w", path)
+	c.write(t, path, strings.Replace(content, old, now, 1))
+}
+
+func command(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	run := exec.Command(args[0], args[1:]...)
+	run.Dir = dir
+	out, err := run.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func cache(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("ETCD_STEWARD_CACHE"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(home, ".cache", "etcd-steward")
+}
+
+func today() string { return time.Now().UTC().Format(time.DateOnly) }
