@@ -163,14 +163,14 @@ func makeTarget(ctx context.Context, args ...string) {
 }
 
 // startOperator runs an operator of its own for one namespace, without leader election. It dies once at the failpoint, if one is given.
-func startOperator(ctx context.Context, namespace, failpoint string) *corev1.Pod {
+func startOperator(ctx context.Context, namespace, failpoint string, args ...string) *corev1.Pod {
 	GinkgoHelper()
 	var deployed appsv1.Deployment
 	Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: operatorName}, &deployed)).To(Succeed())
 	spec := *deployed.Spec.Template.Spec.DeepCopy()
 	manager := &spec.Containers[0]
 	manager.Image = settings["CRASHING_IMAGE"]
-	manager.Args = []string{"manager", "--metrics-bind-address=0", "--watch-namespaces=" + namespace}
+	manager.Args = append([]string{"manager", "--metrics-bind-address=0", "--watch-namespaces=" + namespace}, args...)
 	manager.Env = []corev1.EnvVar{{Name: "ETCD_STEWARD_FAILPOINT", Value: failpoint}, {Name: "ETCD_STEWARD_FAILPOINT_MARKER", Value: "/marker/used"}}
 	manager.VolumeMounts = []corev1.VolumeMount{{Name: "marker", MountPath: "/marker"}}
 	spec.Volumes = []corev1.Volume{{Name: "marker", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
