@@ -223,12 +223,6 @@ crd-check: ## Prove that the CRDs take and keep whatever a release stored, and t
 	$(call tool,crdcheck) releases
 	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
 
-.PHONY: dist
-dist: manifests ## Write the plain installation as one file, dist/install.yaml.
-	@$(BUILD_TOOLS) kustomize
-	@mkdir -p dist
-	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
-
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.
 	@$(BUILD_TOOLS) kustomize operator-sdk

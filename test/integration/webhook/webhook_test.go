@@ -78,8 +78,8 @@ func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
 			took := time.Since(begin)
 			eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 			t.Logf("right after %v, both versions after %v", took, time.Since(begin))
-			if event := <-p.events.Events; !strings.Contains(event, webhook.EventRepaired) {
-				t.Errorf("event %q, want %s", event, webhook.EventRepaired)
+			if event := <-p.events.Events; !strings.Contains(event, v1beta1.EventConversionRepaired) {
+				t.Errorf("event %q, want %s", event, v1beta1.EventConversionRepaired)
 			}
 		})
 	}
@@ -129,7 +129,7 @@ func TestWhoOverwritesAgainAndAgainIsNotFoughtForever(t *testing.T) {
 		for {
 			select {
 			case event := <-p.events.Events:
-				if strings.Contains(event, webhook.EventNotRepaired) && strings.Contains(event, "again and again") {
+				if strings.Contains(event, v1beta1.EventConversionNotRepaired) && strings.Contains(event, "again and again") {
 					return nil
 				}
 			default:
