@@ -93,14 +93,17 @@ func parseOptions(args []string) (*options, error) {
 // shortestLifetime leaves a renewed certificate, in the last third of the life of the one before, the time to reach every pod.
 const shortestLifetime = 5 * time.Minute
 
+// shortestOverlap is more than the kubelet takes to bring a changed Secret into a pod.
+const shortestOverlap = 2 * time.Minute
+
 // checkLifetimes has the last third of an authority's life hold a rotation, and the life of a certificate that was issued before it.
 func (o *options) checkLifetimes() error {
 	certificate, authority := o.lifetimes.Certificate, o.lifetimes.Authority
 	switch {
 	case certificate < shortestLifetime:
 		return fmt.Errorf("--certificate-lifetime is %s, and must be at least %s: a renewed certificate takes minutes to reach every pod", certificate, shortestLifetime)
-	case o.authorityOverlap < 0:
-		return fmt.Errorf("--authority-overlap is %s, and must not be negative", o.authorityOverlap)
+	case o.authorityOverlap < shortestOverlap:
+		return fmt.Errorf("--authority-overlap is %s, and must be at least %s: the kubelet takes as long to bring a changed Secret into a pod", o.authorityOverlap, shortestOverlap)
 	case authority < 3*certificate:
 		return fmt.Errorf("--authority-lifetime is %s, and must be at least three times --certificate-lifetime, %s: certificates must not outlive it", authority, 3*certificate)
 	case authority < 12*o.authorityOverlap:
@@ -164,7 +167,13 @@ func runManager(args []string) error {
 		return fmt.Errorf("setting up the webhook: %w", err)
 	}
 	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
-	if err := serve(ctrl.SetupSignalHandler(), mgr, hook); err != nil {
+	ctx := ctrl.SetupSignalHandler()
+	if hook == nil {
+		err = mgr.Start(ctx)
+	} else {
+		err = serve(ctx, mgr, hook, lastService)
+	}
+	if err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil

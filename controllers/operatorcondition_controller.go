@@ -9,10 +9,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/status"
@@ -65,10 +67,18 @@ func (r *OperatorConditionReconciler) tell(ctx context.Context, want metav1.Cond
 	return r.Client.Update(ctx, condition)
 }
 
-// SetupWithManager has every change of a cluster lead to one request.
+// SetupWithManager has the start, and every change of a cluster, lead to one and the same request.
 func (r *OperatorConditionReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	one := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: r.Key}}
+	request := reconcile.Request{NamespacedName: r.Key}
+	atStart := source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		queue.Add(request)
+		return nil
 	})
-	return ctrl.NewControllerManagedBy(mgr).Named("operatorcondition").Watches(&v1beta1.EtcdCluster{}, one).Complete(r)
+	always := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{request}
+	})
+	return ctrl.NewControllerManagedBy(mgr).Named("operatorcondition").
+		WatchesRawSource(atStart).
+		Watches(&v1beta1.EtcdCluster{}, always).
+		Complete(r)
 }

@@ -93,7 +93,7 @@ type PodPolicy struct {
 	// Resources of the etcd container.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Resources",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:resourceRequirements"}
 	// +optional
-	Resources ResourceRequirements `json:"resources,omitempty"`
+	Resources ResourceRequirements `json:"resources,omitempty,omitzero"`
 
 	// SecurityContext of the pods; what it leaves out follows the restricted Pod Security Standard.
 	// +optional
@@ -340,7 +340,7 @@ type EtcdCluster struct {
 	// +required
 	Spec EtcdClusterSpec `json:"spec"`
 	// +optional
-	Status EtcdClusterStatus `json:"status,omitempty"`
+	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
 // Key returns the cluster's namespace and name.

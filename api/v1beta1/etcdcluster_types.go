@@ -46,7 +46,7 @@ type EtcdClusterSpec struct {
 	// +kubebuilder:default={}
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Image",order=3,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
-	Image Image `json:"image,omitempty"`
+	Image Image `json:"image,omitempty,omitzero"`
 
 	// Storage describes the members' volumes; without it 8Gi of the default StorageClass each.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Storage",order=4
@@ -66,7 +66,7 @@ type EtcdClusterSpec struct {
 	// Resources of the etcd container.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Resources",order=7,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:resourceRequirements"}
 	// +optional
-	Resources ResourceRequirements `json:"resources,omitempty"`
+	Resources ResourceRequirements `json:"resources,omitempty,omitzero"`
 
 	// PodTemplate shapes the members' pods.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Pod template",order=8,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
@@ -364,10 +364,10 @@ type ResourceRequirements struct {
 type PodTemplate struct {
 	// Metadata is added to the pods.
 	// +optional
-	Metadata PodMetadata `json:"metadata,omitempty"`
+	Metadata PodMetadata `json:"metadata,omitempty,omitzero"`
 	// Spec of the pods, as far as it can be shaped.
 	// +optional
-	Spec PodSpec `json:"spec,omitempty"`
+	Spec PodSpec `json:"spec,omitempty,omitzero"`
 	// MemberAntiAffinity is Required to never put two members of this cluster on one node.
 	// Preferred, which holds without it, spreads them over nodes and zones where the scheduler can,
 	// unless spec.affinity or spec.topologySpreadConstraints says something else.
@@ -595,7 +595,7 @@ type EtcdCluster struct {
 	// +required
 	Spec EtcdClusterSpec `json:"spec"`
 	// +optional
-	Status EtcdClusterStatus `json:"status,omitempty"`
+	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
 // Key returns the cluster's namespace and name.

@@ -64,6 +64,9 @@ func actionText(a Action) string {
 	case ResumeMembers:
 		return fmt.Sprintf("resume %s for %s", strings.Join(a.Members, " "), a.Why)
 	}
+	if roll, ok := a.(RollMember); ok {
+		return fmt.Sprintf("roll %s (%s)", roll.Member, roll.UID)
+	}
 	return fmt.Sprintf("%T", a)
 }
 

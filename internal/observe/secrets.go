@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,12 +19,13 @@ import (
 )
 
 // Secrets are neither listed nor watched. They are read when the spec changes, after the operator wrote one, after a TLS failure, when two
-// thirds of a certificate's life are over, once an hour where the operator acts on what is in them, and again and again only while
-// one of them is missing or of no use.
+// thirds of a certificate's life are over, and again and again only while one of them is missing or of no use. Where the operator acts on what
+// is in them they are read once an hour, too, and sooner while a pod is not ready: it may lack one.
 const (
 	rereadWhileWrong = 5 * time.Second
 	rereadWhenDue    = time.Hour
 	rereadAtRest     = time.Hour
+	rereadWhileDown  = time.Minute
 )
 
 // secretCache remembers what was found in the Secrets of each cluster.
@@ -36,6 +38,7 @@ type secretEntry struct {
 	uid         types.UID
 	generation  int64
 	validUntil  time.Time
+	readAt      time.Time
 	problems    []cluster.Problem
 	strangers   []cluster.Stranger
 	peer        cluster.Trust
@@ -69,7 +72,17 @@ func (c *secretCache) get(s *cluster.Snapshot) *secretEntry {
 	if entry == nil || entry.uid != s.Cluster.UID || entry.generation != s.Cluster.Generation || s.Now.After(entry.validUntil) {
 		return nil
 	}
+	if entry.followed() && s.Now.After(entry.readAt.Add(rereadWhileDown)) && somePodDown(s) {
+		return nil
+	}
 	return entry
+}
+
+// followed reports whether the operator acts on what is in the Secrets.
+func (e *secretEntry) followed() bool { return e.peer.Source != "" || e.client.Source != "" }
+
+func somePodDown(s *cluster.Snapshot) bool {
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && !m.Pod.Ready })
 }
 
 func (c *secretCache) put(key types.NamespacedName, entry *secretEntry) {
@@ -119,7 +132,7 @@ func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 }
 
 func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent cluster.Intent) (*secretEntry, error) {
-	entry := &secretEntry{uid: s.Cluster.UID, generation: s.Cluster.Generation, validUntil: s.Now.AddDate(100, 0, 0)}
+	entry := &secretEntry{uid: s.Cluster.UID, generation: s.Cluster.Generation, readAt: s.Now, validUntil: s.Now.AddDate(100, 0, 0)}
 	r := &secretReader{ctx: ctx, observer: o, snapshot: s, entry: entry, intent: intent}
 	entry.peer.Source, entry.client.Source = intent.PeerCertificates, intent.ServerCertificates
 	if err := r.readTraffic(&entry.peer, cluster.PeerTraffic); err != nil {

@@ -118,11 +118,12 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 	}
 }
 
-// stuck reports whether a refusal other than that of an unsupported change, or of the restart of an only member, keeps the cluster from its spec.
+// passing are the reasons of refusals that say nothing of the cluster's health, or that the members' own troubles say better.
+var passing = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy}
+
+// stuck reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
 func stuck(d *analyse.Decision) bool {
-	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool {
-		return r.Reason != v1beta1.ReasonNotYetSupported && r.Reason != v1beta1.ReasonWaitingForDeletion && r.Reason != v1beta1.ReasonQuorumAtRisk
-	})
+	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool { return !slices.Contains(passing, r.Reason) })
 }
 
 // waitingQuietly reports whether the members that do not serve are only starting for the first time.

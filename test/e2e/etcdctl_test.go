@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
 )
 
 // execute runs a command in a pod's first container and returns what it prints.
@@ -37,9 +38,13 @@ func execute(ctx context.Context, namespace, pod string, command ...string) (str
 // etcdctl runs etcdctl in a member's pod, against that member alone.
 func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ...string) (string, error) {
 	command := []string{"etcdctl", "--command-timeout=5s"}
-	if cluster.IntentOf(c).ServerSecret != "" {
-		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/server.crt",
-			"--key=/etc/etcd/server/server.key", "--cacert=/etc/etcd/server/server-ca.crt")
+	if intent := cluster.IntentOf(c); intent.ServerSecret != "" {
+		keys := pki.ServerKeys
+		if intent.ServerCertificates != "" {
+			keys = pki.TLSKeys
+		}
+		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/"+keys.Certificate,
+			"--key=/etc/etcd/server/"+keys.Key, "--cacert=/etc/etcd/server/"+keys.Authorities)
 	}
 	return execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
 }

@@ -44,7 +44,7 @@ var _ = Describe("The operator's pod", func() {
 					Expect(list).NotTo(ContainElement("*"), role.Name)
 				}
 				if len(rule.Resources) == 1 && rule.Resources[0] == "secrets" {
-					Expect(rule.Verbs).To(ConsistOf("get"))
+					Expect(rule.Verbs).To(HaveEach(BeElementOf("get", "create", "update")))
 				} else {
 					Expect(rule.Resources).NotTo(ContainElement("secrets"))
 				}

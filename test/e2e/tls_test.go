@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
 	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
@@ -182,7 +183,11 @@ func askAsClient(ctx context.Context, c *v1beta1.EtcdCluster, secret string, arg
 	if secret != "" {
 		pod.Spec.Volumes = []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret}}}}
 		etcdctl.VolumeMounts = []corev1.VolumeMount{{Name: "tls", MountPath: "/tls", ReadOnly: true}}
-		etcdctl.Command = append(etcdctl.Command, "--cert=/tls/etcd-client.crt", "--key=/tls/etcd-client.key", "--cacert=/tls/etcd-client-ca.crt")
+		keys := pki.OperatorKeys
+		if secret == c.Status.ClientSecretName {
+			keys = pki.TLSKeys
+		}
+		etcdctl.Command = append(etcdctl.Command, "--cert=/tls/"+keys.Certificate, "--key=/tls/"+keys.Key, "--cacert=/tls/"+keys.Authorities)
 	}
 	etcdctl.Args = args
 	Expect(kube.Create(ctx, pod)).To(Succeed())

@@ -49,7 +49,8 @@ const (
 var (
 	scheme = runtime.NewScheme()
 	// admin may do everything; the tests act as the user and as Kubernetes with it.
-	admin client.Client
+	admin       client.Client
+	adminConfig *rest.Config
 	// operatorConfig is that of a user who has the operator's role and nothing else.
 	operatorConfig *rest.Config
 	// operatorClient reads and writes directly, as that user.
@@ -131,6 +132,7 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 		}
 	}
 	config.QPS = -1
+	adminConfig = config
 	var err error
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("connecting as the administrator: %w", err)

@@ -7,6 +7,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -48,6 +49,10 @@ var (
 	admin client.Client
 	// operatorConfig is that of a user who has the operator's and the webhook's roles and nothing else.
 	operatorConfig *rest.Config
+	// kubectl acts as the administrator.
+	kubectl interface {
+		Run(args ...string) (stdout, stderr io.Reader, err error)
+	}
 	// store is the API server's etcd.
 	store *clientv3.Client
 )
@@ -95,6 +100,13 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	var err error
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("connecting as the administrator: %w", err)
+	}
+	administrator, err := environment.AddUser(envtest.User{Name: "administrator", Groups: []string{"system:masters"}}, nil)
+	if err != nil {
+		return fmt.Errorf("adding the administrator: %w", err)
+	}
+	if kubectl, err = administrator.Kubectl(); err != nil {
+		return fmt.Errorf("setting up kubectl: %w", err)
 	}
 	operator, err := environment.AddUser(envtest.User{Name: user}, &rest.Config{QPS: -1})
 	if err != nil {

@@ -1,0 +1,222 @@
+package analyse
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+)
+
+// writesOf tells the writes to Secrets.
+func writesOf(d Decision) []string {
+	var list []string
+	for _, u := range d.Upkeep {
+		switch u := u.(type) {
+		case WriteAuthority:
+			list = append(list, fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase))
+		case WriteCertificate:
+			list = append(list, fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew))
+		}
+	}
+	return list
+}
+
+var allRenewed = func(peer, client string) []string {
+	return []string{
+		fmt.Sprintf("peer by %s, renewed true", peer), fmt.Sprintf("server by %s, renewed true", client),
+		fmt.Sprintf("operator by %s, renewed true", client), fmt.Sprintf("client by %s, renewed true", client),
+	}
+}
+
+func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
+	prod := func() *Builder { return MakeCluster("prod").Managed().Objects().Members(Healthy) }
+	trusts := func(change func(*cluster.Trust)) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { change(&s.PeerTrust); change(&s.ClientTrust) }
+	}
+	certificates := func(change func(*cluster.Certificate)) func(*cluster.Snapshot) {
+		return trusts(func(t *cluster.Trust) {
+			for i := range t.Certificates {
+				change(&t.Certificates[i])
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    []string
+	}{
+		"nothing, where nothing is due": {cluster: prod()},
+		"everything, for a cluster that is to be founded": {
+			MakeCluster("prod").Managed().Later(func(s *cluster.Snapshot) {
+				for _, traffic := range traffics {
+					empty := cluster.Trust{Source: cluster.SourceManaged}
+					for _, role := range traffic.Roles() {
+						empty.Certificates = append(empty.Certificates, cluster.Certificate{Role: role})
+					}
+					*s.Trust(traffic) = empty
+				}
+			}),
+			append(append([]string{"Make peer authority: "}, allRenewed("", "")[0], "Make client authority: "), allRenewed("", "")[1:]...),
+		},
+		"certificates that are due": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"no certificate that a renewal would not make last longer": {
+			cluster: prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) {
+					t.Authority.NotAfter, t.Authority.RenewalDue = t.Certificates[0].NotAfter, Now.Add(time.Hour)
+				})),
+		},
+		"certificates that are due, although the cluster is paused": {
+			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"no rotation while the cluster is paused": {cluster: prod().Paused().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now")},
+		"no Secret of a cluster that is deleted":  {cluster: prod().Deleted().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now }))},
+		"a certificate that does not fit": {
+			prod().Later(func(s *cluster.Snapshot) { s.ClientTrust.Certificates[0].Broken = "it does not fit prod-9" }), []string{"server by c1, renewed true"},
+		},
+		"a certificate that is gone": {
+			prod().Later(func(s *cluster.Snapshot) {
+				s.ClientTrust.Certificates[2] = cluster.Certificate{Role: cluster.RoleClient}
+			}), []string{"client by c1, renewed true"},
+		},
+		"an old authority": {
+			prod().Later(func(s *cluster.Snapshot) { s.PeerTrust.Authority.RenewalDue = Now }), []string{"Rotate peer authority: Announced"},
+		},
+		"authorities that the user wants rotated": {
+			prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now"), []string{"Rotate peer authority: Announced", "Rotate client authority: Announced"},
+		},
+		"none for a wish that was taken up": {
+			cluster: prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now").Later(trusts(func(t *cluster.Trust) { t.Authority.Rotation = "now" })),
+		},
+		"an authority that is gone, beside the one that members trust": {
+			prod().Later(func(s *cluster.Snapshot) { s.PeerTrust.Authority = cluster.Authority{} }), []string{"Make peer authority: Announced"},
+		},
+		"none where nobody knows what the members trust": {
+			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, Lost: true} }),
+		},
+		"the bundle alone, once a new authority is announced": {
+			prod().Announced(0).Later(certificates(func(c *cluster.Certificate) { c.Bundle = c.Bundle[:1] })),
+			strings.Split(strings.ReplaceAll(strings.Join(allRenewed("p1", "c1"), "\n"), "renewed true", "renewed false"), "\n"),
+		},
+		"the mark, once every Secret has the bundle": {
+			prod().Announced(0).Later(trusts(func(t *cluster.Trust) { t.Authority.Since = time.Time{} })), []string{"Mark peer authority: Announced", "Mark client authority: Announced"},
+		},
+		"nothing before every member trusts the new authority": {cluster: prod().Announced(2*time.Hour).Template().Restarted("prod-0", "prod-1")},
+		"nothing before clients had the time to":               {cluster: prod().Announced(time.Minute).Template().Restarted("prod-0", "prod-1", "prod-2")},
+		"the new authority, once all trust it": {
+			prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2"), []string{"Issue peer authority: Issuing", "Issue client authority: Issuing"},
+		},
+		"a due certificate by the old authority, while the new one is announced": {
+			prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"no due certificate while nobody can issue whom the members trust": {
+			cluster: prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.Previous = "" })),
+		},
+		"certificates of the new authority, once it issues": {
+			prod().Announced(0).Template().Restarted("prod-0", "prod-1", "prod-2").
+				Later(trusts(func(t *cluster.Trust) {
+					t.Authority.Phase, t.Authority.Previous, t.Authority.Since = cluster.PhaseIssuing, "", time.Time{}
+				})), allRenewed("p2", "c2"),
+		},
+		"the end of the old authority": {
+			prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2").Later(trusts(func(t *cluster.Trust) {
+				t.Authority.Phase, t.Authority.Previous = cluster.PhaseIssuing, ""
+				for i := range t.Certificates {
+					t.Certificates[i].Issuer = t.Authority.Current
+				}
+			})), []string{"Forget peer authority: ", "Forget client authority: "},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.cluster.Snapshot())
+			if diff := cmp.Diff(c.want, writesOf(d)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if d.WritesSecrets != (len(c.want) > 0) {
+				t.Errorf("WritesSecrets is %v", d.WritesSecrets)
+			}
+		})
+	}
+}
+
+func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
+	prod := func() *Builder {
+		return MakeCluster("prod").Managed().Objects().Members(Healthy).Announced(time.Minute)
+	}
+	rolling := func(action string) says {
+		return says{Rule: RuleConfiguration, Reason: "RotatingAuthorities", Progressing: true, Action: action}
+	}
+	claimed := func(b *Builder, member string) *Builder {
+		return b.Later(func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: member}
+		})
+	}
+	down := func(b *Builder, member string) *Builder {
+		return b.Later(func(s *cluster.Snapshot) {
+			m := s.Member(member)
+			m.Pod.Ready, m.Probe = false, &cluster.Probe{Error: "connection refused"}
+		})
+	}
+	inTrouble := func(b *Builder, member string) *Builder {
+		return down(b, member).Later(func(s *cluster.Snapshot) { s.Member(member).Pod.Trouble = "CrashLooping" })
+	}
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    says
+	}{
+		"templates come first": {prod(), func() says {
+			s := rolling("")
+			s.Upkeep = []string{"correct prod-0 started=true", "correct prod-1 started=true", "correct prod-2 started=true"}
+			return s
+		}()},
+		"then a follower":      {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
+		"then the other":       {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
+		"the leader last":      {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
+		"a dead one before":    {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"nobody beside a down": {down(prod().Template().Restarted("prod-1"), "prod-1"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"}},
+		"nobody while one that the operator alone cannot reach is ready": {
+			down(prod().Template(), "prod-2").Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod.Ready = true }), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
+		},
+		"nobody while a claim waits": {
+			claimed(down(prod().Template().Restarted("prod-1"), "prod-1"), "prod-1"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true},
+		},
+		"the claimed one again, where its pod was not deleted": {
+			claimed(prod().Template(), "prod-2"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true, Action: "roll prod-2 (pod-prod-2)"},
+		},
+		"a claim ends, and the next begins in another pass": {
+			claimed(prod().Template().Restarted("prod-1"), "prod-1"), func() says { s := rolling(""); s.Finished = true; return s }(),
+		},
+		"nobody, where it is an only member": {
+			MakeCluster("prod").Replicas(1).Managed().Objects().Members(Healthy).Announced(time.Minute).Template(), says{Rule: RuleConfiguration, Reason: "QuorumAtRisk"},
+		},
+		"before changes that are not supported": {
+			prod().Template().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }), rolling("roll prod-1 (pod-prod-1)"),
+		},
+		"and then it is told what is waited for": {
+			prod().Template().Restarted("prod-0", "prod-1", "prod-2"), says{Rule: RuleMaintenance, Reason: "RotatingAuthorities", Progressing: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.cluster.Snapshot())
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("-want +got:\n%s\n%s", diff, d.Message)
+			}
+		})
+	}
+}
+
+func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {
+	s := MakeCluster("prod").TLS().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+		s.PeerTrust.Certificates = []cluster.Certificate{{Role: cluster.RolePeer, Bundle: []string{"new"}}}
+	}).Snapshot()
+	if d := Next(s); d.Action != nil || len(d.Upkeep) > 0 || d.Reason != v1beta1.ReasonUpToDate {
+		t.Errorf("got %+v", d)
+	}
+}

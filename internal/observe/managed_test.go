@@ -1,0 +1,193 @@
+package observe
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/pki"
+	"github.com/etcd-steward/etcd-steward/internal/render"
+)
+
+const managedSecretCount = 6
+
+// managed adds a member that runs, and every Secret that the operator makes.
+func managed(t *testing.T) *stage {
+	s := newStage(t, 1)
+	s.cluster.Spec.TLS = nil
+	for _, traffic := range []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic} {
+		a, err := pki.NewAuthority("test", s.now, 1000*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate, key, err := a.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret := render.AuthoritySecret(s.cluster, traffic)
+		secret.Data = map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}
+		s.add(secret)
+		for _, role := range traffic.Roles() {
+			m, err := a.Issue(render.CertificateRequest(s.cluster, role, ""), s.now, 90*24*time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret := render.CertificateSecret(s.cluster, role)
+			secret.Data = map[string][]byte{"tls.crt": m.Certificate, "tls.key": m.Key, "ca.crt": m.Authorities}
+			s.add(secret)
+		}
+	}
+	for _, o := range s.objects {
+		o.SetUID("uid-" + o.(*corev1.Secret).UID)
+	}
+	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
+	s.ready(corev1.ConditionTrue)
+	return s
+}
+
+// ready marks every pod as ready or not.
+func (s *stage) ready(status corev1.ConditionStatus) {
+	for _, o := range s.objects {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}
+		}
+	}
+}
+
+// secret finds a Secret of the stage.
+func (s *stage) secret(name string) *corev1.Secret {
+	for _, o := range s.objects {
+		if secret, ok := o.(*corev1.Secret); ok && secret.Name == name {
+			return secret
+		}
+	}
+	s.t.Fatalf("no Secret %s", name)
+	return nil
+}
+
+func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *testing.T) {
+	s := managed(t)
+	got := s.expectReads(managedSecretCount, "at first")
+	if len(got.Problems) > 0 || len(got.Strangers) > 0 || !got.Member("prod-0").Probe.Answered() {
+		t.Fatalf("got %v, %v, probe %+v", got.Problems, got.Strangers, got.Member("prod-0").Probe)
+	}
+	for _, trust := range []*cluster.Trust{&got.PeerTrust, &got.ClientTrust} {
+		if !trust.Authority.Usable() || len(trust.Authority.Bundle) != 1 || trust.Lost {
+			t.Errorf("got %+v", trust.Authority)
+		}
+		for _, c := range trust.Certificates {
+			if !c.Usable() || c.Issuer != trust.Authority.Current || c.NotAfter.IsZero() {
+				t.Errorf("got %+v", c)
+			}
+		}
+	}
+	s.now = s.now.Add(59 * time.Minute)
+	s.expectReads(0, "within the hour")
+	s.now = s.now.Add(2 * time.Minute)
+	s.expectReads(managedSecretCount, "after an hour")
+	s.observer.SecretsChanged(s.cluster.Key())
+	s.expectReads(managedSecretCount, "after the operator wrote one")
+	s.ready(corev1.ConditionFalse)
+	s.expectReads(0, "as soon as a pod is down")
+	s.now = s.now.Add(rereadWhileDown + time.Second)
+	s.expectReads(managedSecretCount, "while a pod is down")
+}
+
+func TestWhatIsWrongWithManagedSecretsIsNoProblemOfTheUsers(t *testing.T) {
+	s := managed(t)
+	s.secret("prod-peer-ca").Data["tls.key"] = []byte("nonsense")
+	s.secret("prod-server-tls").Data["tls.crt"] = s.secret("prod-client-tls").Data["tls.crt"]
+	got := s.observe()
+	if len(got.Problems) > 0 {
+		t.Errorf("problems: %v", got.Problems)
+	}
+	if a := got.PeerTrust.Authority; a.Usable() || a.Broken == "" || strings.Contains(a.Broken, "nonsense") {
+		t.Errorf("got %+v", a)
+	}
+	if c := got.ClientTrust.Certificate(cluster.RoleServer); c.Usable() || !strings.Contains(c.Broken, "the key does not fit") {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestASecretThatIsNotTheClustersOwnIsAStranger(t *testing.T) {
+	s := managed(t)
+	s.secret("prod-client-tls").OwnerReferences = nil
+	s.secret("prod-peer-ca").OwnerReferences[0].UID = "of the cluster before"
+	got := s.observe()
+	if len(got.Strangers) != 2 || got.Strangers[0].Name != "prod-peer-ca" || !got.Strangers[0].Leaving || got.Strangers[1].Name != "prod-client-tls" || got.Strangers[1].Leaving {
+		t.Fatalf("got %+v", got.Strangers)
+	}
+	if got.PeerTrust.Authority.Exists() || got.ClientTrust.Certificate(cluster.RoleClient).Exists() {
+		t.Error("a stranger counts as the cluster's own")
+	}
+}
+
+// issued adds cert-manager's Certificate and Secret for the peers of a cluster whose clients are in clear.
+func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage {
+	s := newStage(t, 1)
+	s.observer = &Observer{Etcd: s, Now: func() time.Time { return s.now }}
+	s.cluster.Spec.TLS.Peer = &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}}
+	request := render.IssuedCertificate(s.cluster, cluster.RolePeer, "", s.cluster.Spec.TLS.Peer.CertManager.IssuerRef)
+	request.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Ready", "message": "the issuer is asleep"}}}
+	s.add(request)
+	a, err := pki.NewAuthority("test", s.now, 1000*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := a.Issue(render.CertificateRequest(s.cluster, cluster.RolePeer, ""), s.now, 100*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.cluster.Namespace, Name: "prod-peer-tls", UID: "uid-1", Annotations: map[string]string{certificateNameAnnotation: annotation}},
+		Data:       map[string][]byte{"tls.crt": m.Certificate, "tls.key": m.Key, "ca.crt": m.Authorities},
+	}
+	if change != nil {
+		change(secret)
+		s.add(secret)
+	}
+	return s
+}
+
+func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
+	asIs := func(*corev1.Secret) {}
+	for name, c := range map[string]struct {
+		stage  *stage
+		reason string
+		says   string
+	}{
+		"issued":         {stage: issued(t, "prod-peer-tls", asIs)},
+		"not yet issued": {issued(t, "", nil), v1beta1.ReasonCertificateNotReady, "has not issued Secret prod-peer-tls yet: the issuer is asleep"},
+		"without its authority": {
+			issued(t, "prod-peer-tls", func(s *corev1.Secret) { delete(s.Data, "ca.crt") }),
+			v1beta1.ReasonCertificateInvalid, "ca.crt is missing: add it. Use an issuer that gives its own certificate in ca.crt",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := c.stage.observe()
+			if c.reason == "" {
+				if trust := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || !trust.Usable() || trust.Request == nil {
+					t.Errorf("got %v, %+v", got.Problems, trust)
+				}
+				return
+			}
+			if len(got.Problems) != 1 || got.Problems[0].Reason != c.reason || !strings.Contains(got.Problems[0].Message, c.says) {
+				t.Errorf("got %v", got.Problems)
+			}
+		})
+	}
+	if got := issued(t, "of another", asIs).observe(); len(got.Strangers) != 1 || got.Strangers[0].Kind != "Secret" {
+		t.Errorf("a Secret that cert-manager made for another Certificate: %+v", got.Strangers)
+	}
+	foreign := issued(t, "prod-peer-tls", asIs)
+	foreign.objects[0].(*unstructured.Unstructured).SetOwnerReferences(nil)
+	if got := foreign.observe(); len(got.Strangers) != 1 || got.Strangers[0].Kind != "Certificate" {
+		t.Errorf("somebody else's Certificate: %+v", got.Strangers)
+	}
+}

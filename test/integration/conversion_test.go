@@ -1,0 +1,176 @@
+//go:build integration
+
+package integration
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/conversion"
+)
+
+// Each version's schema takes what the other one's took, at creation and at a change, and a spec reads back as it was written.
+func TestWhatOneVersionTakesTheOtherTakesToo(t *testing.T) {
+	t.Parallel()
+	testTaken(t, "v1alpha1", "v1beta1", creations, func(c *v1alpha1.EtcdCluster) any { return c.Spec })
+	testTaken(t, "v1beta1", "v1alpha1", betaCreations, func(c *v1beta1.EtcdCluster) any { return c.Spec })
+}
+
+func testTaken[Object any](t *testing.T, version, other string, creations []creation, specOf func(*Object) any) {
+	t.Run(version, func(t *testing.T) {
+		t.Parallel()
+		namespace := newNamespace(t)
+		for _, c := range creations {
+			if len(c.refused) > 0 {
+				continue
+			}
+			t.Run(c.does, func(t *testing.T) {
+				t.Parallel()
+				written := decode(t, version, namespace, c.spec)
+				written.SetName("")
+				written.SetGenerateName("prod-")
+				must(t, admin.Create(t.Context(), written))
+
+				converted := read(t, other, written)
+				converted.SetLabels(map[string]string{"touched": "yes"})
+				must(t, admin.Update(t.Context(), converted))
+				same(t, specOf(typed[Object](t, written)), specOf(typed[Object](t, read(t, version, written))))
+
+				again := converted.DeepCopy()
+				again.Object["metadata"] = map[string]any{"namespace": namespace, "generateName": "prod-"}
+				must(t, admin.Create(t.Context(), again, client.DryRunAll))
+			})
+		}
+	})
+}
+
+func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
+	t.Parallel()
+	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}}
+	hub.Spec.Replicas = 3
+	hub.Spec.Config = &v1beta1.Config{AutoCompaction: &v1beta1.AutoCompaction{Mode: v1beta1.AutoCompactionPeriodic, Retention: "1h"}}
+	hub.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{PriorityClassName: "high"}}
+	must(t, admin.Create(t.Context(), hub))
+	hub.Status = v1beta1.EtcdClusterStatus{ObservedGeneration: 1, Replicas: 3, Selector: "a=b", ClientSecretName: "prod-client-tls"}
+	must(t, admin.Status().Update(t.Context(), hub))
+
+	old := func() *v1alpha1.EtcdCluster {
+		return &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: hub.Name}}
+	}
+	patch := func(text string) client.Patch { return client.RawPatch(types.MergePatchType, []byte(text)) }
+	must(t, admin.Patch(t.Context(), old(), patch(`{"spec":{"size":5}}`)))
+	must(t, admin.Status().Patch(t.Context(), old(), patch(`{"status":{"readyMembers":2}}`)))
+	applied := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"size": int64(5), "pod": map[string]any{"labels": map[string]any{"team": "a"}}}}}
+	applied.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("EtcdCluster"))
+	applied.SetNamespace(hub.Namespace)
+	applied.SetName(hub.Name)
+	must(t, admin.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner("old"), client.ForceOwnership))
+
+	want := hub.DeepCopy()
+	want.Spec.Replicas, want.Status.ReadyReplicas = 5, 2
+	want.Spec.PodTemplate.Metadata.Labels = map[string]string{"team": "a"}
+	must(t, admin.Get(t.Context(), hub.Key(), hub))
+	same(t, want.Spec, hub.Spec)
+	same(t, want.Status, hub.Status)
+	if len(hub.Annotations) > 0 {
+		t.Errorf("annotations are left: %v", hub.Annotations)
+	}
+
+	// A client that writes the whole object without the annotation means what it says.
+	view := old()
+	must(t, admin.Get(t.Context(), hub.Key(), view))
+	maps.DeleteFunc(view.Annotations, func(key, _ string) bool { return key == conversion.HubAnnotation })
+	must(t, admin.Update(t.Context(), view))
+	must(t, admin.Get(t.Context(), hub.Key(), hub))
+	if hub.Spec.TLS == nil || hub.Spec.TLS.Client.Mode != v1beta1.TLSDisabled || hub.Spec.PodTemplate.Spec.PriorityClassName != "" {
+		t.Errorf("spec = %+v, want what v1alpha1 says", hub.Spec)
+	}
+}
+
+func TestAnAnnotationThatWasTamperedWithIsRefused(t *testing.T) {
+	t.Parallel()
+	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{
+		Namespace: newNamespace(t), Name: name, Annotations: map[string]string{conversion.HubAnnotation: "garbage"},
+	}}
+	old.Spec.Size = 3
+	err := admin.Create(t.Context(), old)
+	for _, want := range []string{old.Namespace + "/" + name, "metadata.annotations[operator.etcd-steward.io/v1beta1]", "garbage", "remove it"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error = %v, want %q in it", err, want)
+		}
+	}
+	if err := admin.Get(t.Context(), old.Key(), &v1beta1.EtcdCluster{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the object was made: %v", err)
+	}
+}
+
+// What 0.1.0 let in can be changed further through v1beta1; new options must be known.
+func TestAnOptionThatV1alpha1LetInStays(t *testing.T) {
+	t.Parallel()
+	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}}
+	old.Spec = v1alpha1.EtcdClusterSpec{Size: 3, Pod: &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_UNKNOWN", Value: "1"}}}}
+	must(t, admin.Create(t.Context(), old))
+	hub := &v1beta1.EtcdCluster{}
+	must(t, admin.Get(t.Context(), old.Key(), hub))
+	hub.Spec.Replicas, hub.Spec.Config.ExtraArgs["unknown"], hub.Spec.Config.ExtraArgs["snapshot-count"] = 5, "2", "1"
+	must(t, admin.Update(t.Context(), hub))
+	hub.Spec.Config.ExtraArgs["other"] = "1"
+	if err := admin.Update(t.Context(), hub); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), badOption) {
+		t.Errorf("error = %v, want the rule of options", err)
+	}
+}
+
+func TestAClusterOfV1alpha1ScalesThroughTheSubresource(t *testing.T) {
+	t.Parallel()
+	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}, Spec: v1alpha1.EtcdClusterSpec{Size: 3}}
+	must(t, admin.Create(t.Context(), old))
+	old.Status = v1alpha1.EtcdClusterStatus{ObservedGeneration: 1, Size: 3}
+	must(t, admin.Status().Update(t.Context(), old))
+	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name}}
+	scale := &autoscalingv1.Scale{}
+	must(t, admin.SubResource("scale").Get(t.Context(), hub, scale))
+	if want := "app.kubernetes.io/managed-by=etcd-steward,operator.etcd-steward.io/cluster=" + name; scale.Status.Selector != want || scale.Status.Replicas != 3 {
+		t.Errorf("status = %+v, want 3 of %s", scale.Status, want)
+	}
+	scale.Spec.Replicas = 5
+	must(t, admin.SubResource("scale").Update(t.Context(), hub, client.WithSubResourceBody(scale)))
+	must(t, admin.Get(t.Context(), old.Key(), old))
+	if old.Spec.Size != 5 {
+		t.Errorf("size = %d, want 5", old.Spec.Size)
+	}
+}
+
+func read(t *testing.T, version string, of *unstructured.Unstructured) *unstructured.Unstructured {
+	t.Helper()
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("EtcdCluster").GroupKind().WithVersion(version))
+	must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(of), object))
+	return object
+}
+
+func typed[Object any](t *testing.T, object *unstructured.Unstructured) *Object {
+	t.Helper()
+	into := new(Object)
+	must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into))
+	return into
+}
+
+func same(t *testing.T, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

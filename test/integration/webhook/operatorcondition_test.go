@@ -1,0 +1,163 @@
+//go:build integration
+
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/operator-framework/api/crds"
+	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/controllers"
+)
+
+const csv = "etcd-steward.v0.2.0"
+
+func TestOLMIsToldWhenNotToReplaceTheOperator(t *testing.T) {
+	l := newLab(t)
+	installOperatorConditions(t)
+	must(t, admin.Create(t.Context(), &operatorsv2.OperatorCondition{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: csv}}))
+	l.grantOperatorCondition()
+	requests := l.startTeller()
+	l.expectUpgradeable(metav1.ConditionTrue, "No step is in flight.")
+
+	prod := newBeta("prod")
+	l.create(prod)
+	must(t, admin.Get(t.Context(), prod.Key(), prod))
+	prod.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationResume, Member: "prod-1", StartedAt: metav1.Now()}
+	must(t, admin.Status().Update(t.Context(), prod))
+	l.expectUpgradeable(metav1.ConditionFalse, "EtcdCluster default/prod: Resume of prod-1 is in flight.")
+	said := l.condition().Generation
+
+	before := requests.Load()
+	prod.Status.Leader = "prod-0"
+	must(t, admin.Status().Update(t.Context(), prod))
+	prod.Status.Operation = nil
+	must(t, admin.Status().Update(t.Context(), prod))
+	l.expectUpgradeable(metav1.ConditionTrue, "No step is in flight.")
+	if generation := l.condition().Generation; generation != said+1 {
+		t.Errorf("the OperatorCondition was written %d times, want once: for the change alone", generation-said)
+	}
+	if sent := requests.Load() - before; sent != 2 {
+		t.Errorf("%d requests were sent about the OperatorCondition, want a read and a write", sent)
+	}
+}
+
+func TestTheAbsenceOfAnOperatorConditionIsNoError(t *testing.T) {
+	l := newLab(t)
+	reconciler := &controllers.OperatorConditionReconciler{Client: admin, Live: admin, Key: client.ObjectKey{Namespace: l.namespace, Name: csv}}
+	for range 2 { // without the CRD, if this test is alone; and with it
+		result, err := reconciler.Reconcile(t.Context(), ctrl.Request{})
+		if err != nil || result.RequeueAfter == 0 {
+			t.Errorf("result %v, %v, want another look later", result, err)
+		}
+		installOperatorConditions(t)
+	}
+}
+
+func installOperatorConditions(t *testing.T) {
+	t.Helper()
+	crd := crds.OperatorCondition()
+	must(t, client.IgnoreAlreadyExists(admin.Create(t.Context(), crd)))
+	eventually(t, "OperatorConditions are served", func() error {
+		have := &apiextensionsv1.CustomResourceDefinition{}
+		if err := admin.Get(t.Context(), client.ObjectKey{Name: crd.Name}, have); err != nil {
+			return err
+		}
+		return admin.List(t.Context(), &operatorsv2.OperatorConditionList{})
+	})
+}
+
+// grantOperatorCondition gives what OLM gives.
+func (l *lab) grantOperatorCondition() {
+	l.Helper()
+	must(l.T, bind(l.Context(), l.namespace, &rbacv1.ClusterRole{
+		TypeMeta:   metav1.TypeMeta{Kind: "Role"},
+		ObjectMeta: metav1.ObjectMeta{Name: csv},
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{"operators.coreos.com"}, Resources: []string{"operatorconditions"}, ResourceNames: []string{csv},
+			Verbs: []string{"get", "update", "patch"},
+		}},
+	}))
+}
+
+// startTeller runs the controller, and counts the requests about OperatorConditions.
+func (l *lab) startTeller() *atomic.Int64 {
+	l.Helper()
+	requests := &atomic.Int64{}
+	config := rest.CopyConfig(operatorConfig)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next: next, requests: requests} })
+	skip := true
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                 scheme,
+		Metrics:                metricsserver.Options{BindAddress: "0"},
+		HealthProbeBindAddress: "0",
+		Controller:             ctrlconfig.Controller{CacheSyncTimeout: time.Hour, SkipNameValidation: &skip},
+	})
+	must(l.T, err)
+	reconciler := &controllers.OperatorConditionReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Key: client.ObjectKey{Namespace: l.namespace, Name: csv},
+	}
+	must(l.T, reconciler.SetupWithManager(mgr))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	l.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			l.Errorf("the manager ended: %v", err)
+		}
+	})
+	return requests
+}
+
+// counting counts the requests about single OperatorConditions.
+type counting struct {
+	next     http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(request.URL.Path, "/operatorconditions/"+csv) {
+		c.requests.Add(1)
+	}
+	return c.next.RoundTrip(request)
+}
+
+func (l *lab) condition() *operatorsv2.OperatorCondition {
+	l.Helper()
+	condition := &operatorsv2.OperatorCondition{}
+	must(l.T, admin.Get(l.Context(), client.ObjectKey{Namespace: l.namespace, Name: csv}, condition))
+	return condition
+}
+
+func (l *lab) expectUpgradeable(status metav1.ConditionStatus, message string) {
+	l.Helper()
+	eventually(l.T, "the operator says "+message, func() error {
+		c := meta.FindStatusCondition(l.condition().Spec.Conditions, operatorsv2.Upgradeable)
+		if c == nil {
+			return errors.New("it says nothing")
+		}
+		if c.Status != status || c.Message != message {
+			return fmt.Errorf("it says %s: %s", c.Status, c.Message)
+		}
+		return nil
+	})
+}
