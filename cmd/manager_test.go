@@ -1,0 +1,26 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestLifetimesThatCannotWorkAreRefused(t *testing.T) {
+	for flags, says := range map[string]string{
+		"": "",
+		"--certificate-lifetime=6m --authority-lifetime=2h --authority-overlap=2m": "",
+		"--certificate-lifetime=1m":  "--certificate-lifetime is 1m0s, and must be at least 5m0s",
+		"--authority-overlap=1m":     "--authority-overlap is 1m0s, and must be at least 2m0s",
+		"--authority-lifetime=4320h": "must be at least three times --certificate-lifetime",
+		"--certificate-lifetime=1h --authority-lifetime=23h --authority-overlap=2h":   "must be at least twelve times --authority-overlap",
+		"--certificate-lifetime=1h --authority-lifetime=-1h --authority-overlap=120s": "must be at least three times --certificate-lifetime",
+	} {
+		_, err := parseOptions(strings.Fields(flags))
+		switch {
+		case says == "" && err != nil:
+			t.Errorf("%q: %v", flags, err)
+		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
+			t.Errorf("%q: %v", flags, err)
+		}
+	}
+}
