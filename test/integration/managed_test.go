@@ -32,6 +32,9 @@ var managedSecrets = []string{"prod-client-ca", "prod-client-tls", "prod-operato
 // withManagedTLS leaves TLS out, which has the operator manage it.
 func withManagedTLS(c *v1beta1.EtcdCluster) { c.Spec.TLS = nil }
 
+// withManagedPeers has the operator manage the certificates of peers, and leaves clients in clear.
+func withManagedPeers(c *v1beta1.EtcdCluster) { c.Spec.TLS.Peer = nil }
+
 // rotate asks for new authorities.
 func (l *lab) rotate(wish string) {
 	l.Helper()
