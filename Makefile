@@ -202,6 +202,10 @@ bench-create: ## Measure cluster creation against a plain StatefulSet.
 bench-idle: ## Count the operator's API requests over five minutes of rest.
 	hack/bench.sh idle
 
+.PHONY: bench-conversion
+bench-conversion: ## Measure conversions of one object and of a list of 10,000 over HTTPS.
+	hack/bench.sh conversion
+
 ##@ Release
 
 .PHONY: release
@@ -218,12 +222,6 @@ crd-check: ## Prove that the CRDs take and keep whatever a release stored, and t
 	@$(BUILD_TOOLS) crdcheck
 	$(call tool,crdcheck) releases
 	$(call tool,crdcheck) objects $$(git ls-files 'examples/*.yaml' 'config/samples/operator_*.yaml')
-
-.PHONY: dist
-dist: manifests ## Write the plain installation as one file, dist/install.yaml.
-	@$(BUILD_TOOLS) kustomize
-	@mkdir -p dist
-	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' > dist/install.yaml
 
 .PHONY: bundle
 bundle: manifests ## Generate the OLM bundle of VERSION into bundle/.

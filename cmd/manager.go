@@ -167,7 +167,13 @@ func runManager(args []string) error {
 		return fmt.Errorf("setting up the webhook: %w", err)
 	}
 	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
-	if err := serve(ctrl.SetupSignalHandler(), mgr, hook); err != nil {
+	ctx := ctrl.SetupSignalHandler()
+	if hook == nil {
+		err = mgr.Start(ctx)
+	} else {
+		err = serve(ctx, mgr, hook, lastService)
+	}
+	if err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil

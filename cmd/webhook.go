@@ -12,7 +12,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/etcd-steward/etcd-steward/internal/conversion"
@@ -101,12 +100,14 @@ func ownNamespace() (string, error) {
 	return strings.TrimSpace(string(name)), nil
 }
 
-// serve runs the manager, and beside it the webhook, if there is one. The webhook outlives the manager by a while: it has no lease
-// that others wait for, and requests come until everybody knows that this pod goes away.
-func serve(ctx context.Context, mgr manager.Manager, hook *webhook.Webhook) error {
-	if hook == nil {
-		return mgr.Start(ctx)
-	}
+// starter runs until its context ends.
+type starter interface {
+	Start(ctx context.Context) error
+}
+
+// serve runs the manager, and beside it the webhook. The webhook outlives the manager by a while: it has no lease that others wait
+// for, and requests come until everybody knows that this pod goes away. If either fails, both end.
+func serve(ctx context.Context, mgr, hook starter, after time.Duration) error {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	managing, stop := context.WithCancel(ctx)
@@ -119,7 +120,7 @@ func serve(ctx context.Context, mgr manager.Manager, hook *webhook.Webhook) erro
 	err := mgr.Start(managing)
 	if ctx.Err() != nil {
 		select {
-		case <-time.After(lastService):
+		case <-time.After(after):
 		case hookErr := <-ended:
 			return errors.Join(err, hookErr)
 		}
@@ -167,5 +168,8 @@ func runWebhook(args []string) error {
 		return fmt.Errorf("setting up the webhook: %w", err)
 	}
 	ctrl.Log.Info("Starting the conversion webhook", "version", Version, "certificate", source)
-	return serve(ctrl.SetupSignalHandler(), mgr, hook)
+	if hook == nil {
+		return errors.New("--webhook-certificate=none leaves nothing to do")
+	}
+	return serve(ctrl.SetupSignalHandler(), mgr, hook, lastService)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
 	"github.com/etcd-steward/etcd-steward/internal/status"
+	"github.com/etcd-steward/etcd-steward/internal/webhook"
 )
 
 const (
@@ -68,7 +69,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	decision := analyse.Next(*snapshot)
 	outcome := r.act(ctx, snapshot, &decision)
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
-		return retry(err)
+		return r.failed(snapshot, err)
 	}
 	switch {
 	case outcome == nil:
@@ -76,8 +77,17 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	case isRefusal(outcome):
 		return ctrl.Result{RequeueAfter: refusalDelay}, nil
 	default:
-		return retry(outcome)
+		return r.failed(snapshot, outcome)
 	}
+}
+
+// failed has a write tried again. That of an object which the API server cannot convert is also told where users look: its status cannot be written.
+func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Result, error) {
+	explained := webhook.Explain(err)
+	if webhook.IsConversion(err) {
+		r.Events.Eventf(s.Cluster, nil, corev1.EventTypeWarning, v1beta1.EventConversionFailed, "Reconciling", "%.1000s", explained)
+	}
+	return retry(explained)
 }
 
 // act does the harmless writes, then claims the one step that may disturb members, then takes it.

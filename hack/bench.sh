@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Prepares the cluster as the end-to-end suite does and runs one benchmark: bench.sh create|idle
+# Prepares the cluster as the end-to-end suite does, where one is needed, and runs one benchmark: bench.sh create|idle|conversion
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ "${1:-}" != conversion ] || exec go run ./test/bench conversion
 values=$(hack/e2e-up.sh)
 value() { sed -n "s/^$1=//p" <<< "$values"; }
 KUBECONFIG=$(value KUBECONFIG); export KUBECONFIG

@@ -9,7 +9,10 @@ IMAGES=$(hack/build-tools.sh dir images)/images
 WORK=$(mktemp -d)
 SERVER=''
 finish() {
-  [ -z "$SERVER" ] || kill "$SERVER" 2> /dev/null || true
+  if [ -n "$SERVER" ]; then
+    kill "$SERVER" 2> /dev/null || true
+    wait "$SERVER" 2> /dev/null || true # it writes into the folder until it is gone
+  fi
   rm -rf "$WORK"
 }
 trap finish EXIT

@@ -84,6 +84,8 @@ refuse_import controllers $MODULE/internal/etcd/v3
 refuse_import api/v1alpha1 sigs.k8s.io/controller-runtime/pkg/client
 refuse_import api/v1alpha1 k8s.io/client-go/tools/record
 refuse_import api/v1alpha1 $MODULE/internal/act
+refuse_import internal/conversion sigs.k8s.io/controller-runtime/pkg/client
+refuse_import internal/conversion $MODULE/internal/cluster
 
 refuse internal/act/sleep.go act forbidigo <<< $'import "time"\n\nfunc init() { time.Sleep(1) }'
 refuse internal/act/sum.go act gochecksumtype << 'GO'

@@ -190,4 +190,23 @@ const (
 	// EventOperationFinished: the step in flight is done.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"
+	// EventConversionFailed: the API server could not convert the object, which is stored in an older version, for the operator; etcd runs on.
+	// What to do: see that the pods of the Service etcd-steward-controller-manager-service are ready and that the API server reaches their port 9443.
+	EventConversionFailed = "ConversionFailed"
+	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator put it right.
+	// What to do: nothing.
+	EventConversionRepaired = "ConversionRepaired"
+	// EventConversionNotRepaired: the conversion of the CustomResourceDefinition is wrong, and the operator cannot put it right.
+	// What to do: as the message says; writes in v1alpha1 are refused until then, and running clusters serve on.
+	EventConversionNotRepaired = "ConversionNotRepaired"
+)
+
+// Reasons of the condition Upgradeable of the operator's OperatorCondition, which OLM reads before it replaces the operator.
+const (
+	// ReasonStepInFlight: a step that may disturb members is under way.
+	// What to do: nothing; OLM waits until it is done. To upgrade all the same, override the condition in the OperatorCondition's spec.overrides.
+	ReasonStepInFlight = "StepInFlight"
+	// ReasonNoStepInFlight: the operator may be replaced.
+	// What to do: nothing.
+	ReasonNoStepInFlight = "NoStepInFlight"
 )

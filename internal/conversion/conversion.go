@@ -4,7 +4,9 @@
 package conversion
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -66,7 +68,11 @@ func restore[From, To any](saved string, from *From, to *To, there func(*From, *
 	var then, before To
 	var seen From
 	there(from, &then)
-	if err := overlay(reflect.ValueOf(&then).Elem(), json.RawMessage(saved), ""); err != nil {
+	raw := bytes.TrimSpace([]byte(saved))
+	if !json.Valid(raw) {
+		return errors.New("it is no JSON")
+	}
+	if err := overlay(reflect.ValueOf(&then).Elem(), raw, ""); err != nil {
 		return err
 	}
 	back(&then, &seen)

@@ -3,6 +3,8 @@ package conversion
 import (
 	"math/rand"
 	"os"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,4 +168,57 @@ func fillIssuer(issuer *v1beta1.IssuerRef, c randfill.Continue) {
 	*issuer = v1beta1.IssuerRef{Name: oneOf(c.Rand, "i", "j")}
 	c.Fill(&issuer.Kind)
 	c.Fill(&issuer.Group)
+}
+
+// A field that somebody adds to either version is filled too, or this fails: with the test of counterparts no field goes unconverted unseen.
+func TestTheSourceFillsEveryField(t *testing.T) {
+	from := newSource(t)
+	seen := map[string]bool{}
+	for range rounds / 10 {
+		filled("v1alpha1", reflect.ValueOf(from.spoke()), seen)
+		filled("v1beta1", reflect.ValueOf(from.hub()), seen)
+	}
+	for _, path := range append(paths("v1alpha1", reflect.TypeFor[v1alpha1.EtcdCluster]()), paths("v1beta1", reflect.TypeFor[v1beta1.EtcdCluster]())...) {
+		if !seen[path] {
+			t.Errorf("%s is never filled", path)
+		}
+	}
+}
+
+// paths returns the fields of the structs of our API packages, those in slices too.
+func paths(path string, t reflect.Type) []string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	all := []string{path}
+	if t.Kind() == reflect.Struct && strings.Contains(t.PkgPath(), "etcd-steward/api/") {
+		for f := range t.Fields() {
+			if !f.Anonymous {
+				all = append(all, paths(path+"."+f.Name, f.Type)...)
+			}
+		}
+	}
+	return all
+}
+
+// filled notes the paths that are not empty.
+func filled(path string, v reflect.Value, seen map[string]bool) {
+	if v.IsZero() {
+		return
+	}
+	seen[path] = true
+	switch v.Kind() {
+	case reflect.Pointer:
+		filled(path, v.Elem(), seen)
+	case reflect.Slice:
+		for n := range v.Len() {
+			filled(path, v.Index(n), seen)
+		}
+	case reflect.Struct:
+		for n := range v.NumField() {
+			if f := v.Type().Field(n); f.IsExported() {
+				filled(path+"."+f.Name, v.Field(n), seen)
+			}
+		}
+	}
 }

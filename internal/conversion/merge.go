@@ -1,16 +1,15 @@
 package conversion
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"sigs.k8s.io/json"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -97,36 +96,33 @@ func difference(want, again reflect.Value) (tree any, differ bool) {
 	return differences, len(differences) > 0 || isNil(again)
 }
 
-// overlay sets the fields of to that a difference names. The path is that of to, for errors.
-func overlay(to reflect.Value, raw json.RawMessage, path string) error {
+// overlay sets the fields of to that a difference names. The path is that of to, for errors; raw is valid JSON.
+func overlay(to reflect.Value, raw []byte, path string) error {
 	known := walked(to)
 	if known == nil || to.Kind() == reflect.Pointer && string(raw) == "null" {
 		to.SetZero()
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(to.Addr().Interface()); err != nil {
+		strict, err := json.UnmarshalStrict(raw, to.Addr().Interface())
+		if err = errors.Join(append(strict, err)...); err != nil {
 			return fmt.Errorf("reading %s: %w", path, err)
 		}
 		return nil
 	}
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &given); err != nil {
-		return fmt.Errorf("reading %s: %w", cmp.Or(path, "an object"), err)
+	if raw[0] != '{' && string(raw) != "null" {
+		return fmt.Errorf("%s must be an object", cmp.Or(path, "the JSON"))
 	}
 	if isNil(to) {
 		to.Set(reflect.New(to.Type().Elem()))
 	}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		child := strings.TrimPrefix(path+"."+name, ".")
-		n := slices.IndexFunc(known, func(f namedField) bool { return f.name == name })
-		if n < 0 {
-			return fmt.Errorf("there is no field %s", child)
+	fields := pointee(to)
+	return members(raw, func(name string, value []byte) error {
+		path := strings.TrimPrefix(path+"."+name, ".")
+		for _, f := range known {
+			if f.name == name {
+				return overlay(fields.Field(f.index), value, path)
+			}
 		}
-		if err := overlay(pointee(to).Field(known[n].index), given[name], child); err != nil {
-			return err
-		}
-	}
-	return nil
+		return fmt.Errorf("there is no field %s", path)
+	})
 }
 
 // merge sets now to saved where now says what base said: nobody changed it. Where pointers to structs were set or

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -290,4 +291,16 @@ func prune(tree map[string]any) {
 		prune(branch)
 		return len(branch) == 0
 	})
+}
+
+// The elements of these lists are converted one by one: a field that only one version has would be lost in the middle of a list.
+func TestTheElementsOfListsHaveTheSameFieldsInBothVersions(t *testing.T) {
+	for _, pair := range [][2]reflect.Type{
+		{reflect.TypeFor[v1alpha1.MemberStatus](), reflect.TypeFor[v1beta1.MemberStatus]()},
+		{reflect.TypeFor[v1alpha1.Operation](), reflect.TypeFor[v1beta1.Operation]()},
+	} {
+		if diff := cmp.Diff(paths("", pair[0]), paths("", pair[1])); diff != "" {
+			t.Errorf("%s (-v1alpha1 +v1beta1):\n%s", pair[0].Name(), diff)
+		}
+	}
 }

@@ -9,14 +9,6 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
-// The reasons of OLM's condition Upgradeable.
-const (
-	// ReasonStepInFlight tells that a step that may disturb members is under way.
-	ReasonStepInFlight = "StepInFlight"
-	// ReasonNoStepInFlight tells that none is.
-	ReasonNoStepInFlight = "NoStepInFlight"
-)
-
 // Upgradeable tells whether the operator may be replaced now: not while a step is in flight. The successor would finish the step;
 // but who replaces the operator wants to know first whether it came out well.
 func Upgradeable(clusters []v1beta1.EtcdCluster) metav1.Condition {
@@ -32,7 +24,7 @@ func Upgradeable(clusters []v1beta1.EtcdCluster) metav1.Condition {
 	}
 	switch more {
 	case 0:
-		return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionTrue, Reason: ReasonNoStepInFlight, Message: "No step is in flight."}
+		return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionTrue, Reason: v1beta1.ReasonNoStepInFlight, Message: "No step is in flight."}
 	case 1:
 		return stepInFlight(first + " is in flight.")
 	default:
@@ -41,7 +33,7 @@ func Upgradeable(clusters []v1beta1.EtcdCluster) metav1.Condition {
 }
 
 func stepInFlight(message string) metav1.Condition {
-	return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionFalse, Reason: ReasonStepInFlight, Message: message}
+	return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionFalse, Reason: v1beta1.ReasonStepInFlight, Message: message}
 }
 
 func stepOf(c *v1beta1.EtcdCluster) string {

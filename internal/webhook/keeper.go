@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/pki"
 )
@@ -29,14 +30,6 @@ const (
 	// Whoever overwrites the stanza more often than this gets his way for a while: a fight would cost the API server more.
 	repairsAtOnce = 10
 	repairEvery   = 10 * time.Second
-)
-
-// The events on the CRD.
-const (
-	// EventRepaired tells that the conversion stanza was overwritten and put right.
-	EventRepaired = "ConversionRepaired"
-	// EventNotRepaired tells that the conversion stanza is wrong and cannot be put right.
-	EventNotRepaired = "ConversionNotRepaired"
 )
 
 // keeper keeps three things in step: the Secret with the certificate, what the CRD tells the API server to call and to trust,
@@ -181,7 +174,7 @@ func (k *keeper) repair(ctx context.Context, crd *apiextensionsv1.CustomResource
 		return 0, nil
 	}
 	if !k.repairs.AllowN(k.now(), 1) {
-		k.tell(crd, corev1.EventTypeWarning, EventNotRepaired,
+		k.tell(crd, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired,
 			"Somebody overwrites the conversion of "+k.crd+" again and again ("+wrong+"): stop them, or conversions fail from time to time")
 		return repairEvery, nil
 	}
@@ -192,12 +185,12 @@ func (k *keeper) repair(ctx context.Context, crd *apiextensionsv1.CustomResource
 		return 0, err
 	}
 	if err != nil {
-		k.tell(old, corev1.EventTypeWarning, EventNotRepaired, "The conversion of "+k.crd+" is wrong ("+wrong+") and cannot be put right: "+err.Error())
+		k.tell(old, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired, "The conversion of "+k.crd+" is wrong ("+wrong+") and cannot be put right: "+err.Error())
 		return 0, fmt.Errorf("repairing the conversion of %s: %s: %w", k.crd, wrong, err)
 	}
 	repairsTotal.Inc()
 	log.FromContext(ctx).Info("Repaired the CRD's conversion", "crd", k.crd, "fault", wrong)
-	k.tell(crd, corev1.EventTypeNormal, EventRepaired, "Put the conversion right: "+wrong)
+	k.tell(crd, corev1.EventTypeNormal, v1beta1.EventConversionRepaired, "Put the conversion right: "+wrong)
 	return 0, nil
 }
 
@@ -223,5 +216,5 @@ func (k *keeper) show(ctx context.Context, trusted []byte) error {
 }
 
 func (k *keeper) tell(crd *apiextensionsv1.CustomResourceDefinition, kind, reason, message string) {
-	k.events.Eventf(crd, nil, kind, reason, "Converting", "%s", message)
+	k.events.Eventf(crd, nil, kind, reason, "Converting", "%.1000s", message)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -17,10 +18,11 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
-const usage = `usage: bench create | idle
+const usage = `usage: bench create | idle | conversion
 
-  create   from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
-  idle     requests of the operator to the API server in five minutes of rest, its lease apart
+  create       from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
+  idle         requests of the operator to the API server in five minutes of rest, its lease apart
+  conversion   ConversionReviews over HTTPS of one object and of 10,000, against an endpoint that echoes them; it needs no cluster
 `
 
 // lab is the cluster that is measured on.
@@ -42,6 +44,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if slices.Equal(args, []string{"conversion"}) {
+		return benchConversion(ctx)
+	}
 	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "idle": benchIdle}
 	if len(args) != 1 || benches[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)

@@ -93,6 +93,11 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 
 	It("it needs Roles alone to work in chosen namespaces, and stays out of the others", func(ctx SpecContext) {
 		DeferCleanup(func(ctx SpecContext) {
+			for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.ServiceAccount{}} {
+				object.SetNamespace(operatorNamespace)
+				object.SetName("etcd-steward-webhook")
+				Expect(kube.Delete(ctx, object)).To(Succeed())
+			}
 			makeTarget(ctx, "deploy", "IMG="+settings["OPERATOR_IMAGE"])
 			awaitOperator(ctx)
 		})
@@ -102,11 +107,18 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		}
 		makeTarget(ctx, "deploy-namespaced", "WATCH_NAMESPACES="+watched, "IMG="+settings["OPERATOR_IMAGE"])
 		awaitOperator(ctx)
+		out, err := kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-steward-webhook", "--timeout=180s")
+		Expect(err).NotTo(HaveOccurred(), out)
 
 		ignored := makeCluster(other)
 		Expect(kube.Create(ctx, ignored)).To(Succeed())
 		c := create(ctx, makeCluster(watched))
 		bury(ctx, c).expectFound(ctx, c)
+		Eventually(ctx, func(g Gomega) { // the administrator's webhook converts for it
+			size, err := kubectl(ctx, "-n", watched, "get", "etcdclusters.v1alpha1.operator.etcd-steward.io", c.Name, "-o", "jsonpath={.spec.size}")
+			g.Expect(err).NotTo(HaveOccurred(), size)
+			g.Expect(size).To(Equal("3"))
+		}).Should(Succeed())
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(ignored), ignored)).To(Succeed())
 		Expect(ignored.Status).To(Equal(v1beta1.EtcdClusterStatus{}))
 		Expect(volumeObjects(ctx, ignored)).To(BeEmpty())

@@ -219,7 +219,7 @@ func (c clone) release(variable string, args ...string) (string, error) {
 }
 
 func (c clone) script(args ...string) (string, error) {
-	variables := []string{"ARCHITECTURES=" + runtime.GOARCH}
+	variables := []string{"ARCHITECTURES=" + runtime.GOARCH, "OUT=" + c.dir + "-images"}
 	if strings.Contains(args[0], "=") {
 		variables, args = append(variables, args[0]), args[1:]
 	}

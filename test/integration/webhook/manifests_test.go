@@ -99,13 +99,6 @@ func TestTheManifestsMigrateNothingInThisRelease(t *testing.T) {
 	if bytes.Contains(m.text, []byte("customresourcedefinitions/status")) {
 		t.Error("the right to migrate is granted")
 	}
-	help, err := exec.Command("go", "run", root+"/cmd", "manager", "-h").CombinedOutput()
-	must(t, err)
-	after, found := bytes.CutPrefix(help[max(bytes.Index(help, []byte("-migrate-storage")), 0):], []byte("-migrate-storage"))
-	line, _, _ := bytes.Cut(after, []byte("\n  -"))
-	if !found || bytes.Contains(line, []byte("(default")) { // a flag that is off tells no default
-		t.Errorf("--migrate-storage: %s", line)
-	}
 }
 
 // TestApplyingTheCRDAgainBreaksNothing is `make deploy` or `make install` on a cluster where the operator runs.

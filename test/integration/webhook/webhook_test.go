@@ -78,8 +78,8 @@ func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
 			took := time.Since(begin)
 			eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 			t.Logf("right after %v, both versions after %v", took, time.Since(begin))
-			if event := <-p.events.Events; !strings.Contains(event, webhook.EventRepaired) {
-				t.Errorf("event %q, want %s", event, webhook.EventRepaired)
+			if event := <-p.events.Events; !strings.Contains(event, v1beta1.EventConversionRepaired) {
+				t.Errorf("event %q, want %s", event, v1beta1.EventConversionRepaired)
 			}
 		})
 	}
@@ -129,7 +129,7 @@ func TestWhoOverwritesAgainAndAgainIsNotFoughtForever(t *testing.T) {
 		for {
 			select {
 			case event := <-p.events.Events:
-				if strings.Contains(event, webhook.EventNotRepaired) && strings.Contains(event, "again and again") {
+				if strings.Contains(event, v1beta1.EventConversionNotRepaired) && strings.Contains(event, "again and again") {
 					return nil
 				}
 			default:
@@ -334,23 +334,37 @@ func (l *lab) aged() map[string][]byte {
 	return webhooktest.Reissue(data, l.names(), time.Now())
 }
 
-func TestAnAuthorityIsReplacedWithoutARefusedRequest(t *testing.T) {
+// TestAnAuthorityIsReplacedWithoutAnyInterruption has a second pod, whose clock is ahead, replace the authority while somebody reads and writes.
+func TestAnAuthorityIsReplacedWithoutAnyInterruption(t *testing.T) {
 	l := newLab(t)
-	old := l.aged()
+	old := webhooktest.Reissue(webhooktest.Secret(l.names(), time.Now().AddDate(-6, -6, 0)), l.names(), time.Now())
 	l.createSecret(old)
-	p := l.start(l.options())
-	l.awaitReady(p)
-	l.door.backend.Store(&p.address)
+	p := l.serve(l.options())
 	l.create(newAlpha("prod"))
-	must(t, both(t.Context(), "prod"))
-	secret := l.secretOf()
-	identities, err := pki.Identities(secret.Data["ca.crt"])
-	must(t, err)
-	if len(identities) != 2 || !bytes.Equal(secret.Data["tls.crt"], old["tls.crt"]) {
-		t.Errorf("there are %d authorities, want the old and the new, and the certificate as it was", len(identities))
+	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
+	someone := l.tryAgainAndAgain("prod")
+
+	ahead := l.options()
+	ahead.Now = func() time.Time { return time.Now().AddDate(0, 4, 0) }
+	l.awaitReady(l.start(ahead))
+	secret := &corev1.Secret{}
+	eventually(t, "the API server is told of both authorities", func() error {
+		secret = l.secretOf()
+		identities, err := pki.Identities(secret.Data["ca.crt"])
+		if err != nil || len(identities) != 2 || !bytes.Equal(getCRD(t).Spec.Conversion.Webhook.ClientConfig.CABundle, secret.Data["ca.crt"]) {
+			return fmt.Errorf("the Secret has %d authorities, %w", len(identities), err)
+		}
+		return nil
+	})
+	if !bytes.Equal(secret.Data["tls.crt"], old["tls.crt"]) {
+		t.Error("the certificate was replaced together with the authority")
 	}
-	if !bytes.Equal(getCRD(t).Spec.Conversion.Webhook.ClientConfig.CABundle, secret.Data["ca.crt"]) {
-		t.Error("the API server was not told of both authorities")
+	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
+	must(t, p.Ready(nil))
+	tries, failed, err := someone.result()
+	t.Logf("%d tries", tries)
+	if failed > 0 {
+		t.Errorf("reads and writes failed for %v, the last with: %v", failed, err)
 	}
 }
 

@@ -1,0 +1,29 @@
+package controllers
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/tools/events"
+
+	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/internal/cluster"
+)
+
+func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
+	recorder := events.NewFakeRecorder(1)
+	r := &EtcdClusterReconciler{Events: recorder}
+	snapshot := &cluster.Snapshot{Cluster: &v1beta1.EtcdCluster{}}
+	_, err := r.failed(snapshot, errors.New(`conversion webhook for operator.etcd-steward.io/v1alpha1, Kind=EtcdCluster failed: Post "https://x": no endpoints available`))
+	const wayOut = "see that the pods of the Service etcd-steward-controller-manager-service are ready"
+	if err == nil || !strings.Contains(err.Error(), wayOut) {
+		t.Errorf("error: %v", err)
+	}
+	if event := <-recorder.Events; !strings.Contains(event, v1beta1.EventConversionFailed) || !strings.Contains(event, wayOut) {
+		t.Errorf("event: %s", event)
+	}
+	if _, err := r.failed(snapshot, errors.New("connection refused")); err == nil || strings.Contains(err.Error(), wayOut) || len(recorder.Events) > 0 {
+		t.Errorf("another error was explained the same way: %v", err)
+	}
+}
