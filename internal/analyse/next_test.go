@@ -93,12 +93,6 @@ func upkeepText(u Upkeep) string {
 		return fmt.Sprintf("request %s", u.Role)
 	case SetRetention:
 		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.Delete)
-	case WriteAuthority:
-		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
-	case WriteCertificate:
-		return fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew)
-	case EnsureRequest:
-		return fmt.Sprintf("%s by %s of cert-manager", u.Role, u.Issuer.Name)
 	}
 	return fmt.Sprintf("%T", u)
 }

@@ -128,7 +128,9 @@ var _ = Describe("A user of OLM", Ordered, func() {
 		for name, spoil := range map[string]func(*apiextensionsv1.CustomResourceConversion){
 			"service": func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.Service.Name = "nobody" },
 			"trust":   func(c *apiextensionsv1.CustomResourceConversion) { c.Webhook.ClientConfig.CABundle = nil },
-			"webhook": func(c *apiextensionsv1.CustomResourceConversion) { c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil },
+			"webhook": func(c *apiextensionsv1.CustomResourceConversion) {
+				c.Strategy, c.Webhook = apiextensionsv1.NoneConverter, nil
+			},
 		} {
 			client := watch(ns, "written", "v1alpha1", "v1beta1")
 			spoilt := crd(ctx)
