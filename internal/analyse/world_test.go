@@ -473,8 +473,6 @@ func (o *operator) upkeep(u Upkeep) error {
 		return o.writeAuthority(u)
 	case WriteCertificate:
 		return o.writeCertificate(u)
-	case EnsureRequest:
-		w.wrong("asked for cert-manager's %s certificate, which no spec does here", u.Role)
 	case SealPod:
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
 			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
