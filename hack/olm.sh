@@ -102,6 +102,7 @@ case "${1:-}" in
   up | down) ;;
   *) sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2 ;;
 esac
+[ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 hack/build-tools.sh kubernetes kustomize images olm opm etcd-3.6
 IMAGES=$(hack/build-tools.sh dir images)/images
 OPM=$(hack/build-tools.sh dir opm)/opm
