@@ -386,7 +386,10 @@ func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) 
 		before := len(l.operator.writes)
 		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = tls })
 		l.settle()
-		expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		told := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		if !strings.Contains(told.Message, "the spec changes tls.client, tls.peer of the members' pods") {
+			t.Errorf("%s: %s", what, told.Message)
+		}
 		for _, w := range l.operator.writes[before:] {
 			if w.Kind != "EtcdCluster" {
 				t.Errorf("%s: the operator wrote %s", what, w)
