@@ -101,10 +101,15 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		Expect(footprint(ctx, old)).To(Equal(before))
 	})
 
-	It("makes a v1beta1 cluster", func(ctx SpecContext) {
+	It("makes a v1beta1 cluster: it has TLS without a word about it", func(ctx SpecContext) {
 		c := newCluster(ns, "today", 1)
+		c.Spec.TLS = nil
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		awaitHealthy(ctx, c)
+		Expect(c.Status.ClientSecretName).NotTo(BeEmpty())
+		expectAnswer(ctx, c, "put", "greeting", "hello")
+		_, err := etcdctl(ctx, c, "today-0", "get", "greeting")
+		Expect(err).To(HaveOccurred(), "a client in clear was answered")
 	})
 
 	It("kills the operator: the next is ready though every read of an old object needs its webhook", func(ctx SpecContext) {
