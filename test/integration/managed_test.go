@@ -284,6 +284,22 @@ func (l *lab) spoil(name string) {
 	l.updateSecret(name, data)
 }
 
+func TestWithoutItsOwnCertificateTheOperatorMakesAnotherAndCallsNoQuorumLost(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	l.delete(&corev1.Secret{}, "prod-operator-tls")
+	l.operator = l.newOperator(noHooks) // it remembers no certificate
+	l.round()
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable)
+	l.settle()
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	if l.operator.events.mentions(v1beta1.ReasonNoQuorum) {
+		t.Errorf("the members were called lost: %v", l.operator.events.events)
+	}
+	l.expectRest()
+}
+
 func TestAnOnlyMemberIsNeverRestartedAndTakesUpNewAuthoritiesWhenItsUserDoesIt(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -370,7 +386,10 @@ func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) 
 		before := len(l.operator.writes)
 		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = tls })
 		l.settle()
-		expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		told := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		if !strings.Contains(told.Message, "the spec changes tls.client, tls.peer of the members' pods") {
+			t.Errorf("%s: %s", what, told.Message)
+		}
 		for _, w := range l.operator.writes[before:] {
 			if w.Kind != "EtcdCluster" {
 				t.Errorf("%s: the operator wrote %s", what, w)
