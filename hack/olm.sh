@@ -70,8 +70,7 @@ next_catalog() {
 push_operator_sdk() {
   hack/build-tools.sh operator-sdk
   local sdk; sdk=$(hack/build-tools.sh dir operator-sdk)
-  push busybox
-  push busybox --tag registry.access.redhat.com/ubi9/ubi:9.7
+  push opm --binaries "$(hack/build-tools.sh dir opm)" --tag registry.access.redhat.com/ubi9/ubi:9.7
   push scorecard --binaries "$sdk" --tag "$(sed -n 's/^ *image: //p' bundle/tests/scorecard/config.yaml | head -1)"
 }
 
@@ -88,10 +87,9 @@ install_olm() {
 remove() {
   local kind crd
   if kubectl get namespace etcd-steward-system > /dev/null 2>&1; then make -s undeploy >&2; fi
-  for kind in subscriptions clusterserviceversions installplans operatorgroups; do
-    kubectl -n operators delete --all --ignore-not-found "$kind.operators.coreos.com" >&2 2> /dev/null || true
+  for kind in subscriptions clusterserviceversions installplans operatorgroups catalogsources; do
+    kubectl delete --all --all-namespaces --ignore-not-found "$kind.operators.coreos.com" >&2 2> /dev/null || true
   done
-  kubectl -n olm delete --all --ignore-not-found catalogsources.operators.coreos.com >&2 2> /dev/null || true
   for crd in $(kubectl get crd -o name | grep '[.]operator[.]etcd-steward[.]io$' || true); do
     kubectl patch "$crd" --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}' >&2
     kubectl delete "$crd" >&2
@@ -102,6 +100,7 @@ case "${1:-}" in
   up | down) ;;
   *) sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2 ;;
 esac
+[ "$1" = up ] || "$CLUSTER" status > /dev/null 2>&1 || exit 0 # there is nothing to remove
 [ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 hack/build-tools.sh kubernetes kustomize images olm opm etcd-3.6
 IMAGES=$(hack/build-tools.sh dir images)/images
@@ -146,7 +145,7 @@ OPERATOR_SDK=$(hack/build-tools.sh dir operator-sdk)/operator-sdk
 IMAGES=$IMAGES
 REGISTRY=$REGISTRY
 REGISTRY_CA=$SSL_CERT_FILE
-SHELL_IMAGE=localhost/busybox:1
+SHELL_IMAGE=localhost/opm:1
 ETCD_VERSION=${etcd##*-}
 PREVIOUS=${PREVIOUS:-}
 CURRENT=$CURRENT

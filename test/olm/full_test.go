@@ -21,7 +21,7 @@ const (
 )
 
 // These take minutes each, most of it waiting for OLM to look again.
-var _ = Describe("Before a release,", Ordered, func() {
+var _ = Describe("Before a release,", Ordered, ContinueOnFailure, func() {
 	BeforeAll(func(ctx SpecContext) {
 		if !world.Full() {
 			Skip("part of the whole matrix")
@@ -57,6 +57,8 @@ var _ = Describe("Before a release,", Ordered, func() {
 	}, NodeTimeout(20*time.Minute))
 
 	It("operator-sdk installs a bundle, upgrades it, and cleans up", func(ctx SpecContext) {
+		enforce(ctx, "baseline") // operator-sdk's own pods do not fit the restricted standard
+		DeferCleanup(enforce, "restricted")
 		bundles := lab.Settings["REGISTRY"] + "/" + bundleImage
 		run(ctx, lab.Settings["OPERATOR_SDK"], "run", "bundle", bundles+":v"+current, "--namespace", operatorNamespace, "--timeout", "5m",
 			"--index-image", lab.Settings["REGISTRY"]+"/opm:1", "--decompression-image", lab.Settings["SHELL_IMAGE"], "--security-context-config", "restricted")
@@ -94,6 +96,13 @@ var _ = Describe("Before a release,", Ordered, func() {
 		}
 	}, NodeTimeout(10*time.Minute))
 })
+
+// enforce sets the Pod Security Standard of the operators' namespace.
+func enforce(ctx context.Context, standard string) {
+	GinkgoHelper()
+	out, err := lab.Kubectl(ctx, "label", "--overwrite", "namespace", operatorNamespace, "pod-security.kubernetes.io/enforce="+standard)
+	Expect(err).NotTo(HaveOccurred(), out)
+}
 
 // pushCatalog publishes a catalog under the tag that OLM polls.
 func pushCatalog(ctx context.Context, dir string) {
