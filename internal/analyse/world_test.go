@@ -467,12 +467,12 @@ func (o *operator) upkeep(u Upkeep) error {
 		}
 		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
 		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
+	case EnsureRequest:
+		w.wrong("asked cert-manager, which is not asked for")
 	case WriteAuthority:
 		return o.writeAuthority(u)
 	case WriteCertificate:
 		return o.writeCertificate(u)
-	case EnsureRequest:
-		w.wrong("asked for cert-manager's %s certificate, which no spec does here", u.Role)
 	case SealPod:
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
 			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))

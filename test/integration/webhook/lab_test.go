@@ -275,14 +275,18 @@ func (l *lab) tryAgainAndAgain(name string) *someone {
 			}
 		}
 	}()
-	l.Cleanup(func() { u.result() })
+	l.Cleanup(u.end)
 	return u
+}
+
+func (u *someone) end() {
+	u.stop()
+	<-u.done
 }
 
 // result ends the client and tells how often it tried, and for how long it failed.
 func (u *someone) result() (tries int, failed time.Duration, last error) {
-	u.stop()
-	<-u.done
+	u.end()
 	return u.tries, u.failed, u.last
 }
 
