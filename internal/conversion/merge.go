@@ -78,22 +78,13 @@ func isNil(v reflect.Value) bool { return v.Kind() == reflect.Pointer && v.IsNil
 
 // equal takes the short way where there is one: it is asked about every field of every object.
 func equal(a, b reflect.Value) bool {
-	switch a.Kind() {
-	case reflect.String:
-		return a.String() == b.String()
-	case reflect.Int32, reflect.Int64:
-		return a.Int() == b.Int()
-	case reflect.Bool:
-		return a.Bool() == b.Bool()
-	case reflect.Pointer, reflect.Map:
-		if a.UnsafePointer() == b.UnsafePointer() {
-			return true
-		}
-	case reflect.Slice:
-		if a.Len() == b.Len() && a.UnsafePointer() == b.UnsafePointer() {
-			return true
-		}
-	default:
+	switch kind := a.Kind(); {
+	case a.Comparable() && kind != reflect.Struct && kind != reflect.Pointer:
+		return a.Equal(b)
+	case kind == reflect.Slice && a.Len() != b.Len():
+		return false
+	case (kind == reflect.Pointer || kind == reflect.Map || kind == reflect.Slice) && a.UnsafePointer() == b.UnsafePointer():
+		return true
 	}
 	return equality.Semantic.DeepEqual(a.Interface(), b.Interface())
 }
