@@ -235,7 +235,7 @@ bundle-validate: ## Validate the bundle as OLM, the operator catalogs and scorec
 
 .PHONY: catalog
 catalog: ## Render the catalog from its template and every release's bundle.
-	@$(BUILD_TOOLS) opm crane
+	@$(BUILD_TOOLS) opm images
 	hack/catalog.sh
 
 .PHONY: catalog-validate

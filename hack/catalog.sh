@@ -4,7 +4,7 @@
 # image by a registry on loopback, and pulled from there under its real name. Nothing is downloaded.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-CRANE=$(hack/build-tools.sh dir crane)/crane
+IMAGES=$(hack/build-tools.sh dir images)/images
 OPM=$(hack/build-tools.sh dir opm)/opm
 REPOSITORY=ghcr.io/etcd-steward/etcd-steward-bundle
 
@@ -18,14 +18,13 @@ trap finish EXIT
 
 # serve starts the registry and sets ADDRESS.
 serve() {
-  "$CRANE" registry serve --address 127.0.0.1:0 > "$WORK/registry.log" 2>&1 &
+  "$IMAGES" serve --address 127.0.0.1:0 > "$WORK/address" 2> "$WORK/registry.log" &
   REGISTRY_PID=$!
-  local port deadline=$((SECONDS + 30))
-  until port=$(grep -oE 'serving on port [0-9]+' "$WORK/registry.log" | grep -oE '[0-9]+$'); do
+  local deadline=$((SECONDS + 30))
+  until ADDRESS=$(grep . "$WORK/address"); do
     kill -0 "$REGISTRY_PID" 2> /dev/null && [ $SECONDS -lt $deadline ] || { cat "$WORK/registry.log" >&2; return 1; }
     sleep 0.1
   done
-  ADDRESS=127.0.0.1:$port
 }
 
 # bundle_of VERSION COMMIT DIR puts the release's bundle into DIR.
@@ -40,16 +39,6 @@ bundle_of() {
     { echo "the bundle of ${2:-the work tree} is not release $1: run make bundle VERSION=$1, or write its commit into catalog/releases.yaml" >&2; return 1; }
 }
 
-# push VERSION DIR pushes DIR as the release's bundle image, with the labels that its annotations ask for.
-push() {
-  local image=$ADDRESS/${REPOSITORY#*/}:v$1 labels=()
-  while IFS= read -r label; do labels+=(--label "$label"); done < <(sed -nE 's/^  ([a-z][^ #]*): (.*)$/\1=\2/p' "$2/metadata/annotations.yaml")
-  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C "$2" -cf "$WORK/layer.tar" .
-  "$CRANE" append --insecure --oci-empty-base --new_layer "$WORK/layer.tar" --new_tag "$image" > /dev/null 2>> "$WORK/crane.log"
-  "$CRANE" mutate --insecure "${labels[@]}" --set-platform linux/amd64 --tag "$image" "$image" > /dev/null 2>> "$WORK/crane.log" ||
-    { cat "$WORK/crane.log" >&2; return 1; }
-}
-
 # releases prints "VERSION COMMIT" lines.
 releases() {
   awk '$1 == "-" && $2 == "version:" {version = $3} $1 == "commit:" {gsub(/"/, "", $2); print version, $2}' catalog/releases.yaml
@@ -59,7 +48,7 @@ serve
 while read -r version commit; do
   mkdir "$WORK/bundle-$version"
   bundle_of "$version" "$commit" "$WORK/bundle-$version"
-  push "$version" "$WORK/bundle-$version"
+  "$IMAGES" bundle --dir "$WORK/bundle-$version" --tag "$REPOSITORY:v$version" --out "$WORK/bundle-$version.tar" --push "$ADDRESS" > /dev/null
 done < <(releases)
 
 mkdir -p "$WORK/home/.config/containers" catalog/etcd-steward

@@ -23,7 +23,7 @@ run() {
       hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7 cert-manager
       go_test -tags=integration ./test/integration/... ;;
     release)
-      hack/build-tools.sh controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm crane images
+      hack/build-tools.sh controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm images
       go_test -tags=release ./test/release/... ;;
     e2e) specs --procs="${E2E_PROCS:-4}" ./test/e2e ;;
     olm) specs ./test/olm ;;

@@ -9,9 +9,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	operatorsv1 "github.com/operator-framework/api/pkg/operators/v1"
 	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/test/world"
@@ -40,18 +38,14 @@ var _ = Describe("Before a release,", Ordered, func() {
 
 	It("a catalog image is polled, and what is published under its tag is installed", func(ctx SpecContext) {
 		pushCatalog(ctx, lab.Settings["CATALOG"])
-		Expect(kube.Create(ctx, &operatorsv1alpha1.CatalogSource{
-			ObjectMeta: metav1.ObjectMeta{Namespace: olmNamespace, Name: packageName},
-			Spec: operatorsv1alpha1.CatalogSourceSpec{
-				SourceType: operatorsv1alpha1.SourceTypeGrpc, Image: catalogImage,
-				GrpcPodConfig: &operatorsv1alpha1.GrpcPodConfig{
-					SecurityContextConfig: operatorsv1alpha1.Restricted,
-					ExtractContent:        &operatorsv1alpha1.ExtractContentConfig{CatalogDir: "/configs"},
-				},
-				UpdateStrategy: &operatorsv1alpha1.UpdateStrategy{RegistryPoll: &operatorsv1alpha1.RegistryPoll{RawInterval: "1m"}},
+		createCatalog(ctx, operatorsv1alpha1.CatalogSourceSpec{
+			SourceType: operatorsv1alpha1.SourceTypeGrpc, Image: catalogImage,
+			GrpcPodConfig: &operatorsv1alpha1.GrpcPodConfig{
+				SecurityContextConfig: operatorsv1alpha1.Restricted,
+				ExtractContent:        &operatorsv1alpha1.ExtractContentConfig{CatalogDir: "/configs"},
 			},
-		})).To(Succeed())
-		Expect(kube.Create(ctx, &operatorsv1.OperatorGroup{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "all-namespaces"}})).To(Succeed())
+			UpdateStrategy: &operatorsv1alpha1.UpdateStrategy{RegistryPoll: &operatorsv1alpha1.RegistryPoll{RawInterval: "1m"}},
+		})
 		subscribe(ctx, "", operatorsv1alpha1.ApprovalAutomatic)
 		awaitInstalled(ctx, current)
 

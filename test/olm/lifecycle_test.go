@@ -73,10 +73,17 @@ func address() string {
 // addCatalog makes OLM ask the server, and the operators' namespace take operators for all namespaces.
 func addCatalog(ctx context.Context) {
 	GinkgoHelper()
-	Expect(kube.Create(ctx, &operatorsv1alpha1.CatalogSource{
-		ObjectMeta: metav1.ObjectMeta{Namespace: olmNamespace, Name: packageName},
-		Spec:       operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-steward"},
-	})).To(Succeed())
+	createCatalog(ctx, operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-steward"})
+}
+
+// catalogName is that of the CatalogSource in use. Each has another: OLM remembers for minutes what one of the same name had.
+var catalogName string
+
+func createCatalog(ctx context.Context, spec operatorsv1alpha1.CatalogSourceSpec) {
+	GinkgoHelper()
+	source := &operatorsv1alpha1.CatalogSource{ObjectMeta: metav1.ObjectMeta{Namespace: olmNamespace, GenerateName: packageName + "-"}, Spec: spec}
+	Expect(kube.Create(ctx, source)).To(Succeed())
+	catalogName = source.Name
 	Expect(kube.Create(ctx, &operatorsv1.OperatorGroup{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: "all-namespaces"}})).To(Succeed())
 }
 
@@ -86,7 +93,7 @@ func subscribe(ctx context.Context, startingCSV string, approval operatorsv1alph
 	Expect(kube.Create(ctx, &operatorsv1alpha1.Subscription{
 		ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: packageName},
 		Spec: &operatorsv1alpha1.SubscriptionSpec{
-			CatalogSource: packageName, CatalogSourceNamespace: olmNamespace, Package: packageName, Channel: "stable",
+			CatalogSource: catalogName, CatalogSourceNamespace: olmNamespace, Package: packageName, Channel: "stable",
 			StartingCSV: startingCSV, InstallPlanApproval: approval,
 		},
 	})).To(Succeed())
