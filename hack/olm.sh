@@ -65,6 +65,16 @@ next_catalog() {
   "$OPM" validate "$4" >&2
 }
 
+# push_operator_sdk pushes what `operator-sdk run bundle`, `run bundle-upgrade` and `scorecard` have pods run.
+# Some of these names are in operator-sdk and cannot be chosen.
+push_operator_sdk() {
+  hack/build-tools.sh operator-sdk
+  local sdk; sdk=$(hack/build-tools.sh dir operator-sdk)
+  push busybox
+  push busybox --tag registry.access.redhat.com/ubi9/ubi:9.7
+  push scorecard --binaries "$sdk" --tag "$(sed -n 's/^ *image: //p' bundle/tests/scorecard/config.yaml | head -1)"
+}
+
 install_olm() {
   local crds
   crds=$(cd hack/tools/olm && go mod download github.com/operator-framework/api && go list -m -f '{{.Dir}}' github.com/operator-framework/api)/crds
@@ -92,6 +102,7 @@ case "${1:-}" in
   up | down) ;;
   *) sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2 ;;
 esac
+[ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 hack/build-tools.sh kubernetes kustomize images olm opm etcd-3.6
 IMAGES=$(hack/build-tools.sh dir images)/images
 OPM=$(hack/build-tools.sh dir opm)/opm
@@ -108,6 +119,7 @@ CURRENT=$(sed -n 's/^  version: //p' bundle/manifests/etcd-steward.clusterservic
 NEXT=${CURRENT%.*}.$((${CURRENT##*.} + 1))
 push olm --binaries "$(hack/build-tools.sh dir olm)"
 push opm --binaries "$(hack/build-tools.sh dir opm)"
+[ -z "${ETCD_STEWARD_TEST_FULL:-}" ] || push_operator_sdk
 install_olm
 
 etcd=$(hack/build-tools.sh dir etcd-3.6)
@@ -130,7 +142,11 @@ cat <<VALUES
 KUBECONFIG=$KUBECONFIG
 KUBECTL=$(hack/build-tools.sh dir kubernetes)/kubectl
 OPM=$OPM
-ADDRESS=${REGISTRY%:*}
+OPERATOR_SDK=$(hack/build-tools.sh dir operator-sdk)/operator-sdk
+IMAGES=$IMAGES
+REGISTRY=$REGISTRY
+REGISTRY_CA=$SSL_CERT_FILE
+SHELL_IMAGE=localhost/busybox:1
 ETCD_VERSION=${etcd##*-}
 PREVIOUS=${PREVIOUS:-}
 CURRENT=$CURRENT

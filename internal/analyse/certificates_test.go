@@ -17,11 +17,8 @@ import (
 func writesOf(d Decision) []string {
 	var list []string
 	for _, u := range d.Upkeep {
-		switch u := u.(type) {
-		case WriteAuthority:
-			list = append(list, fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase))
-		case WriteCertificate:
-			list = append(list, fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew))
+		if writesSecrets([]Upkeep{u}) {
+			list = append(list, upkeepText(u))
 		}
 	}
 	return list

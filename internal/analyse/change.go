@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -86,10 +87,25 @@ func templateChange(s *cluster.Snapshot) string {
 			have.QuotaBackendBytes = want.QuotaBackendBytes
 		}
 		if fields := have.Differences(want); len(fields) > 0 {
-			return fmt.Sprintf("the spec changes %s of the members' pods", strings.Join(fields, ", "))
+			return fmt.Sprintf("the spec changes %s of the members' pods", strings.Join(inUsersTerms(fields), ", "))
 		}
 	}
 	return ""
+}
+
+// inUsersTerms puts the parts of the spec in the place of the several fields of an intent that hold them.
+func inUsersTerms(fields []string) []string {
+	terms := make([]string, len(fields))
+	for i, field := range fields {
+		switch terms[i] = field; {
+		case strings.HasPrefix(field, "Peer"):
+			terms[i] = "tls.peer"
+		case strings.HasPrefix(field, "Server"):
+			terms[i] = "tls.client"
+		}
+	}
+	slices.Sort(terms)
+	return slices.Compact(terms)
 }
 
 func storageChange(s *cluster.Snapshot) string {

@@ -206,7 +206,7 @@ func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
 				Guard:  "peerURLsUnchanged",
 				Reason: v1beta1.ReasonPeerURLMismatch,
 				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+
-					"Set TLS.static.member.peerSecret and pod.ClusterDomain as they were.", v.Name, v.PeerURL, want),
+					"Secure the peers' traffic, or leave it in clear, as it was (spec.tls.peer), and set spec.clusterDomain as it was (in v1alpha1 TLS.static.member.peerSecret and pod.ClusterDomain).", v.Name, v.PeerURL, want),
 			}
 		}
 	}

@@ -63,9 +63,8 @@ func actionText(a Action) string {
 		return "take back " + memberNames(a.Volumes)
 	case ResumeMembers:
 		return fmt.Sprintf("resume %s for %s", strings.Join(a.Members, " "), a.Why)
-	}
-	if roll, ok := a.(RollMember); ok {
-		return fmt.Sprintf("roll %s (%s)", roll.Member, roll.UID)
+	case RollMember:
+		return fmt.Sprintf("roll %s (%s)", a.Member, a.UID)
 	}
 	return fmt.Sprintf("%T", a)
 }
@@ -86,6 +85,12 @@ func upkeepText(u Upkeep) string {
 		return fmt.Sprintf("correct %s started=%t", u.Member, u.Started)
 	case SealPod:
 		return "seal " + u.Pod
+	case WriteAuthority:
+		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
+	case WriteCertificate:
+		return fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew)
+	case EnsureRequest:
+		return fmt.Sprintf("request %s", u.Role)
 	case SetRetention:
 		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.Delete)
 	}

@@ -467,6 +467,8 @@ func (o *operator) upkeep(u Upkeep) error {
 		}
 		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
 		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
+	case EnsureRequest:
+		w.wrong("asked cert-manager, which is not asked for")
 	case WriteAuthority:
 		return o.writeAuthority(u)
 	case WriteCertificate:

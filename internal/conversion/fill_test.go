@@ -207,17 +207,18 @@ func filled(path string, v reflect.Value, seen map[string]bool) {
 		return
 	}
 	seen[path] = true
-	switch v.Kind() {
-	case reflect.Pointer:
+	if v.Kind() == reflect.Pointer {
 		filled(path, v.Elem(), seen)
-	case reflect.Slice:
+	}
+	if v.Kind() == reflect.Slice {
 		for n := range v.Len() {
 			filled(path, v.Index(n), seen)
 		}
-	case reflect.Struct:
-		for n := range v.NumField() {
-			if f := v.Type().Field(n); f.IsExported() {
-				filled(path+"."+f.Name, v.Field(n), seen)
+	}
+	if v.Kind() == reflect.Struct {
+		for f, value := range v.Fields() {
+			if f.IsExported() {
+				filled(path+"."+f.Name, value, seen)
 			}
 		}
 	}

@@ -76,8 +76,26 @@ func pointee(v reflect.Value) reflect.Value {
 
 func isNil(v reflect.Value) bool { return v.Kind() == reflect.Pointer && v.IsNil() }
 
+// equal takes the short way where there is one: it is asked about every field of every object.
 func equal(a, b reflect.Value) bool {
-	return a.IsZero() && b.IsZero() || equality.Semantic.DeepEqual(a.Interface(), b.Interface())
+	switch a.Kind() {
+	case reflect.String:
+		return a.String() == b.String()
+	case reflect.Int32, reflect.Int64:
+		return a.Int() == b.Int()
+	case reflect.Bool:
+		return a.Bool() == b.Bool()
+	case reflect.Pointer, reflect.Map:
+		if a.UnsafePointer() == b.UnsafePointer() {
+			return true
+		}
+	case reflect.Slice:
+		if a.Len() == b.Len() && a.UnsafePointer() == b.UnsafePointer() {
+			return true
+		}
+	default:
+	}
+	return equality.Semantic.DeepEqual(a.Interface(), b.Interface())
 }
 
 // difference returns the fields that want has and again has not, or has otherwise, as a tree to write in JSON, and whether there are any.

@@ -421,8 +421,9 @@ func TestAnExpiredCertificateIsAProblem(t *testing.T) {
 
 func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 	for name, change := range map[string]func(*v1beta1.EtcdClusterSpec){
-		"another Secret that is not there": func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.Name = "missing" },
-		"no TLS any more":                  func(s *v1beta1.EtcdClusterSpec) { s.TLS = clustertest.InClear() },
+		"another Secret that is not there":     func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.Name = "missing" },
+		"certificates that the operator makes": func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil },
+		"no TLS any more":                      func(s *v1beta1.EtcdClusterSpec) { s.TLS = clustertest.InClear() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := secured(t, 90*24*time.Hour)

@@ -123,7 +123,7 @@ func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 			continue
 		}
 		running := m.Workload.Intent
-		if wanted.OperatorSecret != "" && running.ServerSecret != "" {
+		if wanted.OperatorSecret != "" && running.ServerSecret != "" && wanted.ServerCertificates == running.ServerCertificates {
 			running.OperatorSecret = wanted.OperatorSecret
 		}
 		return running

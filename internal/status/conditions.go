@@ -51,7 +51,7 @@ func available(s *cluster.Snapshot) metav1.Condition {
 			fmt.Sprintf("%d of %d voters answer linearizable reads; the quorum is %d.", serving, voters, quorum))
 	case unobservable(s):
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
-			"The operator has no usable certificate to ask the members with; they run on. "+s.Problems[0].Message)
+			sentences("The operator has no usable certificate to ask the members with; they run on.", firstProblem(s)))
 	case !s.Founded():
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted,
 			sentences("The members are starting.", troubles(s)))
@@ -81,7 +81,7 @@ func quorumLost(s *cluster.Snapshot) metav1.Condition {
 	case s.Serving() >= cluster.Quorum(s.Voters()):
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
 	case unobservable(s):
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, "The operator cannot ask the members. "+s.Problems[0].Message)
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences("The operator cannot ask the members.", firstProblem(s)))
 	default:
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, noQuorum(s))
 	}
@@ -94,8 +94,15 @@ func noQuorum(s *cluster.Snapshot) string {
 
 // unobservable reports whether pods run and could not be asked for want of a certificate.
 func unobservable(s *cluster.Snapshot) bool {
-	return len(s.Problems) > 0 && s.Founded() &&
-		slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return unasked(&m) })
+	return s.Founded() && slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return unasked(&m) })
+}
+
+// firstProblem is empty where the operator mends what is wrong itself.
+func firstProblem(s *cluster.Snapshot) string {
+	if len(s.Problems) == 0 {
+		return ""
+	}
+	return s.Problems[0].Message
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {

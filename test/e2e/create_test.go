@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/test/world"
 )
 
 var _ = Describe("A new cluster", func() {
@@ -39,7 +40,7 @@ var _ = Describe("A new cluster", func() {
 	})
 
 	It("of five members serves", func(ctx SpecContext) {
-		if !full() {
+		if !world.Full() {
 			Skip("five members are part of the whole matrix")
 		}
 		for _, version := range versions() {
@@ -51,7 +52,7 @@ var _ = Describe("A new cluster", func() {
 	It("is made as asked, and kubectl tells its state", func(ctx SpecContext) {
 		c := makeCluster(newNamespace(ctx), volumeOf("400Mi"), withOption("ETCD_MAX_TXN_OPS", "256"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		out, err := kubectl(ctx, "-n", c.Namespace, "wait", "--for=condition=Available", "--timeout=180s", "etcd/"+c.Name)
+		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "wait", "--for=condition=Available", "--timeout=180s", "etcd/"+c.Name)
 		Expect(err).NotTo(HaveOccurred(), out)
 		awaitHealthy(ctx, c)
 
@@ -61,7 +62,7 @@ var _ = Describe("A new cluster", func() {
 		expectMembers(ctx, c)
 		Expect(podOf(ctx, c, "prod-0").Spec.Containers[0].Args).To(ContainElement("--max-txn-ops=256"))
 
-		out, err = kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
+		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
 		Expect(err).NotTo(HaveOccurred(), out)
 		Expect(out).To(MatchRegexp(`NAME +SIZE +READY +VERSION +AVAILABLE +REASON +LEADER +CLUSTER ID +AGE`))
 		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +3 +3 +%s +True +UpToDate +prod-[012] +%s +`, regexp.QuoteMeta(c.Spec.Version), c.Status.ClusterID)))

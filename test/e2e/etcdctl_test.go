@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,30 +9,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/remotecommand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/pki"
 )
-
-// execute runs a command in a pod's first container and returns what it prints.
-func execute(ctx context.Context, namespace, pod string, command ...string) (string, error) {
-	request := clientset.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec)
-	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", request.URL().String())
-	if err != nil {
-		return "", fmt.Errorf("connecting to pod %s: %w", pod, err)
-	}
-	var stdout, stderr bytes.Buffer
-	if err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr}); err != nil {
-		return stdout.String(), fmt.Errorf("running %s in pod %s: %w: %s", strings.Join(command, " "), pod, err, stderr.String())
-	}
-	return stdout.String(), nil
-}
 
 // etcdctl runs etcdctl in a member's pod, against that member alone.
 func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ...string) (string, error) {
@@ -46,7 +27,7 @@ func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ..
 		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/"+keys.Certificate,
 			"--key=/etc/etcd/server/"+keys.Key, "--cacert=/etc/etcd/server/"+keys.Authorities)
 	}
-	return execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
+	return lab.Execute(ctx, c.Namespace, cluster.PodName(member), append(command, args...)...)
 }
 
 // identity is what must never change of a cluster: its ID and its members' IDs by name.

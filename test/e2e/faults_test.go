@@ -63,7 +63,7 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		kept := bury(ctx, c)
 		before := uidsOf(podsOf(ctx, c))
-		out, err := kubectl(ctx, "-n", c.Namespace, "rollout", "restart", "statefulset/prod-0", "statefulset/prod-1", "statefulset/prod-2")
+		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "rollout", "restart", "statefulset/prod-0", "statefulset/prod-1", "statefulset/prod-2")
 		Expect(err).NotTo(HaveOccurred(), out)
 		Consistently(ctx, func() []string { return uidsOf(podsOf(ctx, c)) }).WithTimeout(5 * time.Second).Should(Equal(before))
 		awaitHealthy(ctx, c)
@@ -86,7 +86,7 @@ var _ = Describe("A cluster keeps its data, its ID and its members", func() {
 	It("when its StatefulSets are deleted: they come back over the same volumes", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		kept := bury(ctx, c)
-		out, err := kubectl(ctx, "-n", c.Namespace, "delete", "statefulsets", "--all")
+		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "delete", "statefulsets", "--all")
 		Expect(err).NotTo(HaveOccurred(), out)
 		expectEvent(ctx, c, v1beta1.EventMembersResumed)
 		awaitHealthy(ctx, c)

@@ -106,7 +106,7 @@ func awaitPodEnd(ctx context.Context, pod *corev1.Pod) {
 // expectToldBy checks that a user who describes the cluster reads all these parts.
 func expectToldBy(ctx context.Context, c *v1beta1.EtcdCluster, where string, parts ...string) {
 	GinkgoHelper()
-	out, err := kubectl(ctx, "-n", c.Namespace, "describe", "etcd", c.Name)
+	out, err := lab.Kubectl(ctx, "-n", c.Namespace, "describe", "etcd", c.Name)
 	Expect(err).NotTo(HaveOccurred(), out)
 	for _, part := range parts {
 		Expect(out).To(ContainSubstring(part), where)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/test/world"
 )
 
 // managed leaves TLS out, which has the operator manage it.
@@ -94,7 +95,7 @@ var _ = Describe("With certificates of a short life", Serial, func() {
 	const overlap = 2 * time.Minute // the least that is allowed: the kubelet takes as long to bring a Secret into a pod
 
 	It("a cluster outlives them without a restart, and a rotation ends with the old authorities forgotten", func(ctx SpecContext) {
-		if !full() {
+		if !world.Full() {
 			Skip("takes ten minutes")
 		}
 		scaleOperator(ctx, 0)

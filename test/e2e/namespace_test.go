@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -42,10 +40,10 @@ func show(ctx context.Context, namespace string) {
 		{"get", "events", "--sort-by=.lastTimestamp"},
 		{"logs", "--all-containers", "--prefix", "--tail=40", "--max-log-requests=20", "-l", "app.kubernetes.io/managed-by=etcd-steward"},
 	} {
-		out, err := kubectl(ctx, append([]string{"-n", namespace}, args...)...)
+		out, err := lab.Kubectl(ctx, append([]string{"-n", namespace}, args...)...)
 		AddReportEntry(strings.Join(args, " "), ReportEntryVisibilityFailureOrVerbose, fmt.Sprint(out, errorText(err)))
 	}
-	log, err := kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=-1", "-l", "control-plane=controller-manager")
+	log, err := lab.Kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=-1", "-l", "control-plane=controller-manager")
 	var ours strings.Builder
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, namespace) {
@@ -60,13 +58,4 @@ func errorText(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// kubectl runs the command that users have, and returns all that it prints.
-func kubectl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, settings["KUBECTL"], append([]string{"--kubeconfig", settings["KUBECONFIG"]}, args...)...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	return out.String(), err
 }

@@ -107,7 +107,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		}
 		makeTarget(ctx, "deploy-namespaced", "WATCH_NAMESPACES="+watched, "IMG="+settings["OPERATOR_IMAGE"])
 		awaitOperator(ctx)
-		out, err := kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-steward-webhook", "--timeout=180s")
+		out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-steward-webhook", "--timeout=180s")
 		Expect(err).NotTo(HaveOccurred(), out)
 
 		ignored := makeCluster(other)
@@ -115,7 +115,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		c := create(ctx, makeCluster(watched))
 		bury(ctx, c).expectFound(ctx, c)
 		Eventually(ctx, func(g Gomega) { // the administrator's webhook converts for it
-			size, err := kubectl(ctx, "-n", watched, "get", "etcdclusters.v1alpha1.operator.etcd-steward.io", c.Name, "-o", "jsonpath={.spec.size}")
+			size, err := lab.Kubectl(ctx, "-n", watched, "get", "etcdclusters.v1alpha1.operator.etcd-steward.io", c.Name, "-o", "jsonpath={.spec.size}")
 			g.Expect(err).NotTo(HaveOccurred(), size)
 			g.Expect(size).To(Equal("3"))
 		}).Should(Succeed())
@@ -149,7 +149,7 @@ func scaleOperator(ctx context.Context, replicas int) {
 
 func awaitOperator(ctx context.Context) {
 	GinkgoHelper()
-	out, err := kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/"+operatorName, "--timeout=180s")
+	out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/"+operatorName, "--timeout=180s")
 	Expect(err).NotTo(HaveOccurred(), out)
 }
 
@@ -181,7 +181,7 @@ func startOperator(ctx context.Context, namespace, failpoint string, args ...str
 	Expect(kube.Create(ctx, pod)).To(Succeed())
 	DeferCleanup(func(ctx SpecContext) {
 		if CurrentSpecReport().Failed() {
-			log, err := kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=60", pod.Name)
+			log, err := lab.Kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=60", pod.Name)
 			AddReportEntry("operator for "+namespace, ReportEntryVisibilityFailureOrVerbose, log+errorText(err))
 		}
 		Expect(kube.Delete(ctx, pod, client.GracePeriodSeconds(0))).To(Succeed())

@@ -2,7 +2,6 @@
 package e2e
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,15 +10,13 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/test/world"
 )
 
 const (
@@ -31,6 +28,7 @@ const (
 
 // The world that hack/e2e-up.sh made, and how to reach it.
 var (
+	lab       *world.World
 	settings  map[string]string
 	config    *rest.Config
 	kube      client.Client
@@ -53,29 +51,12 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
 	Expect(err).NotTo(HaveOccurred())
 	return values
 }, func(_ SpecContext, values []byte) {
-	settings = map[string]string{}
-	for line := range bytes.Lines(values) {
-		name, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
-		settings[name] = value
-	}
-	connect()
-}, NodeTimeout(15*time.Minute))
-
-func connect() {
 	log.SetLogger(GinkgoLogr)
-	GinkgoHelper()
 	var err error
-	config, err = clientcmd.BuildConfigFromFlags("", settings["KUBECONFIG"])
+	lab, err = world.Reach(values, v1beta1.AddToScheme)
 	Expect(err).NotTo(HaveOccurred())
-	config.QPS, config.Burst = -1, -1
-	scheme := runtime.NewScheme()
-	Expect(clientgoscheme.AddToScheme(scheme)).To(Succeed())
-	Expect(v1beta1.AddToScheme(scheme)).To(Succeed())
-	kube, err = client.New(config, client.Options{Scheme: scheme})
-	Expect(err).NotTo(HaveOccurred())
-	clientset, err = kubernetes.NewForConfig(config)
-	Expect(err).NotTo(HaveOccurred())
-}
+	settings, config, kube, clientset = lab.Settings, lab.Config, lab.Kube, lab.Clientset
+}, NodeTimeout(15*time.Minute))
 
 // versions are the etcd versions whose images were made, oldest first.
 func versions() []string { return strings.Fields(settings["ETCD_VERSIONS"]) }
@@ -91,9 +72,6 @@ func versionOf(minor string) string {
 	Fail("no image of etcd " + minor)
 	return ""
 }
-
-// full tells whether the whole matrix is asked for, as before a release.
-func full() bool { return os.Getenv("ETCD_STEWARD_TEST_FULL") != "" }
 
 // onLocalCluster skips a spec that needs the machine below Kubernetes where that is somebody else's.
 func onLocalCluster() {

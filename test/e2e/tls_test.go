@@ -167,7 +167,7 @@ func updateSecret(ctx context.Context, ns, name string, data map[string][]byte) 
 // It returns what was printed, and whether etcdctl succeeded.
 func askAsClient(ctx context.Context, c *v1beta1.EtcdCluster, secret string, args ...string) (string, bool) {
 	GinkgoHelper()
-	member := podOf(ctx, c, "prod-0")
+	member := podOf(ctx, c, c.Name+"-0")
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "client-"},
 		Spec: corev1.PodSpec{

@@ -29,6 +29,8 @@ type scenario struct {
 	numbers, kept []int
 	// secrets are those that the operator makes.
 	secrets []string
+	// long tells that many of its writes are alike, member by member: every third is a failpoint, unless the whole matrix is asked for.
+	long bool
 }
 
 var scenarios = []scenario{
@@ -136,10 +138,18 @@ func init() {
 	created.prepare = nil
 	scenarios = append(scenarios, created,
 		managed("renew certificates that are due", func(l *lab) { l.now = l.now.Add(renewalTime) }),
-		managed("rotate the authorities", func(l *lab) { l.rotate("1") }),
 		managed("issue a deleted certificate again", func(l *lab) { l.delete(&corev1.Secret{}, "prod-server-tls") }),
-		managed("put a new authority in the place of a deleted one", func(l *lab) { l.delete(&corev1.Secret{}, "prod-peer-ca") }),
 	)
+	// Both kinds of traffic take the same steps: one of them is enough where there are many.
+	for name, begin := range map[string]func(*lab){
+		"rotate the authority":                              func(l *lab) { l.rotate("1") },
+		"put a new authority in the place of a deleted one": func(l *lab) { l.delete(&corev1.Secret{}, "prod-peer-ca") },
+	} {
+		s := managed(name, begin)
+		s.prepare = func(l *lab) { l.createWithData(withManagedPeers) }
+		s.secrets, s.long = []string{"prod-peer-ca", "prod-peer-tls"}, true
+		scenarios = append(scenarios, s)
+	}
 }
 
 func startEmpty(c *v1beta1.EtcdCluster) {
@@ -259,7 +269,10 @@ func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
 				t.Fatal("the operator wrote nothing")
 			}
 			t.Logf("%d failpoints: before and after each of %s", 2*len(writes), list(writes))
-			for _, w := range writes {
+			for n, w := range writes {
+				if s.long && !full() && n%3 > 0 {
+					continue
+				}
 				for _, before := range []bool{true, false} {
 					at := &crash{write: w, before: before}
 					t.Run(fmt.Sprint(at), func(t *testing.T) {

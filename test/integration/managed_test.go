@@ -18,6 +18,7 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
 )
 
 // lifetimes are the operator's defaults.
@@ -31,6 +32,9 @@ var managedSecrets = []string{"prod-client-ca", "prod-client-tls", "prod-operato
 
 // withManagedTLS leaves TLS out, which has the operator manage it.
 func withManagedTLS(c *v1beta1.EtcdCluster) { c.Spec.TLS = nil }
+
+// withManagedPeers has the operator manage the certificates of peers, and leaves clients in clear.
+func withManagedPeers(c *v1beta1.EtcdCluster) { c.Spec.TLS.Peer = nil }
 
 // rotate asks for new authorities.
 func (l *lab) rotate(wish string) {
@@ -280,6 +284,22 @@ func (l *lab) spoil(name string) {
 	l.updateSecret(name, data)
 }
 
+func TestWithoutItsOwnCertificateTheOperatorMakesAnotherAndCallsNoQuorumLost(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	l.delete(&corev1.Secret{}, "prod-operator-tls")
+	l.operator = l.newOperator(noHooks) // it remembers no certificate
+	l.round()
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable)
+	l.settle()
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	if l.operator.events.mentions(v1beta1.ReasonNoQuorum) {
+		t.Errorf("the members were called lost: %v", l.operator.events.events)
+	}
+	l.expectRest()
+}
+
 func TestAnOnlyMemberIsNeverRestartedAndTakesUpNewAuthoritiesWhenItsUserDoesIt(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -366,7 +386,10 @@ func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) 
 		before := len(l.operator.writes)
 		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = tls })
 		l.settle()
-		expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		told := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
+		if !strings.Contains(told.Message, "the spec changes tls.client, tls.peer of the members' pods") {
+			t.Errorf("%s: %s", what, told.Message)
+		}
 		for _, w := range l.operator.writes[before:] {
 			if w.Kind != "EtcdCluster" {
 				t.Errorf("%s: the operator wrote %s", what, w)
@@ -395,4 +418,62 @@ func TestAClusterThatIsCreatedAgainTakesItsVolumesBackWithNewAuthorities(t *test
 	}
 	l.checkData(3)
 	l.expectRest()
+}
+
+// TestAChangeOfTheUsersAuthoritiesRestartsMembersOneByOne puts a second authority beside the first into the user's Secrets.
+func TestAChangeOfTheUsersAuthoritiesRestartsMembersOneByOne(t *testing.T) {
+	t.Parallel()
+	for format, restarts := range map[v1beta1.SecretFormat]int{v1beta1.SecretFormatTLS: 3, v1beta1.SecretFormatEtcdOperator: 0} {
+		l := newLab(t)
+		secrets := l.newCertificates()
+		if format == v1beta1.SecretFormatTLS {
+			for name, data := range secrets {
+				secrets[name] = inTLSFormat(data)
+			}
+		}
+		for name, data := range secrets {
+			l.createSecret(name, data)
+		}
+		l.createWithData(withTLS, func(c *v1beta1.EtcdCluster) {
+			c.Spec.TLS.Peer.SecretRef.Format, c.Spec.TLS.Client.SecretRef.Format = format, format
+		})
+		before := l.podUIDs()
+		another := pkitest.NewAuthority(t, "another").PEM
+		for name, data := range secrets {
+			for key := range data {
+				if strings.HasSuffix(key, "ca.crt") {
+					data[key] = slices.Concat(data[key], another)
+				}
+			}
+			l.updateSecret(name, data)
+		}
+		l.later(2 * time.Hour) // the Secrets are read once an hour
+		if rolled := l.rolled(); rolled != restarts {
+			t.Errorf("%s: %d members were restarted, want %d; conditions: %s", format, rolled, restarts, showAll(l.get()))
+		}
+		for pod, uid := range l.podUIDs() {
+			if (before[pod] == uid) != (restarts == 0) {
+				t.Errorf("%s: %s was restarted: %v", format, pod, before[pod] != uid)
+			}
+		}
+		expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+		l.checkData(3)
+		l.expectRest()
+	}
+}
+
+// inTLSFormat gives the data of a Secret the keys of kubernetes.io/tls.
+func inTLSFormat(data map[string][]byte) map[string][]byte {
+	renamed := map[string][]byte{}
+	for key, value := range data {
+		switch {
+		case strings.HasSuffix(key, "ca.crt"):
+			renamed["ca.crt"] = value
+		case strings.HasSuffix(key, ".crt"):
+			renamed["tls.crt"] = value
+		default:
+			renamed["tls.key"] = value
+		}
+	}
+	return renamed
 }

@@ -113,6 +113,35 @@ func etcdctl(ctx context.Context, object client.Object, member string, args ...s
 	return lab.Execute(ctx, object.GetNamespace(), cluster.PodName(member), append([]string{"etcdctl", "--command-timeout=5s"}, args...)...)
 }
 
+// expectAnswer runs etcdctl in a pod of its own, with the client certificate that the operator made, against the clients' Service.
+func expectAnswer(ctx context.Context, c *v1beta1.EtcdCluster, args ...string) {
+	GinkgoHelper()
+	var member corev1.Pod
+	Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: cluster.PodName(members(c, 1)[0])}, &member)).To(Succeed())
+	etcd := member.Spec.Containers[0]
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "client-"},
+		Spec: corev1.PodSpec{
+			RestartPolicy:   corev1.RestartPolicyNever,
+			SecurityContext: member.Spec.SecurityContext,
+			Volumes:         []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: c.Status.ClientSecretName}}}},
+			Containers: []corev1.Container{{
+				Name: "etcdctl", Image: etcd.Image, SecurityContext: etcd.SecurityContext,
+				Command: []string{"etcdctl", "--command-timeout=5s", "--cert=/tls/tls.crt", "--key=/tls/tls.key", "--cacert=/tls/ca.crt",
+					fmt.Sprintf("--endpoints=https://%s.%s.svc:%d", c.Status.ServiceName, c.Namespace, c.Status.ClientPort)},
+				Args:         args,
+				VolumeMounts: []corev1.VolumeMount{{Name: "tls", MountPath: "/tls", ReadOnly: true}},
+			}},
+		},
+	}
+	Expect(kube.Create(ctx, pod)).To(Succeed())
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
+		g.Expect(pod.Status.Phase).To(BeElementOf(corev1.PodSucceeded, corev1.PodFailed))
+	}).Should(Succeed())
+	Expect(pod.Status.Phase).To(Equal(corev1.PodSucceeded))
+}
+
 // treasure is what etcd itself knows of a cluster, noted before something is done to it.
 type treasure struct {
 	clusterID uint64

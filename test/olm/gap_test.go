@@ -35,7 +35,8 @@ type probe struct {
 	served   atomic.Int64 // attempts without a failure since the last one
 }
 
-// gap is a time without success: from the beginning of a request that failed to the end of the next that did not.
+// gap is a time in which requests fail: from the beginning of the first that failed to the beginning of the next that did not,
+// however long that one took; the slowest answer is a figure of its own.
 type gap struct {
 	begin, end time.Time
 	errors     []string
@@ -108,7 +109,7 @@ func (p *probe) note(begin, end time.Time, err error) {
 	open := len(p.gaps) > 0 && p.gaps[len(p.gaps)-1].end.IsZero()
 	switch {
 	case err == nil && open:
-		p.gaps[len(p.gaps)-1].end = end
+		p.gaps[len(p.gaps)-1].end = begin
 	case err != nil && !open:
 		p.gaps = append(p.gaps, gap{begin: begin, errors: []string{err.Error()}})
 	case err != nil:

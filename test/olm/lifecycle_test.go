@@ -64,7 +64,11 @@ func withdraw() {
 	}
 }
 
-func address() string { return net.JoinHostPort(lab.Settings["ADDRESS"], catalogPort) }
+// address is where pods find this machine: beside the registry.
+func address() string {
+	host, _, _ := net.SplitHostPort(lab.Settings["REGISTRY"])
+	return net.JoinHostPort(host, catalogPort)
+}
 
 // addCatalog makes OLM ask the server, and the operators' namespace take operators for all namespaces.
 func addCatalog(ctx context.Context) {

@@ -39,14 +39,14 @@ type authorities struct{ peer, client *pki.Authority }
 
 func newAuthorities(t *testing.T, name string) authorities {
 	t.Helper()
-	make := func(kind string) *pki.Authority {
+	authority := func(kind string) *pki.Authority {
 		a, err := pki.NewAuthority(name+" "+kind, time.Now(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return a
 	}
-	return authorities{make("peer"), make("client")}
+	return authorities{authority("peer"), authority("client")}
 }
 
 func certificateOf(t *testing.T, a *pki.Authority) []byte {
