@@ -1,6 +1,6 @@
 // Package conversion converts EtcdClusters between v1alpha1 and v1beta1, the hub.
 //
-// What the other version cannot say travels in an annotation, and what its reader changed is told by a three-way merge: docs/adr/0003-conversion.md.
+// What the other version cannot say travels in an annotation, and what its reader changed is told by a three-way merge: docs/adr/0004-conversion.md.
 package conversion
 
 import (

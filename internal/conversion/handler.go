@@ -141,7 +141,8 @@ func convertAll(objects [][]byte, desired string) ([][]byte, error) {
 type object struct {
 	apiVersion, kind, namespace, name string
 	metadata, spec, status            []byte
-	annotations                       map[string]string // those of this package
+	annotations                       map[string]string      // those of this package
+	annotated                         struct{ from, to int } // where all annotations lie in the metadata
 }
 
 func convert(raw []byte, desired string) (converted []byte, err error) {
@@ -181,7 +182,7 @@ func parse(raw []byte) (object, error) {
 			o.kind, err = text(value)
 		case "metadata":
 			o.metadata = value
-			err = members(value, o.parseMeta)
+			err = spans(value, o.parseMeta)
 		case "spec":
 			o.spec = value
 		case "status":
@@ -195,13 +196,15 @@ func parse(raw []byte) (object, error) {
 	return o, err
 }
 
-func (o *object) parseMeta(key string, value []byte) (err error) {
+func (o *object) parseMeta(key string, from, to int) (err error) {
+	value := o.metadata[from:to]
 	switch key {
 	case "namespace":
 		o.namespace, err = text(value)
 	case "name":
 		o.name, err = text(value)
 	case "annotations":
+		o.annotated.from, o.annotated.to = from, to
 		err = members(value, func(key string, value []byte) error {
 			if key != HubAnnotation && key != SpokeAnnotation {
 				return nil
@@ -284,25 +287,36 @@ func (o *object) encode(apiVersion string, annotations map[string]string, spec, 
 
 // appendMeta appends the metadata with these annotations in place of those of this package.
 func (o *object) appendMeta(out []byte, annotations map[string]string) ([]byte, error) {
-	meta, all := []byte{'{'}, []byte{'{'}
-	err := members(o.metadata, func(key string, value []byte) error {
-		if key != "annotations" {
-			meta = appendMember(meta, key, value)
-			return nil
-		}
-		return members(value, func(key string, value []byte) error {
+	all := []byte{'{'}
+	had := o.metadata[o.annotated.from:o.annotated.to]
+	if len(had) > 0 {
+		err := members(had, func(key string, value []byte) error {
 			if key != HubAnnotation && key != SpokeAnnotation {
 				all = appendMember(all, key, value)
 			}
 			return nil
 		})
-	})
+		if err != nil {
+			return nil, err
+		}
+	}
 	for key, value := range annotations {
 		all = appendMember(all, key, quote(value))
 	}
-	if len(all) > 1 {
-		meta = appendMember(meta, "annotations", append(all, '}'))
+	all = append(all, '}')
+	if len(had) > 0 && len(all) > len("{}") {
+		return append(append(append(out, o.metadata[:o.annotated.from]...), all...), o.metadata[o.annotated.to:]...), nil
 	}
+	meta := []byte{'{'}
+	if len(all) > len("{}") {
+		meta = appendMember(meta, "annotations", all)
+	}
+	err := members(o.metadata, func(key string, value []byte) error {
+		if key != "annotations" {
+			meta = appendMember(meta, key, value)
+		}
+		return nil
+	})
 	return append(append(out, meta...), '}'), err
 }
 

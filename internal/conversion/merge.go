@@ -76,8 +76,17 @@ func pointee(v reflect.Value) reflect.Value {
 
 func isNil(v reflect.Value) bool { return v.Kind() == reflect.Pointer && v.IsNil() }
 
+// equal takes the short way where there is one: it is asked about every field of every object.
 func equal(a, b reflect.Value) bool {
-	return a.IsZero() && b.IsZero() || equality.Semantic.DeepEqual(a.Interface(), b.Interface())
+	switch kind := a.Kind(); {
+	case a.Comparable() && kind != reflect.Struct && kind != reflect.Pointer:
+		return a.Equal(b)
+	case kind == reflect.Slice && a.Len() != b.Len():
+		return false
+	case (kind == reflect.Pointer || kind == reflect.Map || kind == reflect.Slice) && a.UnsafePointer() == b.UnsafePointer():
+		return true
+	}
+	return equality.Semantic.DeepEqual(a.Interface(), b.Interface())
 }
 
 // difference returns the fields that want has and again has not, or has otherwise, as a tree to write in JSON, and whether there are any.

@@ -14,6 +14,11 @@ var errTruncated = errors.New("unexpected end of JSON")
 
 // members calls visit with each member of a JSON object.
 func members(object []byte, visit func(key string, value []byte) error) error {
+	return spans(object, func(key string, from, to int) error { return visit(key, object[from:to]) })
+}
+
+// spans calls visit with each member of a JSON object and where its value lies in it.
+func spans(object []byte, visit func(key string, from, to int) error) error {
 	return each(object, '{', '}', func(at int) (int, error) {
 		end, err := skip(object, at)
 		if err != nil {
@@ -30,7 +35,7 @@ func members(object []byte, visit func(key string, value []byte) error) error {
 		if end, err = skip(object, at); err != nil {
 			return 0, err
 		}
-		return end, visit(key, object[at:end])
+		return end, visit(key, at, end)
 	})
 }
 
@@ -127,19 +132,15 @@ func skip(raw []byte, at int) (int, error) {
 }
 
 func skipString(raw []byte, at int) (int, error) {
-	for at++; ; {
-		n := bytes.IndexByte(raw[at:], '"')
-		if n < 0 {
-			return 0, errTruncated
-		}
-		escapes := 0
-		for n > escapes && raw[at+n-escapes-1] == '\\' {
-			escapes++
-		}
-		if at += n + 1; escapes%2 == 0 {
-			return at, nil
+	for at++; at < len(raw); at++ {
+		switch raw[at] {
+		case '\\':
+			at++
+		case '"':
+			return at + 1, nil
 		}
 	}
+	return 0, errTruncated
 }
 
 // skipWord skips a number, true, false or null.

@@ -70,7 +70,8 @@ func renew(have map[string][]byte, names []string, now time.Time) (data map[stri
 		data[pki.TLSKeys.Authorities], data[authorityKey] = pki.Bundle(now, certificate, data[pki.TLSKeys.Authorities]), key
 		done = "made an authority"
 	}
-	if m, err := read(data, pki.TLSKeys, names, now); err == nil && now.Before(m.due) {
+	m, err := read(data, pki.TLSKeys, names, now)
+	if err == nil && (done != "" || now.Before(m.due)) { // of a new authority nobody knows yet: what is due waits for the next look
 		return data, done, nil
 	}
 	leaf, err := authority.Issue(pki.Request{CommonName: names[0], Names: names, Use: pki.Webhook}, now, certificateLifetime)

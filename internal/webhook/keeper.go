@@ -102,11 +102,10 @@ func again(err error) (ctrl.Result, error) {
 }
 
 // lookAtSecret reads the Secret, and writes it where that is the operator's part, unless what is known of it is in force and not due.
+// A stanza that names no authority, as an InstallPlan of OLM leaves it, tells nothing new, and every moment counts.
 func (k *keeper) lookAtSecret(ctx context.Context, crd *apiextensionsv1.CustomResourceDefinition) error {
-	trusted := bundleOf(crd)
-	// An InstallPlan of OLM empties the bundle: that tells nothing new, and every moment counts.
-	known := len(trusted) == 0 || k.newest != nil && bytes.Equal(k.newest.Authorities, trusted)
-	if k.newest != nil && known && (k.olm || k.now().Before(k.newest.due)) {
+	bundle := bundleOf(crd)
+	if k.newest != nil && (len(bundle) == 0 || bytes.Equal(k.newest.Authorities, bundle)) && (k.olm || k.now().Before(k.newest.due)) {
 		return nil
 	}
 	secret := &corev1.Secret{}
@@ -181,14 +180,16 @@ func (k *keeper) repair(ctx context.Context, crd *apiextensionsv1.CustomResource
 			"Somebody overwrites the conversion of "+k.crd+" again and again ("+wrong+"): stop them, or conversions fail from time to time")
 		return repairEvery, nil
 	}
-	old := crd.DeepCopy()
-	crd.Spec.Conversion = want
-	err = k.client.Patch(ctx, crd, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
+	patch, err := replacement(crd.ResourceVersion, want)
+	if err != nil {
+		return 0, err
+	}
+	err = k.client.Patch(ctx, crd, patch)
 	if apierrors.IsConflict(err) {
 		return 0, err
 	}
 	if err != nil {
-		k.tell(old, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired, "The conversion of "+k.crd+" is wrong ("+wrong+") and cannot be put right: "+err.Error())
+		k.tell(crd, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired, "The conversion of "+k.crd+" is wrong ("+wrong+") and cannot be put right: "+err.Error())
 		return 0, fmt.Errorf("repairing the conversion of %s: %s: %w", k.crd, wrong, err)
 	}
 	repairsTotal.Inc()

@@ -2,9 +2,13 @@ package webhook
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // stanza is the CRD's conversion as it has to be, so that the API server finds the webhook and trusts the authorities.
@@ -19,6 +23,26 @@ func stanza(target apiextensionsv1.WebhookClientConfig, authorities []byte) *api
 			ConversionReviewVersions: []string{"v1"},
 		},
 	}
+}
+
+// replacement is a patch that writes the stanza, and nothing else, over that of one version of the CRD. A patch made of two CRDs would
+// be the same and cost many times more: a CRD is large.
+func replacement(resourceVersion string, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
+	target := want.Webhook.ClientConfig
+	raw, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": resourceVersion},
+		"spec": map[string]any{"conversion": map[string]any{
+			"strategy": want.Strategy,
+			"webhook": map[string]any{
+				"clientConfig":             map[string]any{"service": target.Service, "url": target.URL, "caBundle": target.CABundle},
+				"conversionReviewVersions": want.Webhook.ConversionReviewVersions,
+			},
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the conversion: %w", err)
+	}
+	return client.RawPatch(types.MergePatchType, raw), nil
 }
 
 // bundleOf is what the API server is told to trust.

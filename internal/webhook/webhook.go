@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -88,6 +89,10 @@ func New(config *rest.Config, o Options) (*Webhook, error) {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("building the webhook's scheme: %w", err)
 		}
+	}
+	// CRDs are large: as protobuf they are read many times faster than as JSON.
+	if err := apiutil.AddToProtobufScheme(apiextensionsv1.AddToScheme); err != nil {
+		return nil, fmt.Errorf("building the webhook's scheme: %w", err)
 	}
 	direct, err := client.New(config, client.Options{Scheme: scheme, FieldOwner: "etcd-steward"})
 	if err != nil {

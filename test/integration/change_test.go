@@ -73,7 +73,7 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		{"of an option", withOption("snapshot-count", "1000"), "Options"},
 		{"to an option that is refused", withOption("max-txn-ops", "many"), "Options"},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi"},
-		{"to TLS", withTLS, "PeerSecret, ServerSecret"},
+		{"to TLS", withTLS, "tls.client, tls.peer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

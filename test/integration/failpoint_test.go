@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -138,18 +139,25 @@ func init() {
 	created.prepare = nil
 	scenarios = append(scenarios, created,
 		managed("renew certificates that are due", func(l *lab) { l.now = l.now.Add(renewalTime) }),
-		managed("issue a deleted certificate again", func(l *lab) { l.delete(&corev1.Secret{}, "prod-server-tls") }),
+		managed("issue a deleted certificate again", func(l *lab) { l.loseSecret("prod-server-tls") }),
 	)
 	// Both kinds of traffic take the same steps: one of them is enough where there are many.
 	for name, begin := range map[string]func(*lab){
 		"rotate the authority":                              func(l *lab) { l.rotate("1") },
-		"put a new authority in the place of a deleted one": func(l *lab) { l.delete(&corev1.Secret{}, "prod-peer-ca") },
+		"put a new authority in the place of a deleted one": func(l *lab) { l.loseSecret("prod-peer-ca") },
 	} {
 		s := managed(name, begin)
 		s.prepare = func(l *lab) { l.createWithData(withManagedPeers) }
 		s.secrets, s.long = []string{"prod-peer-ca", "prod-peer-tls"}, true
 		scenarios = append(scenarios, s)
 	}
+}
+
+// loseSecret deletes a Secret, and lets the time pass in which the operator looks at the Secrets again.
+func (l *lab) loseSecret(name string) {
+	l.Helper()
+	l.delete(&corev1.Secret{}, name)
+	l.now = l.now.Add(2 * time.Hour)
 }
 
 func startEmpty(c *v1beta1.EtcdCluster) {

@@ -185,7 +185,7 @@ func must(t *testing.T, err error) {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, holds func() error) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	err := holds()
 	for end := time.Now().Add(patience); err != nil; err = holds() {

@@ -72,8 +72,10 @@ func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
 	want := getCRD(t).Spec.Conversion
 	for name, spoil := range overwritten {
 		t.Run(name, func(t *testing.T) {
+			spoiling := time.Now()
 			changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) { spoil(crd.Spec.Conversion) })
 			begin := time.Now()
+			t.Logf("the overwriting itself took %v", begin.Sub(spoiling))
 			eventually(t, "the stanza is right", func() error { return isStanza(t, want) })
 			took := time.Since(begin)
 			eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
