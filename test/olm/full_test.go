@@ -22,7 +22,7 @@ const (
 
 // These take minutes each, most of it waiting for OLM to look again.
 var _ = Describe("Before a release,", Ordered, ContinueOnFailure, func() {
-	BeforeAll(func(ctx SpecContext) {
+	BeforeAll(func() {
 		if !world.Full() {
 			Skip("part of the whole matrix")
 		}
@@ -117,7 +117,7 @@ func run(ctx context.Context, program string, args ...string) []byte {
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+lab.Settings["KUBECONFIG"], "SSL_CERT_FILE="+lab.Settings["REGISTRY_CA"])
 	cmd.Stderr = GinkgoWriter
 	out, err := cmd.Output()
-	GinkgoWriter.Write(out)
+	GinkgoWriter.Print(string(out))
 	Expect(err).NotTo(HaveOccurred(), string(out))
 	return out
 }
