@@ -1,8 +1,10 @@
 package olm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"time"
@@ -22,7 +24,7 @@ const (
 
 // These take minutes each, most of it waiting for OLM to look again.
 var _ = Describe("Before a release,", Ordered, ContinueOnFailure, func() {
-	BeforeAll(func(ctx SpecContext) {
+	BeforeAll(func() {
 		if !world.Full() {
 			Skip("part of the whole matrix")
 		}
@@ -115,9 +117,9 @@ func run(ctx context.Context, program string, args ...string) []byte {
 	GinkgoHelper()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+lab.Settings["KUBECONFIG"], "SSL_CERT_FILE="+lab.Settings["REGISTRY_CA"])
-	cmd.Stderr = GinkgoWriter
-	out, err := cmd.Output()
-	GinkgoWriter.Write(out)
-	Expect(err).NotTo(HaveOccurred(), string(out))
-	return out
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, GinkgoWriter), GinkgoWriter
+	err := cmd.Run()
+	Expect(err).NotTo(HaveOccurred(), out.String())
+	return out.Bytes()
 }
