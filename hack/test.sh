@@ -26,7 +26,9 @@ run() {
       hack/build-tools.sh controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm images
       go_test -tags=release ./test/release/... ;;
     e2e) specs --procs="${E2E_PROCS:-4}" ./test/e2e ;;
-    olm) specs ./test/olm ;;
+    olm)
+      [ "${USE_EXISTING_CLUSTER:-}" = true ] || { hack/cluster/cluster.sh build; hack/build-tools.sh kustomize olm opm; }
+      specs ./test/olm ;;
     cluster) stop_cluster; go_test -tags=cluster ./test/cluster/... ;;
     *) echo "no such suite: $1" >&2; exit 2 ;;
   esac

@@ -1,8 +1,10 @@
 package olm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"time"
@@ -115,9 +117,9 @@ func run(ctx context.Context, program string, args ...string) []byte {
 	GinkgoHelper()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+lab.Settings["KUBECONFIG"], "SSL_CERT_FILE="+lab.Settings["REGISTRY_CA"])
-	cmd.Stderr = GinkgoWriter
-	out, err := cmd.Output()
-	GinkgoWriter.Print(string(out))
-	Expect(err).NotTo(HaveOccurred(), string(out))
-	return out
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, GinkgoWriter), GinkgoWriter
+	err := cmd.Run()
+	Expect(err).NotTo(HaveOccurred(), out.String())
+	return out.Bytes()
 }
