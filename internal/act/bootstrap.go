@@ -2,7 +2,9 @@ package act
 
 import (
 	"context"
+	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
@@ -37,8 +39,18 @@ func (a *Actor) foundCluster(ctx context.Context, s *cluster.Snapshot, action an
 	return nil
 }
 
-// takeBackVolumes marks the kept volumes as this cluster's, each on condition that nobody wrote it since it was read.
+// takeBackVolumes marks the kept volumes as this cluster's, each on condition that nobody wrote it since it was read, and the first on condition
+// that nobody wrote any: which volumes there are decides whether they may be taken back at all, and the caches may be behind.
 func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action analyse.TakeBackVolumes) error {
+	for _, v := range action.Volumes {
+		var live corev1.PersistentVolumeClaim
+		if err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: v.Name}, &live); err != nil {
+			return fmt.Errorf("reading PersistentVolumeClaim %s: %w", v.Name, err)
+		}
+		if live.UID != v.UID || live.ResourceVersion != v.ResourceVersion {
+			return changed("PersistentVolumeClaim", v.Name, "it was written since it was read")
+		}
+	}
 	for _, v := range action.Volumes {
 		memory := map[string]string{cluster.AnnotationClusterUID: string(s.Cluster.UID)}
 		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, memory); err != nil {

@@ -291,3 +291,39 @@ func TestACreationWithOtherVolumesTakesThem(t *testing.T) {
 		t.Errorf("the volume has the owners %v, and would go with them", v.OwnerReferences)
 	}
 }
+
+// TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart moves two volumes away between the operator's look and its first write.
+func TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	l.remove()
+	before := l.volume("prod-0").ResourceVersion
+	move := func(to string) {
+		for _, member := range []string{"prod-1", "prod-2"} {
+			v := l.volume(member)
+			v.Labels[cluster.LabelCluster] = to
+			must(t, admin.Update(t.Context(), v))
+		}
+	}
+	var moved bool
+	l.operator = l.newOperator(failpoint.Hooks{After: func(w failpoint.Write, err error) error {
+		if !moved && l.get().Status.Operation != nil { // the claim was written just now
+			moved = true
+			move("another")
+		}
+		return err
+	}})
+	l.create(3)
+	l.settle()
+	if !moved {
+		t.Fatalf("no claim was seen; the operator's writes: %v", l.operator.writes)
+	}
+	l.expectRefused(v1beta1.ReasonVolumesBelowQuorum)
+	if have := l.volume("prod-0").ResourceVersion; have != before {
+		t.Error("the volume that stayed was taken back alone")
+	}
+	move(name)
+	l.settleUntilAvailable()
+	l.checkData(3)
+}
