@@ -110,8 +110,13 @@ func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffi
 	if a.Previous == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Exists() && !s.Now.Before(c.NotAfter) }) {
 		return true
 	}
-	return overlapped(s, trust) &&
-		!slices.ContainsFunc(runningPods(s), func(p *cluster.Pod) bool { return !slices.Contains(p.Authorities(traffic), a.Current) })
+	return overlapped(s, trust) && trustedByAll(s, traffic)
+}
+
+// trustedByAll reports whether every Secret tells to trust the newest authority, and every member that runs was started with it.
+func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
+	trust := s.Trust(traffic)
+	return followed(trust) && !slices.ContainsFunc(runningPods(s), func(p *cluster.Pod) bool { return !slices.Contains(p.Authorities(traffic), trust.Authority.Current) })
 }
 
 // runningPods are the pods whose etcd may run.

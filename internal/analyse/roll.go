@@ -122,6 +122,12 @@ func healthyVoter(m *cluster.Member) bool {
 // rotationUnderWay tells of a rotation that waits: the members and clients get the time to take it up.
 func rotationUnderWay(s *cluster.Snapshot) *Decision {
 	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, LookAgain: lookAtRest}
+	if slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
+		return s.Trust(t).Authority.Phase == cluster.PhaseAnnounced && !trustedByAll(s, t)
+	}) {
+		d.Message, d.LookAgain = "Telling members and clients to trust the new certificate authorities beside the old ones.", 0
+		return d
+	}
 	for _, traffic := range traffics {
 		switch s.Trust(traffic).Authority.Phase {
 		case cluster.PhaseAnnounced:

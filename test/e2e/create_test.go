@@ -50,7 +50,7 @@ var _ = Describe("A new cluster", func() {
 	})
 
 	It("is made as asked, and kubectl tells its state", func(ctx SpecContext) {
-		c := makeCluster(newNamespace(ctx), volumeOf("400Mi"), withOption("ETCD_MAX_TXN_OPS", "256"))
+		c := makeCluster(newNamespace(ctx), volumeOf("400Mi"), withOption("max-txn-ops", "256"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "wait", "--for=condition=Available", "--timeout=180s", "etcd/"+c.Name)
 		Expect(err).NotTo(HaveOccurred(), out)
@@ -64,7 +64,7 @@ var _ = Describe("A new cluster", func() {
 
 		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
 		Expect(err).NotTo(HaveOccurred(), out)
-		Expect(out).To(MatchRegexp(`NAME +SIZE +READY +VERSION +AVAILABLE +REASON +LEADER +CLUSTER ID +AGE`))
+		Expect(out).To(MatchRegexp(`NAME +REPLICAS +READY +VERSION +AVAILABLE +REASON +LEADER +CLUSTER ID +AGE`))
 		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +3 +3 +%s +True +UpToDate +prod-[012] +%s +`, regexp.QuoteMeta(c.Spec.Version), c.Status.ClusterID)))
 	})
 })
