@@ -307,7 +307,7 @@ func TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart(t *testing.T) {
 		}
 	}
 	var moved bool
-	l.operator = l.newOperator(failpoint.Hooks{After: func(w failpoint.Write, err error) error {
+	l.operator = l.newOperator(failpoint.Hooks{After: func(_ failpoint.Write, err error) error {
 		if !moved && l.get().Status.Operation != nil { // the claim was written just now
 			moved = true
 			move("another")
