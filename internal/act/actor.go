@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -172,8 +171,7 @@ func sameDecision(kind string, desired, live client.Object) error {
 	for _, key := range decided {
 		want, says := desired.GetAnnotations()[key]
 		if have := live.GetAnnotations()[key]; says && have != want {
-			return apierrors.NewConflict(schema.GroupResource{Resource: kind}, live.GetName(),
-				fmt.Errorf("its annotation %s is %q, and not %q", key, have, want))
+			return changed(kind, live.GetName(), fmt.Sprintf("its annotation %s is %q, and not %q", key, have, want))
 		}
 	}
 	return nil

@@ -2,11 +2,13 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -186,13 +188,13 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 	}
 	updated := live.DeepCopy()
 	for key, value := range desired.Labels {
-		updated.Labels = with(updated.Labels, key, value)
+		metav1.SetMetaDataLabel(&updated.ObjectMeta, key, value)
 	}
 	for _, key := range []string{cluster.AnnotationAuthorityPhase, cluster.AnnotationAuthoritySince} {
 		delete(updated.Annotations, key)
 	}
 	for key, value := range desired.Annotations {
-		updated.Annotations = with(updated.Annotations, key, value)
+		metav1.SetMetaDataAnnotation(&updated.ObjectMeta, key, value)
 	}
 	updated.Data = desired.Data
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
@@ -201,17 +203,9 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 	return nil
 }
 
-func with(all map[string]string, key, value string) map[string]string {
-	if all == nil {
-		all = map[string]string{}
-	}
-	all[key] = value
-	return all
-}
-
 // changed is the conflict of a decision with what was written since.
 func changed(kind, name, how string) error {
-	return apierrors.NewConflict(schema.GroupResource{Resource: kind}, name, fmt.Errorf("%s", how))
+	return apierrors.NewConflict(schema.GroupResource{Resource: kind}, name, errors.New(how))
 }
 
 // ensureRequest creates or corrects cert-manager's Certificate.
