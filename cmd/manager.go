@@ -226,7 +226,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	if !o.migrateStorage {
 		return nil
 	}
-	migration := &migrate.Migration{Client: writer, Live: mgr.GetAPIReader(), CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind("EtcdCluster")}
+	migration := &migrate.Migration{Client: writer, Live: mgr.GetAPIReader(), CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind)}
 	if err := mgr.Add(migration); err != nil {
 		return fmt.Errorf("setting up the migration of stored objects: %w", err)
 	}

@@ -65,7 +65,7 @@ func (a *Actor) recordMember(ctx context.Context, s *cluster.Snapshot, item anal
 func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item analyse.SetRetention) error {
 	reference := map[string]any{"$patch": "delete", "uid": s.Cluster.UID}
 	if item.Delete {
-		owner := metav1.NewControllerRef(s.Cluster, v1beta1.GroupVersion.WithKind("EtcdCluster"))
+		owner := metav1.NewControllerRef(s.Cluster, v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind))
 		reference = map[string]any{"apiVersion": owner.APIVersion, "kind": owner.Kind, "name": owner.Name, "uid": owner.UID}
 	}
 	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{

@@ -18,7 +18,7 @@ func Owns(c *v1beta1.EtcdCluster, object metav1.Object) bool {
 // GoesWith returns the UID of the EtcdCluster that a volume is deleted with; empty for one that is kept.
 func GoesWith(volume metav1.Object) types.UID {
 	for _, owner := range volume.GetOwnerReferences() {
-		if owner.Kind == "EtcdCluster" {
+		if owner.Kind == v1beta1.EtcdClusterKind {
 			return owner.UID
 		}
 	}
@@ -36,7 +36,7 @@ func StrangerOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) Stran
 	x := Stranger{Kind: kind, Name: object.GetName(), Owner: "belongs to nobody"}
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		x.Owner = fmt.Sprintf("belongs to %s %s", owner.Kind, owner.Name)
-		x.Leaving = owner.Kind == "EtcdCluster" && owner.Name == c.Name && owner.UID != c.UID
+		x.Leaving = owner.Kind == v1beta1.EtcdClusterKind && owner.Name == c.Name && owner.UID != c.UID
 	}
 	return x
 }

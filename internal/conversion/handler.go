@@ -157,7 +157,7 @@ func convert(raw []byte, desired string) (converted []byte, err error) {
 		return nil, fmt.Errorf("reading an object to convert: %w", err)
 	}
 	switch hub, spoke := v1beta1.GroupVersion.String(), v1alpha1.GroupVersion.String(); {
-	case o.kind != "EtcdCluster":
+	case o.kind != v1beta1.EtcdClusterKind:
 		return nil, fmt.Errorf("there is no conversion of %s %s", o.apiVersion, o.kind)
 	case o.apiVersion == spoke && desired == hub:
 		converted, err = o.toHub()
@@ -262,7 +262,7 @@ func (o *object) decode(meta *metav1.ObjectMeta, spec, status any) error {
 func (o *object) encode(apiVersion string, annotations map[string]string, spec, status any) ([]byte, error) {
 	const room = 512
 	out := make([]byte, 0, len(o.metadata)+len(o.spec)+len(o.status)+room)
-	out = append(out, `{"apiVersion":"`+apiVersion+`","kind":"EtcdCluster","metadata":`...)
+	out = append(out, `{"apiVersion":"`+apiVersion+`","kind":"`+v1beta1.EtcdClusterKind+`","metadata":`...)
 	if maps.Equal(annotations, o.annotations) {
 		out = append(out, o.metadata...)
 	} else {

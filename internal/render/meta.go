@@ -15,8 +15,6 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
-const clusterKind = "EtcdCluster"
-
 // ClusterToken returns etcd's initial-cluster-token for a cluster that is founded now. It differs for a cluster that is
 // created again under the same name, so members of the two can never talk to each other.
 func ClusterToken(c *v1beta1.EtcdCluster) string {
@@ -55,7 +53,7 @@ func MemberSelector(c *v1beta1.EtcdCluster) string {
 
 // ownedBy returns the reference that makes the cluster an object's controller, so that the object goes with it.
 func ownedBy(c *v1beta1.EtcdCluster) []metav1.OwnerReference {
-	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1beta1.GroupVersion.WithKind(clusterKind))}
+	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind))}
 }
 
 func ownedMeta(c *v1beta1.EtcdCluster, name string) metav1.ObjectMeta {

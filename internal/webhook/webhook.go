@@ -20,7 +20,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
@@ -148,7 +147,7 @@ func (w *Webhook) watch() error {
 		Reconciler:         w.keeper,
 		CacheSyncTimeout:   syncTimeout,
 		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](quickestRetry, slowestRetry),
-		SkipNameValidation: ptr.To(true), // tests run several in one process
+		SkipNameValidation: new(true), // tests run several in one process
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the webhook's loop: %w", err)

@@ -4,18 +4,92 @@
 package controlplane
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"testing"
 
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// New is an API server with the project's CRDs, and its etcd, built from the pinned modules and bound to the loopback.
-// The root is that of the project.
-func New(root string) (*envtest.Environment, error) {
+// Main runs a package's tests beside an API server and returns their exit code. The server has the project's CRDs, is built with its etcd
+// from the pinned modules, and bound to the loopback. The root is that of the project; connect makes the clients that the tests share.
+func Main(m *testing.M, root string, connect func(*envtest.Environment, *rest.Config) error) int {
+	code, err := run(m, root, connect)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func run(m *testing.M, root string, connect func(*envtest.Environment, *rest.Config) error) (code int, err error) {
+	log.SetLogger(logr.Discard())
+	environment, err := build(root)
+	if err != nil {
+		return 1, err
+	}
+	config, err := environment.Start()
+	if err != nil {
+		return 1, fmt.Errorf("starting the API server: %w", err)
+	}
+	defer func() {
+		if stopped := environment.Stop(); stopped != nil && err == nil {
+			err = fmt.Errorf("stopping the API server: %w", stopped)
+		}
+	}()
+	config.QPS = -1
+	if err := connect(environment, config); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// StartManager runs a manager until the test ends.
+func StartManager(t *testing.T, mgr manager.Manager) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the manager ended: %v", err)
+		}
+	})
+}
+
+// Counted returns a copy of the configuration whose requests to paths of this ending are counted.
+func Counted(config *rest.Config, ending string, requests *atomic.Int64) *rest.Config {
+	counted := rest.CopyConfig(config)
+	counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return counting{next: next, ending: ending, requests: requests}
+	})
+	return counted
+}
+
+type counting struct {
+	next     http.RoundTripper
+	ending   string
+	requests *atomic.Int64
+}
+
+func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(request.URL.Path, c.ending) {
+		c.requests.Add(1)
+	}
+	return c.next.RoundTrip(request)
+}
+
+func build(root string) (*envtest.Environment, error) {
 	script := filepath.Join(root, "hack", "build-tools.sh")
 	build := exec.Command(script, "kubernetes", "etcd-3.6")
 	build.Stderr = os.Stderr

@@ -18,6 +18,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/test/world"
 )
 
 var _ = Describe("A cluster keeps its data, its ID and its members", func() {
@@ -134,7 +135,7 @@ func killContainers(ctx context.Context, c *v1beta1.EtcdCluster, members ...stri
 	}
 	for node, containers := range kills {
 		for _, id := range containers {
-			out, err := exec.CommandContext(ctx, "ctr", "--address", localState+"/"+node+"/containerd.sock", "--namespace", "k8s.io",
+			out, err := exec.CommandContext(ctx, "ctr", "--address", world.LocalState+"/"+node+"/containerd.sock", "--namespace", "k8s.io",
 				"task", "kill", "--signal", "SIGKILL", id).CombinedOutput()
 			Expect(err).NotTo(HaveOccurred(), string(out))
 		}

@@ -113,7 +113,7 @@ var _ = Describe("With certificates of a short life", Serial, func() {
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(served.SerialNumber).NotTo(Equal(first.SerialNumber))
 			g.Expect(time.Now()).To(BeTemporally(">", first.NotAfter))
-		}).WithTimeout(5 * patience).Should(Succeed())
+		}).WithTimeout(5 * world.Patience).Should(Succeed())
 		awaitHealthy(ctx, c)
 		Expect(uidsOf(podsOf(ctx, c))).To(Equal(before), "a renewal restarted a member")
 
@@ -124,7 +124,7 @@ var _ = Describe("With certificates of a short life", Serial, func() {
 			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
 			done := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionProgressing)
 			g.Expect(done.Reason).To(Equal(v1beta1.ReasonUpToDate), done.Message)
-		}).WithTimeout(10 * patience).Should(Succeed())
+		}).WithTimeout(10 * world.Patience).Should(Succeed())
 		writing.end()
 		awaitHealthy(ctx, c)
 		kept.expectFound(ctx, c)

@@ -2,8 +2,6 @@
 package e2e
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,17 +11,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/test/world"
-)
-
-const (
-	// patience is how long anything may take: many times what it takes on two busy cores.
-	patience = 3 * time.Minute
-	// interval is how often a condition is looked at.
-	interval = 250 * time.Millisecond
 )
 
 // The world that hack/e2e-up.sh made, and how to reach it.
@@ -36,22 +26,12 @@ var (
 )
 
 func TestOnARealCluster(t *testing.T) {
-	RegisterFailHandler(Fail)
-	EnforceDefaultTimeoutsWhenUsingContexts()
-	SetDefaultEventuallyTimeout(patience)
-	SetDefaultEventuallyPollingInterval(interval)
-	SetDefaultConsistentlyPollingInterval(interval)
-	RunSpecs(t, "etcd-steward on a real cluster")
+	world.RunSpecs(t, "etcd-steward on a real cluster")
 }
 
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
-	up := exec.CommandContext(ctx, "../../hack/e2e-up.sh")
-	up.Stderr = GinkgoWriter
-	values, err := up.Output()
-	Expect(err).NotTo(HaveOccurred())
-	return values
+	return world.Up(ctx, "e2e-up.sh")
 }, func(_ SpecContext, values []byte) {
-	log.SetLogger(GinkgoLogr)
 	var err error
 	lab, err = world.Reach(values, v1beta1.AddToScheme)
 	Expect(err).NotTo(HaveOccurred())
@@ -76,10 +56,7 @@ func versionOf(minor string) string {
 // onLocalCluster skips a spec that needs the machine below Kubernetes where that is somebody else's.
 func onLocalCluster() {
 	GinkgoHelper()
-	if os.Getenv("USE_EXISTING_CLUSTER") == "true" && !strings.HasPrefix(settings["KUBECONFIG"], localState) {
+	if !world.IsLocal(settings["KUBECONFIG"]) {
 		Skip("needs the nodes of the local cluster")
 	}
 }
-
-// localState is where the local cluster keeps its files.
-const localState = "/var/tmp/etcd-steward-cluster"

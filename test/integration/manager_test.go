@@ -3,8 +3,6 @@
 package integration
 
 import (
-	"context"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,17 +10,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/controllers"
 	"github.com/etcd-steward/etcd-steward/internal/act"
 	"github.com/etcd-steward/etcd-steward/internal/observe"
+	"github.com/etcd-steward/etcd-steward/test/controlplane"
 )
 
 const (
@@ -71,9 +68,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 // startManager runs the operator with its own caches, restricted to the namespace, until the test ends.
 func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterReconciler {
 	l.Helper()
-	config := rest.CopyConfig(operatorConfig)
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next: next, requests: requests} })
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(controlplane.Counted(operatorConfig, "", requests), ctrl.Options{
 		Scheme:                 scheme,
 		Cache:                  controllers.CacheOptions(map[string]cache.Config{l.namespace: {}}),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
@@ -90,20 +85,8 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 		Concurrency: 1,
 	}
 	must(l.T, reconciler.SetupWithManager(mgr))
-	l.run(mgr)
+	controlplane.StartManager(l.T, mgr)
 	return reconciler
-}
-
-func (l *lab) run(mgr manager.Manager) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(ctx) }()
-	l.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			l.Errorf("the manager ended: %v", err)
-		}
-	})
 }
 
 // waitWhileKubernetesRuns runs Kubernetes until the condition holds.

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"flag"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -30,7 +28,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
@@ -58,36 +55,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	log.SetLogger(logr.Discard())
 	if err := flag.Set("test.parallel", parallel); err != nil {
-		return 1, fmt.Errorf("setting how many tests run at once: %w", err)
+		panic(err)
 	}
-	environment, err := controlplane.New(root)
-	if err != nil {
-		return 1, err
-	}
-	config, err := environment.Start()
-	if err != nil {
-		return 1, fmt.Errorf("starting the API server: %w", err)
-	}
-	defer func() {
-		if stopped := environment.Stop(); stopped != nil && err == nil {
-			err = fmt.Errorf("stopping the API server: %w", stopped)
-		}
-	}()
-	if err := connect(environment, config); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(controlplane.Main(m, root, connect))
 }
 
 // convert has the API server ask a server in this process for conversions, and waits until it does. envtest knows another way only for types
@@ -131,7 +102,6 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 			return fmt.Errorf("building the scheme: %w", err)
 		}
 	}
-	config.QPS = -1
 	adminConfig = config
 	var err error
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
@@ -207,15 +177,4 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// counting counts the requests that pass through it.
-type counting struct {
-	next     http.RoundTripper
-	requests *atomic.Int64
-}
-
-func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
-	c.requests.Add(1)
-	return c.next.RoundTrip(request)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,18 +16,10 @@ import (
 	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/test/world"
-)
-
-const (
-	// patience is how long anything may take: many times what it takes on two busy cores.
-	patience = 3 * time.Minute
-	// interval is how often a condition is looked at.
-	interval = 250 * time.Millisecond
 )
 
 // The world that hack/olm.sh made, and how to reach it.
@@ -40,24 +31,15 @@ var (
 )
 
 func TestUnderOLM(t *testing.T) {
-	RegisterFailHandler(Fail)
-	EnforceDefaultTimeoutsWhenUsingContexts()
-	SetDefaultEventuallyTimeout(patience)
-	SetDefaultEventuallyPollingInterval(interval)
-	SetDefaultConsistentlyPollingInterval(interval)
-	RunSpecs(t, "etcd-steward under Operator Lifecycle Manager")
+	world.RunSpecs(t, "etcd-steward under Operator Lifecycle Manager")
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {
-	log.SetLogger(GinkgoLogr)
-	if os.Getenv("USE_EXISTING_CLUSTER") == "true" && !strings.HasPrefix(os.Getenv("KUBECONFIG"), "/var/tmp/etcd-steward-cluster/") {
+	if !world.IsLocal(os.Getenv("KUBECONFIG")) {
 		Skip("needs the local cluster, whose nodes pull from its registry")
 	}
-	up := exec.CommandContext(ctx, "../../hack/olm.sh", "up")
-	up.Stderr = GinkgoWriter
-	values, err := up.Output()
-	Expect(err).NotTo(HaveOccurred())
-	lab, err = world.Reach(values, v1alpha1.AddToScheme, v1beta1.AddToScheme, apiextensionsv1.AddToScheme,
+	var err error
+	lab, err = world.Reach(world.Up(ctx, "olm.sh", "up"), v1alpha1.AddToScheme, v1beta1.AddToScheme, apiextensionsv1.AddToScheme,
 		operatorsv1.AddToScheme, operatorsv1alpha1.AddToScheme, operatorsv2.AddToScheme)
 	Expect(err).NotTo(HaveOccurred())
 	kube = lab.Kube

@@ -3,11 +3,8 @@
 package webhook
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +15,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -26,6 +22,7 @@ import (
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/controllers"
+	"github.com/etcd-steward/etcd-steward/test/controlplane"
 )
 
 const csv = "etcd-steward.v0.2.0"
@@ -98,47 +95,23 @@ func (l *lab) grantOperatorCondition() {
 	}))
 }
 
-// startTeller runs the controller, and counts the requests about OperatorConditions.
+// startTeller runs the controller, and counts the requests about its OperatorCondition alone.
 func (l *lab) startTeller() *atomic.Int64 {
 	l.Helper()
 	requests := &atomic.Int64{}
-	config := rest.CopyConfig(operatorConfig)
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counting{next: next, requests: requests} })
-	skip := true
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(controlplane.Counted(operatorConfig, "/operatorconditions/"+csv, requests), ctrl.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
-		Controller:             ctrlconfig.Controller{CacheSyncTimeout: time.Hour, SkipNameValidation: &skip},
+		Controller:             ctrlconfig.Controller{CacheSyncTimeout: time.Hour, SkipNameValidation: new(true)},
 	})
 	must(l.T, err)
 	reconciler := &controllers.OperatorConditionReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Key: client.ObjectKey{Namespace: l.namespace, Name: csv},
 	}
 	must(l.T, reconciler.SetupWithManager(mgr))
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- mgr.Start(ctx) }()
-	l.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			l.Errorf("the manager ended: %v", err)
-		}
-	})
+	controlplane.StartManager(l.T, mgr)
 	return requests
-}
-
-// counting counts the requests about single OperatorConditions.
-type counting struct {
-	next     http.RoundTripper
-	requests *atomic.Int64
-}
-
-func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
-	if strings.HasSuffix(request.URL.Path, "/operatorconditions/"+csv) {
-		c.requests.Add(1)
-	}
-	return c.next.RoundTrip(request)
 }
 
 func (l *lab) condition() *operatorsv2.OperatorCondition {

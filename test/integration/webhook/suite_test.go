@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	corev1 "k8s.io/api/core/v1"
@@ -27,7 +26,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -57,36 +55,7 @@ var (
 	store *clientv3.Client
 )
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	log.SetLogger(logr.Discard())
-	environment, err := controlplane.New(root)
-	if err != nil {
-		return 1, err
-	}
-	config, err := environment.Start()
-	if err != nil {
-		return 1, fmt.Errorf("starting the API server: %w", err)
-	}
-	defer func() {
-		if stopped := environment.Stop(); stopped != nil && err == nil {
-			err = fmt.Errorf("stopping the API server: %w", stopped)
-		}
-	}()
-	if err := connect(environment, config); err != nil {
-		return 1, err
-	}
-	defer store.Close()
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { os.Exit(controlplane.Main(m, root, connect)) }
 
 func connect(environment *envtest.Environment, config *rest.Config) error {
 	for _, add := range []func(*runtime.Scheme) error{
@@ -96,7 +65,6 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 			return fmt.Errorf("building the scheme: %w", err)
 		}
 	}
-	config.QPS = -1
 	var err error
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("connecting as the administrator: %w", err)

@@ -201,12 +201,11 @@ type operator struct {
 // startOperator starts an operator and counts its lists.
 func (l *lab) startOperator(lists *atomic.Int64) *operator {
 	l.Helper()
-	skip := true
 	mgr, err := ctrl.NewManager(operatorConfig, ctrl.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
-		Controller:             ctrlconfig.Controller{CacheSyncTimeout: time.Hour, SkipNameValidation: &skip},
+		Controller:             ctrlconfig.Controller{CacheSyncTimeout: time.Hour, SkipNameValidation: new(true)},
 		NewCache: func(config *rest.Config, o cache.Options) (cache.Cache, error) {
 			inner, err := cache.New(config, o)
 			if err != nil {
