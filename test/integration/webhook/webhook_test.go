@@ -268,7 +268,7 @@ func TestAWebhookThatIsDownBlocksWritesOfTheOldVersionAndNoMore(t *testing.T) {
 	l := newLab(t)
 	p := l.serve(l.options())
 	l.create(newBeta("prod"))
-	must(t, both(t.Context(), "prod"))
+	eventually(t, "the API server asks the webhook", func() error { return both(t.Context(), "prod") })
 	o := l.startOperator(&atomic.Int64{})
 	o.awaitSight("prod")
 	mgr := o.manager
