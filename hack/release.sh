@@ -12,12 +12,13 @@
 #
 #   RELEASE_SUITES   the suites that must have passed on this code (default: unit integration release e2e olm)
 set -euo pipefail
-unset MAKEFLAGS MAKELEVEL MFLAGS VERSION
+# What Make exports is of the tree as it is; the steps call Make on trees that say otherwise.
+unset MAKEFLAGS MAKELEVEL MFLAGS VERSION REPOSITORY IMG CHANNELS DEFAULT_CHANNEL K8S_MINOR
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
 PASSED=$CACHE/test/passed
 BRANCH=main
-CHANNELS='candidate stable stable-v0'
+IN_CHANNELS='candidate stable stable-v0'
 BASE=config/manifests/bases/etcd-steward.clusterserviceversion.yaml
 
 fail() { printf 'release: %s\n' "$@" >&2; exit 1; }
@@ -93,7 +94,7 @@ check_changelog() {
 # check_graph wants the release to replace the one before in every channel and in the bundle.
 check_graph() {
   local before channel; before=$(previous)
-  for channel in $CHANNELS; do
+  for channel in $IN_CHANNELS; do
     awk -v c="$channel" -v n="etcd-steward.v$RELEASE" -v r="etcd-steward.v$before" '
       $1 == "name:" {in_channel = $2 == c} $1 == "-" && $2 == "name:" {entry = $3} in_channel && entry == n && $1 == "replaces:" && $2 == r {found = 1}
       END {exit !found}' catalog/template.yaml ||
@@ -148,8 +149,10 @@ release() {
     echo "Release $RELEASE can be made. Nothing was changed."
     return
   fi
-  git fetch -q "$WORK/clone" $BRANCH "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
-  git merge -q --ff-only FETCH_HEAD
+  # The tag last: with it the release is made, and no other try is allowed.
+  git fetch -q --no-tags "$WORK/clone" $BRANCH
+  git merge -q --ff-only FETCH_HEAD || fail "$BRANCH cannot take over what was built: see above. Nothing is released; make the release again"
+  git fetch -q --no-tags "$WORK/clone" "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
   cat <<NEXT
 
 Release $RELEASE is made. To publish it:

@@ -142,9 +142,26 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 	if after := c.state(t); after != before {
 		t.Errorf("a dry run changed the repository from\n%s\nto\n%s", before, after)
 	}
-	said, err := c.release("RELEASE_SUITES=", next)
+	lock := filepath.Join(c.dir, ".git", "index.lock")
+	c.write(t, filepath.Join(".git", "index.lock"), "") // as another git leaves it: the branch cannot be merged
+	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "main cannot take over what was built") {
+		t.Fatalf("want the release to fail at its last step, got %v:\n%s", err, said)
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	if after := c.state(t); after != before {
+		t.Errorf("a release that failed at its last step changed the repository from\n%s\nto\n%s", before, after)
+	}
+	said, err := c.make("release", "VERSION="+next)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, said)
+	}
+	annotations := c.run(t, "git", "show", "v"+next+":bundle/metadata/annotations.yaml")
+	for _, want := range []string{"channels.v1: candidate,stable,stable-v0\n", "channel.default.v1: stable\n"} {
+		if !strings.Contains(annotations, want) {
+			t.Errorf("the bundle's annotations lack %q:\n%s", want, annotations)
+		}
 	}
 	if log := c.run(t, "git", "log", "-2", "--format=%s"); log != "Write the commit of release 99.0.0 down\nRelease 99.0.0\n" {
 		t.Errorf("the last commits are:\n%s", log)
@@ -187,7 +204,7 @@ func prepared(t *testing.T) clone {
 	c.identify(t)
 	command(t, repository, "bash", "-c", `git ls-files -z --deleted | (cd "$0" && xargs -0r rm -f)
 		git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c 'for f; do [ ! -e "$f" ] || cp --parents "$f" "$0"; done' "$0"`, c.dir)
-	if said, err := c.script("prepare", next); err != nil {
+	if said, err := c.make("release-prepare", "VERSION="+next); err != nil {
 		t.Fatalf("preparing the release: %v\n%s", err, said)
 	}
 	log := c.read(t, "CHANGELOG.md")
@@ -213,19 +230,21 @@ func (c clone) identify(t *testing.T) {
 	c.run(t, "git", "config", "user.email", "test@example.com")
 }
 
-// release runs the script with one more variable. Images are built for this machine alone.
+// release runs the script with one more variable.
 func (c clone) release(variable string, args ...string) (string, error) {
-	return c.script(append([]string{variable}, args...)...)
+	return c.said(variable, filepath.Join(c.dir, "hack", "release.sh"), args...)
 }
 
-func (c clone) script(args ...string) (string, error) {
-	variables := []string{"ARCHITECTURES=" + runtime.GOARCH, "OUT=" + c.dir + "-images"}
-	if strings.Contains(args[0], "=") {
-		variables, args = append(variables, args[0]), args[1:]
-	}
-	script := exec.Command(filepath.Join(c.dir, "hack", "release.sh"), args...)
-	script.Dir, script.Env = c.dir, append(os.Environ(), variables...)
-	said, err := script.CombinedOutput()
+// make runs what a maintainer types: Make exports what the script must not take for its own.
+func (c clone) make(args ...string) (string, error) {
+	return c.said("RELEASE_SUITES=", "make", append([]string{"--no-print-directory"}, args...)...)
+}
+
+// said runs a command with one more variable, and returns what it says. Images are built for this machine alone.
+func (c clone) said(variable, name string, args ...string) (string, error) {
+	run := exec.Command(name, args...)
+	run.Dir, run.Env = c.dir, append(os.Environ(), "ARCHITECTURES="+runtime.GOARCH, "OUT="+c.dir+"-images", variable)
+	said, err := run.CombinedOutput()
 	return string(said), err
 }
 
