@@ -106,30 +106,64 @@ func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
 
 func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
 	c := prepared(t)
-	const suite = "RELEASE_SUITES=suite-of-the-release-test"
-	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
-		t.Errorf("want it refused, got %v:\n%s", err, said)
-	}
+	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
+	c.run(t, "git", "commit", "-qam", "Date the release to the future")
 	tested := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
-	note := filepath.Join(cache(t), "test", "passed", tested)
-	if err := os.MkdirAll(filepath.Dir(note), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(note) })
-	if err := os.WriteFile(note, []byte("suite-of-the-release-test\n"), 0o600); err != nil {
-		t.Fatal(err)
+	cache := t.TempDir()
+	for _, passed := range []struct{ suites, refused string }{
+		{suites: "", refused: "the suite unit has not passed on this code: hack/test.sh unit"},
+		{suites: "unit integration release e2e olm", refused: "the suite olm-full has not passed on this code: ETCD_STEWARD_TEST_FULL=true hack/test.sh olm"},
+		{suites: "unit integration release e2e olm olm-full", refused: "to the future"},
+	} {
+		note(t, cache, tested, passed.suites)
+		if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, passed.refused) {
+			t.Errorf("with %q passed, want it refused with %q, got %v:\n%s", passed.suites, passed.refused, err, said)
+		}
 	}
 	c.write(t, "cmd/main.go", "package main\n")
 	c.run(t, "git", "commit", "-qam", "Change the code after the tests")
-	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
+	if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, "has not passed on this code") {
 		t.Errorf("want code that changed after its tests refused, got %v:\n%s", err, said)
 	}
 	c.run(t, "git", "reset", "-q", "--hard", tested)
 	c.replace(t, "README.md", "# etcd-steward", "# The etcd-steward")
-	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
 	c.run(t, "git", "commit", "-qam", "Change words after the tests")
-	if said, _ := c.release(suite, next); !strings.Contains(said, "to the future") || strings.Contains(said, "has not passed") {
+	if said, _ := c.release("ETCD_STEWARD_CACHE="+cache, next); !strings.Contains(said, "to the future") {
 		t.Errorf("words that changed after the tests must not be refused:\n%s", said)
+	}
+}
+
+// note writes down, as hack/test.sh does, which suites passed on a commit.
+func note(t *testing.T, cache, commit, suites string) {
+	t.Helper()
+	dir := filepath.Join(cache, "test", "passed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, commit), []byte(strings.ReplaceAll(suites, " ", "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTheSuitesNoteThatTheyPassed runs the real script on a project of one test in each module.
+func TestTheSuitesNoteThatTheyPassed(t *testing.T) {
+	c, cache := clone{dir: t.TempDir()}, t.TempDir()
+	command(t, repository, "cp", "-r", "--parents", "hack/test.sh", "hack/testsum", c.dir)
+	for _, module := range []string{".", "hack/images", "hack/cluster", "hack/crdcheck"} {
+		c.run(t, "mkdir", "-p", module)
+		c.write(t, module+"/go.mod", "module example.com/module\n\ngo 1.26\n")
+		c.write(t, module+"/one_test.go", "package one\n\nimport \"testing\"\n\nfunc TestOne(*testing.T) {}\n")
+	}
+	c.run(t, "git", "init", "-q")
+	c.identify(t)
+	c.run(t, "git", "add", "-A")
+	for _, run := range []struct{ full, noted string }{{full: "", noted: "unit\n"}, {full: "true", noted: "unit\nunit-full\n"}} {
+		c.run(t, "git", "commit", "-q", "--allow-empty", "-m", "Test")
+		c.run(t, "env", "ETCD_STEWARD_CACHE="+cache, "ETCD_STEWARD_TEST_FULL="+run.full, "hack/test.sh", "unit")
+		commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
+		if noted := (clone{dir: cache}).read(t, "test/passed/"+commit); noted != run.noted {
+			t.Errorf("with ETCD_STEWARD_TEST_FULL=%q, %q is noted", run.full, noted)
+		}
 	}
 }
 
@@ -295,18 +329,6 @@ func command(t *testing.T, dir string, args ...string) string {
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-func cache(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("ETCD_STEWARD_CACHE"); dir != "" {
-		return dir
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(home, ".cache", "etcd-steward")
 }
 
 func today() string { return time.Now().UTC().Format(time.DateOnly) }
