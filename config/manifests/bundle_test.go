@@ -102,6 +102,22 @@ func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
 	}
 }
 
+// TestTheManagersUserIsTheImages: OpenShift gives each namespace users of its own, and refuses a pod that asks for another.
+func TestTheManagersUserIsTheImages(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	pod := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec
+	if s := pod.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
+		t.Errorf("the manager's pod asks for %+v", s)
+	}
+	dockerfile, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(dockerfile), "\nUSER 65532:65532\n") {
+		t.Error("the kubelet cannot tell that the image's user is not root: it wants a number")
+	}
+}
+
 func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
 	for _, key := range []string{
