@@ -12,6 +12,7 @@ import (
 
 	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -99,6 +100,27 @@ func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
 	}
 	if csv.Spec.Replaces == "" || csv.Annotations["olm.skipRange"] == "" {
 		t.Error("the bundle does not say what it replaces")
+	}
+}
+
+// TestTheUsersRolesReachEverySubresource: what a role leaves out, kubectl scale for instance, is forbidden to editors of a namespace.
+func TestTheUsersRolesReachEverySubresource(t *testing.T) {
+	verbs := map[string]map[string][]string{}
+	for _, role := range []string{"editor", "viewer"} {
+		verbs[role] = map[string][]string{}
+		for _, rule := range read[rbacv1.ClusterRole](t, "etcd-steward-etcdcluster-"+role+"-role_rbac.authorization.k8s.io_v1_clusterrole.yaml").Rules {
+			for _, of := range rule.Resources {
+				verbs[role][of] = append(verbs[role][of], rule.Verbs...)
+			}
+		}
+		if !slices.Contains(verbs[role]["etcdclusters/status"], "get") || !slices.Contains(verbs[role]["etcdclusters/scale"], "get") {
+			t.Errorf("the %s cannot read every subresource: %v", role, verbs[role])
+		}
+	}
+	for _, verb := range []string{"patch", "update"} {
+		if !slices.Contains(verbs["editor"]["etcdclusters/scale"], verb) || slices.Contains(verbs["viewer"]["etcdclusters/scale"], verb) {
+			t.Errorf("who may %s the scale is not the editor alone: %v", verb, verbs)
+		}
 	}
 }
 
