@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +16,9 @@ import (
 
 // next is the release that the clones prepare; it is newer than any there will be.
 const next = "99.0.0"
+
+// corrected is the one after it.
+const corrected = "99.0.1"
 
 const repository = "../.."
 
@@ -218,11 +222,45 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 			t.Errorf("nothing says how to publish %s:\n%s", image, said)
 		}
 	}
+	if !strings.Contains(said, "ghcr.io/etcd-steward/etcd-steward-catalog:latest\n") {
+		t.Errorf("nothing says how to have the catalog's users offered the release:\n%s", said)
+	}
 	if status := c.run(t, "git", "status", "--porcelain"); status != "" {
 		t.Errorf("the tree is not clean:\n%s", status)
 	}
 	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "is released already") {
 		t.Errorf("the same release is made again: %v\n%s", err, said)
+	}
+}
+
+// TestABadReleaseIsSkippedByTheNext withdraws a release as CONTRIBUTING.md says.
+func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
+	const bad = "  replaces: etcd-steward.v" + next + "\n"
+	c := prepared(t)
+	good := regexp.MustCompile(`(?m)^  replaces: .*\n`).FindString(c.read(t, base))
+	c.write(t, "catalog/releases.yaml", strings.Replace(c.read(t, "catalog/releases.yaml"), `""`, strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD")), 1))
+	c.run(t, "git", "commit", "-qam", "Release "+next)
+	if said, err := c.make("release-prepare", "VERSION="+corrected); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	template := c.read(t, "catalog/template.yaml")
+	if said, err := c.make("release-prepare", "VERSION="+corrected); err != nil || c.read(t, "catalog/template.yaml") != template {
+		t.Errorf("preparing it again, %v, writes another upgrade graph:\n%s", err, said)
+	}
+	c.replace(t, base, bad, good)
+	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good))
+	c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## ["+corrected+"] - "+today()+"\n- Mended.\n\n## ["+next+"]")
+	c.run(t, "git", "commit", "-qam", "Prepare the corrected release")
+	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces 99.0.0, the newest that it does not skip") {
+		t.Errorf("want a release that passes over another without a word refused, got %v:\n%s", err, said)
+	}
+	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-steward.v"+next+"]\n"))
+	if said, err := c.make("bundle", "catalog"); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	c.run(t, "git", "commit", "-qam", "Skip the bad release")
+	if said, err := c.release("RELEASE_SUITES=", "--dry-run", corrected); err != nil {
+		t.Errorf("%v:\n%s", err, said)
 	}
 }
 
