@@ -140,6 +140,34 @@ func TestTheManagersUserIsTheImages(t *testing.T) {
 	}
 }
 
+// TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord: nothing reads the variable but what mirrors images.
+func TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	named := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Env
+	for _, version := range definition(t).Spec.Versions {
+		spec := version.Schema.OpenAPIV3Schema.Properties["spec"].Properties
+		repository, ok := spec["repository"]
+		if !ok {
+			repository = spec["image"].Properties["repository"]
+		}
+		want := text(t, repository.Default) + ":v" + text(t, spec["version"].Default)
+		if !slices.Contains(named, corev1.EnvVar{Name: "RELATED_IMAGE_ETCD", Value: want}) {
+			t.Errorf("a cluster of %s gets %s, the bundle names %v", version.Name, want, named)
+		}
+		if !slices.ContainsFunc(csv.Spec.RelatedImages, func(r operatorsv1alpha1.RelatedImage) bool { return r.Image == want }) {
+			t.Errorf("a cluster of %s gets %s, the related images are %v", version.Name, want, csv.Spec.RelatedImages)
+		}
+	}
+}
+
+func text(t *testing.T, raw *apiextensionsv1.JSON) (s string) {
+	t.Helper()
+	if raw == nil || json.Unmarshal(raw.Raw, &s) != nil {
+		t.Fatalf("%v is no text", raw)
+	}
+	return s
+}
+
 func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
 	for _, key := range []string{
