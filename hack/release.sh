@@ -108,9 +108,9 @@ check_graph() {
   for channel in $IN_CHANNELS; do
     has=$(edges_of "$channel")
     before=$(released | cut -d' ' -f1 | sed 's/^/etcd-steward.v/' | grep -vxF -f <(sed -n 's/^skips //p' <<< "$has") | tail -1 || true)
-    [ "$(sed -n 's/^replaces //p' <<< "$has")" = "$before" ] ||
-      fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces ${before#*.v}, the newest that it does not skip: hack/release.sh prepare $RELEASE"
-    grep -qxF "  replaces: $before" $BASE || fail "the bundle of $RELEASE does not replace ${before#*.v}, as the channel $channel says: hack/release.sh prepare $RELEASE"
+    [ -n "$before" ] && [ "$(sed -n 's/^replaces //p' <<< "$has")" = "$before" ] ||
+      fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces ${before:-a release}, the newest that it does not skip: hack/release.sh prepare $RELEASE"
+    grep -qxF "  replaces: $before" $BASE || fail "the bundle of $RELEASE does not replace $before, as the channel $channel says: hack/release.sh prepare $RELEASE"
   done
 }
 

@@ -251,7 +251,7 @@ func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
 	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good))
 	c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## ["+corrected+"] - "+today()+"\n- Mended.\n\n## ["+next+"]")
 	c.run(t, "git", "commit", "-qam", "Prepare the corrected release")
-	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces 99.0.0, the newest that it does not skip") {
+	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces etcd-steward.v99.0.0, the newest that it does not skip") {
 		t.Errorf("want a release that passes over another without a word refused, got %v:\n%s", err, said)
 	}
 	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-steward.v"+next+"]\n"))
