@@ -2,11 +2,13 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
@@ -40,6 +42,14 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		return trusts(func(t *cluster.Trust) {
 			for i := range t.Certificates {
 				change(&t.Certificates[i])
+			}
+		})
+	}
+	nobodyIssues := trusts(func(t *cluster.Trust) { t.Authority.Previous = "" })
+	gone := func(roles ...cluster.Role) func(*cluster.Snapshot) {
+		return certificates(func(c *cluster.Certificate) {
+			if slices.Contains(roles, c.Role) {
+				*c = cluster.Certificate{Role: c.Role, Written: cluster.Written{Name: c.Name}}
 			}
 		})
 	}
@@ -93,6 +103,39 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		},
 		"an authority that is gone, beside the one that members trust": {
 			prod().Later(func(s *cluster.Snapshot) { s.PeerTrust.Authority = cluster.Authority{} }), []string{"Make peer authority: Announced"},
+		},
+		"an authority that came back from a backup is announced, and issues nothing": {
+			prod().Later(func(s *cluster.Snapshot) {
+				s.PeerTrust.Authority.Current, s.PeerTrust.Authority.Bundle = "p0", []string{"p0"}
+			}),
+			[]string{"Announce peer authority: Announced"},
+		},
+		"an authority that came back with all that is trusted, and that no member was started with": {
+			prod().Later(func(s *cluster.Snapshot) {
+				s.ClientTrust.Authority.Current, s.ClientTrust.Authority.Bundle = "c0", []string{"c0", "c1"}
+			}), []string{"Announce client authority: Announced"},
+		},
+		"an authority that came back in the middle of a rotation": {
+			prod().Announced(time.Hour).Later(certificates(func(c *cluster.Certificate) { c.Issuer, c.Bundle = "x", []string{"x"} })),
+			[]string{"Announce peer authority: Announced", "Announce client authority: Announced"},
+		},
+		"no due certificate of an authority that came back, although the cluster is paused": {
+			cluster: prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })),
+		},
+		"no missing certificate of an authority that members who run do not trust": {
+			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RolePeer, cluster.RoleOperator, cluster.RoleClient)),
+		},
+		"a missing certificate that only clients check": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RoleServer)), []string{"server by c2, renewed true"},
+		},
+		"missing certificates of an authority that all who run trust": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").
+				Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod = nil }).Later(gone(cluster.RolePeer, cluster.RoleOperator)),
+			[]string{"peer by p2, renewed true", "operator by c2, renewed true"},
+		},
+		"no missing certificate before the templates name its authorities": {
+			cluster: prod().Announced(time.Minute).Later(gone(cluster.RolePeer)),
 		},
 		"none where nobody knows what the members trust": {
 			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, Lost: true} }),
@@ -196,6 +239,13 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		"before changes that are not supported": {
 			prod().Template().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }), rolling("roll prod-1 (pod-prod-1)"),
 		},
+		"nobody while the Secret is missing that its pod would mount": {
+			prod().Template().Later(func(s *cluster.Snapshot) { s.PeerTrust.Certificates[0] = cluster.Certificate{Role: cluster.RolePeer} }), func() says {
+				s := rolling("")
+				s.Upkeep = []string{"peer by p1, renewed true"}
+				return s
+			}(),
+		},
 		"and then it is told what is waited for": {
 			prod().Template().Restarted("prod-0", "prod-1", "prod-2"), says{Rule: RuleMaintenance, Reason: "RotatingAuthorities", Progressing: true},
 		},
@@ -207,6 +257,44 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T) {
+	for name, before := range map[string]func(*world){
+		"their pods are made anew at once":                (*world).kubelet,
+		"their pods are made anew after the operator saw": func(w *world) { w.operator(-1).run() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(3, true)
+			w.rest()
+			w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
+			if o := w.operator(-1); o.d.WritesSecrets {
+				t.Fatalf("wrote Secrets beside members that trust others: %v", writesOf(o.d))
+			}
+			for name := range w.pods {
+				w.deletePod(name)
+			}
+			w.secrets.clients = nil // their certificates are of an authority that is lost
+			before(w)
+			w.kubelet()
+			started := w.podUIDs()
+			last := w.rest()
+			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v", s.Serving(), d.Reason, d.Message, w.broken)
+			}
+			if diff := cmp.Diff(started, w.podUIDs()); diff != "" {
+				t.Errorf("pods were restarted once more: %s", diff)
+			}
+		})
+	}
+}
+
+func (w *world) podUIDs() map[string]types.UID {
+	uids := map[string]types.UID{}
+	for name, pod := range w.pods {
+		uids[name] = pod.UID
+	}
+	return uids
 }
 
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {

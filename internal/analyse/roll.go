@@ -37,6 +37,10 @@ func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
+	if certificatesMissing(s) {
+		d.Message = "Creating the certificates that the members' pods mount."
+		return d
+	}
 	d.Message = fmt.Sprintf("Restarting %s to have it take up the present certificate authorities; %d of %d members have.", m.Name, len(s.Members)-len(membersBehind(s)), len(s.Members))
 	d.Action = RollMember{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID}
 	return d
@@ -211,7 +215,7 @@ func authoritiesOverlap(s *cluster.Snapshot) *Refusal {
 		for _, c := range trust.Certificates {
 			for i := range s.Members {
 				m := &s.Members[i]
-				if c.Role == cluster.RoleClient || m.Pod == nil || len(m.Pod.Authorities(traffic)) == 0 || slices.Contains(m.Pod.Authorities(traffic), c.Issuer) {
+				if c.Role == cluster.RoleClient || c.Missing() || m.Pod == nil || len(m.Pod.Authorities(traffic)) == 0 || slices.Contains(m.Pod.Authorities(traffic), c.Issuer) {
 					continue
 				}
 				return &Refusal{

@@ -68,6 +68,14 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 	}
 }
 
+// observeLoss is what the observer finds once it knows the pods as well.
+func (w *world) observeLoss(s *cluster.Snapshot) {
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		trust.Lost = trust.Source != "" && !trusted(trust) && len(s.Untrusting(traffic, "")) > 0
+	}
+}
+
 // whole reports whether a Secret may be deleted such that the operator can put it right: nothing else is missing, and no rotation is under way.
 func (w *world) whole() bool {
 	for _, traffic := range traffics {
@@ -110,14 +118,18 @@ func (o *operator) writeAuthority(u WriteAuthority) error {
 	}
 	switch u.Step {
 	case MarkAuthority:
-		a.Current, a.Previous, a.Bundle, a.RenewalDue, a.NotAfter = live.Current, live.Previous, live.Bundle, live.RenewalDue, live.NotAfter
-	case MakeAuthority, RotateAuthority:
+		a.Current, a.Previous, a.Bundle, a.RenewalDue, a.NotAfter, a.PreviousNotAfter = live.Current, live.Previous, live.Bundle, live.RenewalDue, live.NotAfter, live.PreviousNotAfter
+	case MakeAuthority, RotateAuthority, AnnounceAuthority:
 		a.Current = string(u.Traffic) + w.next()
 		a.RenewalDue, a.NotAfter = now.Add(worldAuthority/3*2), now.Add(worldAuthority)
 		a.Bundle = []string{a.Current}
 		if u.Step == RotateAuthority {
-			a.Previous = live.Current
+			a.Previous, a.PreviousNotAfter = live.Current, live.NotAfter
 			a.Bundle = append(a.Bundle, live.Bundle...)
+		}
+		if u.Step == AnnounceAuthority {
+			a.Current, a.RenewalDue, a.NotAfter, a.Bundle = live.Current, live.RenewalDue, live.NotAfter, slices.Clone(live.Bundle)
+			a.Previous, a.PreviousNotAfter = live.Previous, live.PreviousNotAfter
 		}
 		for _, role := range u.Traffic.Roles() {
 			if c := w.secrets.certificates[role]; c != nil {

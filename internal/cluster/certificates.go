@@ -96,8 +96,9 @@ type Authority struct {
 	// Bundle are the fingerprints of the authorities to be trusted, sorted.
 	Bundle     []string
 	RenewalDue time.Time
-	NotAfter   time.Time
-	Phase      Phase
+	// NotAfter is when the newest authority ends, PreviousNotAfter the one before.
+	NotAfter, PreviousNotAfter time.Time
+	Phase                      Phase
 	// Since is when every Secret had followed into the phase, zero while they have not.
 	Since time.Time
 	// Rotation is the user's last wish to rotate that was taken up.
@@ -106,6 +107,19 @@ type Authority struct {
 
 // Usable reports whether the authority can issue.
 func (a *Authority) Usable() bool { return a.Exists() && a.Broken == "" }
+
+// Issuer returns the fingerprint of the authority that issues, and when it ends: the old one, until members and clients trust the new one.
+// There is none where the old one's key is gone, or its time is over.
+func (a *Authority) Issuer(now time.Time) (fingerprint string, ends time.Time) {
+	switch {
+	case a.Phase != PhaseAnnounced:
+		return a.Current, a.NotAfter
+	case a.Previous != "" && now.Before(a.PreviousNotAfter):
+		return a.Previous, a.PreviousNotAfter
+	default:
+		return "", time.Time{}
+	}
+}
 
 // Certificate is a Secret with a certificate.
 type Certificate struct {
@@ -124,6 +138,14 @@ type Certificate struct {
 // Usable reports whether the Secret holds a certificate that fits.
 func (c *Certificate) Usable() bool { return c.Exists() && c.Broken == "" }
 
+// Missing reports whether there is nothing in the Secret that could be kept.
+func (c *Certificate) Missing() bool { return len(c.Bundle) == 0 }
+
+// Ended reports whether nobody accepts the certificate any more, whoever issued it.
+func (c *Certificate) Ended(now time.Time) bool {
+	return !c.NotAfter.IsZero() && !now.Before(c.NotAfter)
+}
+
 // Certificate returns the certificate of a role, or nil.
 func (t *Trust) Certificate(r Role) *Certificate {
 	i := slices.IndexFunc(t.Certificates, func(c Certificate) bool { return c.Role == r })
@@ -133,13 +155,38 @@ func (t *Trust) Certificate(r Role) *Certificate {
 	return &t.Certificates[i]
 }
 
-// Mounted returns the authorities that a member trusts which starts now, and false where that is not known.
+// Mounted returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be
+// made will hold those of its authority.
 func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
-	c := t.Certificate(traffic.Roles()[0])
-	if c == nil || len(c.Bundle) == 0 {
+	switch c := t.Certificate(traffic.Roles()[0]); {
+	case c != nil && len(c.Bundle) > 0:
+		return c.Bundle, true
+	case c != nil && t.Source == SourceManaged && t.Authority.Usable():
+		return t.Authority.Bundle, true
+	default:
 		return nil, false
 	}
-	return c.Bundle, true
+}
+
+// Untrusting names the members that run and were started without the authority. Those of whom it is not known what they were started with are left out.
+func (s *Snapshot) Untrusting(traffic Traffic, authority string) []string {
+	var names []string
+	for i := range s.Members {
+		p := s.Members[i].Pod
+		if p.MayRun() && len(p.Authorities(traffic)) > 0 && !slices.Contains(p.Authorities(traffic), authority) {
+			names = append(names, s.Members[i].Name)
+		}
+	}
+	return names
+}
+
+// CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. The certificate that is
+// shown to clients is accepted by no member, and one that has ended serves nobody.
+func (s *Snapshot) CutOff(traffic Traffic, c *Certificate, issuer string) []string {
+	if c.Ended(s.Now) || c.Role == RoleServer && c.Missing() {
+		return nil
+	}
+	return s.Untrusting(traffic, issuer)
 }
 
 // Trust returns what is known of the certificates of a kind of traffic.

@@ -1,8 +1,10 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,12 +41,33 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		known = known || len(c.Bundle) > 0
 		t.Certificates = append(t.Certificates, c)
 	}
+	if t.Authority.Usable() {
+		r.reportWithheld(t, traffic)
+	}
 	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {
 		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
 			"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
 			"the operator then makes a new authority, and the members start with it.", name))
 	}
 	return nil
+}
+
+// reportWithheld tells of certificates that cannot be issued again: the members that run do not trust who would issue them.
+// Clients' own certificates are left out: they come when the members have been restarted.
+func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
+	for i := range t.Certificates {
+		c := &t.Certificates[i]
+		if c.Role == cluster.RoleClient || !c.Missing() {
+			continue
+		}
+		issuer, _ := t.Authority.Issuer(r.snapshot.Now)
+		if members := r.snapshot.CutOff(traffic, c, cmp.Or(issuer, t.Authority.Current)); len(members) > 0 {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
+				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
+				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
+				c.Name, t.Authority.Name, strings.Join(members, ", "), c.Name))
+		}
+	}
 }
 
 // own reads a Secret of the cluster's own, nil where there is none. Somebody else's is a stranger.
@@ -63,7 +86,7 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 // membersTrustOthers reports whether pods that may run were started with authorities of this kind of traffic.
 func (r *secretReader) membersTrustOthers(traffic cluster.Traffic) bool {
 	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool {
-		return m.Pod != nil && m.Pod.Phase == corev1.PodRunning && len(m.Pod.Authorities(traffic)) > 0
+		return m.Pod.MayRun() && len(m.Pod.Authorities(traffic)) > 0
 	})
 }
 
@@ -91,7 +114,8 @@ func authorityOf(secret *corev1.Secret) cluster.Authority {
 		a.Broken = "its bundle does not hold its own certificate"
 	}
 	if _, err := pki.ReadAuthority(secret.Data[pki.PreviousKeys.Certificate], secret.Data[pki.PreviousKeys.Key]); err == nil {
-		a.Previous = identities(secret.Data[pki.PreviousKeys.Certificate])[0].Fingerprint
+		previous := identities(secret.Data[pki.PreviousKeys.Certificate])[0]
+		a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
 	}
 	return a
 }

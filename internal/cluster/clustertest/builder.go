@@ -86,7 +86,7 @@ func (b *Builder) Announced(ago time.Duration) *Builder {
 		for traffic, next := range map[cluster.Traffic]string{cluster.PeerTraffic: "p2", cluster.ClientTraffic: "c2"} {
 			t := s.Trust(traffic)
 			a := &t.Authority
-			a.Previous, a.Current, a.Phase, a.Since = a.Current, next, cluster.PhaseAnnounced, Now.Add(-ago)
+			a.Previous, a.PreviousNotAfter, a.Current, a.Phase, a.Since = a.Current, a.NotAfter, next, cluster.PhaseAnnounced, Now.Add(-ago)
 			a.Bundle = []string{a.Previous, next}
 			for i := range t.Certificates {
 				t.Certificates[i].Bundle = a.Bundle
