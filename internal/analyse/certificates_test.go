@@ -123,6 +123,23 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			cluster: prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
 				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })),
 		},
+		"the new authority at once, where certificates have ended and the old authority with them": {
+			prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.NotAfter = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = Now })),
+			[]string{"Issue peer authority: Issuing", "Issue client authority: Issuing"},
+		},
+		"no due certificate that the old authority would not make last longer": {
+			cluster: prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = t.Certificates[0].NotAfter })),
+		},
+		"no certificate of an old authority that has expired": {
+			cluster: prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.Broken = "it does not fit" })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = Now })),
+		},
+		"another authority, where the new one expired before it issued": {
+			prod().Announced(time.Minute).Later(trusts(func(t *cluster.Trust) { t.Authority.NotAfter = Now })),
+			[]string{"Make peer authority: Announced", "Make client authority: Announced"},
+		},
 		"no missing certificate of an authority that members who run do not trust": {
 			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RolePeer, cluster.RoleOperator, cluster.RoleClient)),
 		},
@@ -284,6 +301,27 @@ func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T)
 			}
 			if diff := cmp.Diff(started, w.podUIDs()); diff != "" {
 				t.Errorf("pods were restarted once more: %s", diff)
+			}
+		})
+	}
+}
+
+// TestAuthoritiesThatExpireAreReplaced leaves a cluster alone for longer than its authorities live, before a rotation or in the middle of one.
+func TestAuthoritiesThatExpireAreReplaced(t *testing.T) {
+	for name, pass := range map[string][]time.Duration{
+		"with nobody there":           {worldAuthority},
+		"in the middle of a rotation": {worldAuthority / 3 * 2, worldAuthority / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(3, true)
+			w.rest()
+			for _, time := range pass {
+				w.now = w.now.Add(time)
+				w.operator(-1).run()
+			}
+			last := w.rest()
+			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(d.Upkeep) > 0 || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v, %v", s.Serving(), d.Reason, d.Message, writesOf(d), w.broken)
 			}
 		})
 	}

@@ -168,7 +168,18 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 		if u.Issuer != "" {
 			c.Issuer = u.Issuer
 		}
+		ends := a.NotAfter
+		if c.Issuer == a.Previous {
+			ends = a.PreviousNotAfter
+		}
+		if !o.s.Now.Before(ends) {
+			w.wrong("%s was to be issued by %s, which has expired", c.Name, c.Issuer)
+			return errStale
+		}
 		c.RenewalDue, c.NotAfter = o.s.Now.Add(worldCertificate/3*2), o.s.Now.Add(worldCertificate)
+		if ends.Before(c.NotAfter) {
+			c.NotAfter = ends
+		}
 	} else {
 		c.Issuer, c.RenewalDue, c.NotAfter = live.Issuer, live.RenewalDue, live.NotAfter
 	}

@@ -60,6 +60,15 @@ func TestACertificateNeverOutlivesItsAuthority(t *testing.T) {
 	}
 }
 
+func TestAnAuthorityThatHasExpiredIssuesNothing(t *testing.T) {
+	a := newAuthority(t, start, 10*time.Hour)
+	for _, now := range []time.Time{start.Add(10 * time.Hour), start.Add(20 * time.Hour)} {
+		if _, err := a.Issue(Request{Use: Client}, now, time.Hour); err == nil || !strings.Contains(err.Error(), "the authority expired at ") {
+			t.Errorf("at %s: %v", now, err)
+		}
+	}
+}
+
 func TestAShortLifeIsNotDueForRenewalAtOnce(t *testing.T) {
 	a := newAuthority(t, start, time.Hour)
 	for _, lifetime := range []time.Duration{10 * time.Second, time.Minute, 20 * time.Minute} {
