@@ -96,14 +96,14 @@ func trusted(trust *cluster.Trust) bool {
 func foreign(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
 	return a.Phase == "" && len(s.Untrusting(traffic, a.Current)) > 0 ||
-		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !slices.Contains(a.Bundle, c.Issuer) })
+		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
 }
 
 // followed reports whether every Secret has followed the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
 func followed(trust *cluster.Trust) bool {
 	a := &trust.Authority
 	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
-		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || c.Issuer != a.Current)
+		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || !c.IssuedBy(a.Current))
 	})
 }
 
@@ -146,7 +146,7 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	if c.Missing() {
 		write.Issuer = cmp.Or(write.Issuer, a.Current)
 	}
-	replaced := a.Phase != cluster.PhaseAnnounced && c.Issuer != write.Issuer
+	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
 	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(traffic, c, write.Issuer)) == 0:
 		return write

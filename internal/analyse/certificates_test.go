@@ -116,7 +116,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			}), []string{"Announce client authority: Announced"},
 		},
 		"an authority that came back in the middle of a rotation": {
-			prod().Announced(time.Hour).Later(certificates(func(c *cluster.Certificate) { c.Issuer, c.Bundle = "x", []string{"x"} })),
+			prod().Announced(time.Hour).Later(certificates(func(c *cluster.Certificate) { c.Issuers, c.Bundle = []string{"x"}, []string{"x"} })),
 			[]string{"Announce peer authority: Announced", "Announce client authority: Announced"},
 		},
 		"no due certificate of an authority that came back, although the cluster is paused": {
@@ -186,7 +186,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2").Later(trusts(func(t *cluster.Trust) {
 				t.Authority.Phase, t.Authority.Previous = cluster.PhaseIssuing, ""
 				for i := range t.Certificates {
-					t.Certificates[i].Issuer = t.Authority.Current
+					t.Certificates[i].Issuers = []string{t.Authority.Current}
 				}
 			})), []string{"Forget peer authority: ", "Forget client authority: "},
 		},
@@ -221,6 +221,12 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			m.Pod.Ready, m.Probe = false, &cluster.Probe{Error: "connection refused"}
 		})
 	}
+	cutOff := func(b *Builder, member string) *Builder {
+		return b.Later(func(s *cluster.Snapshot) {
+			m := s.Member(member)
+			m.Pod.Ready, m.Probe.Linearizable, m.Probe.Leader = false, false, 0
+		})
+	}
 	inTrouble := func(b *Builder, member string) *Builder {
 		return down(b, member).Later(func(s *cluster.Snapshot) { s.Member(member).Pod.Trouble = "CrashLooping" })
 	}
@@ -233,10 +239,20 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			s.Upkeep = []string{"correct prod-0 started=true", "correct prod-1 started=true", "correct prod-2 started=true"}
 			return s
 		}()},
-		"then a follower":      {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
-		"then the other":       {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
-		"the leader last":      {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
-		"a dead one before":    {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"then a follower":            {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
+		"then the other":             {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
+		"the leader last":            {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
+		"a dead one before":          {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"one that is cut off before": {cutOff(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"one that was claimed and is cut off": {
+			claimed(cutOff(prod().Template(), "prod-2"), "prod-2"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true, Action: "roll prod-2 (pod-prod-2)"},
+		},
+		"nobody, where the one that is cut off is needed for the quorum": {
+			cutOff(cutOff(prod().Template(), "prod-1"), "prod-2"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
+		},
+		"those whose clients' certificate is of another authority": {
+			prod().Template().Later(func(s *cluster.Snapshot) { s.ClientTrust.Certificate(cluster.RoleServer).Issuers = []string{"c2"} }), rolling("roll prod-1 (pod-prod-1)"),
+		},
 		"nobody beside a down": {down(prod().Template().Restarted("prod-1"), "prod-1"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"}},
 		"nobody while one that the operator alone cannot reach is ready": {
 			down(prod().Template(), "prod-2").Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod.Ready = true }), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},

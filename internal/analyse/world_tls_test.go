@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -164,16 +165,14 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 	}
 	c := cluster.Certificate{Role: u.Role, Written: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
 	if u.Renew {
-		c.Issuer = a.Current
-		if u.Issuer != "" {
-			c.Issuer = u.Issuer
-		}
+		issuer := cmp.Or(u.Issuer, a.Current)
+		c.Issuers = []string{issuer}
 		ends := a.NotAfter
-		if c.Issuer == a.Previous {
+		if issuer == a.Previous {
 			ends = a.PreviousNotAfter
 		}
 		if !o.s.Now.Before(ends) {
-			w.wrong("%s was to be issued by %s, which has expired", c.Name, c.Issuer)
+			w.wrong("%s was to be issued by %s, which has expired", c.Name, issuer)
 			return errStale
 		}
 		c.RenewalDue, c.NotAfter = o.s.Now.Add(worldCertificate/3*2), o.s.Now.Add(worldCertificate)
@@ -181,7 +180,7 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 			c.NotAfter = ends
 		}
 	} else {
-		c.Issuer, c.RenewalDue, c.NotAfter = live.Issuer, live.RenewalDue, live.NotAfter
+		c.Issuers, c.RenewalDue, c.NotAfter = live.Issuers, live.RenewalDue, live.NotAfter
 	}
 	w.secrets.certificates[u.Role] = &c
 	return nil
@@ -236,11 +235,11 @@ func (w *world) checkTrust() {
 	}
 	if c := w.secrets.certificates[cluster.RoleClient]; c != nil {
 		last := len(w.secrets.clients) - 1
-		if last < 0 || w.secrets.clients[last].issuer != c.Issuer || !slices.Equal(w.secrets.clients[last].authorities, c.Bundle) {
+		if last < 0 || w.secrets.clients[last].issuer != c.Issuers[0] || !slices.Equal(w.secrets.clients[last].authorities, c.Bundle) {
 			if last >= 0 {
 				w.secrets.clients[last].until = w.now.Add(worldOverlap)
 			}
-			w.secrets.clients = append(w.secrets.clients, worldClient{c.Issuer, c.Bundle, w.now.AddDate(100, 0, 0)})
+			w.secrets.clients = append(w.secrets.clients, worldClient{c.Issuers[0], c.Bundle, w.now.AddDate(100, 0, 0)})
 		}
 	}
 	w.secrets.clients = slices.DeleteFunc(w.secrets.clients, func(c worldClient) bool { return !c.until.After(w.now) })
@@ -248,7 +247,7 @@ func (w *world) checkTrust() {
 		for _, name := range slices.Sorted(maps.Keys(w.pods)) {
 			trust, ok := w.pods[name].trust[traffic]
 			if c := w.secrets.certificates[traffic.Roles()[0]]; c != nil {
-				trust.issuer = c.Issuer
+				trust.issuer = c.Issuers[0]
 			}
 			if !ok || !w.pods[name].running || trust.issuer == "" {
 				continue

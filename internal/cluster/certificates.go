@@ -127,9 +127,8 @@ type Certificate struct {
 	Role Role
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
-	// Issuer is the fingerprint of the authority that issued the certificate, Bundle are those of the trusted ones, sorted.
-	Issuer               string
-	Bundle               []string
+	// Bundle are the fingerprints of the trusted authorities, Issuers those of them that the certificate goes back to. Both are sorted.
+	Bundle, Issuers      []string
 	RenewalDue, NotAfter time.Time
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
@@ -137,6 +136,11 @@ type Certificate struct {
 
 // Usable reports whether the Secret holds a certificate that fits.
 func (c *Certificate) Usable() bool { return c.Exists() && c.Broken == "" }
+
+// IssuedBy reports whether the certificate goes back to one of the authorities: who trusts these accepts it.
+func (c *Certificate) IssuedBy(authorities ...string) bool {
+	return slices.ContainsFunc(c.Issuers, func(i string) bool { return slices.Contains(authorities, i) })
+}
 
 // Missing reports whether there is nothing in the Secret that could be kept.
 func (c *Certificate) Missing() bool { return len(c.Bundle) == 0 }

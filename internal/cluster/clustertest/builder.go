@@ -72,7 +72,7 @@ func Trust(name string, traffic cluster.Traffic, authority string) cluster.Trust
 	}}
 	for _, role := range traffic.Roles() {
 		t.Certificates = append(t.Certificates, cluster.Certificate{
-			Written: written(cluster.CertificateName(name, role)), Role: role, Issuer: authority, Bundle: []string{authority},
+			Written: written(cluster.CertificateName(name, role)), Role: role, Issuers: []string{authority}, Bundle: []string{authority},
 			RenewalDue: Now.AddDate(0, 2, 0), NotAfter: Now.AddDate(0, 3, 0),
 		})
 	}
