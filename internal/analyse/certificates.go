@@ -1,8 +1,8 @@
 package analyse
 
 import (
-	"cmp"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -66,7 +66,7 @@ func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 		step.Step, step.Phase = AnnounceAuthority, cluster.PhaseAnnounced
 	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
 		step.Step, step.Phase = RotateAuthority, cluster.PhaseAnnounced
-	case a.Phase != "" && a.Since.IsZero() && followed(trust):
+	case a.Phase != "" && since(s, a).IsZero() && followed(trust):
 		step.Step, step.Phase, step.Followed = MarkAuthority, a.Phase, true
 	case a.Phase == cluster.PhaseAnnounced && announced(s, trust, traffic):
 		step.Step, step.Phase = IssueFromAuthority, cluster.PhaseIssuing
@@ -110,15 +110,26 @@ func followed(trust *cluster.Trust) bool {
 // overlapped reports whether clients have had the time to take up what the Secrets hold.
 func overlapped(s *cluster.Snapshot, trust *cluster.Trust) bool {
 	a := &trust.Authority
-	return !a.Since.IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+	return !since(s, a).IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+}
+
+// since is when every Secret had followed into the phase, zero while they have not. A time to come was written by a clock that was ahead.
+func since(s *cluster.Snapshot, a *cluster.Authority) time.Time {
+	if a.Since.After(s.Now) {
+		return time.Time{}
+	}
+	return a.Since
 }
 
 // announced reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
 // the time to. Where the certificates are at their end, and the old authority cannot issue others, nobody is helped by waiting.
 func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
+	if s.Now.Before(a.NotBefore) {
+		return false
+	}
 	issuer, _ := a.Issuer(s.Now)
-	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Ended(s.Now) }) {
+	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Lapsed(s.Now) }) {
 		return true
 	}
 	return overlapped(s, trust) && trustedByAll(s, traffic)
@@ -142,10 +153,7 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	if !a.Usable() {
 		return write // the authority is made in the same pass
 	}
-	write.Issuer, _ = a.Issuer(s.Now)
-	if c.Missing() {
-		write.Issuer = cmp.Or(write.Issuer, a.Current)
-	}
+	write.Issuer = a.IssuerFor(c, s.Now)
 	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
 	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(traffic, c, write.Issuer)) == 0:

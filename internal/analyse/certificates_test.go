@@ -140,6 +140,24 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			prod().Announced(time.Minute).Later(trusts(func(t *cluster.Trust) { t.Authority.NotAfter = Now })),
 			[]string{"Make peer authority: Announced", "Make client authority: Announced"},
 		},
+		"the mark again, where it was made in a time to come": {
+			prod().Announced(-time.Hour), []string{"Mark peer authority: Announced", "Mark client authority: Announced"},
+		},
+		"no certificate of an authority whose time has not come": {
+			cluster: prod().Later(certificates(func(c *cluster.Certificate) { c.Broken = "it is not valid yet" })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"no missing certificate of an authority whose time has not come": {
+			cluster: prod().Later(gone(cluster.RolePeer)).Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"no new authority whose time has not come": {
+			cluster: prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2").
+				Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"the new authority at once, where the time of certificates has not come": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Later(certificates(func(c *cluster.Certificate) { c.NotBefore = Now.Add(time.Second) })),
+			[]string{"Issue peer authority: Issuing", "Issue client authority: Issuing"},
+		},
 		"no missing certificate of an authority that members who run do not trust": {
 			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RolePeer, cluster.RoleOperator, cluster.RoleClient)),
 		},

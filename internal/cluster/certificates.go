@@ -96,9 +96,9 @@ type Authority struct {
 	// Bundle are the fingerprints of the authorities to be trusted, sorted.
 	Bundle     []string
 	RenewalDue time.Time
-	// NotAfter is when the newest authority ends, PreviousNotAfter the one before.
-	NotAfter, PreviousNotAfter time.Time
-	Phase                      Phase
+	// NotBefore and NotAfter are those of the newest authority; PreviousNotAfter is when the one before ends.
+	NotBefore, NotAfter, PreviousNotAfter time.Time
+	Phase                                 Phase
 	// Since is when every Secret had followed into the phase, zero while they have not.
 	Since time.Time
 	// Rotation is the user's last wish to rotate that was taken up.
@@ -109,11 +109,13 @@ type Authority struct {
 func (a *Authority) Usable() bool { return a.Exists() && a.Broken == "" }
 
 // Issuer returns the fingerprint of the authority that issues, and when it ends: the old one, until members and clients trust the new one.
-// There is none where the old one's key is gone, or its time is over.
+// There is none where the old one's key is gone, or its time is over, or that of the new one has not come.
 func (a *Authority) Issuer(now time.Time) (fingerprint string, ends time.Time) {
 	switch {
-	case a.Phase != PhaseAnnounced:
+	case a.Phase != PhaseAnnounced && !now.Before(a.NotBefore):
 		return a.Current, a.NotAfter
+	case a.Phase != PhaseAnnounced:
+		return "", time.Time{}
 	case a.Previous != "" && now.Before(a.PreviousNotAfter):
 		return a.Previous, a.PreviousNotAfter
 	default:
@@ -128,10 +130,20 @@ type Certificate struct {
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
 	// Bundle are the fingerprints of the trusted authorities, Issuers those of them that the certificate goes back to. Both are sorted.
-	Bundle, Issuers      []string
-	RenewalDue, NotAfter time.Time
+	Bundle, Issuers     []string
+	NotBefore, NotAfter time.Time
+	RenewalDue          time.Time
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
+}
+
+// IssuerFor returns the fingerprint of the authority that issues a certificate: the newest where there is nothing yet that could be kept.
+func (a *Authority) IssuerFor(c *Certificate, now time.Time) string {
+	issuer, _ := a.Issuer(now)
+	if issuer == "" && c.Missing() && !now.Before(a.NotBefore) {
+		return a.Current
+	}
+	return issuer
 }
 
 // Usable reports whether the Secret holds a certificate that fits.
@@ -145,9 +157,9 @@ func (c *Certificate) IssuedBy(authorities ...string) bool {
 // Missing reports whether there is nothing in the Secret that could be kept.
 func (c *Certificate) Missing() bool { return len(c.Bundle) == 0 }
 
-// Ended reports whether nobody accepts the certificate any more, whoever issued it.
-func (c *Certificate) Ended(now time.Time) bool {
-	return !c.NotAfter.IsZero() && !now.Before(c.NotAfter)
+// Lapsed reports whether nobody accepts the certificate, whoever issued it: its time is over, or has not come.
+func (c *Certificate) Lapsed(now time.Time) bool {
+	return !c.NotAfter.IsZero() && (now.Before(c.NotBefore) || !now.Before(c.NotAfter))
 }
 
 // Certificate returns the certificate of a role, or nil.
@@ -185,9 +197,9 @@ func (s *Snapshot) Untrusting(traffic Traffic, authority string) []string {
 }
 
 // CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. The certificate that is
-// shown to clients is accepted by no member, and one that has ended serves nobody.
+// shown to clients is checked by no member, and one that has lapsed serves nobody.
 func (s *Snapshot) CutOff(traffic Traffic, c *Certificate, issuer string) []string {
-	if c.Ended(s.Now) || c.Role == RoleServer && c.Missing() {
+	if c.Lapsed(s.Now) || c.Role == RoleServer && c.Missing() {
 		return nil
 	}
 	return s.Untrusting(traffic, issuer)

@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		return err
 	}
 	if secret != nil {
-		t.Authority = authorityOf(secret)
+		t.Authority = authorityOf(secret, r.snapshot.Now)
 	}
 	r.unsettled = r.unsettled || !t.Authority.Usable()
 	known := len(t.Authority.Bundle) > 0
@@ -41,8 +40,13 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		known = known || len(c.Bundle) > 0
 		t.Certificates = append(t.Certificates, c)
 	}
-	if t.Authority.Usable() {
+	if a := &t.Authority; a.Usable() {
 		r.reportWithheld(t, traffic)
+		if r.snapshot.Now.Before(a.NotBefore) {
+			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("The authority in Secret %s is not valid before %s, and issues nothing until then: the operator's clock was ahead when "+
+				"it made the authority, or is behind now. Set the clocks of the nodes right and wait, or delete Secret %s: the operator then makes another authority.",
+				a.Name, a.NotBefore.UTC().Format(time.RFC3339), a.Name))
+		}
 	}
 	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {
 		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
@@ -60,8 +64,8 @@ func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic)
 		if c.Role == cluster.RoleClient || !c.Missing() {
 			continue
 		}
-		issuer, _ := t.Authority.Issuer(r.snapshot.Now)
-		if members := r.snapshot.CutOff(traffic, c, cmp.Or(issuer, t.Authority.Current)); len(members) > 0 {
+		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
+		if members := r.snapshot.CutOff(traffic, c, issuer); issuer != "" && len(members) > 0 {
 			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
 				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
 				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
@@ -91,7 +95,7 @@ func (r *secretReader) membersTrustOthers(traffic cluster.Traffic) bool {
 }
 
 // authorityOf tells what a managed authority's Secret holds, without its keys.
-func authorityOf(secret *corev1.Secret) cluster.Authority {
+func authorityOf(secret *corev1.Secret, now time.Time) cluster.Authority {
 	a := cluster.Authority{
 		Written:  writtenOf(secret),
 		Phase:    cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
@@ -109,13 +113,15 @@ func authorityOf(secret *corev1.Secret) cluster.Authority {
 		return a
 	}
 	current := identities(secret.Data[pki.TLSKeys.Certificate])[0]
-	a.Current, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
+	a.Current, a.NotBefore, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotBefore, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
 	if !slices.Contains(a.Bundle, a.Current) {
 		a.Broken = "its bundle does not hold its own certificate"
 	}
 	if _, err := pki.ReadAuthority(secret.Data[pki.PreviousKeys.Certificate], secret.Data[pki.PreviousKeys.Key]); err == nil {
 		previous := identities(secret.Data[pki.PreviousKeys.Certificate])[0]
-		a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
+		if !now.Before(previous.NotBefore) {
+			a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
+		}
 	}
 	return a
 }

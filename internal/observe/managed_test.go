@@ -142,6 +142,15 @@ func TestACertificateThatWouldCutMembersOffIsAskedOfTheUser(t *testing.T) {
 	}
 }
 
+func TestAnAuthorityWhoseTimeHasNotComeIsTold(t *testing.T) {
+	s := managed(t)
+	s.now = s.now.Add(-time.Hour)
+	got := s.observe()
+	if len(got.Problems) != 2 || got.Problems[0].Reason != v1beta1.ReasonCertificateInvalid || !strings.Contains(got.Problems[0].Message, "The authority in Secret prod-peer-ca is not valid before ") {
+		t.Errorf("got %v", got.Problems)
+	}
+}
+
 func TestASecretThatIsNotTheClustersOwnIsAStranger(t *testing.T) {
 	s := managed(t)
 	s.secret("prod-client-tls").OwnerReferences = nil
