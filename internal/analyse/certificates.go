@@ -156,7 +156,7 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	write.Issuer = a.IssuerFor(c, s.Now)
 	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(traffic, c, write.Issuer)) == 0:
+	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(trust, traffic, c, write.Issuer)) == 0:
 		return write
 	case !c.Missing() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false

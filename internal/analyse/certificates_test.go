@@ -164,6 +164,13 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		"a missing certificate that only clients check": {
 			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RoleServer)), []string{"server by c2, renewed true"},
 		},
+		"not even that, where members who run know no authority of today's": {
+			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Later(func(s *cluster.Snapshot) {
+				for _, traffic := range traffics {
+					s.Trust(traffic).Authority.Bundle = []string{s.Trust(traffic).Authority.Current}
+				}
+			}).Later(gone(cluster.RolePeer, cluster.RoleServer, cluster.RoleOperator, cluster.RoleClient)).Template(),
+		},
 		"missing certificates of an authority that all who run trust": {
 			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").
 				Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod = nil }).Later(gone(cluster.RolePeer, cluster.RoleOperator)),

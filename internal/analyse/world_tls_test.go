@@ -73,7 +73,7 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 func (w *world) observeLoss(s *cluster.Snapshot) {
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
-		trust.Lost = trust.Source != "" && !trusted(trust) && len(s.Untrusting(traffic, "")) > 0
+		trust.Lost = trust.Source != "" && !trusted(trust) && len(s.Untrusting(traffic)) > 0
 	}
 }
 

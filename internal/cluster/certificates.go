@@ -184,25 +184,32 @@ func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
 	}
 }
 
-// Untrusting names the members that run and were started without the authority. Those of whom it is not known what they were started with are left out.
-func (s *Snapshot) Untrusting(traffic Traffic, authority string) []string {
+// Untrusting names the members that run and were started with none of the authorities. Those of whom it is not known what they were started with are left out.
+func (s *Snapshot) Untrusting(traffic Traffic, authorities ...string) []string {
 	var names []string
 	for i := range s.Members {
 		p := s.Members[i].Pod
-		if p.MayRun() && len(p.Authorities(traffic)) > 0 && !slices.Contains(p.Authorities(traffic), authority) {
+		if !p.MayRun() || len(p.Authorities(traffic)) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(p.Authorities(traffic), func(a string) bool { return slices.Contains(authorities, a) }) {
 			names = append(names, s.Members[i].Name)
 		}
 	}
 	return names
 }
 
-// CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. The certificate that is
-// shown to clients is checked by no member, and one that has lapsed serves nobody.
-func (s *Snapshot) CutOff(traffic Traffic, c *Certificate, issuer string) []string {
-	if c.Lapsed(s.Now) || c.Role == RoleServer && c.Missing() {
+// CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. One that has lapsed serves
+// nobody. The certificate that is shown to clients is checked by no member: it is enough that they know some authority of today's.
+func (s *Snapshot) CutOff(t *Trust, traffic Traffic, c *Certificate, issuer string) []string {
+	switch {
+	case c.Lapsed(s.Now):
 		return nil
+	case c.Role == RoleServer && c.Missing():
+		return s.Untrusting(traffic, t.Authority.Bundle...)
+	default:
+		return s.Untrusting(traffic, issuer)
 	}
-	return s.Untrusting(traffic, issuer)
 }
 
 // Trust returns what is known of the certificates of a kind of traffic.

@@ -48,7 +48,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 				a.Name, a.NotBefore.UTC().Format(time.RFC3339), a.Name))
 		}
 	}
-	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {
+	if t.Lost = !known && len(r.snapshot.Untrusting(traffic)) > 0; t.Lost {
 		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
 			"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
 			"the operator then makes a new authority, and the members start with it.", name))
@@ -65,7 +65,7 @@ func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic)
 			continue
 		}
 		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
-		if members := r.snapshot.CutOff(traffic, c, issuer); issuer != "" && len(members) > 0 {
+		if members := r.snapshot.CutOff(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
 			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
 				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
 				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
@@ -85,13 +85,6 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 		return nil, nil
 	}
 	return secret, nil
-}
-
-// membersTrustOthers reports whether pods that may run were started with authorities of this kind of traffic.
-func (r *secretReader) membersTrustOthers(traffic cluster.Traffic) bool {
-	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool {
-		return m.Pod.MayRun() && len(m.Pod.Authorities(traffic)) > 0
-	})
 }
 
 // authorityOf tells what a managed authority's Secret holds, without its keys.

@@ -123,7 +123,7 @@ func TestWhatIsWrongWithManagedSecretsIsNoProblemOfTheUsers(t *testing.T) {
 }
 
 func TestACertificateThatWouldCutMembersOffIsAskedOfTheUser(t *testing.T) {
-	for name, told := range map[string]bool{"prod-peer-tls": true, "prod-operator-tls": true, "prod-server-tls": false, "prod-client-tls": false} {
+	for name, told := range map[string]bool{"prod-peer-tls": true, "prod-operator-tls": true, "prod-server-tls": true, "prod-client-tls": false} {
 		s := managed(t)
 		s.pods(func(pod *corev1.Pod) {
 			pod.Annotations = map[string]string{cluster.AnnotationPeerAuthorities: "another", cluster.AnnotationClientAuthorities: "another"}
