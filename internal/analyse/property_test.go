@@ -134,7 +134,7 @@ func searchStates(t *testing.T) {
 				restored.Bundle = []string{restored.Current}
 				w.secrets.authorities[traffic] = &restored
 			},
-			"every Secret is deleted, and then all pods": func(t *rapid.T) {
+			"every Secret is deleted, and then all pods": func(*rapid.T) {
 				w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
 				w.secrets.clients = nil
 				w.operator(-1).run()
