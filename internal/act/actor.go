@@ -87,6 +87,8 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.correctWorkload(ctx, s, item)
 	case analyse.SealPod:
 		return a.sealPod(ctx, s, item)
+	case analyse.TellPod:
+		return a.tellPod(ctx, s, item)
 	case analyse.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case analyse.WriteCertificate:

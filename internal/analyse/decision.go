@@ -157,6 +157,15 @@ type SealPod struct {
 	Intent      cluster.Intent
 }
 
+// TellPod corrects which authorities a pod says that it is started with, before it is started.
+type TellPod struct {
+	Member, Pod     string
+	UID             types.UID
+	ResourceVersion string
+	// Have is what the pod says, Want what it will.
+	Have, Want cluster.Intent
+}
+
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
 
@@ -164,6 +173,8 @@ type AuthorityStep string
 const (
 	// MakeAuthority makes an authority where there is none, or none that can be used.
 	MakeAuthority AuthorityStep = "Make"
+	// AnnounceAuthority has members and clients trust an authority that is there, and that they do not know: its Secret came from elsewhere.
+	AnnounceAuthority AuthorityStep = "Announce"
 	// RotateAuthority makes a new authority beside the old one, which goes on issuing.
 	RotateAuthority AuthorityStep = "Rotate"
 	// MarkAuthority notes that every Secret has followed the authority into its phase: the time that clients get begins.
@@ -221,6 +232,7 @@ func (RemoveBudget) upkeep()        {}
 func (RecordMember) upkeep()        {}
 func (CorrectWorkload) upkeep()     {}
 func (SealPod) upkeep()             {}
+func (TellPod) upkeep()             {}
 func (SetRetention) upkeep()        {}
 func (WriteAuthority) upkeep()      {}
 func (WriteCertificate) upkeep()    {}

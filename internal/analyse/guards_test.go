@@ -16,6 +16,25 @@ func TestGuards(t *testing.T) {
 			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
 		})
 	}
+	of := func(role cluster.Role, issuers ...string) *Builder {
+		return prod().Managed().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for _, trust := range []*cluster.Trust{&s.PeerTrust, &s.ClientTrust} {
+				if c := trust.Certificate(role); c != nil {
+					c.Bundle, c.Issuers = issuers, issuers
+				}
+			}
+		})
+	}
+	from := func(source cluster.Source, issuer string) *Builder {
+		return of(cluster.RolePeer, issuer).Later(func(s *cluster.Snapshot) { s.PeerTrust.Source = source })
+	}
+	started := func(authority string, names ...string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			for _, name := range names {
+				s.Member(name).Pod.PeerAuthorities = []string{authority}
+			}
+		}
+	}
 	for name, c := range map[string]struct {
 		guard         guard
 		allow, refuse *Builder
@@ -67,15 +86,32 @@ func TestGuards(t *testing.T) {
 		},
 		"quorumSurvives of one": {quorumSurvivesWithout("prod-0"), prod().Members(Healthy), prod().Replicas(1).Members(Healthy), "Delete pod prod-0-0 when"},
 		"membersHealthy": {
-			membersHealthy, prod().Members(Healthy),
+			membersHealthyBut("prod-1"), prod().Members(Healthy),
 			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "Waiting for prod-2",
 		},
+		"membersHealthy, but for one that is cut off": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Healthy, Leaderless), prod().Members(Healthy).Member("prod-1", Healthy, Leaderless), "Waiting for prod-1",
+		},
+		"membersHealthy, but for one that is down, unless it is ready": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			prod().Members(Healthy).Member("prod-2", Healthy, Silent("no answer")), "Waiting for prod-2",
+		},
+		"membersHealthy, but for one that is cut off, unless it is a learner": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Healthy, Leaderless),
+			prod().Members(Healthy).Member("prod-2", Healthy, Leaderless, Changed(func(m *cluster.Member) { m.Probe.Learner = true })), "Waiting for prod-2",
+		},
+		"membersHealthy, but for one that is down, unless it is a learner": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")).Later(func(s *cluster.Snapshot) {
+				s.Membership.Members[2].Learner = true
+			}), "a member that was added",
+		},
 		"membersHealthy with a learner": {
-			membersHealthy, prod().Members(Healthy),
+			membersHealthyBut("prod-1"), prod().Members(Healthy),
 			prod().Members(Healthy).Member("prod-2", Healthy, Changed(func(m *cluster.Member) { m.Probe.Learner = true })), "Waiting for prod-2",
 		},
 		"membersHealthy with a member that was added": {
-			membersHealthy, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			membersHealthyBut("prod-1"), prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
 				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 9, Learner: true})
 			}), "a member that was added",
 		},
@@ -85,10 +121,24 @@ func TestGuards(t *testing.T) {
 			}), "the alarm CORRUPT",
 		},
 		"authoritiesOverlap": {
-			authoritiesOverlap, prod().Managed().Members(Healthy).Announced(0),
-			prod().Managed().Members(Healthy).Later(func(s *cluster.Snapshot) {
-				s.PeerTrust.Certificates[0].Bundle, s.PeerTrust.Certificates[0].Issuer = []string{"p2"}, "p2"
-			}), "Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust",
+			overlapBut("prod-1"), prod().Managed().Members(Healthy).Announced(0), of(cluster.RolePeer, "p2"),
+			"Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust: restarted one by one, the members would not find each other again. Delete all",
+		},
+		"authoritiesOverlap of the operator's": {overlapBut("prod-1"), prod().Managed().Members(Healthy), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued"},
+		"authoritiesOverlap of a renewed authority": {
+			overlapBut("prod-1"), of(cluster.RolePeer, "p1", "p2"), of(cluster.RolePeer, "p2", "p3"), "Secret prod-peer-tls was issued",
+		},
+		"authoritiesOverlap, of which clients' certificates are no part": {
+			overlapBut("prod-1"), of(cluster.RoleServer, "c2"), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued",
+		},
+		"authoritiesOverlap, for one that is restarted itself": {
+			overlapBut("prod-1"), of(cluster.RolePeer, "p2").Later(started("p2", "prod-0", "prod-2")), of(cluster.RolePeer, "p2").Later(started("p2", "prod-1", "prod-2")), "that prod-0, which runs",
+		},
+		"authoritiesOverlap of cert-manager's": {
+			overlapBut("prod-1"), from(cluster.SourceCertManager, "p1"), from(cluster.SourceCertManager, "p2"), "Have the issuer use the former authority again",
+		},
+		"authoritiesOverlap of the user's": {
+			overlapBut("prod-1"), from(cluster.SourceSecret, "p1"), from(cluster.SourceSecret, "p2"), "Put the former authority beside the new one into ca.crt",
 		},
 		"peerURLsUnchanged": {
 			peerURLsUnchanged, prod().Kept(nil, "prod-0"), prod().Kept(func(v *cluster.Volume) { v.PeerURL = "https://elsewhere:2380" }, "prod-0"), "https://elsewhere:2380",
@@ -117,6 +167,14 @@ func TestGuards(t *testing.T) {
 
 func quorumSurvivesWithout(name string) guard {
 	return func(s *cluster.Snapshot) *Refusal { return quorumSurvives(s.Member(name))(s) }
+}
+
+func membersHealthyBut(name string) guard {
+	return func(s *cluster.Snapshot) *Refusal { return membersHealthy(s.Member(name))(s) }
+}
+
+func overlapBut(name string) guard {
+	return func(s *cluster.Snapshot) *Refusal { return authoritiesOverlap(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {

@@ -244,7 +244,8 @@ func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, key
 	if err == nil {
 		var report pki.Report
 		report, err = pki.Check(material, useOf(role), r.namesOf(role), r.snapshot.Now)
-		c.Issuer, c.Bundle, c.RenewalDue, c.NotAfter = report.Issuer, report.Authorities, report.RenewalDue, report.NotAfter
+		c.Issuers, c.Bundle = report.Issuers, report.Authorities
+		c.RenewalDue, c.NotBefore, c.NotAfter = report.RenewalDue, report.NotBefore, report.NotAfter
 	}
 	if err != nil {
 		c.Broken = err.Error()
