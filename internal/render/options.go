@@ -273,8 +273,8 @@ type valueKind struct {
 var (
 	number    = valueKind{"a whole number that is not negative, such as 100", isNumber}
 	duration  = valueKind{"a duration, such as 30s", isDuration}
-	period    = valueKind{"a duration of at least 1ms, such as 1m", isPeriod}
-	retention = valueKind{"a whole number or a duration of at least 1ms, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isPeriod(v) }}
+	period    = valueKind{"a duration of at least 1ms, such as 1m", func(v string) bool { return lasts(v, time.Millisecond) }}
+	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isNumber(v) || lasts(v, time.Second) }}
 	boolean   = valueKind{"true or false", isBoolean}
 	ciphers   = valueKind{"names of cipher suites separated by commas, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", areCiphers}
 	origins   = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
@@ -309,10 +309,10 @@ func isDuration(value string) bool {
 	return err == nil && d >= 0
 }
 
-// isPeriod takes no duration that etcd divides to nothing.
-func isPeriod(value string) bool {
+// lasts takes no duration that etcd divides to nothing, or is not ready for when it ends.
+func lasts(value string, least time.Duration) bool {
 	d, err := time.ParseDuration(value)
-	return err == nil && d >= time.Millisecond
+	return err == nil && d >= least
 }
 
 // areCiphers takes the names that etcd takes: Go's, and two older ones.
