@@ -7,11 +7,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
 
 var (
@@ -29,6 +29,7 @@ const (
 	maxRetention   = 20
 	maxConstraints = 16
 	maxPullSecrets = 16
+	logReserve     = 128 << 20
 )
 
 // checker collects what v1beta1's schema would refuse in the fields that v1alpha1 cannot say. The API server checks an object by the schema
@@ -47,7 +48,7 @@ func check(spec *v1beta1.EtcdClusterSpec) error {
 		c.tls(root.Child("tls"), spec.TLS)
 	}
 	if spec.Config != nil {
-		c.config(root.Child("config"), spec.Config, cluster.VolumeSize(spec))
+		c.config(root.Child("config"), spec.Config, volumeOf(spec))
 	}
 	if spec.PodTemplate != nil {
 		c.podTemplate(root.Child("podTemplate"), spec.PodTemplate)
@@ -96,12 +97,12 @@ func (c *checker) secret(path *field.Path, name string, format v1beta1.SecretFor
 	c.oneOf(path.Child("format"), string(format), string(v1beta1.SecretFormatTLS), string(v1beta1.SecretFormatEtcdOperator))
 }
 
-func (c *checker) config(path *field.Path, config *v1beta1.Config, volume resource.Quantity) {
+func (c *checker) config(path *field.Path, config *v1beta1.Config, volume int64) {
 	if quota := config.QuotaBackendBytes; quota != nil {
 		if quota.Cmp(smallestQuota) < 0 || quota.Cmp(largestQuota) > 0 {
 			c.invalid(path.Child("quotaBackendBytes"), quota.String(), "it must be from 16Mi to 16Gi")
 		}
-		if quota.Value() > cluster.LargestQuota(volume) {
+		if quota.Value() > min(volume/5*4+volume%5*4/5, volume-logReserve) {
 			c.invalid(path.Child("quotaBackendBytes"), quota.String(), "it must leave a fifth of the volume, and at least 128Mi, to the log")
 		}
 		c.alone(path.Child("quotaBackendBytes"), config.ExtraArgs, quotaOption)
@@ -118,6 +119,17 @@ func (c *checker) config(path *field.Path, config *v1beta1.Config, volume resour
 		c.alone(path, config.ExtraArgs, modeOption)
 		c.alone(path, config.ExtraArgs, retentionOption)
 	}
+}
+
+// volumeOf returns the size in bytes that a spec asks of volumes.
+func volumeOf(spec *v1beta1.EtcdClusterSpec) int64 {
+	size := hubVolume
+	if spec.Storage != nil && spec.Storage.VolumeClaimTemplate != nil {
+		if asked, ok := spec.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
+			size = asked
+		}
+	}
+	return size.Value()
 }
 
 // alone checks that an option is not set beside the typed field that stands for it.
