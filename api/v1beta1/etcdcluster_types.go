@@ -315,6 +315,7 @@ type PeerSecretRef struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 32",message="config may set at most 32 options; quotaBackendBytes counts as one, autoCompaction as two"
 type Config struct {
 	// QuotaBackendBytes is the size at which a member's database refuses writes, from 16Mi to 16Gi.
+	// It leaves a fifth of the volume, and at least 128Mi, to the log: on a full disk etcd ends.
 	// Without it 40% of the volume, at most 2Gi: defragmentation writes a second copy, and the log needs room as well.
 	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, such as 2Gi"
 	// +optional
