@@ -46,7 +46,7 @@ func compare(release string, old, now *apiextensionsv1.CustomResourceDefinition,
 }
 
 // olm is what OLM v1 checks by default before it upgrades (operator-controller's preflight crdupgradesafety), with every validation of crdify.
-// What it refuses, nothing here lets through: a changed rule, or a rule's changed message, is refused too. How served versions differ from each other it leaves to a conversion webhook, which the bundle's CRD has.
+// It refuses a changed rule, and a rule's changed message, too. How served versions differ from each other it leaves to a conversion webhook, which the bundle's CRD has.
 var olm = config.Config{
 	Conversion:           config.ConversionPolicyIgnore,
 	UnhandledEnforcement: config.EnforcementPolicyError,

@@ -206,11 +206,16 @@ func TestReleases(t *testing.T) {
 			tree: map[string]string{
 				bases + "/things.yaml":       strings.ReplaceAll(old, "shortNames: [th]", "shortNames: []"),
 				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: '*', path: .spec.names.shortNames, check: names, why: a test}\n"}},
-		{does: "refuses what OLM refuses, whatever is allowed", refused: ".spec.name: maxLength: ",
+		{does: "refuses what OLM v1 refuses where nothing says what its users do", refused: ".spec.name: maxLength: ",
 			tree: map[string]string{
 				bases + "/things.yaml": strings.ReplaceAll(old, "maxLength: 10", "maxLength: 9"),
 				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength, why: a test}\n" +
 					"- {release: 1.0.0, version: v1alpha0, path: .spec.name, check: maxLength, why: a test}\n"}},
+		{does: "lets through what OLM v1 refuses, once it is said what its users do",
+			tree: map[string]string{
+				bases + "/things.yaml": strings.ReplaceAll(old, "maxLength: 10", "maxLength: 9"),
+				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength, why: a test, olmv1: turn the preflight off}\n" +
+					"- {release: 1.0.0, version: v1alpha0, path: .spec.name, check: maxLength, why: a test, olmv1: turn the preflight off}\n"}},
 		{does: "refuses an allowance without a reason", refused: "says nothing of why",
 			tree: map[string]string{"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength}\n"}},
 		{does: "refuses an allowance that nothing needs", refused: "1 breaks",

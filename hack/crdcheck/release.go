@@ -160,6 +160,8 @@ type allowance struct {
 	Release, Version, Path, Check string
 	// Why no stored object and no client can be hurt.
 	Why string
+	// OLMv1 is what users of OLM v1 do, whose check refuses the upgrade: it is needed where it does.
+	OLMv1 string `json:"olmv1,omitempty"`
 }
 
 type allowances []allowance
@@ -182,12 +184,12 @@ func readAllowed(path string) (allowed allowances, err error) {
 	return allowed, nil
 }
 
-// sift returns the breaks that nothing allows, or may allow, and the allowances that nothing needs.
+// sift returns the breaks that nothing allows, and the allowances that nothing needs.
 func (a allowances) sift(found []brokenPromise) (open []brokenPromise, idle allowances) {
 	used := make([]bool, len(a))
 	for _, b := range found {
 		i := slices.IndexFunc(a, func(a allowance) bool {
-			return !b.olm && a.Release == b.release && a.Version == b.version && a.Path == b.path && a.Check == b.check
+			return (!b.olm || a.OLMv1 != "") && a.Release == b.release && a.Version == b.version && a.Path == b.path && a.Check == b.check
 		})
 		if i < 0 {
 			open = append(open, b)
