@@ -41,6 +41,14 @@ var onlyHubTLS = []setField{
 	{"spec.tls.peer", `{secretRef: {name: p, format: TLS}}`},
 }
 
+// secrets are certificates that v1alpha1 can name, but not withdraw.
+var secrets = []setField{
+	{"spec.tls", `{client: {secretRef: {name: s, operatorName: o, format: EtcdOperator}}, peer: {secretRef: {name: p, format: EtcdOperator}}}`},
+	{"spec.tls.client", `{secretRef: {name: s, operatorName: o, format: EtcdOperator}}`},
+	{"spec.tls.client.secretRef.format", `EtcdOperator`},
+	{"spec.tls.peer", `{secretRef: {name: p, format: EtcdOperator}}`},
+}
+
 // A field that is withdrawn is as gone as if it had never been applied, whoever wrote the object in v1alpha1 before.
 func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
 	of010 := func(a *applier) { // the operator of 0.1.0 wrote status
@@ -58,6 +66,7 @@ func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
 	}{
 		"a cluster of 0.1.0":                     {of010, nothing, inClear, onlyHub},
 		"a cluster that an old client patches":   {nothing, patched, managed, slices.Concat(onlyHub, onlyHubTLS)},
+		"a cluster with Secrets that it patches": {nothing, patched, managed, secrets},
 		"a cluster in clear that it patches":     {nothing, patched, inClear, onlyHub},
 		"a cluster of 0.1.0 and an old client's": {of010, patched, inClear, onlyHub},
 	} {

@@ -57,7 +57,7 @@ func (l *leaves) add(path, value string) {
 func (l *leaves) difference(path []string, want, again reflect.Value) {
 	known := fieldsOf.walk(want.Type())
 	if known == nil {
-		if !equal(want, again) {
+		if !equal(want, again) || namesSecret(want) {
 			l.whole(path, want, again)
 		}
 		return
@@ -69,6 +69,20 @@ func (l *leaves) difference(path []string, want, again reflect.Value) {
 	if isEmpty(want) && !isEmpty(again) {
 		l.add(strings.Join(path, "."), empty)
 	}
+}
+
+// namesSecret tells certificates of the user's Secrets. They travel even where v1alpha1 says the same: it cannot say that there are none, and server-side
+// apply, which removes what is withdrawn but adds nothing, would leave null in their place, which the schema refuses.
+func namesSecret(v reflect.Value) bool {
+	switch v.Type() {
+	case reflect.TypeFor[*v1beta1.ClientTLS]():
+		tls := v.Interface().(*v1beta1.ClientTLS)
+		return tls != nil && tls.SecretRef != nil
+	case reflect.TypeFor[*v1beta1.PeerTLS]():
+		tls := v.Interface().(*v1beta1.PeerTLS)
+		return tls != nil && tls.SecretRef != nil
+	}
+	return false
 }
 
 // whole adds all of a value that is taken or left as a whole. Where again says something that want does not, all of that goes first.
@@ -93,7 +107,7 @@ func (l *leaves) parts(path []string, v reflect.Value) {
 		l.add(strings.Join(path, "."), empty)
 	case !isNil(v):
 		for _, f := range known {
-			if part := pointee(v).Field(f.index); !equal(part, reflect.Zero(part.Type())) {
+			if part := pointee(v).Field(f.index); !saysNothing(part) {
 				l.parts(append(path, f.name), part)
 			}
 		}
@@ -102,7 +116,24 @@ func (l *leaves) parts(path []string, v reflect.Value) {
 
 // isEmpty tells a pointer to a struct that says nothing.
 func isEmpty(v reflect.Value) bool {
-	return v.Kind() == reflect.Pointer && !v.IsNil() && equal(v.Elem(), reflect.Zero(v.Type().Elem()))
+	return v.Kind() == reflect.Pointer && !v.IsNil() && saysNothing(v.Elem())
+}
+
+// saysNothing tells what is empty, with lists and maps that are there and hold nothing.
+func saysNothing(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Map, reflect.Slice:
+		return v.Len() == 0
+	case reflect.Struct:
+		for n := range v.NumField() {
+			if !saysNothing(v.Field(n)) {
+				return false
+			}
+		}
+		return true
+	default:
+		return v.IsZero()
+	}
 }
 
 // overlay sets the leaves in an object, and returns those that it could.
@@ -169,6 +200,9 @@ func (l leaves) tidy(v reflect.Value, at, rest string) {
 // drop removes the leaves that brought in what the errors are about, with those that only make sense together, and reports whether there were any.
 // That there is nothing at a path is never wrong.
 func (l leaves) drop(errs field.ErrorList) bool {
+	if len(errs) == 0 {
+		return false
+	}
 	before := len(l)
 	maps.DeleteFunc(l, func(path, value string) bool {
 		whole := wholeOf(path)
