@@ -33,11 +33,11 @@ const (
 )
 
 // checker collects what v1beta1's schema would refuse in the fields that v1alpha1 cannot say. The API server checks an object by the schema
-// of the version it is written in, so what a writer of v1alpha1 puts into the annotation has passed none. What v1alpha1 can say has passed
+// of the version it is written in, so what a writer of v1alpha1 puts into an annotation has passed none. What v1alpha1 can say has passed
 // its schema, which promises the same. Whether options are on the allow list is left to the operator, as it is for options of v1alpha1.
 type checker struct{ errs field.ErrorList }
 
-func check(spec *v1beta1.EtcdClusterSpec) error {
+func check(spec *v1beta1.EtcdClusterSpec) field.ErrorList {
 	var c checker
 	root := field.NewPath("spec")
 	if s := spec.Storage; s != nil && s.RetentionPolicy != nil {
@@ -57,7 +57,7 @@ func check(spec *v1beta1.EtcdClusterSpec) error {
 		c.oneOf(root.Child("bootstrap", "existingVolumes"), string(spec.Bootstrap.ExistingVolumes),
 			string(v1beta1.ExistingVolumesTakeBack), string(v1beta1.ExistingVolumesIgnore))
 	}
-	return c.errs.ToAggregate()
+	return c.errs
 }
 
 func (c *checker) tls(path *field.Path, tls *v1beta1.TLS) {
