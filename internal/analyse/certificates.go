@@ -162,7 +162,7 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 
 // renewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
 func renewals(s *cluster.Snapshot) []Upkeep {
-	if refusalsOf(s, oneClusterID, operationKnown, previousClusterGone, noStranger) != nil {
+	if refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return nil
 	}
 	var list []Upkeep

@@ -24,6 +24,22 @@ func writesOf(d Decision) []string {
 	return list
 }
 
+// strangerSecret makes a Secret of a cluster somebody else's: what is in it is not known any more.
+func strangerSecret(s *cluster.Snapshot, name string) {
+	s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: name, Owner: "belongs to nobody", Claimable: true})
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		if trust.Authority.Name == name {
+			trust.Authority = cluster.Authority{Written: cluster.Written{Name: name}}
+		}
+		for i := range trust.Certificates {
+			if c := &trust.Certificates[i]; c.Name == name {
+				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role}
+			}
+		}
+	}
+}
+
 var allRenewed = func(peer, client string) []string {
 	return []string{
 		fmt.Sprintf("peer by %s, renewed true", peer), fmt.Sprintf("server by %s, renewed true", client),
@@ -42,6 +58,9 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 				change(&t.Certificates[i])
 			}
 		})
+	}
+	strange := func(name string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { strangerSecret(s, name) }
 	}
 	for name, c := range map[string]struct {
 		cluster *Builder
@@ -71,6 +90,15 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		},
 		"certificates that are due, although the cluster is paused": {
 			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"certificates that are due, beside a Secret that is somebody else's": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-client-tls")), allRenewed("p1", "c1")[:3],
+		},
+		"certificates that are due, beside a Secret that is somebody else's, although the cluster is paused": {
+			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-client-tls")), allRenewed("p1", "c1")[:3],
+		},
+		"certificates of the other traffic, beside an authority that is somebody else's": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-peer-ca")), allRenewed("p1", "c1")[1:],
 		},
 		"no rotation while the cluster is paused": {cluster: prod().Paused().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now")},
 		"no Secret of a cluster that is deleted":  {cluster: prod().Deleted().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now }))},

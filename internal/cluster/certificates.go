@@ -133,6 +133,11 @@ func (t *Trust) Certificate(r Role) *Certificate {
 	return &t.Certificates[i]
 }
 
+// Has reports whether a Secret of the name belongs to the certificates of this kind of traffic.
+func (t *Trust) Has(secret string) bool {
+	return secret == t.Authority.Name || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.Name == secret })
+}
+
 // Mounted returns the authorities that a member trusts which starts now, and false where that is not known.
 func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
 	c := t.Certificate(traffic.Roles()[0])

@@ -177,6 +177,8 @@ type Stranger struct {
 	Owner string
 	// Leaving tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
 	Leaving bool
+	// Claimable tells that the object would be this cluster's own if it named the cluster as its controller.
+	Claimable bool
 }
 
 // Problem is something wrong with a thing that the spec refers to.

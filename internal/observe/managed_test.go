@@ -128,6 +128,33 @@ func TestASecretThatIsNotTheClustersOwnIsAStranger(t *testing.T) {
 	}
 }
 
+func TestSecretsThatWereBroughtBackWithoutTheirOwnerAreNamedWithTheCure(t *testing.T) {
+	s := managed(t)
+	for _, o := range s.objects {
+		switch o := o.(type) {
+		case *corev1.Secret:
+			o.OwnerReferences = nil
+		case *corev1.Pod:
+			o.Annotations = map[string]string{cluster.AnnotationPeerAuthorities: "p1"}
+		}
+	}
+	got := s.observe()
+	if len(got.Problems) != 1 || !got.PeerTrust.Lost {
+		t.Fatalf("got %v", got.Problems)
+	}
+	for _, says := range []string{
+		"are not this cluster's own: prod-peer-ca, prod-peer-tls.",
+		"make EtcdCluster prod the controller of each in metadata.ownerReferences", "delete all pods of the cluster at once",
+	} {
+		if !strings.Contains(got.Problems[0].Message, says) {
+			t.Errorf("%q lacks %q", got.Problems[0].Message, says)
+		}
+	}
+	if strings.Contains(got.Problems[0].Message, "is gone") {
+		t.Errorf("got %q", got.Problems[0].Message)
+	}
+}
+
 // issued adds cert-manager's Certificate and Secret for the peers of a cluster whose clients are in clear.
 func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage {
 	s := newStage(t, 1)

@@ -29,6 +29,11 @@ func situations() map[string]*Builder {
 			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: kind}}
 		})
 	}
+	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "belongs to nobody", Claimable: claimable})
+		}
+	}
 	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
 	return map[string]*Builder{
 		"created":             prod(),
@@ -58,7 +63,12 @@ func situations() map[string]*Builder {
 		"corrupt":              alarm(cluster.AlarmCorrupt),
 		"cluster-id-conflict": prod().Objects().Members(Healthy).
 			Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Probe.ClusterID = 0xc2, 0xc2 })),
-		"foreign-service":  prod().Stranger("Service", "prod", false),
+		"foreign-service":                  prod().Stranger("Service", "prod", false),
+		"foreign-secret":                   prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
+		"foreign-secret-and-paused":        prod().Managed().Paused().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
+		"foreign-service-beside-a-cluster": prod().Objects().Members(Healthy).Later(foreign("Service", "prod-client", false)),
+		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).Problem("SecretNotFound", "The Secrets are not this cluster's own: prod-peer-ca.").
+			Later(func(s *cluster.Snapshot) { s.PeerTrust.Lost = true }),
 		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
 		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
