@@ -3,7 +3,9 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,14 +63,23 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Act
 	return fmt.Errorf("acting: no executor for %T", action)
 }
 
-// Upkeep carries out the harmless writes in their order, up to the first that fails.
+// Upkeep carries out the harmless writes in their order. One that fails does not hold up the others, but for those that rest on it:
+// a Service that a policy refuses must not cost the cluster its certificates.
 func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []analyse.Upkeep) error {
+	var failures []error
+	failed := map[string]bool{}
 	for _, item := range list {
+		if failed[analyse.RestsOn(item)] {
+			continue
+		}
 		if err := a.upkeep(ctx, s, item); err != nil {
-			return err
+			failures = append(failures, err)
+			if lays := analyse.Lays(item); lays != "" {
+				failed[lays] = true
+			}
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Upkeep) error {
@@ -112,13 +123,8 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		return &analyse.Refusal{
-			Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
-		}
 	case !apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("creating %s %s: %w", kind, name, err)
+		return notWritten("creating", kind, name, err)
 	}
 	live := object.DeepCopyObject().(client.Object)
 	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(object), live); err != nil {
@@ -157,9 +163,33 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
 	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
 	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying %s %s: %w", kind, desired.GetName(), err)
+		return notWritten("applying", kind, desired.GetName(), err)
 	}
 	return nil
+}
+
+// notWritten is the error of a write. What the API server will not take until somebody changes something is a refusal, which users see.
+func notWritten(doing, kind, name string, err error) error {
+	switch {
+	case replaced(err):
+		return changed(kind, name, "it was replaced since it was read")
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		return &analyse.Refusal{
+			Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
+			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct what it names: the spec, the object itself, the quota or the policy.", kind, name, err),
+		}
+	default:
+		return fmt.Errorf("%s %s %s: %w", doing, kind, name, err)
+	}
+}
+
+// replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
+func replaced(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
 // decided are the annotations in which an object says what was decided when it was made.

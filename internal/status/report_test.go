@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
@@ -245,6 +246,23 @@ func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	}
 	if len(d.Refusals) > 0 {
 		t.Error("the decision was changed")
+	}
+}
+
+func TestEveryRefusalOfAPassIsReported(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	d := analyse.Next(s)
+	first := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "No budgets here."}
+	second := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "Secret prod-peer-tls is immutable."}
+	report := Of(&s, &d, errors.Join(errors.New("connection refused"), first, fmt.Errorf("writing: %w", second)))
+	for _, kind := range []string{v1beta1.ConditionProgressing, v1beta1.ConditionDegraded} {
+		c := meta.FindStatusCondition(report.Status.Conditions, kind)
+		if c.Reason != v1beta1.ReasonWriteRefused || c.Message != "No budgets here. Secret prod-peer-tls is immutable." {
+			t.Errorf("got %+v", c)
+		}
+	}
+	if refusals, rest := analyse.SplitRefusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
+		t.Errorf("got %v, %v", refusals, rest)
 	}
 }
 
