@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -123,6 +124,8 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
+	case unknown(err):
+		return refusedWrite(kind, name, err)
 	case !apierrors.IsAlreadyExists(err):
 		return notWritten("creating", kind, name, err)
 	}
@@ -162,7 +165,9 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	unstructured.RemoveNestedField(object.Object, "status")
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
 	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
-	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
+	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); unknown(err) {
+		return refusedWrite(kind, desired.GetName(), err)
+	} else if err != nil {
 		return notWritten("applying", kind, desired.GetName(), err)
 	}
 	return nil
@@ -174,14 +179,21 @@ func notWritten(doing, kind, name string, err error) error {
 	case replaced(err):
 		return changed(kind, name, "it was replaced since it was read")
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		return &analyse.Refusal{
-			Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct what it names: the spec, the object itself, the quota or the policy.", kind, name, err),
-		}
+		return refusedWrite(kind, name, err)
 	default:
 		return fmt.Errorf("%s %s %s: %w", doing, kind, name, err)
 	}
 }
+
+func refusedWrite(kind, name string, err error) error {
+	return &analyse.Refusal{
+		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
+		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct what it names: the spec, the object itself, the quota or the policy.", kind, name, err),
+	}
+}
+
+// unknown reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
+func unknown(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
 
 // replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
 func replaced(err error) bool {

@@ -185,7 +185,7 @@ func renewals(s *cluster.Snapshot) []Upkeep {
 func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
 	intent := settledIntent(s)
 	issuer := intent.Issuer(traffic)
-	if issuer == nil {
+	if issuer == nil || trust.Uninstalled {
 		return nil
 	}
 	var list []Upkeep
@@ -197,12 +197,16 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	return list
 }
 
-// certificatesMissing reports whether certificates are still to be made that the members' pods need.
+// certificatesMissing reports whether certificates are still to be made that the members' pods need. Those of cert-manager must be issued for
+// this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
 func certificatesMissing(s *cluster.Snapshot) bool {
+	begun := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
-		return made && (len(trust.Certificates) == 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) == 0 }))
+		return made && (len(trust.Certificates) == 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
+			return len(c.Bundle) == 0 || trust.Source == cluster.SourceCertManager && !begun && !c.Issued
+		}))
 	})
 }
 

@@ -237,6 +237,48 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
+	issued := func() *Builder { return MakeCluster("prod").CertManager(true).Objects() }
+	left := func() *Builder { return MakeCluster("prod").CertManager(false).Objects() }
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    says
+	}{
+		"founded with what was issued": {
+			issued(),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
+		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true}},
+		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"}},
+		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.cluster.Snapshot())
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("-want +got:\n%s\n%s", diff, d.Message)
+			}
+		})
+	}
+}
+
+func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T) {
+	for _, uninstalled := range []bool{false, true} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for _, traffic := range traffics {
+				trust := s.Trust(traffic)
+				trust.Uninstalled = uninstalled
+				for i := range trust.Certificates {
+					trust.Certificates[i].Request, trust.Certificates[i].Issued = nil, false
+				}
+			}
+		}).Snapshot()
+		if writes := writesOf(Next(s)); (len(writes) == 0) != uninstalled {
+			t.Errorf("uninstalled %v: %v", uninstalled, writes)
+		}
+	}
+}
+
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {
 	s := MakeCluster("prod").TLS().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 		s.PeerTrust.Certificates = []cluster.Certificate{{Role: cluster.RolePeer, Bundle: []string{"new"}}}

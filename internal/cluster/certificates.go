@@ -82,6 +82,8 @@ type Trust struct {
 	Authority Authority
 	// Certificates by role: all of managed ones and of cert-manager's, and of the user's Secrets those that could be read.
 	Certificates []Certificate
+	// Uninstalled tells that the certificates are cert-manager's, and that the API server knows no Certificates.
+	Uninstalled bool
 	// Lost tells that the members trust an authority that nobody has any more.
 	Lost bool
 }
@@ -119,6 +121,9 @@ type Certificate struct {
 	RenewalDue, NotAfter time.Time
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
+	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
+	// earlier cluster left is not issued: cert-manager replaces it at any moment.
+	Issued bool
 }
 
 // Usable reports whether the Secret holds a certificate that fits.

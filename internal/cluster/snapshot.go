@@ -179,6 +179,8 @@ type Stranger struct {
 	Leaving bool
 	// Claimable tells that the object would be this cluster's own if it named the cluster as its controller.
 	Claimable bool
+	// Unreadable is the API server's answer where it does not show the object to the operator: whose it is is not known, so it is nobody's to write.
+	Unreadable string
 }
 
 // Problem is something wrong with a thing that the spec refers to.

@@ -26,7 +26,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		t.Authority = authorityOf(secret)
 	}
 	r.unsettled = r.unsettled || !t.Authority.Usable()
-	known := len(t.Authority.Bundle) > 0
+	known := len(t.Authority.Bundle) > 0 || r.hidden(name)
 	for _, role := range traffic.Roles() {
 		c := cluster.Certificate{Written: cluster.Written{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		secret, err := r.own(c.Name)
@@ -37,7 +37,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 			c = r.certificate(role, secret, pki.TLSKeys)
 		}
 		r.unsettled = r.unsettled || !c.Usable()
-		known = known || len(c.Bundle) > 0
+		known = known || len(c.Bundle) > 0 || r.hidden(c.Name)
 		t.Certificates = append(t.Certificates, c)
 	}
 	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {

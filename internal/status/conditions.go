@@ -99,10 +99,10 @@ func unobservable(s *cluster.Snapshot) bool {
 
 // firstProblem is empty where the operator mends what is wrong itself.
 func firstProblem(s *cluster.Snapshot) string {
-	if len(s.Problems) == 0 {
-		return ""
+	if list := problems(s); len(list) > 0 {
+		return list[0].Message
 	}
-	return s.Problems[0].Message
+	return ""
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {
@@ -153,6 +153,8 @@ func problems(s *cluster.Snapshot) []cluster.Problem {
 	for _, x := range s.Strangers {
 		switch {
 		case s.PeerTrust.Lost && s.PeerTrust.Has(x.Name), s.ClientTrust.Lost && s.ClientTrust.Has(x.Name): // told already
+		case x.Unreadable != "":
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: analyse.StrangerRefusal(x).Message})
 		case x.Leaving:
 			list = append(list, cluster.Problem{Reason: v1beta1.ReasonWaitingForDeletion, Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)})
 		case x.Claimable:
