@@ -279,6 +279,19 @@ func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T
 	}
 }
 
+func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
+	for _, kind := range []string{"Secret", "Certificate"} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for i := range s.ClientTrust.Certificates {
+				s.ClientTrust.Certificates[i].Request = nil
+			}
+		}).Stranger(kind, "prod-client-tls", false).Snapshot()
+		if diff := cmp.Diff([]string{"request server", "request operator"}, writesOf(Next(s))); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", kind, diff)
+		}
+	}
+}
+
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {
 	s := MakeCluster("prod").TLS().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 		s.PeerTrust.Certificates = []cluster.Certificate{{Role: cluster.RolePeer, Bundle: []string{"new"}}}

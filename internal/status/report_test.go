@@ -70,6 +70,9 @@ func situations() map[string]*Builder {
 		"foreign-service-beside-a-cluster": prod().Objects().Members(Healthy).Later(foreign("Service", "prod-client", false)),
 		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).Problem("SecretNotFound", "The Secrets are not this cluster's own: prod-peer-ca.").
 			Later(func(s *cluster.Snapshot) { s.PeerTrust.Lost = true }),
+		"secret-unreadable": prod().Managed().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
+		}),
 		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
 		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
