@@ -244,6 +244,7 @@ func Lays(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteAuthority:
 		return fmt.Sprintf("%s authority", u.Traffic)
+	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, WriteCertificate:
 	}
 	return ""
 }
@@ -257,6 +258,7 @@ func RestsOn(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteCertificate:
 		return fmt.Sprintf("%s authority", u.Traffic)
+	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, WriteAuthority:
 	}
 	return ""
 }
