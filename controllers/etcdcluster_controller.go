@@ -3,8 +3,8 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -71,13 +71,13 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
 		return r.failed(snapshot, err)
 	}
-	switch {
-	case outcome == nil:
-		return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
-	case isRefusal(outcome):
+	switch refusals, rest := analyse.SplitRefusals(outcome); {
+	case rest != nil:
+		return r.failed(snapshot, rest)
+	case len(refusals) > 0:
 		return ctrl.Result{RequeueAfter: refusalDelay}, nil
 	default:
-		return r.failed(snapshot, outcome)
+		return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
 	}
 }
 
@@ -125,15 +125,18 @@ func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot,
 
 // retry has a stale read tried again without an error in the log: the watch brings the newer object.
 func retry(err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+	if isStale(err) {
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	}
 	return ctrl.Result{}, err
 }
 
-func isRefusal(err error) bool {
-	var refusal *analyse.Refusal
-	return errors.As(err, &refusal)
+// isStale reports whether every write that failed did so because its object was written, or deleted, since it was read.
+func isStale(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !isStale(e) })
+	}
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 }
 
 // SetupWithManager registers the watches: the clusters, what they own, and by their label the volumes and pods, which they do not own.

@@ -2,14 +2,34 @@ package controllers
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 )
+
+func TestOnlyWritesThatWereAllStaleAreTriedAgainAtOnce(t *testing.T) {
+	stale := fmt.Errorf("updating: %w", apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "prod-peer-tls", errors.New("it was written since")))
+	gone := apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumeclaims"}, "data-prod-0")
+	broken := errors.New("connection refused")
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{stale, true}, {errors.Join(stale, gone), true}, {errors.Join(stale, broken), false}, {errors.Join(broken, stale), false}, {broken, false},
+	} {
+		result, err := retry(c.err)
+		if again := result.RequeueAfter == conflictDelay && err == nil; again != c.want || !c.want && !errors.Is(err, broken) {
+			t.Errorf("%v: %v, %v", c.err, result, err)
+		}
+	}
+}
 
 func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
 	recorder := events.NewFakeRecorder(1)

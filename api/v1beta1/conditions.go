@@ -98,7 +98,7 @@ const (
 	// What to do: name an existing class in the cluster's storage, or make one the default class.
 	ReasonStorageClassNotFound = "StorageClassNotFound"
 	// ReasonForeignObject: an object of a name that this cluster needs belongs to somebody else.
-	// What to do: rename or delete the object that the message names, or create this cluster under another name.
+	// What to do: rename or delete the object that the message names, or create this cluster under another name; to one that came back from a backup give its owner again (docs/tls.md).
 	ReasonForeignObject = "ForeignObject"
 	// ReasonWaitingForDeletion: objects of a deleted cluster of the same name are still going away.
 	// What to do: nothing; if it lasts, look for finalizers on the object that the message names.
@@ -118,7 +118,10 @@ const (
 	// ReasonUnknownOperation: the status holds a claim that this release does not know.
 	// What to do: install the release of the operator that began the operation again; it finishes it.
 	ReasonUnknownOperation = "UnknownOperation"
-	// ReasonWriteRefused: the API server refused an object that the operator made.
+	// ReasonReadRefused: the API server does not let the operator read an object that this cluster needs.
+	// What to do: the message has the API server's answer; grant the right that it names.
+	ReasonReadRefused = "ReadRefused"
+	// ReasonWriteRefused: the API server refused what the operator wrote.
 	// What to do: the message has the API server's answer: a quota, an admission policy or a missing right, most often.
 	ReasonWriteRefused = "WriteRefused"
 )

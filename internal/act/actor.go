@@ -3,9 +3,12 @@ package act
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -61,14 +64,23 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Act
 	return fmt.Errorf("acting: no executor for %T", action)
 }
 
-// Upkeep carries out the harmless writes in their order, up to the first that fails.
+// Upkeep carries out the harmless writes in their order. One that fails does not hold up the others, but for those that rest on it:
+// a Service that a policy refuses must not cost the cluster its certificates.
 func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []analyse.Upkeep) error {
+	var failures []error
+	failed := map[string]bool{}
 	for _, item := range list {
+		if failed[analyse.RestsOn(item)] {
+			continue
+		}
 		if err := a.upkeep(ctx, s, item); err != nil {
-			return err
+			failures = append(failures, err)
+			if lays := analyse.Lays(item); lays != "" {
+				failed[lays] = true
+			}
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Upkeep) error {
@@ -114,10 +126,10 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
-	case isRefused(err):
-		return writeRefused(kind, name, err)
+	case unknown(err):
+		return refusedWrite(kind, name, err)
 	case !apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("creating %s %s: %w", kind, name, err)
+		return notWritten("creating", kind, name, err)
 	}
 	live := object.DeepCopyObject().(client.Object)
 	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(object), live); err != nil {
@@ -142,21 +154,12 @@ func (a *Actor) rehearse(ctx context.Context, object client.Object) error {
 	}
 	err = a.Client.Create(ctx, object, fieldOwner, client.DryRunAll)
 	switch {
-	case isRefused(err):
-		return writeRefused(kind, object.GetName(), err)
 	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err): // the last from an admission webhook that knows no dry run
 		return nil
+	case unknown(err):
+		return refusedWrite(kind, object.GetName(), err)
 	default:
-		return fmt.Errorf("rehearsing %s %s: %w", kind, object.GetName(), err)
-	}
-}
-
-func isRefused(err error) bool { return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) }
-
-func writeRefused(kind, name string, err error) *analyse.Refusal {
-	return &analyse.Refusal{
-		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
+		return notWritten("rehearsing", kind, object.GetName(), err)
 	}
 }
 
@@ -181,10 +184,43 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	unstructured.RemoveNestedField(object.Object, "status")
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
 	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
-	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); err != nil {
-		return fmt.Errorf("applying %s %s: %w", kind, desired.GetName(), err)
+	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); unknown(err) {
+		return refusedWrite(kind, desired.GetName(), err)
+	} else if err != nil {
+		return notWritten("applying", kind, desired.GetName(), err)
 	}
 	return nil
+}
+
+// notWritten is the error of a write. What the API server will not take until somebody changes something is a refusal, which users see.
+func notWritten(doing, kind, name string, err error) error {
+	switch {
+	case replaced(err):
+		return changed(kind, name, "it was replaced since it was read")
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
+		return refusedWrite(kind, name, err)
+	default:
+		return fmt.Errorf("%s %s %s: %w", doing, kind, name, err)
+	}
+}
+
+func refusedWrite(kind, name string, err error) error {
+	return &analyse.Refusal{
+		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
+		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct what it names: the spec, the object itself, the quota or the policy.", kind, name, err),
+	}
+}
+
+// unknown reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
+func unknown(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
+
+// replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
+func replaced(err error) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
 // decided are the annotations in which an object says what was decided when it was made.

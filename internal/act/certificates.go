@@ -214,7 +214,7 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 	}
 	updated.Data = desired.Data
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
-		return fmt.Errorf("updating Secret %s: %w", desired.Name, err)
+		return notWritten("updating", "Secret", desired.Name, err)
 	}
 	return nil
 }

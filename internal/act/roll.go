@@ -2,7 +2,6 @@ package act
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +25,7 @@ func (a *Actor) tellPod(ctx context.Context, s *cluster.Snapshot, item analyse.T
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Pod}}
 	if err := a.Client.Patch(ctx, pod, patch, fieldOwner); err != nil {
-		return fmt.Errorf("annotating Pod %s: %w", item.Pod, err)
+		return notWritten("annotating", "Pod", item.Pod, err)
 	}
 	return nil
 }
@@ -36,7 +35,7 @@ func (a *Actor) rollMember(ctx context.Context, s *cluster.Snapshot, action anal
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: action.Pod}}
 	err := a.Client.Delete(ctx, pod, client.Preconditions{UID: &action.UID})
 	if err := client.IgnoreNotFound(err); err != nil {
-		return fmt.Errorf("deleting Pod %s: %w", action.Pod, err)
+		return notWritten("deleting", "Pod", action.Pod, err)
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 
 // renewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
 func renewals(s *cluster.Snapshot) []Upkeep {
-	if refusalsOf(s, oneClusterID, operationKnown, previousClusterGone, noStranger) != nil {
+	if refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return nil
 	}
 	var list []Upkeep
@@ -243,7 +243,7 @@ func renewals(s *cluster.Snapshot) []Upkeep {
 func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
 	intent := settledIntent(s)
 	issuer := intent.Issuer(traffic)
-	if issuer == nil {
+	if issuer == nil || trust.Uninstalled {
 		return nil
 	}
 	var list []Upkeep
@@ -255,13 +255,16 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	return list
 }
 
-// certificatesMissing reports whether certificates are still to be made that the members' pods mount.
+// certificatesMissing reports whether certificates are still to be made that the members' pods mount. Those of cert-manager must be issued for
+// this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
 func certificatesMissing(s *cluster.Snapshot) bool {
+	begun := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
 		mounted := trust.Certificate(traffic.Roles()[0])
-		return made && (mounted == nil || mounted.Missing())
+		return made && (mounted == nil || mounted.Missing() || trust.Source == cluster.SourceCertManager && !begun &&
+			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued }))
 	})
 }
 

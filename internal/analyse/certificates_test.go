@@ -26,6 +26,22 @@ func writesOf(d Decision) []string {
 	return list
 }
 
+// strangerSecret makes a Secret of a cluster somebody else's: what is in it is not known any more.
+func strangerSecret(s *cluster.Snapshot, name string) {
+	s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: name, Owner: "belongs to nobody", Claimable: true})
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		if trust.Authority.Name == name {
+			trust.Authority = cluster.Authority{Written: cluster.Written{Name: name}}
+		}
+		for i := range trust.Certificates {
+			if c := &trust.Certificates[i]; c.Name == name {
+				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role}
+			}
+		}
+	}
+}
+
 var allRenewed = func(peer, client string) []string {
 	return []string{
 		fmt.Sprintf("peer by %s, renewed true", peer), fmt.Sprintf("server by %s, renewed true", client),
@@ -52,6 +68,9 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 				*c = cluster.Certificate{Role: c.Role, Written: cluster.Written{Name: c.Name}}
 			}
 		})
+	}
+	strange := func(name string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { strangerSecret(s, name) }
 	}
 	for name, c := range map[string]struct {
 		cluster *Builder
@@ -81,6 +100,15 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		},
 		"certificates that are due, although the cluster is paused": {
 			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"certificates that are due, beside a Secret that is somebody else's": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-client-tls")), allRenewed("p1", "c1")[:3],
+		},
+		"certificates that are due, beside a Secret that is somebody else's, although the cluster is paused": {
+			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-client-tls")), allRenewed("p1", "c1")[:3],
+		},
+		"certificates of the other traffic, beside an authority that is somebody else's": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-peer-ca")), allRenewed("p1", "c1")[1:],
 		},
 		"no rotation while the cluster is paused": {cluster: prod().Paused().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now")},
 		"no Secret of a cluster that is deleted":  {cluster: prod().Deleted().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now }))},
@@ -374,6 +402,61 @@ func (w *world) podUIDs() map[string]types.UID {
 		uids[name] = pod.UID
 	}
 	return uids
+}
+
+func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
+	issued := func() *Builder { return MakeCluster("prod").CertManager(true).Objects() }
+	left := func() *Builder { return MakeCluster("prod").CertManager(false).Objects() }
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    says
+	}{
+		"founded with what was issued": {
+			issued(),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
+		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true}},
+		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"}},
+		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.cluster.Snapshot())
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("-want +got:\n%s\n%s", diff, d.Message)
+			}
+		})
+	}
+}
+
+func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T) {
+	for _, uninstalled := range []bool{false, true} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for _, traffic := range traffics {
+				trust := s.Trust(traffic)
+				trust.Uninstalled = uninstalled
+				for i := range trust.Certificates {
+					trust.Certificates[i].Request, trust.Certificates[i].Issued = nil, false
+				}
+			}
+		}).Snapshot()
+		if writes := writesOf(Next(s)); (len(writes) == 0) != uninstalled {
+			t.Errorf("uninstalled %v: %v", uninstalled, writes)
+		}
+	}
+}
+
+func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
+	for _, kind := range []string{"Secret", "Certificate"} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for i := range s.ClientTrust.Certificates {
+				s.ClientTrust.Certificates[i].Request = nil
+			}
+		}).Stranger(kind, "prod-client-tls", false).Snapshot()
+		if diff := cmp.Diff([]string{"request server", "request operator"}, writesOf(Next(s))); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", kind, diff)
+		}
+	}
 }
 
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {

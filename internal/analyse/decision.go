@@ -2,6 +2,8 @@
 package analyse
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,7 +25,7 @@ type Decision struct {
 	Refusals []Refusal
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
-	// Upkeep are harmless writes, in order; they disturb no member.
+	// Upkeep are harmless writes, in order; they disturb no member. One that fails does not keep the others from being done, but for those that rest on it.
 	Upkeep []Upkeep
 	// Finished tells that the claimed operation is done and its claim is cleared.
 	Finished bool
@@ -42,6 +44,26 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Message }
+
+// SplitRefusals tells the refusals in the error of a pass from all else that went wrong in it, nil for nothing.
+func SplitRefusals(err error) (refusals []Refusal, rest error) {
+	if err == nil {
+		return nil, nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var others []error
+		for _, e := range joined.Unwrap() {
+			more, other := SplitRefusals(e)
+			refusals, others = append(refusals, more...), append(others, other)
+		}
+		return refusals, errors.Join(others...)
+	}
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return []Refusal{*refusal}, nil
+	}
+	return nil, err
+}
 
 // Action is a step that may disturb members. At most one is in flight in a cluster.
 //
@@ -223,6 +245,33 @@ type SetRetention struct {
 	Member, Volume  string
 	ResourceVersion string
 	Delete          bool
+}
+
+// Lays names what later upkeep rests on; empty where none does. Where the item fails, that upkeep is left out: a template does not fail closed
+// before its volume remembers the member, and no certificate is issued by an authority that could not be written.
+func Lays(u Upkeep) string {
+	switch u := u.(type) {
+	case RecordMember:
+		return "record of " + u.Member
+	case WriteAuthority:
+		return fmt.Sprintf("%s authority", u.Traffic)
+	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, WriteCertificate:
+	}
+	return ""
+}
+
+// RestsOn names what the item rests on; empty for nothing.
+func RestsOn(u Upkeep) string {
+	switch u := u.(type) {
+	case CorrectWorkload:
+		return "record of " + u.Member
+	case SealPod:
+		return "record of " + u.Member
+	case WriteCertificate:
+		return fmt.Sprintf("%s authority", u.Traffic)
+	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, WriteAuthority:
+	}
+	return ""
 }
 
 func (EnsureClientService) upkeep() {}

@@ -81,6 +81,13 @@ func noStranger(s *cluster.Snapshot) *Refusal {
 
 // StrangerRefusal is the refusal to adopt somebody else's object.
 func StrangerRefusal(x cluster.Stranger) Refusal {
+	if x.Unreadable != "" {
+		return Refusal{
+			Guard:   "noStranger",
+			Reason:  v1beta1.ReasonReadRefused,
+			Message: fmt.Sprintf("The operator may not read %s %s, and so leaves it as it is: %s. Grant the operator's ServiceAccount that right.", x.Kind, x.Name, x.Unreadable),
+		}
+	}
 	return Refusal{
 		Guard:  "noStranger",
 		Reason: v1beta1.ReasonForeignObject,

@@ -375,9 +375,9 @@ func TestNext(t *testing.T) {
 			prod().Stranger("Service", "prod", false),
 			says{Rule: RuleBootstrap, Reason: "ForeignObject"},
 		},
-		"still records and seals next to a foreign object": {
+		"leaves a foreign object alone, and sees to all others of a cluster that runs": {
 			prod().Members(Healthy).Member("prod-0", Volume, Founding, FoundingPod, Serving).Stranger("Service", "prod", false).Claim("Bootstrap"),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0"}},
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0", "client service", "budget 2"}},
 		},
 		"refuses a spec that names what is not there": {
 			prod().Problem("SecretNotFound", "Secret peer does not exist."),

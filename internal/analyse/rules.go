@@ -107,7 +107,7 @@ func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
 		return d.LookAgain
 	case d.Progressing || d.Action != nil:
 		return lookWhileStarting
-	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0:
+	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0 || len(s.Strangers) > 0:
 		return lookWhileWrong
 	default:
 		return lookAtRest

@@ -20,11 +20,34 @@ func upkeepOf(s *cluster.Snapshot, d *Decision) []Upkeep {
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
-	if refusalsOf(s, previousClusterGone, noStranger) == nil {
-		list = append(list, objectUpkeep(s, membersToBe(s, d))...)
-		list = append(list, certificateUpkeep(s)...)
+	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
+	list = append(list, certificateUpkeep(s)...)
+	return slices.DeleteFunc(list, func(u Upkeep) bool { return touchesStranger(s, u) })
+}
+
+// touchesStranger reports whether a write is to an object that is somebody else's, or rests on one. The others are not held up:
+// certificates that nobody renews end the cluster.
+func touchesStranger(s *cluster.Snapshot, u Upkeep) bool {
+	stranger := func(kind, name string) bool {
+		return slices.ContainsFunc(s.Strangers, func(x cluster.Stranger) bool { return x.Kind == kind && x.Name == name })
 	}
-	return list
+	name := s.Cluster.Name
+	switch u := u.(type) {
+	case EnsurePeerService:
+		return stranger("Service", cluster.PeerServiceName(name))
+	case EnsureClientService:
+		return stranger("Service", cluster.ClientServiceName(name))
+	case EnsureBudget:
+		return stranger("PodDisruptionBudget", name)
+	case WriteAuthority:
+		return stranger("Secret", cluster.AuthorityName(name, u.Traffic))
+	case WriteCertificate:
+		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Secret", cluster.AuthorityName(name, u.Traffic))
+	case EnsureRequest: // cert-manager would write to the Secret
+		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Certificate", cluster.CertificateName(name, u.Role))
+	case RemoveBudget, RecordMember, CorrectWorkload, SealPod, SetRetention: // to objects that were found to be the cluster's own
+	}
+	return false
 }
 
 // membersToBe is how many members there are, or will be where there are none yet.

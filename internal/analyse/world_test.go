@@ -290,7 +290,7 @@ func (o *operator) write(apply func() error) error {
 	return apply()
 }
 
-// run does what the controller does: upkeep, claim, act, report. A write that is refused as stale ends the acts, not the report.
+// run does what the controller does: upkeep, claim, act, report. A write that is refused as stale keeps the action from being taken, not the other writes that do not rest on it, nor the report.
 func (o *operator) run() {
 	o.check()
 	err := o.act()
@@ -317,13 +317,23 @@ func (o *operator) run() {
 }
 
 func (o *operator) act() error {
+	failed := map[string]bool{}
+	var failures []error
 	for _, u := range o.d.Upkeep {
-		if err := o.write(func() error { return o.upkeep(u) }); err != nil {
+		if failed[RestsOn(u)] {
+			continue
+		}
+		err := o.write(func() error { return o.upkeep(u) })
+		switch {
+		case errors.Is(err, errCrashed):
 			return err
+		case err != nil:
+			failures = append(failures, err)
+			failed[Lays(u)] = Lays(u) != ""
 		}
 	}
-	if o.d.Action == nil {
-		return nil
+	if err := errors.Join(failures...); err != nil || o.d.Action == nil {
+		return err
 	}
 	if err := o.write(o.claim); err != nil {
 		return err

@@ -82,6 +82,8 @@ type Trust struct {
 	Authority Authority
 	// Certificates by role: all of managed ones and of cert-manager's, and of the user's Secrets those that could be read.
 	Certificates []Certificate
+	// Uninstalled tells that the certificates are cert-manager's, and that the API server knows no Certificates.
+	Uninstalled bool
 	// Lost tells that the members trust an authority that nobody has any more.
 	Lost bool
 }
@@ -135,6 +137,9 @@ type Certificate struct {
 	RenewalDue          time.Time
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
+	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
+	// earlier cluster left is not issued: cert-manager replaces it at any moment.
+	Issued bool
 }
 
 // IssuerFor returns the fingerprint of the authority that issues a certificate: the newest where there is nothing yet that could be kept.
@@ -169,6 +174,11 @@ func (t *Trust) Certificate(r Role) *Certificate {
 		return nil
 	}
 	return &t.Certificates[i]
+}
+
+// Has reports whether a Secret of the name belongs to the certificates of this kind of traffic.
+func (t *Trust) Has(secret string) bool {
+	return secret == t.Authority.Name || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.Name == secret })
 }
 
 // Mounted returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be

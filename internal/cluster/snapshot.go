@@ -182,6 +182,10 @@ type Stranger struct {
 	Owner string
 	// Leaving tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
 	Leaving bool
+	// Claimable tells that the object would be this cluster's own if it named the cluster as its controller.
+	Claimable bool
+	// Unreadable is the API server's answer where it does not show the object to the operator: whose it is is not known, so it is nobody's to write.
+	Unreadable string
 }
 
 // Problem is something wrong with a thing that the spec refers to.

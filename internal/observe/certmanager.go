@@ -1,8 +1,11 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -14,10 +17,15 @@ import (
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
 
-// certificateNameAnnotation is where cert-manager writes on a Secret for which Certificate it made it.
-const certificateNameAnnotation = "cert-manager.io/certificate-name"
+// What cert-manager writes on a Secret: for which Certificate it made it, and by which issuer.
+const (
+	certificateNameAnnotation = "cert-manager.io/certificate-name"
+	issuerNameAnnotation      = "cert-manager.io/issuer-name"
+	issuerKindAnnotation      = "cert-manager.io/issuer-kind"
+	issuerGroupAnnotation     = "cert-manager.io/issuer-group"
+)
 
-// readIssued reads cert-manager's Certificates of one kind of traffic, and the Secrets that it issued for them.
+// readIssued reads cert-manager's Certificates of one kind of traffic, and the Secrets that it issued for them. The Secrets outlive cert-manager, and members run on with them.
 func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) error {
 	r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
 	for _, role := range traffic.Roles() {
@@ -26,21 +34,33 @@ func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) err
 		if err != nil {
 			return err
 		}
-		if !installed {
-			r.problem(v1beta1.ReasonCertificateNotReady, "The spec has cert-manager issue certificates, and cert-manager is not installed: the API server knows no certificates.cert-manager.io. "+
-				"Install cert-manager, or delete this cluster and create it with tls.client and tls.peer of another kind.")
-			return nil
+		if told := r.entry.peer.Uninstalled || r.entry.client.Uninstalled; !installed && !told {
+			r.problem(v1beta1.ReasonCertificateNotReady, "The spec has cert-manager issue certificates, and cert-manager is not installed: the API server knows no certificates.cert-manager.io. "+r.withoutCertManager())
 		}
-		if err := r.readIssuedSecret(&c, request); err != nil {
+		t.Uninstalled = t.Uninstalled || !installed
+		if err := r.readIssuedSecret(&c, request, r.intent.Issuer(traffic)); err != nil {
 			return err
 		}
-		r.unsettled = r.unsettled || !c.Usable()
+		r.unsettled = r.unsettled || !c.Usable() || !c.Issued && !r.begun()
 		t.Certificates = append(t.Certificates, c)
 	}
 	return nil
 }
 
-func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstructured.Unstructured) error {
+// withoutCertManager tells what to do where cert-manager is not installed.
+func (r *secretReader) withoutCertManager() string {
+	if r.begun() {
+		return "Install it again before the certificates expire: nobody renews them."
+	}
+	return "Install cert-manager, or delete this cluster and create it with tls.client and tls.peer of another kind."
+}
+
+// begun reports whether members were made, with the certificates that there were.
+func (r *secretReader) begun() bool {
+	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool { return m.Workload != nil })
+}
+
+func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstructured.Unstructured, issuer *v1beta1.IssuerRef) error {
 	secret, err := r.get(c.Name)
 	if err != nil {
 		return err
@@ -54,15 +74,38 @@ func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstruc
 		r.readAgainWhenDue(c.RenewalDue)
 	}
 	c.Request = request
+	asked := request != nil && issuer != nil && r.upToDate(request, c.Role, *issuer)
+	c.Issued = secret != nil && asked && ready(request) && issuedBy(secret, *issuer)
 	switch {
-	case request == nil: // analyse has it made
+	case !asked, r.hidden(c.Name): // analyse has the request made, or corrected
 	case secret == nil:
 		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.", c.Name, says(request), c.Name))
+	case !c.Issued && !r.begun():
+		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("Secret %s exists, and cert-manager has not issued it for this cluster yet%s. An earlier cluster may have left it, so no member is started with it. "+
+			"kubectl describe certificate %s tells more.", c.Name, says(request), c.Name))
 	case c.Broken != "":
 		r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s, which cert-manager issued, cannot be used: %s. "+
 			"Use an issuer that gives its own certificate in ca.crt, as those of the types CA and Vault do.", c.Name, c.Broken))
 	}
 	return nil
+}
+
+// upToDate reports whether a Certificate asks for what the operator wants today.
+func (r *secretReader) upToDate(request *unstructured.Unstructured, role cluster.Role, issuer v1beta1.IssuerRef) bool {
+	same, err := render.UpToDate(render.IssuedCertificate(r.snapshot.Cluster, role, r.intent.ClusterDomain, issuer), request)
+	return err == nil && same
+}
+
+// issuedBy reports whether cert-manager made a Secret by the issuer. It writes the issuer's name on each, and may leave out what is its default.
+func issuedBy(secret *corev1.Secret, issuer v1beta1.IssuerRef) bool {
+	withDefaults := func(i v1beta1.IssuerRef) v1beta1.IssuerRef {
+		i.Kind, i.Group = cmp.Or(i.Kind, "Issuer"), cmp.Or(i.Group, render.CertificateKind.Group)
+		return i
+	}
+	have := v1beta1.IssuerRef{
+		Name: secret.Annotations[issuerNameAnnotation], Kind: secret.Annotations[issuerKindAnnotation], Group: secret.Annotations[issuerGroupAnnotation],
+	}
+	return withDefaults(have) == withDefaults(issuer)
 }
 
 // request reads a Certificate of the cluster's own, nil where there is none; installed is false where the API server knows no Certificates.
@@ -71,8 +114,11 @@ func (r *secretReader) request(name string) (request *unstructured.Unstructured,
 	request.SetGroupVersionKind(render.CertificateKind)
 	err = r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, request)
 	switch {
-	case meta.IsNoMatchError(err):
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err): // the latter where the kind was there when the client last looked
 		return nil, false, nil
+	case apierrors.IsForbidden(err):
+		r.hide("Certificate", name, err)
+		return nil, true, nil
 	case apierrors.IsNotFound(err):
 		return nil, true, nil
 	case err != nil:
@@ -85,14 +131,31 @@ func (r *secretReader) request(name string) (request *unstructured.Unstructured,
 	}
 }
 
-// says returns what cert-manager says of a Certificate that is not ready, as the end of a sentence.
-func says(request *unstructured.Unstructured) string {
+// readiness returns cert-manager's condition Ready of a Certificate, nil where there is none.
+func readiness(request *unstructured.Unstructured) map[string]any {
 	conditions, _, _ := unstructured.NestedSlice(request.Object, "status", "conditions")
 	for _, entry := range conditions {
-		condition, _ := entry.(map[string]any)
-		if message, _ := condition["message"].(string); condition["type"] == "Ready" && message != "" {
-			return ": " + message
+		if condition, _ := entry.(map[string]any); condition["type"] == "Ready" {
+			return condition
 		}
+	}
+	return nil
+}
+
+// ready reports whether cert-manager calls a Certificate ready as it stands: a word on an earlier generation does not count.
+func ready(request *unstructured.Unstructured) bool {
+	if request == nil {
+		return false
+	}
+	condition := readiness(request)
+	return condition["status"] == "True" && condition["observedGeneration"] == request.GetGeneration()
+}
+
+// says returns what cert-manager says of a Certificate that is not ready, as the end of a sentence.
+func says(request *unstructured.Unstructured) string {
+	condition := readiness(request)
+	if message, _ := condition["message"].(string); message != "" && condition["status"] != "True" {
+		return ": " + message
 	}
 	return ""
 }

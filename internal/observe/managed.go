@@ -26,7 +26,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		t.Authority = authorityOf(secret, r.snapshot.Now)
 	}
 	r.unsettled = r.unsettled || !t.Authority.Usable()
-	known := len(t.Authority.Bundle) > 0
+	known := len(t.Authority.Bundle) > 0 || r.hidden(name)
 	for _, role := range traffic.Roles() {
 		c := cluster.Certificate{Written: cluster.Written{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		secret, err := r.own(c.Name)
@@ -37,7 +37,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 			c = r.certificate(role, secret, pki.TLSKeys)
 		}
 		r.unsettled = r.unsettled || !c.Usable()
-		known = known || len(c.Bundle) > 0
+		known = known || len(c.Bundle) > 0 || r.hidden(c.Name)
 		t.Certificates = append(t.Certificates, c)
 	}
 	if a := &t.Authority; a.Usable() {
@@ -49,9 +49,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		}
 	}
 	if t.Lost = !known && len(r.snapshot.Untrusting(traffic)) > 0; t.Lost {
-		r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
-			"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
-			"the operator then makes a new authority, and the members start with it.", name))
+		r.problem(v1beta1.ReasonSecretNotFound, r.lost(t))
 	}
 	return nil
 }
@@ -61,7 +59,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
 	for i := range t.Certificates {
 		c := &t.Certificates[i]
-		if c.Role == cluster.RoleClient || !c.Missing() {
+		if c.Role == cluster.RoleClient || !c.Missing() || r.strange(c.Name) {
 			continue
 		}
 		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
@@ -74,6 +72,25 @@ func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic)
 	}
 }
 
+// lost tells that no Secret of the cluster's own knows what the running members trust, and the way out: a different one where Secrets were brought back without their owner.
+func (r *secretReader) lost(t *cluster.Trust) string {
+	var back []string
+	for _, x := range r.entry.strangers {
+		if t.Has(x.Name) {
+			back = append(back, x.Name)
+		}
+	}
+	if len(back) > 0 {
+		return fmt.Sprintf("The Secrets that know the authority which the running members trust are not this cluster's own: %s. The operator uses none of them, and renews nothing. "+
+			"If they are the cluster's, brought back from a backup, make EtcdCluster %s the controller of each in metadata.ownerReferences (docs/tls.md has the command). "+
+			"If they are not, rename or delete them, and delete all pods of the cluster at once: the operator then makes a new authority, and the members start with it.",
+			strings.Join(back, ", "), r.snapshot.Cluster.Name)
+	}
+	return fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
+		"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
+		"the operator then makes a new authority, and the members start with it.", t.Authority.Name)
+}
+
 // own reads a Secret of the cluster's own, nil where there is none. Somebody else's is a stranger.
 func (r *secretReader) own(name string) (*corev1.Secret, error) {
 	secret, err := r.get(name)
@@ -81,7 +98,9 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 		return nil, err
 	}
 	if !cluster.Owns(r.snapshot.Cluster, secret) {
-		r.entry.strangers = append(r.entry.strangers, cluster.StrangerOf(r.snapshot.Cluster, "Secret", secret))
+		stranger := cluster.StrangerOf(r.snapshot.Cluster, "Secret", secret)
+		stranger.Claimable = true
+		r.entry.strangers = append(r.entry.strangers, stranger)
 		return nil, nil
 	}
 	return secret, nil

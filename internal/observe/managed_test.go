@@ -1,16 +1,24 @@
 package observe
 
 import (
+	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
 	"github.com/etcd-steward/etcd-steward/internal/pki"
 	"github.com/etcd-steward/etcd-steward/internal/render"
 )
@@ -164,14 +172,42 @@ func TestASecretThatIsNotTheClustersOwnIsAStranger(t *testing.T) {
 	}
 }
 
+func TestSecretsThatWereBroughtBackWithoutTheirOwnerAreNamedWithTheCure(t *testing.T) {
+	s := managed(t)
+	for _, o := range s.objects {
+		switch o := o.(type) {
+		case *corev1.Secret:
+			o.OwnerReferences = nil
+		case *corev1.Pod:
+			o.Annotations = map[string]string{cluster.AnnotationPeerAuthorities: "p1"}
+		}
+	}
+	got := s.observe()
+	if len(got.Problems) != 1 || !got.PeerTrust.Lost {
+		t.Fatalf("got %v", got.Problems)
+	}
+	for _, says := range []string{
+		"are not this cluster's own: prod-peer-ca, prod-peer-tls.",
+		"make EtcdCluster prod the controller of each in metadata.ownerReferences", "delete all pods of the cluster at once",
+	} {
+		if !strings.Contains(got.Problems[0].Message, says) {
+			t.Errorf("%q lacks %q", got.Problems[0].Message, says)
+		}
+	}
+	if strings.Contains(got.Problems[0].Message, "is gone") {
+		t.Errorf("got %q", got.Problems[0].Message)
+	}
+}
+
 // issued adds cert-manager's Certificate and Secret for the peers of a cluster whose clients are in clear.
 func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage {
 	s := newStage(t, 1)
 	s.observer = &Observer{Etcd: s, Now: func() time.Time { return s.now }}
 	s.cluster.Spec.TLS.Peer = &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}}
 	request := render.IssuedCertificate(s.cluster, cluster.RolePeer, "", s.cluster.Spec.TLS.Peer.CertManager.IssuerRef)
-	request.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Ready", "message": "the issuer is asleep"}}}
+	request.SetGeneration(2)
 	s.add(request)
+	s.certManagerSays("True", 2)
 	a, err := pki.NewAuthority("test", s.now, 1000*time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -181,8 +217,10 @@ func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage
 		t.Fatal(err)
 	}
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.cluster.Namespace, Name: "prod-peer-tls", UID: "uid-1", Annotations: map[string]string{certificateNameAnnotation: annotation}},
-		Data:       map[string][]byte{"tls.crt": m.Certificate, "tls.key": m.Key, "ca.crt": m.Authorities},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.cluster.Namespace, Name: "prod-peer-tls", UID: "uid-1", Annotations: map[string]string{
+			certificateNameAnnotation: annotation, issuerNameAnnotation: "ca", issuerKindAnnotation: "Issuer", issuerGroupAnnotation: "cert-manager.io",
+		}},
+		Data: map[string][]byte{"tls.crt": m.Certificate, "tls.key": m.Key, "ca.crt": m.Authorities},
 	}
 	if change != nil {
 		change(secret)
@@ -191,30 +229,76 @@ func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage
 	return s
 }
 
+// certManagerSays sets the condition Ready of the Certificate.
+func (s *stage) certManagerSays(status string, generation int64) *stage {
+	message := "Certificate is up to date and has not expired"
+	if status != "True" {
+		message = "the issuer is asleep"
+	}
+	s.objects[0].(*unstructured.Unstructured).Object["status"] = map[string]any{"conditions": []any{
+		map[string]any{"type": "Ready", "status": status, "message": message, "observedGeneration": generation},
+	}}
+	return s
+}
+
+// asking has the Certificate name another issuer.
+func (s *stage) asking(issuer string) *stage {
+	if err := unstructured.SetNestedField(s.objects[0].(*unstructured.Unstructured).Object, issuer, "spec", "issuerRef", "name"); err != nil {
+		s.t.Fatal(err)
+	}
+	return s
+}
+
 func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 	asIs := func(*corev1.Secret) {}
+	annotated := func(key, value string) func(*corev1.Secret) {
+		return func(s *corev1.Secret) { s.Annotations[key] = value }
+	}
+	const left = "Secret prod-peer-tls exists, and cert-manager has not issued it for this cluster yet"
 	for name, c := range map[string]struct {
 		stage  *stage
 		reason string
 		says   string
 	}{
-		"issued":         {stage: issued(t, "prod-peer-tls", asIs)},
-		"not yet issued": {issued(t, "", nil), v1beta1.ReasonCertificateNotReady, "has not issued Secret prod-peer-tls yet: the issuer is asleep"},
+		"issued": {stage: issued(t, "prod-peer-tls", asIs)},
+		"issued, without the annotations that a default needs": {stage: issued(t, "prod-peer-tls", func(s *corev1.Secret) {
+			delete(s.Annotations, issuerKindAnnotation)
+			s.Annotations[issuerGroupAnnotation] = ""
+		})},
+		"not yet issued": {issued(t, "", nil).certManagerSays("False", 2), v1beta1.ReasonCertificateNotReady, "has not issued Secret prod-peer-tls yet: the issuer is asleep"},
 		"without its authority": {
 			issued(t, "prod-peer-tls", func(s *corev1.Secret) { delete(s.Data, "ca.crt") }),
 			v1beta1.ReasonCertificateInvalid, "ca.crt is missing: add it. Use an issuer that gives its own certificate in ca.crt",
 		},
+		"left by an earlier cluster, and not ready": {
+			issued(t, "prod-peer-tls", asIs).certManagerSays("False", 2), v1beta1.ReasonCertificateNotReady, left + ": the issuer is asleep.",
+		},
+		"ready as it was before": {issued(t, "prod-peer-tls", asIs).certManagerSays("True", 1), v1beta1.ReasonCertificateNotReady, left + ". "},
+		"by another issuer":      {issued(t, "prod-peer-tls", annotated(issuerNameAnnotation, "old")), v1beta1.ReasonCertificateNotReady, left},
+		"by another kind of issuer": {
+			issued(t, "prod-peer-tls", annotated(issuerKindAnnotation, "ClusterIssuer")), v1beta1.ReasonCertificateNotReady, left,
+		},
+		"by an issuer of another group": {
+			issued(t, "prod-peer-tls", annotated(issuerGroupAnnotation, "example.org")), v1beta1.ReasonCertificateNotReady, left,
+		},
+		"by nobody knows whom": {
+			issued(t, "prod-peer-tls", func(s *corev1.Secret) { delete(s.Annotations, issuerNameAnnotation) }), v1beta1.ReasonCertificateNotReady, left,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := c.stage.observe()
+			trust := got.PeerTrust.Certificate(cluster.RolePeer)
 			if c.reason == "" {
-				if trust := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || !trust.Usable() || trust.Request == nil {
+				if len(got.Problems) > 0 || !trust.Usable() || trust.Request == nil || !trust.Issued {
 					t.Errorf("got %v, %+v", got.Problems, trust)
 				}
 				return
 			}
 			if len(got.Problems) != 1 || got.Problems[0].Reason != c.reason || !strings.Contains(got.Problems[0].Message, c.says) {
 				t.Errorf("got %v", got.Problems)
+			}
+			if c.reason == v1beta1.ReasonCertificateNotReady && trust.Issued {
+				t.Error("it counts as issued")
 			}
 		})
 	}
@@ -225,5 +309,122 @@ func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 	foreign.objects[0].(*unstructured.Unstructured).SetOwnerReferences(nil)
 	if got := foreign.observe(); len(got.Strangers) != 1 || got.Strangers[0].Kind != "Certificate" {
 		t.Errorf("somebody else's Certificate: %+v", got.Strangers)
+	}
+}
+
+func TestARequestThatIsToBeCorrectedFirstIsNoProblem(t *testing.T) {
+	for what, s := range map[string]*stage{
+		"with a Secret":    issued(t, "prod-peer-tls", func(*corev1.Secret) {}).asking("old"),
+		"without a Secret": issued(t, "", nil).asking("old").certManagerSays("False", 2),
+	} {
+		got := s.observe()
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || c.Issued || c.Request == nil {
+			t.Errorf("%s: got %v, %+v", what, got.Problems, c)
+		}
+	}
+}
+
+func TestMembersThatRunAreNotDisturbedByWhatCertManagerSays(t *testing.T) {
+	for what, s := range map[string]*stage{
+		"not ready":         issued(t, "prod-peer-tls", func(*corev1.Secret) {}).certManagerSays("False", 2),
+		"by another issuer": issued(t, "prod-peer-tls", func(s *corev1.Secret) { s.Annotations[issuerNameAnnotation] = "old" }),
+	} {
+		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
+		got := s.observe()
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || !c.Usable() {
+			t.Errorf("%s: got %v, %+v", what, got.Problems, c)
+		}
+	}
+}
+
+func TestTheSecretsOfACertManagerThatIsGoneAreReadAllTheSame(t *testing.T) {
+	for what, answer := range map[string]error{
+		"the client knew the kind":  apierrors.NewGenericServerResponse(http.StatusNotFound, "get", schema.GroupResource{Group: "cert-manager.io", Resource: "certificates"}, "prod-peer-tls", "404 page not found", 0, true),
+		"the client looked it up":   &meta.NoKindMatchError{GroupKind: render.CertificateKind.GroupKind(), SearchedVersions: []string{"v1"}},
+		"the client looked further": &meta.NoResourceMatchError{PartialResource: schema.GroupVersionResource{Group: "cert-manager.io", Resource: "certificates"}},
+	} {
+		s := issued(t, "prod-peer-tls", func(*corev1.Secret) {})
+		s.refuse = func(object client.Object, _ string) error {
+			if _, request := object.(*unstructured.Unstructured); request {
+				return answer
+			}
+			return nil
+		}
+		if got := s.observe(); len(got.Problems) != 1 || !strings.Contains(got.Problems[0].Message, "Install cert-manager, or delete this cluster") {
+			t.Errorf("%s, before the founding: %v", what, got.Problems)
+		}
+		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
+		s.observer.SecretsChanged(s.cluster.Key())
+		got := s.observe()
+		if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonCertificateNotReady || !strings.Contains(got.Problems[0].Message, "nobody renews them") {
+			t.Errorf("%s: %v", what, got.Problems)
+		}
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); !got.PeerTrust.Uninstalled || c == nil || !c.Usable() || len(c.Bundle) != 1 {
+			t.Errorf("%s: %+v", what, got.PeerTrust)
+		}
+	}
+}
+
+func TestTheOperatorAsksMembersWithACertificateOfACertManagerThatIsGone(t *testing.T) {
+	s := managed(t)
+	from := &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}
+	s.cluster.Spec.TLS = &v1beta1.TLS{Client: &v1beta1.ClientTLS{CertManager: from}, Peer: &v1beta1.PeerTLS{CertManager: from}}
+	for _, o := range s.objects {
+		switch o := o.(type) {
+		case *corev1.Secret:
+			o.Annotations = map[string]string{certificateNameAnnotation: o.Name}
+		case *appsv1.StatefulSet:
+			*o = *render.MemberStatefulSet(render.MemberInput{Cluster: s.cluster, Name: o.Name, Intent: cluster.IntentOf(s.cluster)})
+			o.UID = "set-prod-0"
+		}
+	}
+	s.refuse = func(object client.Object, _ string) error {
+		if _, request := object.(*unstructured.Unstructured); request {
+			return &meta.NoKindMatchError{GroupKind: render.CertificateKind.GroupKind()}
+		}
+		return nil
+	}
+	if got := s.observe(); len(got.Problems) != 1 || !got.Member("prod-0").Probe.Answered() {
+		t.Errorf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
+	}
+}
+
+func TestASecretThatMayNotBeReadIsNamedAndTheRestIsSeen(t *testing.T) {
+	s := managed(t)
+	s.refuse = func(object client.Object, name string) error {
+		if _, secret := object.(*corev1.Secret); secret && (name == "prod-peer-ca" || name == "prod-peer-tls") {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, name, errors.New("no such right"))
+		}
+		return nil
+	}
+	for _, o := range s.objects {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pod.Annotations = map[string]string{cluster.AnnotationPeerAuthorities: "p1"}
+		}
+	}
+	got := s.observe()
+	if len(got.Strangers) != 2 || got.Strangers[0].Name != "prod-peer-ca" || !strings.Contains(got.Strangers[0].Unreadable, "no such right") {
+		t.Errorf("got %+v", got.Strangers)
+	}
+	if len(got.Problems) > 0 || got.PeerTrust.Lost {
+		t.Errorf("what may not be read counts as gone: %v", got.Problems)
+	}
+	if !got.Member("prod-0").Probe.Answered() {
+		t.Errorf("the member was not asked: %+v", got.Member("prod-0").Probe)
+	}
+}
+
+func TestAUsersSecretThatMayNotBeReadIsNotCalledMissing(t *testing.T) {
+	s := newStage(t, 1)
+	s.cluster.Spec.TLS = clustertest.FromSecrets("peer", "", "")
+	s.observer = &Observer{Etcd: s, Now: func() time.Time { return s.now }}
+	s.refuse = func(object client.Object, name string) error {
+		if _, secret := object.(*corev1.Secret); secret {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, name, errors.New("no such right"))
+		}
+		return nil
+	}
+	if got := s.observe(); len(got.Problems) > 0 || len(got.Strangers) != 1 || got.Strangers[0].Unreadable == "" {
+		t.Errorf("got %v, %+v", got.Problems, got.Strangers)
 	}
 }

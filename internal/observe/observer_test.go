@@ -35,6 +35,7 @@ type stage struct {
 	members  map[string]cluster.Membership
 	asked    []string
 	reads    int // of Secrets
+	refuse   func(object client.Object, name string) error
 	now      time.Time
 	observer *Observer
 }
@@ -68,6 +69,11 @@ type countingReader struct {
 func (r countingReader) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 	if _, ok := object.(*corev1.Secret); ok {
 		r.stage.reads++
+	}
+	if r.stage.refuse != nil {
+		if err := r.stage.refuse(object, key.Name); err != nil {
+			return err
+		}
 	}
 	return r.Reader.Get(ctx, key, object, options...)
 }

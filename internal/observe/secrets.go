@@ -215,6 +215,9 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 		if err != nil {
 			return err
 		}
+		if secret == nil && r.hidden(names[role]) {
+			continue
+		}
 		if secret == nil {
 			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
 				names[role], r.snapshot.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities))
@@ -230,17 +233,36 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 	return nil
 }
 
-// get reads a Secret, nil where there is none.
+// get reads a Secret, nil where there is none. One that the operator may not read is a stranger: the rest of the cluster is seen to all the same.
 func (r *secretReader) get(name string) (*corev1.Secret, error) {
 	var secret corev1.Secret
 	err := r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
+	if apierrors.IsForbidden(err) {
+		r.hide("Secret", name, err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
 	}
 	return &secret, nil
+}
+
+// hide notes that the operator may not read an object.
+func (r *secretReader) hide(kind, name string, err error) {
+	r.entry.strangers = append(r.entry.strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
+}
+
+// hidden reports whether the operator may not read a Secret.
+func (r *secretReader) hidden(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
+}
+
+// strange reports whether a Secret is somebody else's, or may not be read: that is told of it.
+func (r *secretReader) strange(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name })
 }
 
 // certificate tells what a Secret holds, and keeps its material where it can be used.

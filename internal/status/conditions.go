@@ -99,10 +99,10 @@ func unobservable(s *cluster.Snapshot) bool {
 
 // firstProblem is empty where the operator mends what is wrong itself.
 func firstProblem(s *cluster.Snapshot) string {
-	if len(s.Problems) == 0 {
-		return ""
+	if list := problems(s); len(list) > 0 {
+		return list[0].Message
 	}
-	return s.Problems[0].Message
+	return ""
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {
@@ -113,8 +113,8 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 	switch {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
-	case len(s.Problems) > 0:
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, s.Problems[0].Reason, problemText(s))
+	case len(problems(s)) > 0:
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, problems(s)[0].Reason, problemText(s))
 	case stuck(d):
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
 	case status.ReadyReplicas < status.Replicas && !waitingQuietly(s):
@@ -144,9 +144,35 @@ func waitingQuietly(s *cluster.Snapshot) bool {
 	})
 }
 
+// problems are what observation found wrong. Beside a cluster that was founded they are somebody else's objects too: before, the founding is refused for them.
+func problems(s *cluster.Snapshot) []cluster.Problem {
+	list := slices.Clone(s.Problems)
+	if !s.Founded() {
+		return list
+	}
+	for _, x := range s.Strangers {
+		switch {
+		case s.PeerTrust.Lost && s.PeerTrust.Has(x.Name), s.ClientTrust.Lost && s.ClientTrust.Has(x.Name): // told already
+		case x.Unreadable != "":
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: analyse.StrangerRefusal(x).Message})
+		case x.Leaving:
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonWaitingForDeletion, Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)})
+		case x.Claimable:
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonForeignObject, Message: fmt.Sprintf("%s %s exists and %s: the operator neither renews nor uses it. "+
+				"If it is this cluster's own, brought back from a backup, make EtcdCluster %s its controller in metadata.ownerReferences (docs/tls.md has the command). If it is not, rename or delete it, and the operator makes its own.",
+				x.Kind, x.Name, x.Owner, s.Cluster.Name)})
+		default:
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonForeignObject, Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make, and leaves it as it is. Rename or delete it.",
+				x.Kind, x.Name, x.Owner)})
+		}
+	}
+	return list
+}
+
 func problemText(s *cluster.Snapshot) string {
-	texts := make([]string, len(s.Problems))
-	for i, p := range s.Problems {
+	list := problems(s)
+	texts := make([]string, len(list))
+	for i, p := range list {
 		texts[i] = p.Message
 	}
 	text := strings.Join(texts, " ")

@@ -2,7 +2,6 @@
 package status
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,14 +22,17 @@ type Report struct {
 	Events []Event
 }
 
-// Of reports on a pass: what was seen, what was decided, and what became of it: a *analyse.Refusal becomes part of the
+// Of reports on a pass: what was seen, what was decided, and what became of it: each *analyse.Refusal becomes part of the
 // report, any other error is for the caller alone.
 func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
-	var refusal *analyse.Refusal
-	if errors.As(outcome, &refusal) {
+	if refusals, _ := analyse.SplitRefusals(outcome); len(refusals) > 0 {
+		messages := make([]string, len(refusals))
+		for i, r := range refusals {
+			messages[i] = r.Message
+		}
 		refused := *d
-		refused.Progressing, refused.Reason, refused.Message = false, refusal.Reason, refusal.Message
-		refused.Refusals = append(slices.Clone(d.Refusals), *refusal)
+		refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, sentences(messages...)
+		refused.Refusals = slices.Concat(d.Refusals, refusals)
 		d = &refused
 	}
 	old := s.Cluster.Status

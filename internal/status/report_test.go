@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/analyse"
@@ -28,6 +29,11 @@ func situations() map[string]*Builder {
 		return prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: kind}}
 		})
+	}
+	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "belongs to nobody", Claimable: claimable})
+		}
 	}
 	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
 	return map[string]*Builder{
@@ -58,7 +64,15 @@ func situations() map[string]*Builder {
 		"corrupt":              alarm(cluster.AlarmCorrupt),
 		"cluster-id-conflict": prod().Objects().Members(Healthy).
 			Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Probe.ClusterID = 0xc2, 0xc2 })),
-		"foreign-service":  prod().Stranger("Service", "prod", false),
+		"foreign-service":                  prod().Stranger("Service", "prod", false),
+		"foreign-secret":                   prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
+		"foreign-secret-and-paused":        prod().Managed().Paused().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
+		"foreign-service-beside-a-cluster": prod().Objects().Members(Healthy).Later(foreign("Service", "prod-client", false)),
+		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).Problem("SecretNotFound", "The Secrets are not this cluster's own: prod-peer-ca.").
+			Later(func(s *cluster.Snapshot) { s.PeerTrust.Lost = true }),
+		"secret-unreadable": prod().Managed().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
+		}),
 		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
 		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
@@ -235,6 +249,23 @@ func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	}
 	if len(d.Refusals) > 0 {
 		t.Error("the decision was changed")
+	}
+}
+
+func TestEveryRefusalOfAPassIsReported(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	d := analyse.Next(s)
+	first := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "No budgets here."}
+	second := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "Secret prod-peer-tls is immutable."}
+	report := Of(&s, &d, errors.Join(errors.New("connection refused"), first, fmt.Errorf("writing: %w", second)))
+	for _, kind := range []string{v1beta1.ConditionProgressing, v1beta1.ConditionDegraded} {
+		c := meta.FindStatusCondition(report.Status.Conditions, kind)
+		if c.Reason != v1beta1.ReasonWriteRefused || c.Message != "No budgets here. Secret prod-peer-tls is immutable." {
+			t.Errorf("got %+v", c)
+		}
+	}
+	if refusals, rest := analyse.SplitRefusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
+		t.Errorf("got %v, %v", refusals, rest)
 	}
 }
 

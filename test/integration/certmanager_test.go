@@ -100,6 +100,50 @@ func TestCertManagerIssuesTheCertificates(t *testing.T) {
 	}
 	l.expectSame(pods)
 	l.checkData(3)
+
+	// The Secrets outlive the cluster and its Certificates. The next cluster of the name has another issuer, which is not there yet.
+	must(t, admin.Delete(t.Context(), l.newCluster(1)))
+	must(t, l.kubernetes.collect(t.Context()))
+	for _, kind := range []string{"Certificate", "CertificateRequest"} { // Kubernetes would collect them
+		requests := &unstructured.Unstructured{}
+		requests.SetGroupVersionKind(render.CertificateKind.GroupVersion().WithKind(kind))
+		must(t, admin.DeleteAllOf(t.Context(), requests, client.InNamespace(l.namespace)))
+	}
+	l.create(3, issuedBy("late"))
+	l.eventually("the Secrets that were left are told of", func(c *v1beta1.EtcdCluster) bool {
+		condition := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionProgressing)
+		return condition != nil && strings.Contains(condition.Message, "Secret prod-peer-tls exists, and cert-manager has not issued it for this cluster yet")
+	})
+	for _, object := range l.objectNames() {
+		if strings.HasPrefix(object, "StatefulSet/") {
+			t.Errorf("%s was made for certificates that another issuer had issued", object)
+		}
+	}
+	l.createAuthority("late")
+	l.createIssuer("late")
+	l.eventually("the cluster is available again", func(c *v1beta1.EtcdCluster) bool {
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.Operation == nil && c.Status.ReadyReplicas == 3
+	})
+	if trusted := l.secret("prod-peer-tls").Data["ca.crt"]; !bytes.Equal(trusted, l.secret("late").Data["tls.crt"]) {
+		t.Errorf("the members' certificate is of another authority: %s", trusted)
+	}
+	pods = l.podUIDs()
+	l.later(2 * time.Hour)
+	l.expectSame(pods)
+	l.checkData(3)
+
+	must(t, envtest.UninstallCRDs(adminConfig, l.certManagerCRDs()))
+	for range 2 {
+		l.later(2 * time.Hour)
+		gone := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonCertificateNotReady)
+		if !strings.Contains(gone.Message, "Install it again") {
+			t.Errorf("without cert-manager: %s", gone.Message)
+		}
+		expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+		l.operator = l.newOperator(noHooks) // it remembers no certificate
+	}
+	l.expectSame(pods)
+	l.checkData(3)
 }
 
 func (l *lab) expectSame(pods map[string]string) {
@@ -127,15 +171,19 @@ func (l *lab) eventually(what string, holds func(*v1beta1.EtcdCluster) bool) {
 // installCertManager installs the CustomResourceDefinitions of cert-manager's module.
 func (l *lab) installCertManager() {
 	l.Helper()
+	_, err := envtest.InstallCRDs(adminConfig, l.certManagerCRDs())
+	must(l.T, err)
+}
+
+// certManagerCRDs are those of cert-manager's module.
+func (l *lab) certManagerCRDs() envtest.CRDInstallOptions {
+	l.Helper()
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
 	list.Dir = filepath.Join(root, "hack", "tools", "cert-manager")
 	list.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly")
 	folder, err := list.Output()
 	must(l.T, err)
-	_, err = envtest.InstallCRDs(adminConfig, envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join(strings.TrimSpace(string(folder)), "deploy", "crds")}, ErrorIfPathMissing: true,
-	})
-	must(l.T, err)
+	return envtest.CRDInstallOptions{Paths: []string{filepath.Join(strings.TrimSpace(string(folder)), "deploy", "crds")}, ErrorIfPathMissing: true}
 }
 
 // runCertManager runs cert-manager's controllers in the namespace until the test ends.

@@ -348,6 +348,76 @@ func TestASecretOfSomebodyElseIsRefusedNotAdopted(t *testing.T) {
 	}
 }
 
+func TestASecretOfSomebodyElseBesideACluster(t *testing.T) {
+	t.Parallel()
+	for _, paused := range []bool{false, true} {
+		l := newLab(t)
+		l.createWithData(withManagedTLS)
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = paused })
+		l.disown("prod-client-tls")
+		foreign, old := l.secret("prod-client-tls"), l.secretData()
+		l.later(renewalTime)
+		for _, name := range []string{"prod-peer-tls", "prod-server-tls", "prod-operator-tls"} {
+			if bytes.Equal(old[name]["tls.crt"], l.secret(name).Data["tls.crt"]) {
+				t.Errorf("paused %v: %s was not renewed", paused, name)
+			}
+		}
+		if l.secret("prod-client-tls").ResourceVersion != foreign.ResourceVersion {
+			t.Errorf("paused %v: the Secret was written to", paused)
+		}
+		told := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonForeignObject)
+		if !strings.Contains(told.Message, "Secret prod-client-tls exists and belongs to nobody") || !strings.Contains(told.Message, "make EtcdCluster prod its controller") {
+			t.Errorf("paused %v: %s", paused, told.Message)
+		}
+		l.delete(&corev1.Secret{}, "prod-client-tls")
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = false })
+		l.settle()
+		expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+		l.checkData(3)
+	}
+}
+
+// disown takes the owner of a Secret away, as a backup may bring it back.
+func (l *lab) disown(name string) {
+	l.Helper()
+	secret := l.secret(name)
+	secret.OwnerReferences = nil
+	must(l.T, admin.Update(l.Context(), secret))
+}
+
+func TestSecretsThatWereBroughtBackWithoutTheirOwnerServeAgainOnceTheyHaveIt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	for _, name := range managedSecrets {
+		l.disown(name)
+	}
+	old := l.secretData()
+	l.later(renewalTime)
+	lost := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonSecretNotFound)
+	if !strings.Contains(lost.Message, "not this cluster's own: prod-peer-ca, prod-peer-tls") || !strings.Contains(lost.Message, "make EtcdCluster prod the controller of each") {
+		t.Errorf("the message does not say what to do: %s", lost.Message)
+	}
+	c := l.get()
+	for _, name := range managedSecrets {
+		secret := l.secret(name)
+		secret.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(c, v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind))}
+		must(t, admin.Update(t.Context(), secret))
+	}
+	l.settle()
+	for _, name := range []string{"prod-peer-tls", "prod-server-tls", "prod-operator-tls", "prod-client-tls"} {
+		if bytes.Equal(old[name]["tls.crt"], l.secret(name).Data["tls.crt"]) {
+			t.Errorf("%s was not renewed", name)
+		}
+	}
+	expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+	if rolled := l.rolled(); rolled != 0 {
+		t.Errorf("%d members were restarted", rolled)
+	}
+	l.checkData(3)
+	l.expectRest()
+}
+
 func TestWhereEverySecretIsGoneTheRunningMembersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

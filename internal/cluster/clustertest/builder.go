@@ -61,6 +61,22 @@ func (b *Builder) Managed() *Builder {
 	return b
 }
 
+// CertManager has the issuer ca issue every certificate; without issued, the Secrets are those that an earlier cluster left.
+func (b *Builder) CertManager(issued bool) *Builder {
+	from := &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}
+	b.s.Cluster.Spec.TLS = &v1beta1.TLS{Client: &v1beta1.ClientTLS{CertManager: from}, Peer: &v1beta1.PeerTLS{CertManager: from}}
+	for _, traffic := range []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic} {
+		t := Trust(b.s.Cluster.Name, traffic, string(traffic))
+		t.Source, t.Authority = cluster.SourceCertManager, cluster.Authority{}
+		for i := range t.Certificates {
+			c := &t.Certificates[i]
+			c.Issued, c.Request = issued, render.IssuedCertificate(b.s.Cluster, c.Role, "", from.IssuerRef)
+		}
+		*b.s.Trust(traffic) = t
+	}
+	return b
+}
+
 // Trust is what is known where an authority has issued every managed certificate. Nothing is due.
 func Trust(name string, traffic cluster.Traffic, authority string) cluster.Trust {
 	written := func(name string) cluster.Written {
