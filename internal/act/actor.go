@@ -114,11 +114,8 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		return &analyse.Refusal{
-			Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-			Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
-		}
+	case isRefused(err):
+		return writeRefused(kind, name, err)
 	case !apierrors.IsAlreadyExists(err):
 		return fmt.Errorf("creating %s %s: %w", kind, name, err)
 	}
@@ -135,6 +132,32 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	}
 	refusal := analyse.StrangerRefusal(stranger)
 	return &refusal
+}
+
+// rehearse asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
+func (a *Actor) rehearse(ctx context.Context, object client.Object) error {
+	kind, err := a.kindOf(object)
+	if err != nil {
+		return err
+	}
+	err = a.Client.Create(ctx, object, fieldOwner, client.DryRunAll)
+	switch {
+	case isRefused(err):
+		return writeRefused(kind, object.GetName(), err)
+	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err): // the last from an admission webhook that knows no dry run
+		return nil
+	default:
+		return fmt.Errorf("rehearsing %s %s: %w", kind, object.GetName(), err)
+	}
+}
+
+func isRefused(err error) bool { return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) }
+
+func writeRefused(kind, name string, err error) *analyse.Refusal {
+	return &analyse.Refusal{
+		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
+		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the quota or the policy that it names.", kind, name, err),
+	}
 }
 
 // apply brings an object that this cluster owns to what the operator makes today. The UID makes the API server

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
@@ -35,6 +37,19 @@ func TestGuards(t *testing.T) {
 			}
 		}
 	}
+	repository := func(name string) *Builder {
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = name })
+	}
+	sized := func(volume string, quota int64) *Builder {
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.Storage = Gibibytes(1)
+			s.Storage.VolumeClaimTemplate.Spec.Resources.Requests["storage"] = resource.MustParse(volume)
+			s.Config = &v1beta1.Config{}
+			if quota != 0 {
+				s.Config.QuotaBackendBytes = resource.NewQuantity(quota, resource.BinarySI)
+			}
+		})
+	}
 	for name, c := range map[string]struct {
 		guard         guard
 		allow, refuse *Builder
@@ -53,8 +68,18 @@ func TestGuards(t *testing.T) {
 		"previousClusterGone": {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
 		},
-		"specUsable":     {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
-		"optionsAllowed": {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"specUsable":                  {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
+		"optionsAllowed":              {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"optionsAllowed with a value": {optionsAllowed, option("heartbeat-interval", "1"), option("heartbeat-interval", "0"), "correct its value"},
+		"imageNamed":                  {imageNamed, repository("Registry.example.com:5000/mirror/etcd"), repository("etcd:3"), "etcd:3, and the version"},
+		"imageNamed without a label":  {imageNamed, repository("etcd"), repository("gcr..io/etcd"), "names no image"},
+		"quotaFits":                   {quotaFits, sized("10Gi", 8<<30), sized("10Gi", 8<<30+1), "at most 8589934592"},
+		"quotaFits on the smallest":   {quotaFits, sized("256Mi", 128<<20), sized("256Mi", 128<<20+1), "at most 134217728"},
+		"quotaFits as an option": {
+			quotaFits, sized("2Gi", 0), sized("2Gi", 0).Later(func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config.ExtraArgs = map[string]string{"quota-backend-bytes": "0"} // etcd's own: 2Gi
+			}), "The quota of 2147483648 bytes does not fit on volumes of 2Gi",
+		},
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},

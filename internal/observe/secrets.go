@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -204,6 +205,11 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 		if t.Source == cluster.SourceSecret {
 			keys = pki.TLSKeys
 			r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
+		}
+		if len(validation.IsDNS1123Subdomain(names[role])) > 0 {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("%q cannot be the name of a Secret, which holds lower case letters, digits, hyphens and dots only. "+
+				"Write the name of a Secret in namespace %s.", names[role], r.snapshot.Cluster.Namespace))
+			continue // the API server is not asked: the name goes into the path of the request
 		}
 		secret, err := r.get(names[role])
 		if err != nil {

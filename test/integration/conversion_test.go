@@ -100,6 +100,29 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
+// Clients, and the operator first of all, read lists into types: one object that does not fit there would hide all others.
+func TestWhatCannotBeReadIsRefusedInBothVersions(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace(t)
+	for _, quantity := range []string{`"1e1.5"`, `"1e"`, `"1.2.3"`, `"1e+"`, `"--1"`, `"1KiB"`} {
+		for version, specs := range map[string][]string{
+			"v1alpha1": {"{size: 3, pod: {resources: {limits: {cpu: Q}}}}", "{size: 3, pod: {resources: {requests: {cpu: Q}}}}",
+				"{size: 3, pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: Q}}}}}"},
+			"v1beta1": {"{replicas: 3, resources: {limits: {cpu: Q}}}", "{replicas: 3, resources: {requests: {cpu: Q}}}",
+				"{replicas: 3, config: {quotaBackendBytes: Q}}", "{replicas: 3, storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: Q}}}}}}"},
+		} {
+			for _, spec := range specs {
+				object := decode(t, version, namespace, strings.Replace(spec, "Q", quantity, 1))
+				if err := admin.Create(t.Context(), object); err == nil {
+					t.Errorf("%s takes %s for Q in %s", version, quantity, spec)
+				}
+			}
+		}
+	}
+	must(t, admin.List(t.Context(), &v1beta1.EtcdClusterList{}, client.InNamespace(namespace)))
+	must(t, admin.List(t.Context(), &v1alpha1.EtcdClusterList{}, client.InNamespace(namespace)))
+}
+
 func TestAnAnnotationThatWasTamperedWithIsRefused(t *testing.T) {
 	t.Parallel()
 	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{
