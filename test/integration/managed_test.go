@@ -190,11 +190,13 @@ func TestARotationKeepsEveryMemberAndClientConnected(t *testing.T) {
 		"a wish while a member is down": func(l *lab) {
 			l.kubernetes.hold("prod-1-0")
 			l.kubernetes.restart("prod-1-0")
+			before := l.podUIDs()
 			l.rotate("now")
 			l.settle()
 			l.later(2 * overlap)
-			if rolled := l.rolled(); rolled != 0 {
-				l.Errorf("%d members were restarted while one was down", rolled)
+			after := l.podUIDs()
+			if l.rolled() != 1 || after["prod-1-0"] == before["prod-1-0"] {
+				l.Errorf("not the one that was down alone was restarted: %v, then %v", before, after)
 			}
 			l.kubernetes.release()
 			l.settle()
