@@ -207,7 +207,7 @@ func notWritten(doing, kind, name string, err error) error {
 func refusedWrite(kind, name string, err error) error {
 	return &analyse.Refusal{
 		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct what it names: the spec, the object itself, the quota or the policy.", kind, name, err),
+		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the object itself, the quota or the policy that it names.", kind, name, err),
 	}
 }
 

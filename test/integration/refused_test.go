@@ -52,7 +52,7 @@ func TestWritesThatAreRefusedAreToldAndHoldNothingElseUp(t *testing.T) {
 				services := policy("apply", "Service")
 				l.operator = l.newOperator(failpoint.Hooks{Before: func(w failpoint.Write) error { return errors.Join(frozen.Before(w), services.Before(w)) }})
 			},
-			[]string{"refuses StatefulSet prod-1: ", "refuses Service prod: ", "denied by policy freeze", "Correct what it names"},
+			[]string{"refuses StatefulSet prod-1: ", "refuses Service prod: ", "denied by policy freeze", "Correct the spec, the object itself"},
 			[]string{"prod-peer-tls", "prod-server-tls", "prod-operator-tls", "prod-client-tls"},
 		},
 		"an immutable Secret": {
