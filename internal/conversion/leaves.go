@@ -213,7 +213,10 @@ func (l leaves) drop(errs field.ErrorList) bool {
 	return len(l) < before
 }
 
-func within(path, outer string) bool { return path == outer || strings.HasPrefix(path, outer+".") }
+func within(path, outer string) bool {
+	rest, ok := strings.CutPrefix(path, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
 
 // wholeOf returns the beginning of a path in an object of v1beta1 that is taken or left as a whole.
 func wholeOf(path string) string {
