@@ -121,10 +121,10 @@ func isEmpty(v reflect.Value) bool {
 
 // saysNothing tells what is empty, with lists and maps that are there and hold nothing.
 func saysNothing(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Map, reflect.Slice:
+	switch kind := v.Kind(); {
+	case kind == reflect.Map || kind == reflect.Slice:
 		return v.Len() == 0
-	case reflect.Struct:
+	case kind == reflect.Struct:
 		for n := range v.NumField() {
 			if !saysNothing(v.Field(n)) {
 				return false
