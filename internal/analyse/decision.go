@@ -255,7 +255,7 @@ func Lays(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteAuthority:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, WriteCertificate:
+	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, TellPod, WriteCertificate:
 	}
 	return ""
 }
@@ -269,7 +269,7 @@ func RestsOn(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteCertificate:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, WriteAuthority:
+	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, TellPod, WriteAuthority:
 	}
 	return ""
 }
