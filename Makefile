@@ -8,7 +8,7 @@ IMG ?= $(REPOSITORY):v$(VERSION)
 CHANNELS ?= candidate,stable,stable-v0
 DEFAULT_CHANNEL ?= stable
 K8S_MINOR ?= 1.34
-# What `make deploy-namespaced` watches, comma separated.
+# What `make deploy-namespaced` watches, and `make undeploy` removes Roles from, comma separated.
 WATCH_NAMESPACES ?= default
 # Where built tools, Kubernetes' binaries and image archives lie.
 ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
@@ -134,6 +134,9 @@ install: ## Install the CRDs.
 .PHONY: uninstall
 uninstall: ## Remove the CRDs, and with them every EtcdCluster; the volumes stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
+	@# Nobody may be left who converts, and unread objects would keep the CRD.
+	$(KUBECTL) get crd etcdclusters.operator.etcd-steward.io --ignore-not-found -o name | \
+	  xargs -r -I{} $(KUBECTL) patch {} --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}'
 	$(call tool,kustomize) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy
@@ -142,11 +145,13 @@ deploy: ## Install the CRDs and the operator for all namespaces.
 	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: ## Remove the operator; its namespace, the CRDs and the etcd clusters stay.
+undeploy: ## Remove the operator, and its Roles in WATCH_NAMESPACES; its namespace, the CRDs and the etcd clusters stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
 	for config in default namespaced/webhook; do \
 	  $(call tool,kustomize) build config/$$config | \
 	    awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f - || exit 1; done
+	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
+	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) delete --ignore-not-found -n "$$ns" -f - || exit 1; done
 	$(KUBECTL) -n etcd-steward-system delete --ignore-not-found secret etcd-steward-webhook-certificate
 
 .PHONY: deploy-webhook

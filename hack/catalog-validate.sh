@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Validates the catalog, proves that every channel holds every release of catalog/releases.yaml with the newest at its head,
+# Validates the catalog, proves that every channel holds every release of catalog/releases.yaml with the newest at its head, each of which
+# replaces the newest before it that it does not skip,
 # and that the catalog's image serves: its content is taken out of the image as OLM does, and served by opm.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -47,12 +48,17 @@ newest=$(tail -1 <<< "$releases")
 "$OPM_DIR/opm" alpha list bundles "$CATALOG" etcd-steward > "$WORK/bundles" 2> /dev/null
 for channel in candidate stable stable-v0; do
   [ "$(awk -v c=$channel '$2 == c {print $3}' "$WORK/channels")" = "etcd-steward.v$newest" ] || fail "$newest is not the head of the channel $channel"
-  previous=''
+  previous=()
   for release in $releases; do
-    replaced=$(awk -v c=$channel -v b="etcd-steward.v$release" '$2 == c && $3 == b {print $4 ~ /^etcd-steward[.]v/ ? $4 : "nothing"}' "$WORK/bundles")
-    [ "$replaced" = "${previous:+etcd-steward.v}${previous:-nothing}" ] ||
-      fail "in the channel $channel release $release is missing, or does not replace ${previous:-nothing}"
-    previous=$release
+    read -r replaced skipped < <(awk -v c=$channel -v b="etcd-steward.v$release" '$2 == c && $3 == b {print $4, $5}' "$WORK/bundles") ||
+      fail "in the channel $channel release $release is missing"
+    wanted=''
+    for before in "${previous[@]}"; do
+      case ",$skipped," in *",etcd-steward.v$before,"*) ;; *) wanted=etcd-steward.v$before ;; esac
+    done
+    [[ $replaced == etcd-steward.v* ]] || replaced=''
+    [ "$replaced" = "$wanted" ] || fail "in the channel $channel release $release does not replace ${wanted:-nothing}, the newest that it does not skip"
+    previous+=("$release")
   done
 done
 

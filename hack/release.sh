@@ -10,14 +10,16 @@
 # "Release X.Y.Z", the tag vX.Y.Z, and the commit that writes the first one's name into catalog/releases.yaml; with --dry-run it
 # does not. Nothing is published: what is left to do is printed.
 #
-#   RELEASE_SUITES   the suites that must have passed on this code (default: unit integration release e2e olm)
+#   RELEASE_SUITES   the suites that must have passed on this code (default: unit integration release e2e olm-full;
+#                    SUITE-full is the suite with its whole matrix, as make test-full runs it)
 set -euo pipefail
-unset MAKEFLAGS MAKELEVEL MFLAGS VERSION
+# What Make exports is of the tree as it is; the steps call Make on trees that say otherwise.
+unset MAKEFLAGS MAKELEVEL MFLAGS VERSION REPOSITORY IMG CHANNELS DEFAULT_CHANNEL K8S_MINOR
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
 PASSED=$CACHE/test/passed
 BRANCH=main
-CHANNELS='candidate stable stable-v0'
+IN_CHANNELS='candidate stable stable-v0'
 BASE=config/manifests/bases/etcd-steward.clusterserviceversion.yaml
 
 fail() { printf 'release: %s\n' "$@" >&2; exit 1; }
@@ -46,7 +48,10 @@ prepare() {
   sed -i "s/^  replaces: .*/  replaces: etcd-steward.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
   drop_prepared
   printf -- '- version: %s\n  commit: ""\n' "$now" >> catalog/releases.yaml
-  sed -i "s|^  - name: etcd-steward.v${before//./\\.}\$|&\n  - name: etcd-steward.v$now\n    replaces: etcd-steward.v$before\n    skipRange: '>=$before <$now'|" catalog/template.yaml
+  edit_template -v before="etcd-steward.v$before" -v entry="  - name: etcd-steward.v$now\n    replaces: etcd-steward.v$before\n    skipRange: '>=$before <$now'" '
+    here && !/^    / {print entry; here = 0}
+    {print}
+    $0 == "  - name: " before {here = 1}'
   printf -- '- schema: olm.bundle\n  image: ghcr.io/etcd-steward/etcd-steward-bundle:v%s\n' "$now" >> catalog/template.yaml
   make -s bundle installer catalog
   echo "This tree prepares release $now. Look at the upgrade graph in catalog/template.yaml, and commit."
@@ -56,9 +61,16 @@ prepare() {
 drop_prepared() {
   local gone; gone=$(prepared)
   [ -n "$gone" ] || return 0
+  edit_template -v gone="etcd-steward.v$gone" '$0 == "  - name: " gone {here = 1; next} here && /^    / {next} {here = 0; print}'
   gone=${gone//./\\.}
   sed -i "/^- version: $gone\$/,/^  commit:/d" catalog/releases.yaml
-  sed -i "/^  - name: etcd-steward\.v$gone\$/,/^    skipRange:/d; /^- schema: olm.bundle\$/{N; /:v$gone\$/d}" catalog/template.yaml
+  sed -i "/^- schema: olm.bundle\$/{N; /:v$gone\$/d}" catalog/template.yaml
+}
+
+# edit_template has awk write catalog/template.yaml anew.
+edit_template() {
+  local edited; edited=$(awk "$@" catalog/template.yaml)
+  printf '%s\n' "$edited" > catalog/template.yaml
 }
 
 # check_repository refuses what can be told without building anything.
@@ -90,27 +102,42 @@ check_changelog() {
   [ -z "$(section Unreleased)" ] || fail "CHANGELOG.md has changes under Unreleased, which would be in no release's notes: move them to $RELEASE"
 }
 
-# check_graph wants the release to replace the one before in every channel and in the bundle.
+# check_graph wants the release to replace, in every channel and in the bundle, the newest release that it does not skip.
 check_graph() {
-  local before channel; before=$(previous)
-  for channel in $CHANNELS; do
-    awk -v c="$channel" -v n="etcd-steward.v$RELEASE" -v r="etcd-steward.v$before" '
-      $1 == "name:" {in_channel = $2 == c} $1 == "-" && $2 == "name:" {entry = $3} in_channel && entry == n && $1 == "replaces:" && $2 == r {found = 1}
-      END {exit !found}' catalog/template.yaml ||
-      fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces $before: hack/release.sh prepare $RELEASE"
+  local before channel has
+  for channel in $IN_CHANNELS; do
+    has=$(edges_of "$channel")
+    before=$(released | cut -d' ' -f1 | sed 's/^/etcd-steward.v/' | grep -vxF -f <(sed -n 's/^skips //p' <<< "$has") | tail -1 || true)
+    [ -n "$before" ] && [ "$(sed -n 's/^replaces //p' <<< "$has")" = "$before" ] ||
+      fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces ${before:-a release}, the newest that it does not skip: hack/release.sh prepare $RELEASE"
+    grep -qxF "  replaces: $before" $BASE || fail "the bundle of $RELEASE does not replace $before, as the channel $channel says: hack/release.sh prepare $RELEASE"
   done
-  grep -q "^  replaces: etcd-steward.v$before\$" $BASE || fail "the bundle of $RELEASE does not replace $before: hack/release.sh prepare $RELEASE"
 }
+
+# edges_of CHANNEL prints "replaces NAME" and "skips NAME" for the release's entry in a channel of the template.
+edges_of() {
+  awk -v c="$1" -v n="etcd-steward.v$RELEASE" '
+    $1 == "name:" {in_channel = $2 == c}
+    $1 == "-" && $2 !~ /^etcd-steward[.]v/ {here = in_channel && $2 == "name:" && $3 == n; edge = ""}
+    here && /^ +[a-zA-Z]+:/ {edge = substr($1, 1, length($1) - 1)}
+    here && (edge == "replaces" || edge == "skips") {
+      gsub(/[][,]/, " ")
+      for (i = 1; i <= NF; i++) if ($i ~ /^etcd-steward[.]v/) print edge, $i
+    }' catalog/template.yaml
+}
+
+# run_of prints how to run a suite.
+run_of() { case $1 in *-full) echo "ETCD_STEWARD_TEST_FULL=true hack/test.sh ${1%-full}" ;; *) echo "hack/test.sh $1" ;; esac; }
 
 # check_tests wants each suite to have passed on this code, but for words in Markdown; hack/test.sh notes which did.
 check_tests() {
   local suite commit found
-  for suite in ${RELEASE_SUITES-unit integration release e2e olm}; do
+  for suite in ${RELEASE_SUITES-unit integration release e2e olm-full}; do
     found=''
     for commit in $(cd "$PASSED" 2> /dev/null && grep -lx "$suite" -- * 2> /dev/null || true); do
       if git diff --quiet "$commit" HEAD -- . ':!*.md' 2> /dev/null; then found=$commit; fi
     done
-    [ -n "$found" ] || fail "the suite $suite has not passed on this code: hack/test.sh $suite, on the committed tree"
+    [ -n "$found" ] || fail "the suite $suite has not passed on this code: $(run_of "$suite"), on the committed tree"
   done
 }
 
@@ -148,13 +175,16 @@ release() {
     echo "Release $RELEASE can be made. Nothing was changed."
     return
   fi
-  git fetch -q "$WORK/clone" $BRANCH "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
-  git merge -q --ff-only FETCH_HEAD
+  # The tag last: with it the release is made, and no other try is allowed.
+  git fetch -q --no-tags "$WORK/clone" $BRANCH
+  git merge -q --ff-only FETCH_HEAD || fail "$BRANCH cannot take over what was built: see above. Nothing is released; make the release again"
+  git fetch -q --no-tags "$WORK/clone" "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
   cat <<NEXT
 
 Release $RELEASE is made. To publish it:
   git push origin $BRANCH v$RELEASE
 $(while read -r folder image; do echo "  crane push --index $folder ${image%@*}"; done < "$WORK/images")
+$(sed -nE "s/^(\S+) (\S+-catalog):.*/  crane push --index \1 \2:latest/p" "$WORK/images")
 Then have this tree prepare the next one: hack/release.sh prepare X.Y.Z
 NEXT
 }

@@ -59,11 +59,12 @@ unit_tests() {
   return $code
 }
 
-# note_passed notes that a suite passed on the commit that is checked out, for hack/release.sh; not if the tree differs from it, or changed meanwhile.
+# note_passed notes that a suite passed on the commit that is checked out, for hack/release.sh, and whether with its whole matrix;
+# not if the tree differs from it, or changed meanwhile.
 note_passed() {
   [ "$code" = "$(git rev-parse HEAD)" ] && [ "$code" = "$(git rev-parse HEAD && git status --porcelain)" ] || return 0
   mkdir -p "$CACHE/test/passed"
-  echo "$1" >> "$CACHE/test/passed/$code"
+  printf '%s\n' "$1" ${ETCD_STEWARD_TEST_FULL:+"$1-full"} >> "$CACHE/test/passed/$code"
 }
 
 go build -o "$OUT/testsum" ./hack/testsum

@@ -224,8 +224,9 @@ type MemberSecrets struct {
 	ServerSecret string `json:"serverSecret,omitempty"`
 }
 
-// OperationType names a step that may disturb members: one of v1beta1's.
-// +kubebuilder:validation:MaxLength=63
+// OperationType names a step that may disturb members: one of v1beta1's, or of those that later releases are to have.
+// An operator that does not know the type leaves the cluster alone.
+// +kubebuilder:validation:Enum=Bootstrap;TakeBack;Resume;RollMember;AddLearner;PromoteLearner;RemoveMember;MoveLeader;Upgrade;Defragment;Compact;DisarmAlarm;GrowVolume;Restore;Recover;Hibernate;Wake
 type OperationType string
 
 // Operation is the claim on the one step in flight.

@@ -76,10 +76,16 @@ const (
 	// ReasonNotYetSupported: the spec differs from what runs, and this release does not carry out such a change.
 	// What to do: set the field that the message names back to what runs, or wait for release 0.3.0.
 	ReasonNotYetSupported = "NotYetSupported"
-	// ReasonUnsupportedOption: spec.config.extraArgs has an option that the version's allow list does not have.
-	// What to do: remove the option that the message names, or choose a version of etcd that has it.
+	// ReasonUnsupportedOption: spec.config.extraArgs has an option that the version's allow list does not have, or a value that etcd cannot start with.
+	// What to do: remove the option that the message names, correct its value, or choose a version of etcd that has it.
 	ReasonUnsupportedOption = "UnsupportedOption"
-	// ReasonSecretNotFound: a Secret that the spec names does not exist.
+	// ReasonQuotaTooLarge: the database may grow until the volume is full, and etcd would end instead of refusing writes.
+	// What to do: lower the quota to what the message says, or ask for a larger volume.
+	ReasonQuotaTooLarge = "QuotaTooLarge"
+	// ReasonImageInvalid: spec.image.repository, with the version as its tag, names no image.
+	// What to do: write a repository without a tag or digest, such as gcr.io/etcd-development/etcd.
+	ReasonImageInvalid = "ImageInvalid"
+	// ReasonSecretNotFound: a Secret that the spec names does not exist, or cannot exist under that name.
 	// What to do: create the Secret with the keys that the message names, in the cluster's namespace.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonCertificateInvalid: a Secret's certificate cannot be used for this cluster.

@@ -27,6 +27,7 @@ const RotateAuthoritiesAnnotation = "operator.etcd-steward.io/rotate-authorities
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')).compareTo(has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? quantity(string(oldSelf.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')) >= 0",message="storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink (8Gi where it is not set): write the old size or a larger one"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.storageClassName) ? self.storage.volumeClaimTemplate.spec.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.storageClassName) ? oldSelf.storage.volumeClaimTemplate.spec.storageClassName : '-')",message="storage.volumeClaimTemplate.spec.storageClassName cannot change: existing volumes keep their class; create another cluster with the new class"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.accessModes) ? self.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce']) == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.accessModes) ? oldSelf.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce'])",message="storage.volumeClaimTemplate.spec.accessModes cannot change: existing volumes keep theirs; create another cluster with the new ones"
+// +kubebuilder:validation:XValidation:rule="!has(self.config) || !has(self.config.quotaBackendBytes) || [has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')].all(v, quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() * 5.0 <= v.asApproximateFloat() * 4.0 && quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() <= v.asApproximateFloat() - 134217728.0)",message="config.quotaBackendBytes must leave a fifth of the volume (8Gi where storage is not set), and at least 128Mi, to the log: write a lower quota or ask for a larger volume"
 type EtcdClusterSpec struct {
 	// Replicas is the number of members: 1, 3, 5 or 7. An even number survives no more failures than the odd number below it.
 	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",message="replicas must be 1, 3, 5 or 7: an even number survives no more failures than the odd one below it, and more than 7 members slow every write; write the next odd number"
@@ -102,7 +103,7 @@ type Image struct {
 	// +kubebuilder:default="gcr.io/etcd-development/etcd"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$')",message="repository must be an image repository without a tag or digest, such as gcr.io/etcd-development/etcd; the tag is made from version"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",message="repository must be an image repository without a tag or digest, such as gcr.io/etcd-development/etcd; the tag is made from version"
 	// +optional
 	Repository string `json:"repository,omitempty"`
 }
@@ -238,6 +239,7 @@ type IssuerRef struct {
 	// Name of the issuer.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be that of an issuer: lower case letters, digits, hyphens and dots, such as ca"
 	// +required
 	Name string `json:"name"`
 	// Kind is Issuer, one of the cluster's namespace, or ClusterIssuer, or an external issuer's kind.
@@ -273,6 +275,7 @@ type ClientSecretRef struct {
 	// *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Server Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
@@ -280,6 +283,7 @@ type ClientSecretRef struct {
 	// Where etcd's authentication is to be turned on, its common name is root.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorName must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Operator's client Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	OperatorName string `json:"operatorName"`
@@ -295,6 +299,7 @@ type PeerSecretRef struct {
 	// *.NAME.NAMESPACE.svc and *.NAME.NAMESPACE.svc.CLUSTERDOMAIN.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
@@ -310,6 +315,7 @@ type PeerSecretRef struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 32",message="config may set at most 32 options; quotaBackendBytes counts as one, autoCompaction as two"
 type Config struct {
 	// QuotaBackendBytes is the size at which a member's database refuses writes, from 16Mi to 16Gi.
+	// It leaves a fifth of the volume, and at least 128Mi, to the log: on a full disk etcd ends.
 	// Without it 40% of the volume, at most 2Gi: defragmentation writes a second copy, and the log needs room as well.
 	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, such as 2Gi"
 	// +optional
@@ -355,9 +361,13 @@ type AutoCompaction struct {
 // ResourceRequirements are the requests and limits of the etcd container.
 type ResourceRequirements struct {
 	// Limits of the etcd container.
+	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, such as 500m or 2Gi"
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 	// Requests of the etcd container.
+	// +kubebuilder:validation:MaxProperties=8
+	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, such as 500m or 2Gi"
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
@@ -434,6 +444,7 @@ type PodSpec struct {
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
 	// ImagePullSecrets are Secrets of the cluster's namespace that pull the image.
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(r, size(r.name) > 0 && size(r.name) <= 253 && !r.name.contains('/'))",message="imagePullSecrets must have names of Secrets, such as pull"
 	// +listType=atomic
 	// +optional
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`

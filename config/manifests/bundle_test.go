@@ -12,6 +12,7 @@ import (
 
 	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -100,6 +101,71 @@ func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
 	if csv.Spec.Replaces == "" || csv.Annotations["olm.skipRange"] == "" {
 		t.Error("the bundle does not say what it replaces")
 	}
+}
+
+// TestTheUsersRolesReachEverySubresource: what a role leaves out, kubectl scale for instance, is forbidden to editors of a namespace.
+func TestTheUsersRolesReachEverySubresource(t *testing.T) {
+	verbs := map[string]map[string][]string{}
+	for _, role := range []string{"editor", "viewer"} {
+		verbs[role] = map[string][]string{}
+		for _, rule := range read[rbacv1.ClusterRole](t, "etcd-steward-etcdcluster-"+role+"-role_rbac.authorization.k8s.io_v1_clusterrole.yaml").Rules {
+			for _, of := range rule.Resources {
+				verbs[role][of] = append(verbs[role][of], rule.Verbs...)
+			}
+		}
+		if !slices.Contains(verbs[role]["etcdclusters/status"], "get") || !slices.Contains(verbs[role]["etcdclusters/scale"], "get") {
+			t.Errorf("the %s cannot read every subresource: %v", role, verbs[role])
+		}
+	}
+	for _, verb := range []string{"patch", "update"} {
+		if !slices.Contains(verbs["editor"]["etcdclusters/scale"], verb) || slices.Contains(verbs["viewer"]["etcdclusters/scale"], verb) {
+			t.Errorf("who may %s the scale is not the editor alone: %v", verb, verbs)
+		}
+	}
+}
+
+// TestTheManagersUserIsTheImages: OpenShift gives each namespace users of its own, and refuses a pod that asks for another.
+func TestTheManagersUserIsTheImages(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	pod := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec
+	if s := pod.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
+		t.Errorf("the manager's pod asks for %+v", s)
+	}
+	dockerfile, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(dockerfile), "\nUSER 65532:65532\n") {
+		t.Error("the kubelet cannot tell that the image's user is not root: it wants a number")
+	}
+}
+
+// TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord: nothing reads the variable but what mirrors images.
+func TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	named := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Env
+	for _, version := range definition(t).Spec.Versions {
+		spec := version.Schema.OpenAPIV3Schema.Properties["spec"].Properties
+		repository, ok := spec["repository"]
+		if !ok {
+			repository = spec["image"].Properties["repository"]
+		}
+		want := text(t, repository.Default) + ":v" + text(t, spec["version"].Default)
+		if !slices.Contains(named, corev1.EnvVar{Name: "RELATED_IMAGE_ETCD", Value: want}) {
+			t.Errorf("a cluster of %s gets %s, the bundle names %v", version.Name, want, named)
+		}
+		if !slices.ContainsFunc(csv.Spec.RelatedImages, func(r operatorsv1alpha1.RelatedImage) bool { return r.Image == want }) {
+			t.Errorf("a cluster of %s gets %s, the related images are %v", version.Name, want, csv.Spec.RelatedImages)
+		}
+	}
+}
+
+func text(t *testing.T, raw *apiextensionsv1.JSON) (s string) {
+	t.Helper()
+	if raw == nil || json.Unmarshal(raw.Raw, &s) != nil {
+		t.Fatalf("%v is no text", raw)
+	}
+	return s
 }
 
 func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {

@@ -11,10 +11,6 @@ import (
 	"sigs.k8s.io/crdify/pkg/config"
 	"sigs.k8s.io/crdify/pkg/runner"
 	"sigs.k8s.io/crdify/pkg/validations"
-	"sigs.k8s.io/crdify/pkg/validations/crd/existingfieldremoval"
-	"sigs.k8s.io/crdify/pkg/validations/crd/scope"
-	"sigs.k8s.io/crdify/pkg/validations/crd/storedversionremoval"
-	"sigs.k8s.io/crdify/pkg/validations/property"
 )
 
 // maxBytes is what fits into the annotation in which `kubectl apply` keeps a copy of an object.
@@ -23,6 +19,8 @@ const maxBytes = 256 << 10
 // brokenPromise is one way in which the new CRD does not take, or takes differently, what a release's took.
 type brokenPromise struct {
 	release, version, path, check, message string
+	// olm tells that OLM v1 would refuse the upgrade for it.
+	olm bool
 }
 
 func (b brokenPromise) String() string {
@@ -36,77 +34,26 @@ const whole = "*"
 func compare(release string, old, now *apiextensionsv1.CustomResourceDefinition, stored []string) ([]brokenPromise, error) {
 	old = old.DeepCopy()
 	old.Status.StoredVersions = stored
-	runner, err := runner.New(&policy, registry())
+	c := &comparison{release: release}
+	runner, err := runner.New(&olm, runner.DefaultRegistry())
 	if err != nil {
 		return nil, err
 	}
-	results := runner.Run(old, now)
-	c := &comparison{release: release}
-	for _, result := range results.CRDValidation {
-		c.add(whole, ".", result)
-	}
-	for _, result := range results.SameVersionValidation {
-		for _, p := range result.PropertyComparisons {
-			path := strings.TrimPrefix(p.Property, "^")
-			if was, is := flatten(old, result.Version), flatten(now, result.Version); was[p.Property] != nil && is[p.Property] == nil {
-				continue // a field that is gone has been told of already
-			}
-			for _, one := range p.ComparisonResults {
-				c.add(result.Version, path, one)
-			}
-		}
-	}
+	c.take(runner.Run(old.DeepCopy(), now.DeepCopy()), old, now)
 	c.names(old, now)
 	c.versions(old, now)
 	return c.sorted(), c.size(now)
 }
 
-// policy lets loosening pass: it hurts no stored object. How versions differ from each other is conversion's business.
-var policy = config.Config{
+// olm is what OLM v1 checks by default before it upgrades (operator-controller's preflight crdupgradesafety), with every validation of crdify.
+// It refuses a changed rule, and a rule's changed message, too. How served versions differ from each other it leaves to a conversion webhook, which the bundle's CRD has.
+var olm = config.Config{
 	Conversion:           config.ConversionPolicyIgnore,
 	UnhandledEnforcement: config.EnforcementPolicyError,
 	Validations: []config.ValidationConfig{
 		{Name: "description", Enforcement: config.EnforcementPolicyNone},
 		{Name: "enum", Enforcement: config.EnforcementPolicyError, Configuration: map[string]any{"additionPolicy": "Allow"}},
-		{Name: "pattern", Enforcement: config.EnforcementPolicyError, Configuration: map[string]any{"removalPolicy": "Allow"}},
 	},
-}
-
-// registry holds crdify's validations and those below.
-func registry() validations.Registry {
-	r := validations.NewRegistry()
-	for _, register := range []func(validations.Registry){
-		existingfieldremoval.Register, scope.Register, storedversionremoval.Register,
-		property.RegisterDefault, property.RegisterEnum, property.RegisterMaximum, property.RegisterMaxItems, property.RegisterMaxLength,
-		property.RegisterMaxProperties, property.RegisterMinimum, property.RegisterMinItems, property.RegisterMinLength, property.RegisterMinProperties,
-		property.RegisterRequired, property.RegisterType, property.RegisterDescription, property.RegisterPattern, property.RegisterNullable,
-	} {
-		register(r)
-	}
-	r.Register(rulesName, func(map[string]any) (validations.Validation, error) { return &rules{}, nil })
-	return r
-}
-
-const rulesName = "rules"
-
-// rules refuses CEL rules that were not there before. One that only loosens is let through by allowed.yaml.
-type rules struct{ enforcement config.EnforcementPolicy }
-
-func (*rules) Name() string { return rulesName }
-
-func (r *rules) SetEnforcement(policy config.EnforcementPolicy) { r.enforcement = policy }
-
-func (r *rules) Compare(old, now *apiextensionsv1.JSONSchemaProps) validations.ComparisonResult {
-	var added []error
-	for _, rule := range now.XValidations {
-		if !slices.ContainsFunc(old.XValidations, func(o apiextensionsv1.ValidationRule) bool {
-			return o.Rule == rule.Rule && equality.Semantic.DeepEqual(o.OptionalOldSelf, rule.OptionalOldSelf)
-		}) {
-			added = append(added, fmt.Errorf("new or changed rule: %s", rule.Rule))
-		}
-	}
-	old.XValidations, now.XValidations = nil, nil
-	return validations.HandleErrors(rulesName, r.enforcement, added...)
 }
 
 type comparison struct {
@@ -114,14 +61,30 @@ type comparison struct {
 	found   []brokenPromise
 }
 
-func (c *comparison) add(version, path string, result validations.ComparisonResult) {
-	for _, message := range result.Errors {
-		c.found = append(c.found, brokenPromise{c.release, version, path, result.Name, message})
+// take takes what crdify found.
+func (c *comparison) take(results *runner.Results, old, now *apiextensionsv1.CustomResourceDefinition) {
+	add := func(version, path string, result validations.ComparisonResult) {
+		for _, message := range result.Errors {
+			c.found = append(c.found, brokenPromise{c.release, version, path, result.Name, message, true})
+		}
+	}
+	for _, result := range results.CRDValidation {
+		add(whole, ".", result)
+	}
+	for _, result := range results.SameVersionValidation {
+		for _, p := range result.PropertyComparisons {
+			if was, is := fieldOf(old, result.Version, p.Property), fieldOf(now, result.Version, p.Property); was != nil && is == nil {
+				continue // a field that is gone has been told of already
+			}
+			for _, one := range p.ComparisonResults {
+				add(result.Version, strings.TrimPrefix(p.Property, "^"), one)
+			}
+		}
 	}
 }
 
 func (c *comparison) say(version, path, check, format string, args ...any) {
-	c.found = append(c.found, brokenPromise{c.release, version, path, check, fmt.Sprintf(format, args...)})
+	c.found = append(c.found, brokenPromise{c.release, version, path, check, fmt.Sprintf(format, args...), false})
 }
 
 // names must stay: clients and roles use them.
@@ -193,6 +156,10 @@ func (c *comparison) sorted() []brokenPromise {
 	return c.found
 }
 
-func flatten(crd *apiextensionsv1.CustomResourceDefinition, name string) map[string]*apiextensionsv1.JSONSchemaProps {
-	return validations.FlattenCRDVersion(*validations.GetCRDVersionByName(crd, name))
+// fieldOf returns a version's field, nil where there is none.
+func fieldOf(crd *apiextensionsv1.CustomResourceDefinition, version, path string) *apiextensionsv1.JSONSchemaProps {
+	if v := validations.GetCRDVersionByName(crd, version); v != nil {
+		return validations.FlattenCRDVersion(*v)[path]
+	}
+	return nil
 }

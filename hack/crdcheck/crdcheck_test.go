@@ -132,7 +132,7 @@ var mutations = []struct {
 	{does: "lets an enum value be added", mutate: change("mode", func(p *props) { p.Enum = append(p.Enum, apiextensionsv1.JSON{Raw: []byte(`"C"`)}) })},
 	{does: "refuses a new enum", mutate: change("name", func(p *props) { p.Enum = []apiextensionsv1.JSON{{Raw: []byte(`"a"`)}} }), checks: []string{"enum"}},
 	{does: "refuses another pattern", mutate: change("name", func(p *props) { p.Pattern = "^a+$" }), checks: []string{"pattern"}},
-	{does: "lets a pattern go", mutate: change("name", func(p *props) { p.Pattern = "" })},
+	{does: "refuses that a pattern is gone", mutate: change("name", func(p *props) { p.Pattern = "" }), checks: []string{"pattern"}},
 	{does: "refuses a smaller maximum", mutate: change("size", func(p *props) { p.Maximum = to(8.0) }), checks: []string{"maximum"}},
 	{does: "refuses a larger minimum", mutate: change("size", func(p *props) { p.Minimum = to(1.0) }), checks: []string{"minimum"}},
 	{does: "lets limits be loosened", mutate: change("size", func(p *props) { p.Minimum, p.Maximum = to(-1.0), to(10.0) })},
@@ -145,10 +145,10 @@ var mutations = []struct {
 	{does: "refuses that null is refused", mutate: change("when", func(p *props) { p.Nullable = false }), checks: []string{"nullable"}},
 	{does: "refuses a new rule", mutate: changeSpec(func(p *props) {
 		p.XValidations = append(p.XValidations, apiextensionsv1.ValidationRule{Rule: "self.size < 4"})
-	}), checks: []string{"rules"}},
-	{does: "refuses a changed rule", mutate: changeSpec(func(p *props) { p.XValidations[0].Rule = "self.size > 1" }), checks: []string{"rules"}},
-	{does: "lets a rule go", mutate: changeSpec(func(p *props) { p.XValidations = nil })},
-	{does: "lets a rule say something else", mutate: changeSpec(func(p *props) { p.XValidations[0].Message = "write a size above 0" })},
+	}), checks: []string{"unhandled"}},
+	{does: "refuses a changed rule", mutate: changeSpec(func(p *props) { p.XValidations[0].Rule = "self.size > 1" }), checks: []string{"unhandled"}},
+	{does: "refuses that a rule is gone", mutate: changeSpec(func(p *props) { p.XValidations = nil }), checks: []string{"unhandled"}},
+	{does: "refuses that a rule says something else", mutate: changeSpec(func(p *props) { p.XValidations[0].Message = "write a size above 0" }), checks: []string{"unhandled"}},
 	{does: "lets a description change", mutate: change("size", func(p *props) { p.Description = "How many." })},
 	{does: "refuses another type of list", mutate: change("list", func(p *props) { p.XListType = to("set") }), checks: []string{"unhandled"}},
 	{does: "refuses a format", mutate: change("name", func(p *props) { p.Format = "date" }), checks: []string{"unhandled"}},
@@ -204,9 +204,18 @@ func TestReleases(t *testing.T) {
 			tree: map[string]string{bases + "/things.yaml": strings.ReplaceAll(old, "name: {", "extra: {type: string, default: a}\n              name: {")}},
 		{does: "lets through what is allowed with a reason",
 			tree: map[string]string{
+				bases + "/things.yaml":       strings.ReplaceAll(old, "shortNames: [th]", "shortNames: []"),
+				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: '*', path: .spec.names.shortNames, check: names, why: a test}\n"}},
+		{does: "refuses what OLM v1 refuses where nothing says what its users do", refused: ".spec.name: maxLength: ",
+			tree: map[string]string{
 				bases + "/things.yaml": strings.ReplaceAll(old, "maxLength: 10", "maxLength: 9"),
 				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength, why: a test}\n" +
 					"- {release: 1.0.0, version: v1alpha0, path: .spec.name, check: maxLength, why: a test}\n"}},
+		{does: "lets through what OLM v1 refuses, once it is said what its users do",
+			tree: map[string]string{
+				bases + "/things.yaml": strings.ReplaceAll(old, "maxLength: 10", "maxLength: 9"),
+				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength, why: a test, olmv1: turn the preflight off}\n" +
+					"- {release: 1.0.0, version: v1alpha0, path: .spec.name, check: maxLength, why: a test, olmv1: turn the preflight off}\n"}},
 		{does: "refuses an allowance without a reason", refused: "says nothing of why",
 			tree: map[string]string{"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength}\n"}},
 		{does: "refuses an allowance that nothing needs", refused: "1 breaks",

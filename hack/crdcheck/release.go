@@ -104,7 +104,7 @@ func breaks(releases []release, now map[string]*definition) (found []brokenPromi
 				}
 			}
 			if now[kind] == nil {
-				found = append(found, brokenPromise{r.name, whole, ".", "kinds", kind + " is gone, and with it every object of it"})
+				found = append(found, brokenPromise{r.name, whole, ".", "kinds", kind + " is gone, and with it every object of it", false})
 				continue
 			}
 			broken, err := compare(r.name, old.crd, now[kind].crd, stored[kind])
@@ -137,7 +137,7 @@ func (r *release) keeps(now map[string]*definition) (found []brokenPromise, err 
 			return nil, fmt.Errorf("%s was never valid: %w", o.name(), problems.ToAggregate())
 		}
 		say := func(format string, args ...any) {
-			found = append(found, brokenPromise{r.name, o.version(), o.name(), "objects", fmt.Sprintf(format, args...)})
+			found = append(found, brokenPromise{r.name, o.version(), o.name(), "objects", fmt.Sprintf(format, args...), false})
 		}
 		after, err := d.stored(before)
 		if err != nil {
@@ -160,6 +160,8 @@ type allowance struct {
 	Release, Version, Path, Check string
 	// Why no stored object and no client can be hurt.
 	Why string
+	// OLMv1 is what users of OLM v1 do, whose check refuses the upgrade: it is needed where it does.
+	OLMv1 string `json:"olmv1,omitempty"`
 }
 
 type allowances []allowance
@@ -187,7 +189,7 @@ func (a allowances) sift(found []brokenPromise) (open []brokenPromise, idle allo
 	used := make([]bool, len(a))
 	for _, b := range found {
 		i := slices.IndexFunc(a, func(a allowance) bool {
-			return a.Release == b.release && a.Version == b.version && a.Path == b.path && a.Check == b.check
+			return (!b.olm || a.OLMv1 != "") && a.Release == b.release && a.Version == b.version && a.Path == b.path && a.Check == b.check
 		})
 		if i < 0 {
 			open = append(open, b)

@@ -99,6 +99,8 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.correctWorkload(ctx, s, item)
 	case analyse.SealPod:
 		return a.sealPod(ctx, s, item)
+	case analyse.TellPod:
+		return a.tellPod(ctx, s, item)
 	case analyse.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case analyse.WriteCertificate:
@@ -124,8 +126,8 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
-	case unknown(err):
-		return refusedWrite(kind, name, err)
+	case unknown(err), isRefused(err):
+		return writeRefused(kind, name, err)
 	case !apierrors.IsAlreadyExists(err):
 		return notWritten("creating", kind, name, err)
 	}
@@ -142,6 +144,32 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	}
 	refusal := analyse.StrangerRefusal(stranger)
 	return &refusal
+}
+
+// rehearse asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
+func (a *Actor) rehearse(ctx context.Context, object client.Object) error {
+	kind, err := a.kindOf(object)
+	if err != nil {
+		return err
+	}
+	err = a.Client.Create(ctx, object, fieldOwner, client.DryRunAll)
+	switch {
+	case isRefused(err):
+		return writeRefused(kind, object.GetName(), err)
+	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err): // the last from an admission webhook that knows no dry run
+		return nil
+	default:
+		return fmt.Errorf("rehearsing %s %s: %w", kind, object.GetName(), err)
+	}
+}
+
+func isRefused(err error) bool { return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) }
+
+func writeRefused(kind, name string, err error) *analyse.Refusal {
+	return &analyse.Refusal{
+		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
+		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the object itself, the quota or the policy that it names.", kind, name, err),
+	}
 }
 
 // apply brings an object that this cluster owns to what the operator makes today. The UID makes the API server
@@ -166,7 +194,7 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
 	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
 	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); unknown(err) {
-		return refusedWrite(kind, desired.GetName(), err)
+		return writeRefused(kind, desired.GetName(), err)
 	} else if err != nil {
 		return notWritten("applying", kind, desired.GetName(), err)
 	}
@@ -178,17 +206,10 @@ func notWritten(doing, kind, name string, err error) error {
 	switch {
 	case replaced(err):
 		return changed(kind, name, "it was replaced since it was read")
-	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
-		return refusedWrite(kind, name, err)
+	case isRefused(err):
+		return writeRefused(kind, name, err)
 	default:
 		return fmt.Errorf("%s %s %s: %w", doing, kind, name, err)
-	}
-}
-
-func refusedWrite(kind, name string, err error) error {
-	return &analyse.Refusal{
-		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
-		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the object itself, the quota or the policy that it names.", kind, name, err),
 	}
 }
 

@@ -3,7 +3,9 @@ package act
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -13,10 +15,21 @@ import (
 )
 
 // foundCluster makes every volume before the first StatefulSet: where a StatefulSet is, no volume was left to be made.
+// Volumes outlive a cluster, so none is made for pods that the API server would refuse.
 func (a *Actor) foundCluster(ctx context.Context, s *cluster.Snapshot, action analyse.FoundCluster) error {
 	founding := render.Founding{Token: action.Token}
 	for _, m := range action.Members {
 		founding.Members = append(founding.Members, m.Name)
+	}
+	workload := func(member string) *appsv1.StatefulSet {
+		in := analyse.MemberInput(s, member, action.Intent, false)
+		in.Founding = &founding
+		return render.MemberStatefulSet(in)
+	}
+	if slices.ContainsFunc(action.Members, func(m analyse.Founder) bool { return m.MakeVolume }) {
+		if err := a.rehearse(ctx, workload(founding.Members[0])); err != nil {
+			return err
+		}
 	}
 	for _, m := range action.Members {
 		if !m.MakeVolume {
@@ -30,9 +43,7 @@ func (a *Actor) foundCluster(ctx context.Context, s *cluster.Snapshot, action an
 		if !m.MakeWorkload {
 			continue
 		}
-		in := analyse.MemberInput(s, m.Name, action.Intent, false)
-		in.Founding = &founding
-		if err := a.create(ctx, s, render.MemberStatefulSet(in), ownedBy(s)); err != nil {
+		if err := a.create(ctx, s, workload(m.Name), ownedBy(s)); err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,8 @@ func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item ana
 		return have, nil
 	case analyse.IssueFromAuthority:
 		return authorityData(certificate, key, have[pki.TLSKeys.Authorities]), nil
+	case analyse.AnnounceAuthority:
+		return a.announcedData(ctx, s, item.Traffic, have)
 	case analyse.ForgetAuthority:
 		return authorityData(certificate, key, certificate), nil
 	case analyse.MakeAuthority, analyse.RotateAuthority:
@@ -75,11 +77,25 @@ func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item ana
 		data[pki.PreviousKeys.Certificate], data[pki.PreviousKeys.Key] = certificate, key
 		return data, nil
 	}
-	trusted, err := a.bundles(ctx, s, item.Traffic)
+	return a.announcedData(ctx, s, item.Traffic, map[string][]byte{
+		pki.TLSKeys.Certificate: newCertificate, pki.TLSKeys.Key: newKey, pki.TLSKeys.Authorities: have[pki.TLSKeys.Authorities],
+	})
+}
+
+// announcedData has an authority be trusted beside those that are trusted already. The old one goes on issuing where its key is there.
+func (a *Actor) announcedData(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic, have map[string][]byte) (map[string][]byte, error) {
+	trusted, err := a.bundles(ctx, s, traffic)
 	if err != nil {
 		return nil, err
 	}
-	return authorityData(newCertificate, newKey, pki.Bundle(s.Now, append([][]byte{newCertificate, have[pki.TLSKeys.Authorities]}, trusted...)...)), nil
+	certificate := have[pki.TLSKeys.Certificate]
+	data := authorityData(certificate, have[pki.TLSKeys.Key], pki.Bundle(s.Now, append([][]byte{certificate, have[pki.TLSKeys.Authorities]}, trusted...)...))
+	for _, key := range []string{pki.PreviousKeys.Certificate, pki.PreviousKeys.Key} {
+		if value := have[key]; len(value) > 0 {
+			data[key] = value
+		}
+	}
+	return data, nil
 }
 
 func authorityData(certificate, key, bundle []byte) map[string][]byte {

@@ -39,10 +39,10 @@ func bootstrap(s *cluster.Snapshot) *Decision {
 
 // begin decides what a cluster without any volume of its own starts from.
 func begin(s *cluster.Snapshot) *Decision {
-	guards := []guard{previousClusterGone, noStranger, specUsable, optionsAllowed}
+	guards := []guard{previousClusterGone, noStranger, specUsable, optionsAllowed, imageNamed}
 	kept := currentKept(s)
 	if len(kept) == 0 {
-		guards = append(guards, nothingLost)
+		guards = append(guards, nothingLost, quotaFits)
 	} else {
 		guards = append(guards, volumesUnambiguous, volumesKeepQuorum, versionSkewAllowed, peerURLsUnchanged)
 	}
@@ -137,7 +137,7 @@ func awaitObjects(s *cluster.Snapshot, reason string) *Decision {
 
 // continueFounding makes what a founding that was cut short has not made yet.
 func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
-	if refusals := refusalsOf(s, previousClusterGone, noStranger, specUsable, optionsAllowed, peerURLsUnchanged); len(refusals) > 0 {
+	if refusals := refusalsOf(s, previousClusterGone, noStranger, specUsable, optionsAllowed, imageNamed, peerURLsUnchanged); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return found(s, founders)

@@ -1,8 +1,8 @@
 package analyse
 
 import (
-	"cmp"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,7 +16,7 @@ var traffics = []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic}
 
 // certificateUpkeep lists what the Secrets of managed certificates, and cert-manager's Certificates, need.
 func certificateUpkeep(s *cluster.Snapshot) []Upkeep {
-	var list []Upkeep
+	list := tellWaitingPods(s)
 	for _, traffic := range traffics {
 		switch trust := s.Trust(traffic); trust.Source {
 		case cluster.SourceManaged:
@@ -57,14 +57,16 @@ func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	step := &WriteAuthority{Traffic: traffic, Known: a.Written, Rotation: rotationOf(s)}
 	asked := rotationOf(s) != "" && rotationOf(s) != a.Rotation
 	switch {
-	case !a.Usable():
+	case !a.Usable(), a.Phase != "" && !s.Now.Before(a.NotAfter):
 		step.Step = MakeAuthority
 		if trusted(trust) {
 			step.Phase = cluster.PhaseAnnounced
 		}
+	case foreign(s, trust, traffic):
+		step.Step, step.Phase = AnnounceAuthority, cluster.PhaseAnnounced
 	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
 		step.Step, step.Phase = RotateAuthority, cluster.PhaseAnnounced
-	case a.Phase != "" && a.Since.IsZero() && followed(trust):
+	case a.Phase != "" && since(s, a).IsZero() && followed(trust):
 		step.Step, step.Phase, step.Followed = MarkAuthority, a.Phase, true
 	case a.Phase == cluster.PhaseAnnounced && announced(s, trust, traffic):
 		step.Step, step.Phase = IssueFromAuthority, cluster.PhaseIssuing
@@ -89,25 +91,45 @@ func trusted(trust *cluster.Trust) bool {
 	return len(trust.Authority.Bundle) > 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) > 0 })
 }
 
+// foreign reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
+// they run with certificates of another one, or would not trust those that it issues.
+func foreign(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
+	a := &trust.Authority
+	return a.Phase == "" && len(s.Untrusting(traffic, a.Current)) > 0 ||
+		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
+}
+
 // followed reports whether every Secret has followed the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
 func followed(trust *cluster.Trust) bool {
 	a := &trust.Authority
 	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
-		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || c.Issuer != a.Current)
+		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || !c.IssuedBy(a.Current))
 	})
 }
 
 // overlapped reports whether clients have had the time to take up what the Secrets hold.
 func overlapped(s *cluster.Snapshot, trust *cluster.Trust) bool {
 	a := &trust.Authority
-	return !a.Since.IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+	return !since(s, a).IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+}
+
+// since is when every Secret had followed into the phase, zero while they have not. A time to come was written by a clock that was ahead.
+func since(s *cluster.Snapshot, a *cluster.Authority) time.Time {
+	if a.Since.After(s.Now) {
+		return time.Time{}
+	}
+	return a.Since
 }
 
 // announced reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
-// the time to. Where the certificates are at their end, and the old authority's key is gone, nobody is helped by waiting.
+// the time to. Where the certificates are at their end, and the old authority cannot issue others, nobody is helped by waiting.
 func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
-	if a.Previous == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Exists() && !s.Now.Before(c.NotAfter) }) {
+	if s.Now.Before(a.NotBefore) {
+		return false
+	}
+	issuer, _ := a.Issuer(s.Now)
+	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Lapsed(s.Now) }) {
 		return true
 	}
 	return overlapped(s, trust) && trustedByAll(s, traffic)
@@ -116,48 +138,84 @@ func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffi
 // trustedByAll reports whether every Secret tells to trust the newest authority, and every member that runs was started with it.
 func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
-	return followed(trust) && !slices.ContainsFunc(runningPods(s), func(p *cluster.Pod) bool { return !slices.Contains(p.Authorities(traffic), trust.Authority.Current) })
+	return followed(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return m.Pod.MayRun() && !slices.Contains(m.Pod.Authorities(traffic), trust.Authority.Current)
+	})
 }
 
-// runningPods are the pods whose etcd may run.
-func runningPods(s *cluster.Snapshot) []*cluster.Pod {
-	var running []*cluster.Pod
-	for i := range s.Members {
-		if p := s.Members[i].Pod; p != nil && p.Phase == corev1.PodRunning {
-			running = append(running, p)
-		}
-	}
-	return running
-}
-
-// certificateWrite returns what is to be done about a managed certificate, nil for nothing.
+// certificateWrite returns what is to be done about a managed certificate, nil for nothing. It is issued by nobody whom a member that runs does not trust.
 func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *WriteCertificate {
 	a := &trust.Authority
 	write := &WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.Written, Intent: settledIntent(s), Renew: true}
+	if c.Missing() && c.Role == traffic.Roles()[0] && !told(s, traffic) {
+		return nil
+	}
 	if !a.Usable() {
 		return write // the authority is made in the same pass
 	}
-	write.Issuer = a.Current
-	if a.Phase == cluster.PhaseAnnounced {
-		write.Issuer = a.Previous
-	}
+	write.Issuer = a.IssuerFor(c, s.Now)
+	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case len(c.Bundle) == 0: // there is nothing that could be kept
-		write.Issuer = cmp.Or(write.Issuer, a.Current)
+	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(trust, traffic, c, write.Issuer)) == 0:
 		return write
-	case write.Issuer != "" && (!c.Usable() || renewable(s, a, c) || c.Issuer != write.Issuer):
-		return write
-	case !slices.Equal(c.Bundle, a.Bundle):
+	case !c.Missing() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false
 		return write
-	default: // where the issuer is not known, nobody can issue yet whom the members trust
+	default: // nobody can issue yet whom the members trust
 		return nil
 	}
 }
 
+// told reports whether every member that may start over the Secret that is missing says which authorities it then trusts. Pods that wait
+// for the Secret start as soon as it is there.
+func told(s *cluster.Snapshot, traffic cluster.Traffic) bool {
+	bundle := s.Trust(traffic).Authority.Bundle
+	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || m.Workload.Intent.Source(traffic) == "" {
+			return false
+		}
+		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || waits(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)
+	})
+}
+
+// waits reports whether a pod's container was never started.
+func waits(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPending && !p.Deleting }
+
+// tellWaitingPods has the pods that wait for a Secret say with which authorities they start when it is there: those of the authority that
+// it is issued by, and not those that their templates named when they were made.
+func tellWaitingPods(s *cluster.Snapshot) []Upkeep {
+	var list []Upkeep
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Workload == nil || !waits(m.Pod) {
+			continue
+		}
+		have := m.Workload.Intent
+		have.PeerAuthorities, have.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
+		want := have
+		if awaited(&s.PeerTrust, cluster.PeerTraffic) {
+			want.PeerAuthorities = s.PeerTrust.Authority.Bundle
+		}
+		if awaited(&s.ClientTrust, cluster.ClientTraffic) {
+			want.ServerAuthorities = s.ClientTrust.Authority.Bundle
+		}
+		if !slices.Equal(have.PeerAuthorities, want.PeerAuthorities) || !slices.Equal(have.ServerAuthorities, want.ServerAuthorities) {
+			list = append(list, TellPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, ResourceVersion: m.Pod.ResourceVersion, Have: have, Want: want})
+		}
+	}
+	return list
+}
+
+// awaited reports whether the Secret that members mount is not there, and the authority that it will hold is.
+func awaited(trust *cluster.Trust, traffic cluster.Traffic) bool {
+	c := trust.Certificate(traffic.Roles()[0])
+	return trust.Source == cluster.SourceManaged && trust.Authority.Usable() && c != nil && c.Missing()
+}
+
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.
 func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate) bool {
-	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(a.NotAfter)
+	_, ends := a.Issuer(s.Now)
+	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
 // renewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
@@ -197,16 +255,19 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	return list
 }
 
-// certificatesMissing reports whether certificates are still to be made that the members' pods need. Those of cert-manager must be issued for
+// certificatesMissing reports whether certificates are still to be made that the members' pods mount. Those of cert-manager must all be issued for
 // this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
 func certificatesMissing(s *cluster.Snapshot) bool {
 	begun := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
-		return made && (len(trust.Certificates) == 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
-			return len(c.Bundle) == 0 || trust.Source == cluster.SourceCertManager && !begun && !c.Issued
-		}))
+		if !made {
+			return false
+		}
+		mounted := trust.Certificate(traffic.Roles()[0])
+		left := trust.Source == cluster.SourceCertManager && !begun && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued })
+		return mounted == nil || mounted.Missing() || left
 	})
 }
 

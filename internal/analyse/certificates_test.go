@@ -2,11 +2,13 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
@@ -34,7 +36,7 @@ func strangerSecret(s *cluster.Snapshot, name string) {
 		}
 		for i := range trust.Certificates {
 			if c := &trust.Certificates[i]; c.Name == name {
-				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role}
+				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role, Strange: true}
 			}
 		}
 	}
@@ -61,6 +63,14 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 	}
 	strange := func(name string) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) { strangerSecret(s, name) }
+	}
+	nobodyIssues := trusts(func(t *cluster.Trust) { t.Authority.Previous = "" })
+	gone := func(roles ...cluster.Role) func(*cluster.Snapshot) {
+		return certificates(func(c *cluster.Certificate) {
+			if slices.Contains(roles, c.Role) {
+				*c = cluster.Certificate{Role: c.Role, Written: cluster.Written{Name: c.Name}}
+			}
+		})
 	}
 	for name, c := range map[string]struct {
 		cluster *Builder
@@ -122,6 +132,81 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		"an authority that is gone, beside the one that members trust": {
 			prod().Later(func(s *cluster.Snapshot) { s.PeerTrust.Authority = cluster.Authority{} }), []string{"Make peer authority: Announced"},
 		},
+		"an authority that came back from a backup is announced, and issues nothing": {
+			prod().Later(func(s *cluster.Snapshot) {
+				s.PeerTrust.Authority.Current, s.PeerTrust.Authority.Bundle = "p0", []string{"p0"}
+			}),
+			[]string{"Announce peer authority: Announced"},
+		},
+		"an authority that came back with all that is trusted, and that no member was started with": {
+			prod().Later(func(s *cluster.Snapshot) {
+				s.ClientTrust.Authority.Current, s.ClientTrust.Authority.Bundle = "c0", []string{"c0", "c1"}
+			}), []string{"Announce client authority: Announced"},
+		},
+		"an authority that came back in the middle of a rotation": {
+			prod().Announced(time.Hour).Later(certificates(func(c *cluster.Certificate) { c.Issuers, c.Bundle = []string{"x"}, []string{"x"} })),
+			[]string{"Announce peer authority: Announced", "Announce client authority: Announced"},
+		},
+		"no due certificate of an authority that came back, although the cluster is paused": {
+			cluster: prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })),
+		},
+		"the new authority at once, where certificates have ended and the old authority with them": {
+			prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.NotAfter = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = Now })),
+			[]string{"Issue peer authority: Issuing", "Issue client authority: Issuing"},
+		},
+		"no due certificate that the old authority would not make last longer": {
+			cluster: prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = t.Certificates[0].NotAfter })),
+		},
+		"no certificate of an old authority that has expired": {
+			cluster: prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.Broken = "it does not fit" })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.PreviousNotAfter = Now })),
+		},
+		"another authority, where the new one expired before it issued": {
+			prod().Announced(time.Minute).Later(trusts(func(t *cluster.Trust) { t.Authority.NotAfter = Now })),
+			[]string{"Make peer authority: Announced", "Make client authority: Announced"},
+		},
+		"the mark again, where it was made in a time to come": {
+			prod().Announced(-time.Hour), []string{"Mark peer authority: Announced", "Mark client authority: Announced"},
+		},
+		"no certificate of an authority whose time has not come": {
+			cluster: prod().Later(certificates(func(c *cluster.Certificate) { c.Broken = "it is not valid yet" })).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"no missing certificate of an authority whose time has not come": {
+			cluster: prod().Later(gone(cluster.RolePeer)).Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"no new authority whose time has not come": {
+			cluster: prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2").
+				Later(trusts(func(t *cluster.Trust) { t.Authority.NotBefore = Now.Add(time.Second) })),
+		},
+		"the new authority at once, where the time of certificates has not come": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Later(certificates(func(c *cluster.Certificate) { c.NotBefore = Now.Add(time.Second) })),
+			[]string{"Issue peer authority: Issuing", "Issue client authority: Issuing"},
+		},
+		"no missing certificate of an authority that members who run do not trust": {
+			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RolePeer, cluster.RoleOperator, cluster.RoleClient)),
+		},
+		"a missing certificate that only clients check": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").Later(gone(cluster.RoleServer)), []string{"server by c2, renewed true"},
+		},
+		"not even that, where members who run know no authority of today's": {
+			cluster: prod().Announced(time.Minute).Later(nobodyIssues).Later(func(s *cluster.Snapshot) {
+				for _, traffic := range traffics {
+					s.Trust(traffic).Authority.Bundle = []string{s.Trust(traffic).Authority.Current}
+				}
+			}).Later(gone(cluster.RolePeer, cluster.RoleServer, cluster.RoleOperator, cluster.RoleClient)).Template(),
+		},
+		"missing certificates of an authority that all who run trust": {
+			prod().Announced(time.Minute).Later(nobodyIssues).Template().Restarted("prod-0", "prod-1").
+				Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod = nil }).Later(gone(cluster.RolePeer, cluster.RoleOperator)),
+			[]string{"peer by p2, renewed true", "operator by c2, renewed true"},
+		},
+		"no missing certificate before the templates name its authorities": {
+			cluster: prod().Announced(time.Minute).Later(gone(cluster.RolePeer)),
+		},
 		"none where nobody knows what the members trust": {
 			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, Lost: true} }),
 		},
@@ -154,7 +239,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			prod().Announced(time.Hour).Template().Restarted("prod-0", "prod-1", "prod-2").Later(trusts(func(t *cluster.Trust) {
 				t.Authority.Phase, t.Authority.Previous = cluster.PhaseIssuing, ""
 				for i := range t.Certificates {
-					t.Certificates[i].Issuer = t.Authority.Current
+					t.Certificates[i].Issuers = []string{t.Authority.Current}
 				}
 			})), []string{"Forget peer authority: ", "Forget client authority: "},
 		},
@@ -189,6 +274,12 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			m.Pod.Ready, m.Probe = false, &cluster.Probe{Error: "connection refused"}
 		})
 	}
+	cutOff := func(b *Builder, member string) *Builder {
+		return b.Later(func(s *cluster.Snapshot) {
+			m := s.Member(member)
+			m.Pod.Ready, m.Probe.Linearizable, m.Probe.Leader = false, false, 0
+		})
+	}
 	inTrouble := func(b *Builder, member string) *Builder {
 		return down(b, member).Later(func(s *cluster.Snapshot) { s.Member(member).Pod.Trouble = "CrashLooping" })
 	}
@@ -201,10 +292,20 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			s.Upkeep = []string{"correct prod-0 started=true", "correct prod-1 started=true", "correct prod-2 started=true"}
 			return s
 		}()},
-		"then a follower":      {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
-		"then the other":       {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
-		"the leader last":      {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
-		"a dead one before":    {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"then a follower":            {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
+		"then the other":             {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
+		"the leader last":            {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
+		"a dead one before":          {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"one that is cut off before": {cutOff(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"one that was claimed and is cut off": {
+			claimed(cutOff(prod().Template(), "prod-2"), "prod-2"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true, Action: "roll prod-2 (pod-prod-2)"},
+		},
+		"nobody, where the one that is cut off is needed for the quorum": {
+			cutOff(cutOff(prod().Template(), "prod-1"), "prod-2"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
+		},
+		"those whose clients' certificate is of another authority": {
+			prod().Template().Later(func(s *cluster.Snapshot) { s.ClientTrust.Certificate(cluster.RoleServer).Issuers = []string{"c2"} }), rolling("roll prod-1 (pod-prod-1)"),
+		},
 		"nobody beside a down": {down(prod().Template().Restarted("prod-1"), "prod-1"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"}},
 		"nobody while one that the operator alone cannot reach is ready": {
 			down(prod().Template(), "prod-2").Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod.Ready = true }), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
@@ -223,6 +324,13 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		},
 		"before changes that are not supported": {
 			prod().Template().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }), rolling("roll prod-1 (pod-prod-1)"),
+		},
+		"nobody while the Secret is missing that its pod would mount": {
+			prod().Template().Later(func(s *cluster.Snapshot) { s.PeerTrust.Certificates[0] = cluster.Certificate{Role: cluster.RolePeer} }), func() says {
+				s := rolling("")
+				s.Upkeep = []string{"peer by p1, renewed true"}
+				return s
+			}(),
 		},
 		"and then it is told what is waited for": {
 			prod().Template().Restarted("prod-0", "prod-1", "prod-2"), says{Rule: RuleMaintenance, Reason: "RotatingAuthorities", Progressing: true},
@@ -290,6 +398,65 @@ func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
 			t.Errorf("%s: -want +got:\n%s", kind, diff)
 		}
 	}
+}
+
+func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T) {
+	for name, before := range map[string]func(*world){
+		"their pods are made anew at once":                (*world).kubelet,
+		"their pods are made anew after the operator saw": func(w *world) { w.operator(-1).run() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(3, true)
+			w.rest()
+			w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
+			if o := w.operator(-1); o.d.WritesSecrets {
+				t.Fatalf("wrote Secrets beside members that trust others: %v", writesOf(o.d))
+			}
+			for name := range w.pods {
+				w.deletePod(name)
+			}
+			w.secrets.clients = nil // their certificates are of an authority that is lost
+			before(w)
+			w.kubelet()
+			started := w.podUIDs()
+			last := w.rest()
+			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v", s.Serving(), d.Reason, d.Message, w.broken)
+			}
+			if diff := cmp.Diff(started, w.podUIDs()); diff != "" {
+				t.Errorf("pods were restarted once more: %s", diff)
+			}
+		})
+	}
+}
+
+// TestAuthoritiesThatExpireAreReplaced leaves a cluster alone for longer than its authorities live, before a rotation or in the middle of one.
+func TestAuthoritiesThatExpireAreReplaced(t *testing.T) {
+	for name, pass := range map[string][]time.Duration{
+		"with nobody there":           {worldAuthority},
+		"in the middle of a rotation": {worldAuthority / 3 * 2, worldAuthority / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(3, true)
+			w.rest()
+			for _, time := range pass {
+				w.now = w.now.Add(time)
+				w.operator(-1).run()
+			}
+			last := w.rest()
+			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(d.Upkeep) > 0 || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v, %v", s.Serving(), d.Reason, d.Message, writesOf(d), w.broken)
+			}
+		})
+	}
+}
+
+func (w *world) podUIDs() map[string]types.UID {
+	uids := map[string]types.UID{}
+	for name, pod := range w.pods {
+		uids[name] = pod.UID
+	}
+	return uids
 }
 
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {

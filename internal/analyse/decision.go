@@ -179,6 +179,15 @@ type SealPod struct {
 	Intent      cluster.Intent
 }
 
+// TellPod corrects which authorities a pod says that it is started with, before it is started.
+type TellPod struct {
+	Member, Pod     string
+	UID             types.UID
+	ResourceVersion string
+	// Have is what the pod says, Want what it will.
+	Have, Want cluster.Intent
+}
+
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
 
@@ -186,6 +195,8 @@ type AuthorityStep string
 const (
 	// MakeAuthority makes an authority where there is none, or none that can be used.
 	MakeAuthority AuthorityStep = "Make"
+	// AnnounceAuthority has members and clients trust an authority that is there, and that they do not know: its Secret came from elsewhere.
+	AnnounceAuthority AuthorityStep = "Announce"
 	// RotateAuthority makes a new authority beside the old one, which goes on issuing.
 	RotateAuthority AuthorityStep = "Rotate"
 	// MarkAuthority notes that every Secret has followed the authority into its phase: the time that clients get begins.
@@ -244,7 +255,7 @@ func Lays(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteAuthority:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, WriteCertificate:
+	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, TellPod, WriteCertificate:
 	}
 	return ""
 }
@@ -258,7 +269,7 @@ func RestsOn(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteCertificate:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, WriteAuthority:
+	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, TellPod, WriteAuthority:
 	}
 	return ""
 }
@@ -270,6 +281,7 @@ func (RemoveBudget) upkeep()        {}
 func (RecordMember) upkeep()        {}
 func (CorrectWorkload) upkeep()     {}
 func (SealPod) upkeep()             {}
+func (TellPod) upkeep()             {}
 func (SetRetention) upkeep()        {}
 func (WriteAuthority) upkeep()      {}
 func (WriteCertificate) upkeep()    {}

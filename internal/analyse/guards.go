@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -135,7 +136,40 @@ func optionsAllowed(s *cluster.Snapshot) *Refusal {
 	return &Refusal{
 		Guard:   "optionsAllowed",
 		Reason:  v1beta1.ReasonUnsupportedOption,
-		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it.", intent.Version, strings.Join(parts, "; ")),
+		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it, or correct its value.", intent.Version, strings.Join(parts, "; ")),
+	}
+}
+
+// image takes what a container runtime takes: a host, perhaps with a port, before a path in lower case, and no tag.
+var image = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?/)?` +
+	`[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$`)
+
+// imageNamed refuses a repository that v1alpha1's schema takes, and no container runtime.
+func imageNamed(s *cluster.Snapshot) *Refusal {
+	repository := settledIntent(s).Repository
+	if image.MatchString(repository) {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "imageNamed",
+		Reason: v1beta1.ReasonImageInvalid,
+		Message: fmt.Sprintf("spec.image.repository (spec.repository in v1alpha1) is %s, and the version is to follow it as the tag: that names no image. "+
+			"Write a repository without a tag or digest, such as gcr.io/etcd-development/etcd.", repository),
+	}
+}
+
+// quotaFits refuses to found a cluster whose databases could fill their volumes before they reach their quota.
+func quotaFits(s *cluster.Snapshot) *Refusal {
+	quota, volume := settledIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
+	largest := cluster.LargestQuota(volume)
+	if quota <= largest {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "quotaFits",
+		Reason: v1beta1.ReasonQuotaTooLarge,
+		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, is left to the log, because etcd ends where the disk is full. "+
+			"Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d, or ask for larger volumes.", quota, volume.String(), largest),
 	}
 }
 

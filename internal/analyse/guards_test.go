@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
@@ -14,6 +16,38 @@ func TestGuards(t *testing.T) {
 	option := func(name, value string) *Builder {
 		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
+		})
+	}
+	of := func(role cluster.Role, issuers ...string) *Builder {
+		return prod().Managed().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for _, trust := range []*cluster.Trust{&s.PeerTrust, &s.ClientTrust} {
+				if c := trust.Certificate(role); c != nil {
+					c.Bundle, c.Issuers = issuers, issuers
+				}
+			}
+		})
+	}
+	from := func(source cluster.Source, issuer string) *Builder {
+		return of(cluster.RolePeer, issuer).Later(func(s *cluster.Snapshot) { s.PeerTrust.Source = source })
+	}
+	started := func(authority string, names ...string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			for _, name := range names {
+				s.Member(name).Pod.PeerAuthorities = []string{authority}
+			}
+		}
+	}
+	repository := func(name string) *Builder {
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = name })
+	}
+	sized := func(volume string, quota int64) *Builder {
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.Storage = Gibibytes(1)
+			s.Storage.VolumeClaimTemplate.Spec.Resources.Requests["storage"] = resource.MustParse(volume)
+			s.Config = &v1beta1.Config{}
+			if quota != 0 {
+				s.Config.QuotaBackendBytes = resource.NewQuantity(quota, resource.BinarySI)
+			}
 		})
 	}
 	for name, c := range map[string]struct {
@@ -34,8 +68,18 @@ func TestGuards(t *testing.T) {
 		"previousClusterGone": {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
 		},
-		"specUsable":     {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
-		"optionsAllowed": {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"specUsable":                  {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
+		"optionsAllowed":              {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"optionsAllowed with a value": {optionsAllowed, option("heartbeat-interval", "1"), option("heartbeat-interval", "0"), "correct its value"},
+		"imageNamed":                  {imageNamed, repository("Registry.example.com:5000/mirror/etcd"), repository("etcd:3"), "etcd:3, and the version"},
+		"imageNamed without a label":  {imageNamed, repository("etcd"), repository("gcr..io/etcd"), "names no image"},
+		"quotaFits":                   {quotaFits, sized("10Gi", 8<<30), sized("10Gi", 8<<30+1), "at most 8589934592"},
+		"quotaFits on the smallest":   {quotaFits, sized("256Mi", 128<<20), sized("256Mi", 128<<20+1), "at most 134217728"},
+		"quotaFits as an option": {
+			quotaFits, sized("2Gi", 0), sized("2Gi", 0).Later(func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config.ExtraArgs = map[string]string{"quota-backend-bytes": "0"} // etcd's own: 2Gi
+			}), "The quota of 2147483648 bytes does not fit on volumes of 2Gi",
+		},
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},
@@ -67,15 +111,32 @@ func TestGuards(t *testing.T) {
 		},
 		"quorumSurvives of one": {quorumSurvivesWithout("prod-0"), prod().Members(Healthy), prod().Replicas(1).Members(Healthy), "Delete pod prod-0-0 when"},
 		"membersHealthy": {
-			membersHealthy, prod().Members(Healthy),
+			membersHealthyBut("prod-1"), prod().Members(Healthy),
 			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "Waiting for prod-2",
 		},
+		"membersHealthy, but for one that is cut off": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Healthy, Leaderless), prod().Members(Healthy).Member("prod-1", Healthy, Leaderless), "Waiting for prod-1",
+		},
+		"membersHealthy, but for one that is down, unless it is ready": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			prod().Members(Healthy).Member("prod-2", Healthy, Silent("no answer")), "Waiting for prod-2",
+		},
+		"membersHealthy, but for one that is cut off, unless it is a learner": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Healthy, Leaderless),
+			prod().Members(Healthy).Member("prod-2", Healthy, Leaderless, Changed(func(m *cluster.Member) { m.Probe.Learner = true })), "Waiting for prod-2",
+		},
+		"membersHealthy, but for one that is down, unless it is a learner": {
+			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")),
+			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")).Later(func(s *cluster.Snapshot) {
+				s.Membership.Members[2].Learner = true
+			}), "a member that was added",
+		},
 		"membersHealthy with a learner": {
-			membersHealthy, prod().Members(Healthy),
+			membersHealthyBut("prod-1"), prod().Members(Healthy),
 			prod().Members(Healthy).Member("prod-2", Healthy, Changed(func(m *cluster.Member) { m.Probe.Learner = true })), "Waiting for prod-2",
 		},
 		"membersHealthy with a member that was added": {
-			membersHealthy, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			membersHealthyBut("prod-1"), prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
 				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 9, Learner: true})
 			}), "a member that was added",
 		},
@@ -85,10 +146,24 @@ func TestGuards(t *testing.T) {
 			}), "the alarm CORRUPT",
 		},
 		"authoritiesOverlap": {
-			authoritiesOverlap, prod().Managed().Members(Healthy).Announced(0),
-			prod().Managed().Members(Healthy).Later(func(s *cluster.Snapshot) {
-				s.PeerTrust.Certificates[0].Bundle, s.PeerTrust.Certificates[0].Issuer = []string{"p2"}, "p2"
-			}), "Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust",
+			overlapBut("prod-1"), prod().Managed().Members(Healthy).Announced(0), of(cluster.RolePeer, "p2"),
+			"Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust: restarted one by one, the members would not find each other again. Delete all",
+		},
+		"authoritiesOverlap of the operator's": {overlapBut("prod-1"), prod().Managed().Members(Healthy), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued"},
+		"authoritiesOverlap of a renewed authority": {
+			overlapBut("prod-1"), of(cluster.RolePeer, "p1", "p2"), of(cluster.RolePeer, "p2", "p3"), "Secret prod-peer-tls was issued",
+		},
+		"authoritiesOverlap, of which clients' certificates are no part": {
+			overlapBut("prod-1"), of(cluster.RoleServer, "c2"), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued",
+		},
+		"authoritiesOverlap, for one that is restarted itself": {
+			overlapBut("prod-1"), of(cluster.RolePeer, "p2").Later(started("p2", "prod-0", "prod-2")), of(cluster.RolePeer, "p2").Later(started("p2", "prod-1", "prod-2")), "that prod-0, which runs",
+		},
+		"authoritiesOverlap of cert-manager's": {
+			overlapBut("prod-1"), from(cluster.SourceCertManager, "p1"), from(cluster.SourceCertManager, "p2"), "Have the issuer use the former authority again",
+		},
+		"authoritiesOverlap of the user's": {
+			overlapBut("prod-1"), from(cluster.SourceSecret, "p1"), from(cluster.SourceSecret, "p2"), "Put the former authority beside the new one into ca.crt",
 		},
 		"peerURLsUnchanged": {
 			peerURLsUnchanged, prod().Kept(nil, "prod-0"), prod().Kept(func(v *cluster.Volume) { v.PeerURL = "https://elsewhere:2380" }, "prod-0"), "https://elsewhere:2380",
@@ -117,6 +192,14 @@ func TestGuards(t *testing.T) {
 
 func quorumSurvivesWithout(name string) guard {
 	return func(s *cluster.Snapshot) *Refusal { return quorumSurvives(s.Member(name))(s) }
+}
+
+func membersHealthyBut(name string) guard {
+	return func(s *cluster.Snapshot) *Refusal { return membersHealthy(s.Member(name))(s) }
+}
+
+func overlapBut(name string) guard {
+	return func(s *cluster.Snapshot) *Refusal { return authoritiesOverlap(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {

@@ -85,6 +85,8 @@ func upkeepText(u Upkeep) string {
 		return fmt.Sprintf("correct %s started=%t", u.Member, u.Started)
 	case SealPod:
 		return "seal " + u.Pod
+	case TellPod:
+		return fmt.Sprintf("tell %s %v %v", u.Pod, u.Want.PeerAuthorities, u.Want.ServerAuthorities)
 	case WriteAuthority:
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case WriteCertificate:

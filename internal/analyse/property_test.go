@@ -123,6 +123,25 @@ func searchStates(t *testing.T) {
 					delete(w.secrets.certificates, rapid.SampledFrom([]cluster.Role{cluster.RolePeer, cluster.RoleServer, cluster.RoleOperator, cluster.RoleClient}).Draw(t, "role"))
 				}
 			},
+			"an authority comes back from a backup": func(t *rapid.T) {
+				traffic := rapid.SampledFrom(traffics).Draw(t, "traffic")
+				if w.secrets.authorities[traffic] == nil || !w.whole() {
+					t.Skip("another one is missing, or a rotation is under way")
+				}
+				restored := *w.secrets.authorities[traffic]
+				restored.Written = w.written(restored.Name)
+				restored.Current = "older" + w.next()
+				restored.Bundle = []string{restored.Current}
+				w.secrets.authorities[traffic] = &restored
+			},
+			"every Secret is deleted, and then all pods": func(*rapid.T) {
+				w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
+				w.secrets.clients = nil
+				w.operator(-1).run()
+				for name := range w.pods {
+					w.deletePod(name)
+				}
+			},
 			"the Services are deleted": func(*rapid.T) { w.objects = map[string]bool{} },
 			"the cluster is created again": func(t *rapid.T) {
 				delete(w.cluster.Annotations, v1beta1.BootstrapAnnotation)

@@ -32,10 +32,14 @@ func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
 	}
 	guards := []guard{previousClusterGone, noStranger, specUsable}
 	if !dead(m) { // rolling a member that is already dead costs nothing
-		guards = append(guards, authoritiesOverlap, noAlarm, membersHealthy, quorumSurvives(m))
+		guards = append(guards, authoritiesOverlap(m), noAlarm, membersHealthy(m), quorumSurvives(m))
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
+	}
+	if certificatesMissing(s) {
+		d.Message = "Creating the certificates that the members' pods mount."
+		return d
 	}
 	d.Message = fmt.Sprintf("Restarting %s to have it take up the present certificate authorities; %d of %d members have.", m.Name, len(s.Members)-len(membersBehind(s)), len(s.Members))
 	d.Action = RollMember{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID}
@@ -89,7 +93,7 @@ func templateApplied(s *cluster.Snapshot, m *cluster.Member) bool {
 	return slices.Equal(have.PeerAuthorities, want.PeerAuthorities) && slices.Equal(have.ServerAuthorities, want.ServerAuthorities)
 }
 
-// nextToRoll prefers dead members, whose restart costs nothing, and leaves the leader to the end: each change of leaders is felt.
+// nextToRoll prefers dead members, whose restart costs nothing, then those that do not serve, and leaves the leader to the end: each change of leaders is felt.
 func nextToRoll(behind []*cluster.Member) *cluster.Member {
 	return slices.MinFunc(behind, func(a, b *cluster.Member) int { return rank(a) - rank(b) })
 }
@@ -98,10 +102,12 @@ func rank(m *cluster.Member) int {
 	switch {
 	case dead(m):
 		return 0
-	case leads(m):
-		return 2
-	default:
+	case idle(m):
 		return 1
+	case leads(m):
+		return 3
+	default:
+		return 2
 	}
 }
 
@@ -109,6 +115,13 @@ func rank(m *cluster.Member) int {
 // cannot reach may serve its clients.
 func dead(m *cluster.Member) bool {
 	return m.Pod != nil && !m.Pod.Ready && m.Pod.Trouble != "" && !m.Probe.Answered()
+}
+
+// idle reports whether a member serves nobody, in the eyes of Kubernetes as well as in the operator's: it may be cut off because of
+// the very authorities that it was started with.
+func idle(m *cluster.Member) bool {
+	serves := m.Probe.Answered() && (m.Probe.Linearizable || m.Probe.Learner)
+	return m.Pod != nil && !m.Pod.Ready && !serves
 }
 
 func leads(m *cluster.Member) bool {
@@ -163,25 +176,30 @@ func quorumSurvives(m *cluster.Member) guard {
 	}
 }
 
-// membersHealthy refuses while any member is not a healthy voter that etcd's own member list names, or another is on its way in.
-func membersHealthy(s *cluster.Snapshot) *Refusal {
-	var names []string
-	for i := range s.Members {
-		if m := &s.Members[i]; !healthyVoter(m) || m.Pod == nil || m.Pod.Deleting || !m.Sealed() {
-			names = append(names, m.Name)
+// membersHealthy refuses to restart a member while any other is not a healthy voter that etcd's own member list names, or another is on its
+// way in. The member itself may serve nobody: that it is to be restarted for may be why.
+func membersHealthy(rolled *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *Refusal {
+		var names []string
+		for i := range s.Members {
+			m := &s.Members[i]
+			well := healthyVoter(m) || m.Name == rolled.Name && idle(m)
+			if !well || m.Pod == nil || m.Pod.Deleting || !m.Sealed() {
+				names = append(names, m.Name)
+			}
 		}
-	}
-	if s.Membership != nil && len(names) == 0 && len(s.Membership.Members) != len(s.Members) {
-		names = append(names, "a member that was added")
-	}
-	if len(names) == 0 && s.Membership != nil {
-		return nil
-	}
-	return &Refusal{
-		Guard:  "membersHealthy",
-		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("Members are to be restarted one by one to take up the present certificate authorities, and not all are healthy voters. Waiting for %s.",
-			strings.Join(names, ", ")),
+		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Voters() != len(s.Members)) {
+			names = append(names, "a member that was added")
+		}
+		if len(names) == 0 && s.Membership != nil {
+			return nil
+		}
+		return &Refusal{
+			Guard:  "membersHealthy",
+			Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("Members are to be restarted one by one to take up the present certificate authorities, and not all are healthy voters. Waiting for %s.",
+				strings.Join(names, ", ")),
+		}
 	}
 }
 
@@ -198,31 +216,41 @@ func noAlarm(s *cluster.Snapshot) *Refusal {
 	}
 }
 
-// authoritiesOverlap refuses to restart members of a Secret whose certificate the others do not accept: the first could not join them any more.
-func authoritiesOverlap(s *cluster.Snapshot) *Refusal {
-	if len(s.Members) < 2 {
-		return nil
-	}
-	for _, traffic := range traffics {
-		trust := s.Trust(traffic)
-		if trust.Source == "" {
-			continue
-		}
-		for _, c := range trust.Certificates {
+// authoritiesOverlap refuses to restart a member while others that run do not accept the certificates that are shown to them: of the members,
+// and of the operator, which is to see how they are. The members' certificate for clients is shown to none of them.
+func authoritiesOverlap(rolled *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *Refusal {
+		for _, traffic := range traffics {
+			trust := s.Trust(traffic)
+			c := trust.Certificate(shownToMembers[traffic])
+			if trust.Source == "" || c == nil || c.Missing() {
+				continue
+			}
 			for i := range s.Members {
 				m := &s.Members[i]
-				if c.Role == cluster.RoleClient || m.Pod == nil || len(m.Pod.Authorities(traffic)) == 0 || slices.Contains(m.Pod.Authorities(traffic), c.Issuer) {
+				if m.Name == rolled.Name || !m.Pod.MayRun() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
 					continue
 				}
 				return &Refusal{
 					Guard:  "authoritiesOverlap",
 					Reason: v1beta1.ReasonCertificateInvalid,
-					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. "+
-						"Put the former authority beside the new one into ca.crt, with a certificate of the former one, until every member was restarted; or delete all the cluster's pods at once, for a short interruption.",
-						c.Name, m.Name),
+					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. %s",
+						c.Name, m.Name, overlapAdvice[trust.Source]),
 				}
 			}
 		}
+		return nil
 	}
-	return nil
+}
+
+// shownToMembers are the certificates that members check.
+var shownToMembers = map[cluster.Traffic]cluster.Role{cluster.PeerTraffic: cluster.RolePeer, cluster.ClientTraffic: cluster.RoleOperator}
+
+// overlapAdvice is what the user can do, by who writes the Secret.
+var overlapAdvice = map[cluster.Source]string{
+	cluster.SourceManaged: "Delete all the cluster's pods at once, for a short interruption.",
+	cluster.SourceCertManager: "Have the issuer use the former authority again, and give both in ca.crt until every member was restarted; " +
+		"or delete all the cluster's pods at once, for a short interruption.",
+	cluster.SourceSecret: "Put the former authority beside the new one into ca.crt, with a certificate of the former one, until every member was restarted; " +
+		"or delete all the cluster's pods at once, for a short interruption.",
 }

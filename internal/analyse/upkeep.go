@@ -45,7 +45,7 @@ func touchesStranger(s *cluster.Snapshot, u Upkeep) bool {
 		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Secret", cluster.AuthorityName(name, u.Traffic))
 	case EnsureRequest: // cert-manager would write to the Secret
 		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Certificate", cluster.CertificateName(name, u.Role))
-	case RemoveBudget, RecordMember, CorrectWorkload, SealPod, SetRetention: // to objects that were found to be the cluster's own
+	case RemoveBudget, RecordMember, CorrectWorkload, SealPod, SetRetention, TellPod: // to objects that were found to be the cluster's own
 	}
 	return false
 }

@@ -126,11 +126,14 @@ func (w *world) kubelet() {
 			id := w.next()
 			template := *w.workloads[name].Spec.Template.DeepCopy()
 			w.pods[name] = &worldPod{owner: w.workloads[name].UID, template: template, Pod: cluster.Pod{
-				Name: cluster.PodName(name), UID: types.UID("pod-" + id), IP: "10.0.0." + id + ":2379", Phase: corev1.PodRunning,
+				Name: cluster.PodName(name), UID: types.UID("pod-" + id), IP: "10.0.0." + id + ":2379", ResourceVersion: id, Phase: corev1.PodPending,
 				RenderHash: template.Annotations[cluster.AnnotationRenderHash],
 			}}
 		}
 		if pod, volume := w.pods[name], w.volumes[name]; !pod.running && volume != nil && w.mount(pod) {
+			if pod.Phase == corev1.PodPending {
+				pod.Phase, pod.ResourceVersion = corev1.PodRunning, w.next()
+			}
 			pod.running = w.etcd.Start(w.startOptions(name, pod, volume)) == nil
 			volume.ran = volume.ran || pod.running
 		}
@@ -210,6 +213,7 @@ func (w *world) observe() cluster.Snapshot {
 	}
 	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers("prod", x.Name, y.Name) })
 	slices.SortFunc(s.Kept, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
+	w.observeLoss(&s)
 	for _, m := range s.Members {
 		if s.Membership != nil || !m.Probe.Answered() || !m.Probe.Linearizable {
 			continue
@@ -483,6 +487,13 @@ func (o *operator) upkeep(u Upkeep) error {
 		return o.writeAuthority(u)
 	case WriteCertificate:
 		return o.writeCertificate(u)
+	case TellPod:
+		pod := w.pods[u.Member]
+		if pod == nil || pod.UID != u.UID || pod.ResourceVersion != u.ResourceVersion {
+			return errStale
+		}
+		maps.Copy(pod.template.Annotations, render.AuthorityAnnotations(u.Want))
+		pod.ResourceVersion = w.next()
 	case SealPod:
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
 			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))

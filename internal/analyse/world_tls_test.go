@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -68,6 +69,14 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 	}
 }
 
+// observeLoss is what the observer finds once it knows the pods as well.
+func (w *world) observeLoss(s *cluster.Snapshot) {
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		trust.Lost = trust.Source != "" && !trusted(trust) && len(s.Untrusting(traffic)) > 0
+	}
+}
+
 // whole reports whether a Secret may be deleted such that the operator can put it right: nothing else is missing, and no rotation is under way.
 func (w *world) whole() bool {
 	for _, traffic := range traffics {
@@ -110,14 +119,18 @@ func (o *operator) writeAuthority(u WriteAuthority) error {
 	}
 	switch u.Step {
 	case MarkAuthority:
-		a.Current, a.Previous, a.Bundle, a.RenewalDue, a.NotAfter = live.Current, live.Previous, live.Bundle, live.RenewalDue, live.NotAfter
-	case MakeAuthority, RotateAuthority:
+		a.Current, a.Previous, a.Bundle, a.RenewalDue, a.NotAfter, a.PreviousNotAfter = live.Current, live.Previous, live.Bundle, live.RenewalDue, live.NotAfter, live.PreviousNotAfter
+	case MakeAuthority, RotateAuthority, AnnounceAuthority:
 		a.Current = string(u.Traffic) + w.next()
 		a.RenewalDue, a.NotAfter = now.Add(worldAuthority/3*2), now.Add(worldAuthority)
 		a.Bundle = []string{a.Current}
 		if u.Step == RotateAuthority {
-			a.Previous = live.Current
+			a.Previous, a.PreviousNotAfter = live.Current, live.NotAfter
 			a.Bundle = append(a.Bundle, live.Bundle...)
+		}
+		if u.Step == AnnounceAuthority {
+			a.Current, a.RenewalDue, a.NotAfter, a.Bundle = live.Current, live.RenewalDue, live.NotAfter, slices.Clone(live.Bundle)
+			a.Previous, a.PreviousNotAfter = live.Previous, live.PreviousNotAfter
 		}
 		for _, role := range u.Traffic.Roles() {
 			if c := w.secrets.certificates[role]; c != nil {
@@ -152,13 +165,22 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 	}
 	c := cluster.Certificate{Role: u.Role, Written: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
 	if u.Renew {
-		c.Issuer = a.Current
-		if u.Issuer != "" {
-			c.Issuer = u.Issuer
+		issuer := cmp.Or(u.Issuer, a.Current)
+		c.Issuers = []string{issuer}
+		ends := a.NotAfter
+		if issuer == a.Previous {
+			ends = a.PreviousNotAfter
+		}
+		if !o.s.Now.Before(ends) {
+			w.wrong("%s was to be issued by %s, which has expired", c.Name, issuer)
+			return errStale
 		}
 		c.RenewalDue, c.NotAfter = o.s.Now.Add(worldCertificate/3*2), o.s.Now.Add(worldCertificate)
+		if ends.Before(c.NotAfter) {
+			c.NotAfter = ends
+		}
 	} else {
-		c.Issuer, c.RenewalDue, c.NotAfter = live.Issuer, live.RenewalDue, live.NotAfter
+		c.Issuers, c.RenewalDue, c.NotAfter = live.Issuers, live.RenewalDue, live.NotAfter
 	}
 	w.secrets.certificates[u.Role] = &c
 	return nil
@@ -213,11 +235,11 @@ func (w *world) checkTrust() {
 	}
 	if c := w.secrets.certificates[cluster.RoleClient]; c != nil {
 		last := len(w.secrets.clients) - 1
-		if last < 0 || w.secrets.clients[last].issuer != c.Issuer || !slices.Equal(w.secrets.clients[last].authorities, c.Bundle) {
+		if last < 0 || w.secrets.clients[last].issuer != c.Issuers[0] || !slices.Equal(w.secrets.clients[last].authorities, c.Bundle) {
 			if last >= 0 {
 				w.secrets.clients[last].until = w.now.Add(worldOverlap)
 			}
-			w.secrets.clients = append(w.secrets.clients, worldClient{c.Issuer, c.Bundle, w.now.AddDate(100, 0, 0)})
+			w.secrets.clients = append(w.secrets.clients, worldClient{c.Issuers[0], c.Bundle, w.now.AddDate(100, 0, 0)})
 		}
 	}
 	w.secrets.clients = slices.DeleteFunc(w.secrets.clients, func(c worldClient) bool { return !c.until.After(w.now) })
@@ -225,7 +247,7 @@ func (w *world) checkTrust() {
 		for _, name := range slices.Sorted(maps.Keys(w.pods)) {
 			trust, ok := w.pods[name].trust[traffic]
 			if c := w.secrets.certificates[traffic.Roles()[0]]; c != nil {
-				trust.issuer = c.Issuer
+				trust.issuer = c.Issuers[0]
 			}
 			if !ok || !w.pods[name].running || trust.issuer == "" {
 				continue

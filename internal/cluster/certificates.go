@@ -98,8 +98,9 @@ type Authority struct {
 	// Bundle are the fingerprints of the authorities to be trusted, sorted.
 	Bundle     []string
 	RenewalDue time.Time
-	NotAfter   time.Time
-	Phase      Phase
+	// NotBefore and NotAfter are those of the newest authority; PreviousNotAfter is when the one before ends.
+	NotBefore, NotAfter, PreviousNotAfter time.Time
+	Phase                                 Phase
 	// Since is when every Secret had followed into the phase, zero while they have not.
 	Since time.Time
 	// Rotation is the user's last wish to rotate that was taken up.
@@ -109,16 +110,33 @@ type Authority struct {
 // Usable reports whether the authority can issue.
 func (a *Authority) Usable() bool { return a.Exists() && a.Broken == "" }
 
+// Issuer returns the fingerprint of the authority that issues, and when it ends: the old one, until members and clients trust the new one.
+// There is none where the old one's key is gone, or its time is over, or that of the new one has not come.
+func (a *Authority) Issuer(now time.Time) (fingerprint string, ends time.Time) {
+	switch {
+	case a.Phase != PhaseAnnounced && !now.Before(a.NotBefore):
+		return a.Current, a.NotAfter
+	case a.Phase != PhaseAnnounced:
+		return "", time.Time{}
+	case a.Previous != "" && now.Before(a.PreviousNotAfter):
+		return a.Previous, a.PreviousNotAfter
+	default:
+		return "", time.Time{}
+	}
+}
+
 // Certificate is a Secret with a certificate.
 type Certificate struct {
 	Written
 	Role Role
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
-	// Issuer is the fingerprint of the authority that issued the certificate, Bundle are those of the trusted ones, sorted.
-	Issuer               string
-	Bundle               []string
-	RenewalDue, NotAfter time.Time
+	// Bundle are the fingerprints of the trusted authorities, Issuers those of them that the certificate goes back to. Both are sorted.
+	Bundle, Issuers     []string
+	NotBefore, NotAfter time.Time
+	RenewalDue          time.Time
+	// Strange tells that a managed Secret of this name is there and not the cluster's own, or may not be read: what is in it is not known.
+	Strange bool
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
 	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
@@ -126,8 +144,30 @@ type Certificate struct {
 	Issued bool
 }
 
+// IssuerFor returns the fingerprint of the authority that issues a certificate: the newest where there is nothing yet that could be kept.
+func (a *Authority) IssuerFor(c *Certificate, now time.Time) string {
+	issuer, _ := a.Issuer(now)
+	if issuer == "" && c.Missing() && !now.Before(a.NotBefore) {
+		return a.Current
+	}
+	return issuer
+}
+
 // Usable reports whether the Secret holds a certificate that fits.
 func (c *Certificate) Usable() bool { return c.Exists() && c.Broken == "" }
+
+// IssuedBy reports whether the certificate goes back to one of the authorities: who trusts these accepts it.
+func (c *Certificate) IssuedBy(authorities ...string) bool {
+	return slices.ContainsFunc(c.Issuers, func(i string) bool { return slices.Contains(authorities, i) })
+}
+
+// Missing reports whether there is nothing in the Secret that could be kept.
+func (c *Certificate) Missing() bool { return len(c.Bundle) == 0 }
+
+// Lapsed reports whether nobody accepts the certificate, whoever issued it: its time is over, or has not come.
+func (c *Certificate) Lapsed(now time.Time) bool {
+	return !c.NotAfter.IsZero() && (now.Before(c.NotBefore) || !now.Before(c.NotAfter))
+}
 
 // Certificate returns the certificate of a role, or nil.
 func (t *Trust) Certificate(r Role) *Certificate {
@@ -143,13 +183,45 @@ func (t *Trust) Has(secret string) bool {
 	return secret == t.Authority.Name || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.Name == secret })
 }
 
-// Mounted returns the authorities that a member trusts which starts now, and false where that is not known.
+// Mounted returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be
+// made will hold those of its authority.
 func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
-	c := t.Certificate(traffic.Roles()[0])
-	if c == nil || len(c.Bundle) == 0 {
+	switch c := t.Certificate(traffic.Roles()[0]); {
+	case c != nil && len(c.Bundle) > 0:
+		return c.Bundle, true
+	case c != nil && !c.Strange && t.Source == SourceManaged && t.Authority.Usable():
+		return t.Authority.Bundle, true
+	default:
 		return nil, false
 	}
-	return c.Bundle, true
+}
+
+// Untrusting names the members that run and were started with none of the authorities. Those of whom it is not known what they were started with are left out.
+func (s *Snapshot) Untrusting(traffic Traffic, authorities ...string) []string {
+	var names []string
+	for i := range s.Members {
+		p := s.Members[i].Pod
+		if !p.MayRun() || len(p.Authorities(traffic)) == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(p.Authorities(traffic), func(a string) bool { return slices.Contains(authorities, a) }) {
+			names = append(names, s.Members[i].Name)
+		}
+	}
+	return names
+}
+
+// CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. One that has lapsed serves
+// nobody. The certificate that is shown to clients is checked by no member: it is enough that they know some authority of today's.
+func (s *Snapshot) CutOff(t *Trust, traffic Traffic, c *Certificate, issuer string) []string {
+	switch {
+	case c.Lapsed(s.Now):
+		return nil
+	case c.Role == RoleServer && c.Missing():
+		return s.Untrusting(traffic, t.Authority.Bundle...)
+	default:
+		return s.Untrusting(traffic, issuer)
+	}
 }
 
 // Trust returns what is known of the certificates of a kind of traffic.

@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +24,8 @@ const (
 	maxDefaultQuota = 2 << 30
 	// quotaPercent of a volume is left to the database: defragmentation writes a second copy, and the log needs room as well.
 	quotaPercent = 40
+	// logReserve is room for two files of the log, which etcd makes before it needs them.
+	logReserve = 128 << 20
 )
 
 // Intent is everything the user asked of a member's pod. Its hash, never that of the rendered pod, decides whether a member must roll.
@@ -236,6 +240,21 @@ func IgnoresExistingVolumes(c *v1beta1.EtcdCluster) bool {
 
 func defaultQuota(volume resource.Quantity) int64 {
 	return min(volume.Value()/100*quotaPercent, maxDefaultQuota)
+}
+
+// LargestQuota returns the size in bytes that a database may reach on a volume: a fifth of the volume, and at least 128Mi, is left to the log
+// and to snapshots. With less etcd would find the disk full, and end, before it reached its quota and refused writes.
+func LargestQuota(volume resource.Quantity) int64 {
+	size := volume.Value()
+	return min(size/5*4+size%5*4/5, size-logReserve)
+}
+
+// Quota returns the size in bytes at which a member's database refuses writes.
+func (i Intent) Quota() int64 {
+	if n, err := strconv.ParseInt(i.Options[OptionVariable("quota-backend-bytes")], 10, 64); err == nil {
+		return cmp.Or(n, maxDefaultQuota)
+	}
+	return i.QuotaBackendBytes
 }
 
 // Image returns the etcd image of the intent.

@@ -97,14 +97,16 @@ type Workload struct {
 
 // Pod is a member's pod.
 type Pod struct {
-	Name     string
-	UID      types.UID
-	IP       string
-	Node     string
-	Phase    corev1.PodPhase
-	Ready    bool
-	Deleting bool
-	NodeLost bool
+	Name string
+	UID  types.UID
+	// ResourceVersion is that of the last write, the kubelet's included.
+	ResourceVersion string
+	IP              string
+	Node            string
+	Phase           corev1.PodPhase
+	Ready           bool
+	Deleting        bool
+	NodeLost        bool
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string
@@ -121,6 +123,9 @@ func (p *Pod) Authorities(t Traffic) []string {
 	}
 	return p.ClientAuthorities
 }
+
+// MayRun reports whether there is a pod whose etcd may run.
+func (p *Pod) MayRun() bool { return p != nil && p.Phase == corev1.PodRunning }
 
 // Probe is what one member's etcd answered.
 type Probe struct {

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -17,6 +19,7 @@ var (
 	largestQuota  = resource.MustParse("16Gi")
 	periodic      = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
 	revision      = regexp.MustCompile(`^[1-9][0-9]*$`)
+	subdomain     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 )
 
 // Limits of v1beta1's schema.
@@ -26,14 +29,15 @@ const (
 	maxRetention   = 20
 	maxConstraints = 16
 	maxPullSecrets = 16
+	logReserve     = 128 << 20
 )
 
 // checker collects what v1beta1's schema would refuse in the fields that v1alpha1 cannot say. The API server checks an object by the schema
-// of the version it is written in, so what a writer of v1alpha1 puts into the annotation has passed none. What v1alpha1 can say has passed
+// of the version it is written in, so what a writer of v1alpha1 puts into an annotation has passed none. What v1alpha1 can say has passed
 // its schema, which promises the same. Whether options are on the allow list is left to the operator, as it is for options of v1alpha1.
 type checker struct{ errs field.ErrorList }
 
-func check(spec *v1beta1.EtcdClusterSpec) error {
+func check(spec *v1beta1.EtcdClusterSpec) field.ErrorList {
 	var c checker
 	root := field.NewPath("spec")
 	if s := spec.Storage; s != nil && s.RetentionPolicy != nil {
@@ -44,7 +48,7 @@ func check(spec *v1beta1.EtcdClusterSpec) error {
 		c.tls(root.Child("tls"), spec.TLS)
 	}
 	if spec.Config != nil {
-		c.config(root.Child("config"), spec.Config)
+		c.config(root.Child("config"), spec.Config, volumeOf(spec))
 	}
 	if spec.PodTemplate != nil {
 		c.podTemplate(root.Child("podTemplate"), spec.PodTemplate)
@@ -53,7 +57,7 @@ func check(spec *v1beta1.EtcdClusterSpec) error {
 		c.oneOf(root.Child("bootstrap", "existingVolumes"), string(spec.Bootstrap.ExistingVolumes),
 			string(v1beta1.ExistingVolumesTakeBack), string(v1beta1.ExistingVolumesIgnore))
 	}
-	return c.errs.ToAggregate()
+	return c.errs
 }
 
 func (c *checker) tls(path *field.Path, tls *v1beta1.TLS) {
@@ -62,7 +66,7 @@ func (c *checker) tls(path *field.Path, tls *v1beta1.TLS) {
 		c.source(path, client.Mode, client.CertManager, client.SecretRef != nil)
 		if ref := client.SecretRef; ref != nil {
 			c.secret(path.Child("secretRef"), ref.Name, ref.Format)
-			c.length(path.Child("secretRef", "operatorName"), ref.OperatorName, 1, maxName)
+			c.secretName(path.Child("secretRef", "operatorName"), ref.OperatorName, ref.Format)
 		}
 	}
 	if peer := tls.Peer; peer != nil {
@@ -82,21 +86,24 @@ func (c *checker) source(path *field.Path, mode v1beta1.TLSMode, manager *v1beta
 	}
 	if manager != nil {
 		path := path.Child("certManager", "issuerRef")
-		c.length(path.Child("name"), manager.IssuerRef.Name, 1, maxName)
+		c.name(path.Child("name"), manager.IssuerRef.Name)
 		c.length(path.Child("kind"), manager.IssuerRef.Kind, 0, maxKind)
 		c.length(path.Child("group"), manager.IssuerRef.Group, 0, maxName)
 	}
 }
 
 func (c *checker) secret(path *field.Path, name string, format v1beta1.SecretFormat) {
-	c.length(path.Child("name"), name, 1, maxName)
+	c.secretName(path.Child("name"), name, format)
 	c.oneOf(path.Child("format"), string(format), string(v1beta1.SecretFormatTLS), string(v1beta1.SecretFormatEtcdOperator))
 }
 
-func (c *checker) config(path *field.Path, config *v1beta1.Config) {
+func (c *checker) config(path *field.Path, config *v1beta1.Config, volume int64) {
 	if quota := config.QuotaBackendBytes; quota != nil {
 		if quota.Cmp(smallestQuota) < 0 || quota.Cmp(largestQuota) > 0 {
 			c.invalid(path.Child("quotaBackendBytes"), quota.String(), "it must be from 16Mi to 16Gi")
+		}
+		if quota.Value() > min(volume/5*4+volume%5*4/5, volume-logReserve) {
+			c.invalid(path.Child("quotaBackendBytes"), quota.String(), "it must leave a fifth of the volume, and at least 128Mi, to the log")
 		}
 		c.alone(path.Child("quotaBackendBytes"), config.ExtraArgs, quotaOption)
 	}
@@ -112,6 +119,17 @@ func (c *checker) config(path *field.Path, config *v1beta1.Config) {
 		c.alone(path, config.ExtraArgs, modeOption)
 		c.alone(path, config.ExtraArgs, retentionOption)
 	}
+}
+
+// volumeOf returns the size in bytes that a spec asks of volumes.
+func volumeOf(spec *v1beta1.EtcdClusterSpec) int64 {
+	size := hubVolume
+	if spec.Storage != nil && spec.Storage.VolumeClaimTemplate != nil {
+		if asked, ok := spec.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
+			size = asked
+		}
+	}
+	return size.Value()
 }
 
 // alone checks that an option is not set beside the typed field that stands for it.
@@ -130,12 +148,35 @@ func (c *checker) podTemplate(path *field.Path, template *v1beta1.PodTemplate) {
 	c.length(path.Child("runtimeClassName"), template.Spec.RuntimeClassName, 0, maxName)
 	c.count(path.Child("topologySpreadConstraints"), len(template.Spec.TopologySpreadConstraints), maxConstraints)
 	c.count(path.Child("imagePullSecrets"), len(template.Spec.ImagePullSecrets), maxPullSecrets)
+	for n, ref := range template.Spec.ImagePullSecrets {
+		c.length(path.Child("imagePullSecrets").Index(n), ref.Name, 1, maxName)
+		if strings.Contains(ref.Name, "/") {
+			c.invalid(path.Child("imagePullSecrets").Index(n), ref.Name, "it must be the name of a Secret")
+		}
+	}
 }
 
 // oneOf takes an empty value: it is not written.
 func (c *checker) oneOf(path *field.Path, value string, allowed ...string) {
 	if value != "" && !slices.Contains(allowed, value) {
 		c.errs = append(c.errs, field.NotSupported(path, value, allowed))
+	}
+}
+
+// secretName checks a Secret's name. One in the original operator's format may be v1alpha1's, whose schema takes any.
+func (c *checker) secretName(path *field.Path, value string, format v1beta1.SecretFormat) {
+	if format == v1beta1.SecretFormatEtcdOperator {
+		c.length(path, value, 1, maxName)
+		return
+	}
+	c.name(path, value)
+}
+
+// name checks the name of a Secret or an issuer.
+func (c *checker) name(path *field.Path, value string) {
+	c.length(path, value, 1, maxName)
+	if !subdomain.MatchString(value) {
+		c.invalid(path, value, "it must be a name of lower case letters, digits, hyphens and dots")
 	}
 }
 

@@ -1,7 +1,6 @@
 package conversion
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -14,13 +13,9 @@ import (
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 )
 
-// What the versions mean where nothing is said, written explicitly into the other version. None of these may ever change:
-// they are the schemas' defaults of release 0.1.0 and of 0.2.0.
-const (
-	defaultVersion    = "3.6.16"
-	defaultRepository = "gcr.io/etcd-development/etcd"
-)
-
+// The volumes that the versions mean where nothing is said, written explicitly into the other version. Neither may ever change.
+// The default version and repository are the schemas', and the same in both: conversion leaves them to the API server, or server-side apply
+// could not withdraw them.
 var (
 	spokeVolume = resource.MustParse("2Gi")
 	hubVolume   = resource.MustParse("8Gi")
@@ -42,8 +37,8 @@ func up(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
 	}
 	hub.Spec = v1beta1.EtcdClusterSpec{
 		Replicas:      spoke.Spec.Size,
-		Version:       cmp.Or(spoke.Spec.Version, defaultVersion),
-		Image:         v1beta1.Image{Repository: cmp.Or(spoke.Spec.Repository, defaultRepository)},
+		Version:       spoke.Spec.Version,
+		Image:         v1beta1.Image{Repository: spoke.Spec.Repository},
 		Storage:       storageUp(pod.PersistentVolumeClaimSpec),
 		TLS:           tlsUp(spoke.Spec.TLS),
 		Config:        configUp(pod.EtcdEnv),
@@ -60,8 +55,8 @@ func down(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) {
 	spoke.ObjectMeta = hub.ObjectMeta
 	spoke.Spec = v1alpha1.EtcdClusterSpec{
 		Size:       hub.Spec.Replicas,
-		Version:    cmp.Or(hub.Spec.Version, defaultVersion),
-		Repository: cmp.Or(hub.Spec.Image.Repository, defaultRepository),
+		Version:    hub.Spec.Version,
+		Repository: hub.Spec.Image.Repository,
 		Paused:     hub.Spec.Paused,
 		Pod:        podDown(&hub.Spec),
 		TLS:        tlsDown(hub.Spec.TLS),

@@ -41,6 +41,8 @@ func newSource(t *testing.T) source {
 		among(v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore, ""),
 		among(v1beta1.TLSManaged, v1beta1.TLSDisabled, ""),
 		among(v1beta1.SecretFormatEtcdOperator, v1beta1.SecretFormatTLS),
+		among(v1alpha1.MemberSecrets{PeerSecret: "p"}, v1alpha1.MemberSecrets{ServerSecret: "s"}, v1alpha1.MemberSecrets{PeerSecret: "q", ServerSecret: "t"}, v1alpha1.MemberSecrets{}),
+		among(corev1.LocalObjectReference{Name: "a"}, corev1.LocalObjectReference{Name: "b"}),
 	)
 	return source{filler, rand.New(rand.NewSource(seed))}
 }
@@ -91,7 +93,10 @@ func fillRequests(l *corev1.ResourceList, c randfill.Continue) {
 		}
 		var q resource.Quantity
 		c.Fill(&q)
-		(*l)[oneOf(c.Rand, corev1.ResourceStorage, corev1.ResourceCPU, corev1.ResourceMemory)] = q
+		(*l)[oneOf(c.Rand, corev1.ResourceCPU, corev1.ResourceMemory)] = q
+		if c.Bool() { // large enough for every quota
+			(*l)[corev1.ResourceStorage] = resource.MustParse(oneOf(c.Rand, "2Gi", "8Gi", "2048Mi", "9Gi", "2147483648", "100000000000000000000Ki"))
+		}
 	}
 }
 
@@ -124,7 +129,7 @@ func fillStaticTLS(tls *v1alpha1.StaticTLS, c randfill.Continue) {
 func fillConfig(config *v1beta1.Config, c randfill.Continue) {
 	*config = v1beta1.Config{ExtraArgs: fillArgs(c)}
 	if c.Bool() {
-		config.QuotaBackendBytes = new(resource.MustParse(oneOf(c.Rand, "16Mi", "2Gi", "2147483648", "1e9")))
+		config.QuotaBackendBytes = new(resource.MustParse(oneOf(c.Rand, "16Mi", "1Gi", "1073741824", "1e9")))
 		delete(config.ExtraArgs, quotaOption)
 	}
 	if c.Bool() {

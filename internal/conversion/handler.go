@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -206,15 +208,18 @@ func (o *object) parseMeta(key string, from, to int) (err error) {
 	case "annotations":
 		o.annotated.from, o.annotated.to = from, to
 		err = members(value, func(key string, value []byte) error {
-			if key != HubAnnotation && key != SpokeAnnotation {
+			if !strings.HasPrefix(key, HubPrefix) && !strings.HasPrefix(key, SpokePrefix) {
 				return nil
 			}
 			saved, err := text(value)
+			if err != nil {
+				return nil // it is none of ours
+			}
 			if o.annotations == nil {
 				o.annotations = map[string]string{}
 			}
 			o.annotations[key] = saved
-			return err
+			return nil
 		})
 	}
 	return err
@@ -226,9 +231,7 @@ func (o *object) toHub() ([]byte, error) {
 	if err := o.decode(&spoke.ObjectMeta, &spoke.Spec, &spoke.Status); err != nil {
 		return nil, err
 	}
-	if err := ToHub(&spoke, &hub); err != nil {
-		return nil, err
-	}
+	ToHub(&spoke, &hub)
 	return o.encode(v1beta1.GroupVersion.String(), hub.Annotations, &hub.Spec, &hub.Status)
 }
 
@@ -291,7 +294,7 @@ func (o *object) appendMeta(out []byte, annotations map[string]string) ([]byte, 
 	had := o.metadata[o.annotated.from:o.annotated.to]
 	if len(had) > 0 {
 		err := members(had, func(key string, value []byte) error {
-			if key != HubAnnotation && key != SpokeAnnotation {
+			if _, ours := o.annotations[key]; !ours {
 				all = appendMember(all, key, value)
 			}
 			return nil
@@ -300,8 +303,8 @@ func (o *object) appendMeta(out []byte, annotations map[string]string) ([]byte, 
 			return nil, err
 		}
 	}
-	for key, value := range annotations {
-		all = appendMember(all, key, quote(value))
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		all = appendMember(all, key, quote(annotations[key]))
 	}
 	all = append(all, '}')
 	if len(had) > 0 && len(all) > len("{}") {

@@ -1,15 +1,11 @@
 package conversion
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	"sigs.k8s.io/json"
 
 	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -21,17 +17,19 @@ type namedField struct {
 	name  string
 }
 
-// fieldsOf are the structs that difference, overlay and merge walk field by field: those of our two API versions. All else is a leaf,
-// taken or left as a whole, and so are structs whose fields only make sense together.
-var fieldsOf = func() map[reflect.Type][]namedField {
-	known := map[reflect.Type][]namedField{}
+// structs are those that are walked field by field: of our two API versions. All else is a leaf, taken or left as a whole.
+type structs map[reflect.Type][]namedField
+
+// fieldsOf are the structs that merge walks. Structs whose fields only make sense together are leaves.
+var fieldsOf = func() structs {
+	known := structs{}
 	learn[v1alpha1.EtcdCluster](known, reflect.TypeFor[v1alpha1.VolumeClaimSpec]())
 	learn[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate](), reflect.TypeFor[v1beta1.ClientTLS](),
 		reflect.TypeFor[v1beta1.PeerTLS](), reflect.TypeFor[v1beta1.AutoCompaction]())
 	return known
 }()
 
-func learn[Object any](known map[reflect.Type][]namedField, leaves ...reflect.Type) {
+func learn[Object any](known structs, leaves ...reflect.Type) {
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
 		if t.Kind() == reflect.Pointer {
@@ -53,13 +51,12 @@ func learn[Object any](known map[reflect.Type][]namedField, leaves ...reflect.Ty
 	walk(reflect.TypeFor[Object]())
 }
 
-// walked returns the fields to walk of a struct or of what a pointer points to, none for a leaf.
-func walked(v reflect.Value) []namedField {
-	t := v.Type()
+// walk returns the fields to walk of a struct or of what a pointer points to, none for a leaf.
+func (s structs) walk(t reflect.Type) []namedField {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	return fieldsOf[t]
+	return s[t]
 }
 
 // pointee returns the struct that v is or points to, an empty one for nil.
@@ -89,51 +86,6 @@ func equal(a, b reflect.Value) bool {
 	return equality.Semantic.DeepEqual(a.Interface(), b.Interface())
 }
 
-// difference returns the fields that want has and again has not, or has otherwise, as a tree to write in JSON, and whether there are any.
-func difference(want, again reflect.Value) (tree any, differ bool) {
-	known := walked(want)
-	if known == nil || isNil(want) {
-		return want.Interface(), !equal(want, again)
-	}
-	differences := map[string]any{}
-	wanted, had := pointee(want), pointee(again)
-	for _, f := range known {
-		if tree, differ := difference(wanted.Field(f.index), had.Field(f.index)); differ {
-			differences[f.name] = tree
-		}
-	}
-	return differences, len(differences) > 0 || isNil(again)
-}
-
-// overlay sets the fields of to that a difference names. The path is that of to, for errors; raw is valid JSON.
-func overlay(to reflect.Value, raw []byte, path string) error {
-	known := walked(to)
-	if known == nil || to.Kind() == reflect.Pointer && string(raw) == "null" {
-		to.SetZero()
-		strict, err := json.UnmarshalStrict(raw, to.Addr().Interface())
-		if err = errors.Join(append(strict, err)...); err != nil {
-			return fmt.Errorf("reading %s: %w", path, err)
-		}
-		return nil
-	}
-	if raw[0] != '{' && string(raw) != "null" {
-		return fmt.Errorf("%s must be an object", cmp.Or(path, "the JSON"))
-	}
-	if isNil(to) {
-		to.Set(reflect.New(to.Type().Elem()))
-	}
-	fields := pointee(to)
-	return members(raw, func(name string, value []byte) error {
-		path := strings.TrimPrefix(path+"."+name, ".")
-		for _, f := range known {
-			if f.name == name {
-				return overlay(fields.Field(f.index), value, path)
-			}
-		}
-		return fmt.Errorf("there is no field %s", path)
-	})
-}
-
 // merge sets now to saved where now says what base said: nobody changed it. Where pointers to structs were set or
 // cleared since, it looks at their fields.
 func merge(base, now, saved reflect.Value) {
@@ -145,7 +97,7 @@ func merge(base, now, saved reflect.Value) {
 		*env = mergeEnv(*env, saved.Interface().([]v1alpha1.EtcdOption))
 		return
 	}
-	if walked(now) == nil {
+	if fieldsOf.walk(now.Type()) == nil {
 		return
 	}
 	merged := pointee(now)
@@ -160,7 +112,7 @@ func merge(base, now, saved reflect.Value) {
 }
 
 func mergeFields(base, now, saved reflect.Value) {
-	for _, f := range walked(now) {
+	for _, f := range fieldsOf.walk(now.Type()) {
 		merge(base.Field(f.index), now.Field(f.index), saved.Field(f.index))
 	}
 }
@@ -185,6 +137,20 @@ func mergeConfig(base v1beta1.Config, now *v1beta1.Config, saved v1beta1.Config)
 	}
 	if len(now.ExtraArgs) == 0 {
 		now.ExtraArgs = nil
+	}
+}
+
+// withoutTyped takes the options out of config that typed fields stand for.
+func withoutTyped(config, typed *v1beta1.Config) {
+	if typed.QuotaBackendBytes != nil {
+		delete(config.ExtraArgs, quotaOption)
+	}
+	if typed.AutoCompaction != nil {
+		delete(config.ExtraArgs, modeOption)
+		delete(config.ExtraArgs, retentionOption)
+	}
+	if len(config.ExtraArgs) == 0 {
+		config.ExtraArgs = nil
 	}
 }
 

@@ -106,14 +106,14 @@ func TestAConvertedClusterAsksOfItsPodsWhatItAskedInRelease010(t *testing.T) {
 	for range rounds / 5 {
 		spoke := from.spoke()
 		asTheSchemaHasIt(&spoke.Spec)
-		hub := toHub(t, spoke)
+		hub := toHub(spoke)
 		want, wantHash := intentOf010(&spoke.Spec).encode()
 		for range 2 {
 			text, hash := cluster.IntentOf(hub).Encode()
 			if text != want || hash != wantHash {
 				t.Fatalf("hash %s, was %s (-then +now):\n%s", hash, wantHash, cmp.Diff(want, text))
 			}
-			hub = toHub(t, fromHub(hub))
+			hub = toHub(fromHub(hub))
 		}
 	}
 }
@@ -121,10 +121,10 @@ func TestAConvertedClusterAsksOfItsPodsWhatItAskedInRelease010(t *testing.T) {
 // asTheSchemaHasIt fills in what an object of v1alpha1 has after it passed the API server.
 func asTheSchemaHasIt(spec *v1alpha1.EtcdClusterSpec) {
 	if spec.Version == "" {
-		spec.Version = defaultVersion
+		spec.Version = "3.6.16"
 	}
 	if spec.Repository == "" {
-		spec.Repository = defaultRepository
+		spec.Repository = "gcr.io/etcd-development/etcd"
 	}
 	if spec.Pod != nil && spec.Pod.PersistentVolumeClaimSpec != nil {
 		requests := &spec.Pod.PersistentVolumeClaimSpec.Resources.Requests
@@ -212,7 +212,7 @@ func TestAConvertedClusterRendersAsInRelease010(t *testing.T) {
 		{"member-started-anti", "0eba6b96e919ffd2", cluster010(antiAffinity010), false},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
-			hub := toHub(t, test.cluster)
+			hub := toHub(test.cluster)
 			in := render.MemberInput{Cluster: hub, Name: "prod-0", Intent: cluster.IntentOf(hub)}
 			if hash := render.RenderHash(in); hash != test.hash {
 				t.Errorf("render hash %s, was %s", hash, test.hash)
@@ -238,7 +238,7 @@ func TestAConvertedClusterRendersAsInRelease010(t *testing.T) {
 func TestTheSelectorIsThatOfTheMembersPods(t *testing.T) {
 	spoke := cluster010()
 	spoke.Status.ObservedGeneration = 1
-	hub := toHub(t, spoke)
+	hub := toHub(spoke)
 	if want := render.MemberSelector(hub); hub.Status.Selector != want {
 		t.Errorf("the selector is %s, want %s", hub.Status.Selector, want)
 	}

@@ -93,7 +93,11 @@ type wrapped struct {
 	around *around
 }
 
+// Create is no write where it is a dry run.
 func (c *wrapped) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
+	if asked := (&client.CreateOptions{}).ApplyOptions(options); len(asked.DryRun) > 0 {
+		return c.Client.Create(ctx, object, options...)
+	}
 	return c.around.do("create", object, func() error { return c.Client.Create(ctx, object, options...) })
 }
 

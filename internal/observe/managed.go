@@ -23,7 +23,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		return err
 	}
 	if secret != nil {
-		t.Authority = authorityOf(secret)
+		t.Authority = authorityOf(secret, r.snapshot.Now)
 	}
 	r.unsettled = r.unsettled || !t.Authority.Usable()
 	known := len(t.Authority.Bundle) > 0 || r.hidden(name)
@@ -36,11 +36,20 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		if secret != nil {
 			c = r.certificate(role, secret, pki.TLSKeys)
 		}
+		c.Strange = r.strange(c.Name)
 		r.unsettled = r.unsettled || !c.Usable()
 		known = known || len(c.Bundle) > 0 || r.hidden(c.Name)
 		t.Certificates = append(t.Certificates, c)
 	}
-	if t.Lost = !known && r.membersTrustOthers(traffic); t.Lost {
+	if a := &t.Authority; a.Usable() {
+		r.reportWithheld(t, traffic)
+		if r.snapshot.Now.Before(a.NotBefore) {
+			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("The authority in Secret %s is not valid before %s, and issues nothing until then: the operator's clock was ahead when "+
+				"it made the authority, or is behind now. Set the clocks of the nodes right and wait, or delete Secret %s: the operator then makes another authority.",
+				a.Name, a.NotBefore.UTC().Format(time.RFC3339), a.Name))
+		}
+	}
+	if t.Lost = !known && len(r.snapshot.Untrusting(traffic)) > 0; t.Lost {
 		r.problem(v1beta1.ReasonSecretNotFound, r.lost(t))
 	}
 	return nil
@@ -65,6 +74,24 @@ func (r *secretReader) lost(t *cluster.Trust) string {
 		"the operator then makes a new authority, and the members start with it.", t.Authority.Name)
 }
 
+// reportWithheld tells of certificates that cannot be issued again: the members that run do not trust who would issue them.
+// Clients' own certificates are left out: they come when the members have been restarted.
+func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
+	for i := range t.Certificates {
+		c := &t.Certificates[i]
+		if c.Role == cluster.RoleClient || !c.Missing() || c.Strange {
+			continue
+		}
+		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
+		if members := r.snapshot.CutOff(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
+				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
+				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
+				c.Name, t.Authority.Name, strings.Join(members, ", "), c.Name))
+		}
+	}
+}
+
 // own reads a Secret of the cluster's own, nil where there is none. Somebody else's is a stranger.
 func (r *secretReader) own(name string) (*corev1.Secret, error) {
 	secret, err := r.get(name)
@@ -80,15 +107,8 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 	return secret, nil
 }
 
-// membersTrustOthers reports whether pods that may run were started with authorities of this kind of traffic.
-func (r *secretReader) membersTrustOthers(traffic cluster.Traffic) bool {
-	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool {
-		return m.Pod != nil && m.Pod.Phase == corev1.PodRunning && len(m.Pod.Authorities(traffic)) > 0
-	})
-}
-
 // authorityOf tells what a managed authority's Secret holds, without its keys.
-func authorityOf(secret *corev1.Secret) cluster.Authority {
+func authorityOf(secret *corev1.Secret, now time.Time) cluster.Authority {
 	a := cluster.Authority{
 		Written:  writtenOf(secret),
 		Phase:    cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
@@ -106,12 +126,15 @@ func authorityOf(secret *corev1.Secret) cluster.Authority {
 		return a
 	}
 	current := identities(secret.Data[pki.TLSKeys.Certificate])[0]
-	a.Current, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
+	a.Current, a.NotBefore, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotBefore, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
 	if !slices.Contains(a.Bundle, a.Current) {
 		a.Broken = "its bundle does not hold its own certificate"
 	}
 	if _, err := pki.ReadAuthority(secret.Data[pki.PreviousKeys.Certificate], secret.Data[pki.PreviousKeys.Key]); err == nil {
-		a.Previous = identities(secret.Data[pki.PreviousKeys.Certificate])[0].Fingerprint
+		previous := identities(secret.Data[pki.PreviousKeys.Certificate])[0]
+		if !now.Before(previous.NotBefore) {
+			a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
+		}
 	}
 	return a
 }

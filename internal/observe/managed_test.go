@@ -61,9 +61,16 @@ func managed(t *testing.T) *stage {
 
 // ready marks every pod as ready or not.
 func (s *stage) ready(status corev1.ConditionStatus) {
+	s.pods(func(pod *corev1.Pod) {
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}
+	})
+}
+
+// pods changes every pod.
+func (s *stage) pods(change func(*corev1.Pod)) {
 	for _, o := range s.objects {
 		if pod, ok := o.(*corev1.Pod); ok {
-			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}
+			change(pod)
 		}
 	}
 }
@@ -90,7 +97,7 @@ func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *test
 			t.Errorf("got %+v", trust.Authority)
 		}
 		for _, c := range trust.Certificates {
-			if !c.Usable() || c.Issuer != trust.Authority.Current || c.NotAfter.IsZero() {
+			if !c.Usable() || !c.IssuedBy(trust.Authority.Current) || c.NotAfter.IsZero() {
 				t.Errorf("got %+v", c)
 			}
 		}
@@ -120,6 +127,35 @@ func TestWhatIsWrongWithManagedSecretsIsNoProblemOfTheUsers(t *testing.T) {
 	}
 	if c := got.ClientTrust.Certificate(cluster.RoleServer); c.Usable() || !strings.Contains(c.Broken, "the key does not fit") {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestACertificateThatWouldCutMembersOffIsAskedOfTheUser(t *testing.T) {
+	for name, told := range map[string]bool{"prod-peer-tls": true, "prod-operator-tls": true, "prod-server-tls": true, "prod-client-tls": false} {
+		s := managed(t)
+		s.pods(func(pod *corev1.Pod) {
+			pod.Annotations = map[string]string{cluster.AnnotationPeerAuthorities: "another", cluster.AnnotationClientAuthorities: "another"}
+		})
+		s.secret(name).Data = nil
+		got := s.observe()
+		if have := len(got.Problems) == 1 && got.Problems[0].Reason == v1beta1.ReasonSecretNotFound &&
+			strings.Contains(got.Problems[0].Message, "Bring Secret "+name+" back from a backup, or delete the pods of these members"); have != told {
+			t.Errorf("%s: got %v", name, got.Problems)
+		}
+		s = managed(t)
+		s.secret(name).Data = nil
+		if got := s.observe(); len(got.Problems) > 0 {
+			t.Errorf("%s, where members trust its authority: got %v", name, got.Problems)
+		}
+	}
+}
+
+func TestAnAuthorityWhoseTimeHasNotComeIsTold(t *testing.T) {
+	s := managed(t)
+	s.now = s.now.Add(-time.Hour)
+	got := s.observe()
+	if len(got.Problems) != 2 || got.Problems[0].Reason != v1beta1.ReasonCertificateInvalid || !strings.Contains(got.Problems[0].Message, "The authority in Secret prod-peer-ca is not valid before ") {
+		t.Errorf("got %v", got.Problems)
 	}
 }
 

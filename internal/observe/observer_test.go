@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -439,6 +440,14 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a name that no Secret can have", func(t *testing.T) {
+		s := secured(t, 90*24*time.Hour)
+		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "../a/b"
+		got := s.expectReads(allSecrets-1, "for the others")
+		if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound || !strings.Contains(got.Problems[0].Message, `"../a/b" cannot be the name`) {
+			t.Errorf("got %v", got.Problems)
+		}
+	})
 	t.Run("the operator's own Secret is the spec's", func(t *testing.T) {
 		s := secured(t, 90*24*time.Hour)
 		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "missing"

@@ -14,15 +14,16 @@ import (
 
 func podOf(pod *corev1.Pod) cluster.Pod {
 	p := cluster.Pod{
-		Name:          pod.Name,
-		UID:           pod.UID,
-		IP:            pod.Status.PodIP,
-		Node:          pod.Spec.NodeName,
-		Phase:         pod.Status.Phase,
-		Ready:         conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
-		Deleting:      pod.DeletionTimestamp != nil,
-		FoundingState: pod.Annotations[cluster.AnnotationInitialClusterState],
-		RenderHash:    pod.Annotations[cluster.AnnotationRenderHash],
+		Name:            pod.Name,
+		UID:             pod.UID,
+		ResourceVersion: pod.ResourceVersion,
+		IP:              pod.Status.PodIP,
+		Node:            pod.Spec.NodeName,
+		Phase:           pod.Status.Phase,
+		Ready:           conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
+		Deleting:        pod.DeletionTimestamp != nil,
+		FoundingState:   pod.Annotations[cluster.AnnotationInitialClusterState],
+		RenderHash:      pod.Annotations[cluster.AnnotationRenderHash],
 
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
@@ -96,12 +97,15 @@ func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 // refusedEmpty is etcd's error when a member that lists only itself as existing starts over an empty volume: it asks itself for the others.
 const refusedEmpty = "cannot fetch cluster info from peer urls"
 
+// refusedFlags is etcd's last message, a mere warning, when an option cannot be used.
+const refusedFlags = "failed to verify flags"
+
 // lastWords finds in the end of etcd's log, which the kubelet keeps for us, what etcd ended for: message and error, without the time.
 func lastWords(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	for _, line := range slices.Backward(lines) {
 		var entry struct{ Level, Msg, Error string }
-		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic") {
+		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic" && entry.Msg != refusedFlags) {
 			continue
 		}
 		if strings.Contains(entry.Error, refusedEmpty) {

@@ -30,9 +30,11 @@ func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
 		"a missing certificate":       {logOf(t, "no-certificate-3.6.16"), ": discovery failed: open nope.pem: no such file or directory"},
 		"a panic without an error":    {`{"level":"panic","ts":"2026-01-02T03:04:05Z","msg":"tocommit is out of range"}`, ": tocommit is out of range"},
 		"a line cut at its beginning": {"\"msg\":\"closed\"}\n" + `{"level":"fatal","msg":"cannot start","error":"disk full"}` + "\n", ": cannot start: disk full"},
-		"no log":                      {"", ""},
-		"nothing fatal":               {`{"level":"info","msg":"closed etcd server"}`, ""},
-		"no JSON":                     {"panic: runtime error", ""},
+		"an option that cannot be used": {`{"level":"warn","ts":"2026-01-02T03:04:05Z","msg":"failed to verify flags","error":"--heartbeat-interval must be >0 (set to 0ms)"}`,
+			": failed to verify flags: --heartbeat-interval must be >0 (set to 0ms)"},
+		"no log":        {"", ""},
+		"nothing fatal": {`{"level":"info","msg":"closed etcd server"}`, ""},
+		"no JSON":       {"panic: runtime error", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := lastWords(c.log); got != c.want {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
@@ -205,6 +206,11 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 			keys = pki.TLSKeys
 			r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
 		}
+		if len(validation.IsDNS1123Subdomain(names[role])) > 0 {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("%q cannot be the name of a Secret, which holds lower case letters, digits, hyphens and dots only. "+
+				"Write the name of a Secret in namespace %s.", names[role], r.snapshot.Cluster.Namespace))
+			continue // the API server is not asked: the name goes into the path of the request
+		}
 		secret, err := r.get(names[role])
 		if err != nil {
 			return err
@@ -249,6 +255,11 @@ func (r *secretReader) hide(kind, name string, err error) {
 	r.entry.strangers = append(r.entry.strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
 }
 
+// strange reports whether a Secret of the name is there, and not known to be the cluster's own.
+func (r *secretReader) strange(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name })
+}
+
 // hidden reports whether the operator may not read a Secret.
 func (r *secretReader) hidden(name string) bool {
 	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
@@ -261,7 +272,8 @@ func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, key
 	if err == nil {
 		var report pki.Report
 		report, err = pki.Check(material, useOf(role), r.namesOf(role), r.snapshot.Now)
-		c.Issuer, c.Bundle, c.RenewalDue, c.NotAfter = report.Issuer, report.Authorities, report.RenewalDue, report.NotAfter
+		c.Issuers, c.Bundle = report.Issuers, report.Authorities
+		c.RenewalDue, c.NotBefore, c.NotAfter = report.RenewalDue, report.NotBefore, report.NotAfter
 	}
 	if err != nil {
 		c.Broken = err.Error()

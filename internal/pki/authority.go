@@ -102,8 +102,11 @@ type Request struct {
 	Use        Use
 }
 
-// Issue makes a certificate that begins now and ends with its life, or earlier with its authority. Material.Authorities is the issuer alone.
+// Issue makes a certificate that begins now and ends with its life, or earlier with its authority, which must not have expired. Material.Authorities is the issuer alone.
 func (a *Authority) Issue(request Request, now time.Time, lifetime time.Duration) (Material, error) {
+	if ends := a.certificate.NotAfter; !now.Before(ends) {
+		return Material{}, fmt.Errorf("issuing a certificate: the authority expired at %s", stamp(ends))
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Material{}, fmt.Errorf("making the key of a certificate: %w", err)

@@ -37,8 +37,8 @@ func TestAnIssuedCertificatePassesTheChecksOfItsUse(t *testing.T) {
 		if err != nil {
 			t.Errorf("use %d: %v", use, err)
 		}
-		if !slices.Equal(report.Authorities, []string{report.Issuer}) {
-			t.Errorf("use %d: issued by %q of %q", use, report.Issuer, report.Authorities)
+		if !slices.Equal(report.Authorities, report.Issuers) {
+			t.Errorf("use %d: issued by %q of %q", use, report.Issuers, report.Authorities)
 		}
 		if end := start.Add(90 * time.Hour); !report.NotAfter.Equal(end) || !report.NotBefore.Before(start) || !report.RenewalDue.After(start) {
 			t.Errorf("use %d: %+v", use, report)
@@ -57,6 +57,15 @@ func TestACertificateNeverOutlivesItsAuthority(t *testing.T) {
 	report, err := Check(m, Client, nil, start.Add(5*time.Hour))
 	if err != nil || !report.NotAfter.Equal(start.Add(10*time.Hour)) {
 		t.Fatalf("got %+v, %v", report, err)
+	}
+}
+
+func TestAnAuthorityThatHasExpiredIssuesNothing(t *testing.T) {
+	a := newAuthority(t, start, 10*time.Hour)
+	for _, now := range []time.Time{start.Add(10 * time.Hour), start.Add(20 * time.Hour)} {
+		if _, err := a.Issue(Request{Use: Client}, now, time.Hour); err == nil || !strings.Contains(err.Error(), "the authority expired at ") {
+			t.Errorf("at %s: %v", now, err)
+		}
 	}
 }
 
@@ -121,8 +130,30 @@ func TestARotatedAuthorityHasAnotherSubjectAndDoesNotVouchForTheOldOnesCertifica
 	}
 	m.Authorities = Bundle(start, encodeCertificate(next.certificate), oldPEM)
 	report, err := Check(m, Peer, []string{host}, start)
-	if err != nil || report.Issuer != fingerprint(old.certificate) || len(report.Authorities) != 2 {
+	if err != nil || !slices.Equal(report.Issuers, []string{fingerprint(old.certificate)}) || len(report.Authorities) != 2 {
 		t.Errorf("got %+v, %v", report, err)
+	}
+}
+
+func TestEveryAuthorityThatACertificateGoesBackToIsAnIssuer(t *testing.T) {
+	old, other := newAuthority(t, start, 2*time.Hour), newAuthority(t, start, 9*time.Hour)
+	template := *old.certificate
+	template.SerialNumber, template.NotAfter = other.certificate.SerialNumber, start.Add(9*time.Hour)
+	renewed, err := sign(&template, &template, &old.key.PublicKey, old.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := issue(t, &Authority{renewed, old.key}, Request{Use: Peer, Names: []string{host}}, start, 4*time.Hour)
+	pems := [][]byte{encodeCertificate(old.certificate), encodeCertificate(renewed), encodeCertificate(other.certificate)}
+	both := []string{fingerprint(old.certificate), fingerprint(renewed)}
+	slices.Sort(both)
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}} {
+		m.Authorities = slices.Concat(pems[order[0]], pems[order[1]], pems[order[2]])
+		for now, want := range map[time.Time][]string{start: both, start.Add(3 * time.Hour): {fingerprint(renewed)}, start.Add(9 * time.Hour): {fingerprint(renewed)}} {
+			if report, _ := Check(m, Peer, nil, now); !slices.Equal(report.Issuers, want) {
+				t.Errorf("at %s in the order %v: %v, want %v", now, order, report.Issuers, want)
+			}
+		}
 	}
 }
 

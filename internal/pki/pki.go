@@ -94,8 +94,8 @@ type Report struct {
 	RenewalDue time.Time
 	// Authorities are the fingerprints of the set of authorities, sorted: their order does not matter.
 	Authorities []string
-	// Issuer is the fingerprint of the authority that the certificate goes back to; empty where none of the set is.
-	Issuer string
+	// Issuers are the fingerprints of those of the set that the certificate goes back to: an authority that was renewed with its key is there twice.
+	Issuers []string
 }
 
 // Check reports on a certificate, or returns the Problems that keep it from being used under the names.
@@ -116,7 +116,7 @@ func Check(material Material, use Use, names []string, now time.Time) (Report, e
 		NotAfter:    leaf.NotAfter,
 		RenewalDue:  RenewalDue(leaf.NotBefore, leaf.NotAfter),
 		Authorities: fingerprints(authorities),
-		Issuer:      issuer(chain, authorities),
+		Issuers:     issuers(chain, authorities, now),
 	}
 	var problems Problems
 	problems = append(problems, checkKey(material)...)
@@ -191,13 +191,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // checkIssue checks who issued a certificate and for what. The certificate's own dates are left to checkValidity.
 func checkIssue(chain, authorities []*x509.Certificate, use Use, now time.Time) Problems {
-	leaf := chain[0]
-	if now.After(leaf.NotAfter) {
-		now = leaf.NotAfter
-	}
-	if now.Before(leaf.NotBefore) {
-		now = leaf.NotBefore
-	}
+	now = within(chain[0], now)
 	if err := verify(chain, authorities, x509.ExtKeyUsageAny, now); err != nil {
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
@@ -212,6 +206,11 @@ func checkIssue(chain, authorities []*x509.Certificate, use Use, now time.Time) 
 		}
 	}
 	return problems
+}
+
+// within returns the time of a certificate's life that is nearest to now.
+func within(certificate *x509.Certificate, now time.Time) time.Time {
+	return earlier(later(now, certificate.NotBefore), certificate.NotAfter)
 }
 
 func verify(chain, authorities []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
@@ -254,14 +253,13 @@ func fingerprints(certificates []*x509.Certificate) []string {
 	return slices.Compact(prints)
 }
 
-// issuer returns the fingerprint of the authority that the chain goes back to, whatever their dates.
-func issuer(chain, authorities []*x509.Certificate) string {
-	leaf := chain[0]
-	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+// issuers returns the fingerprints of the authorities that the chain goes back to. The certificate's own dates do not matter.
+func issuers(chain, authorities []*x509.Certificate, now time.Time) []string {
+	var all []*x509.Certificate
 	for _, authority := range authorities {
-		if verify(chain, []*x509.Certificate{authority}, x509.ExtKeyUsageAny, middle) == nil {
-			return fingerprint(authority)
+		if verify(chain, []*x509.Certificate{authority}, x509.ExtKeyUsageAny, within(chain[0], now)) == nil {
+			all = append(all, authority)
 		}
 	}
-	return ""
+	return fingerprints(all)
 }

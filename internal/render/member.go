@@ -102,7 +102,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
-			Annotations: merged(merged(in.Intent.Annotations, authorityAnnotations(in.Intent)), foundingAnnotations(in)),
+			Annotations: merged(merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent)), foundingAnnotations(in)),
 		},
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{container(in)},
@@ -123,8 +123,8 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	}
 }
 
-// authorityAnnotations say which authorities the pod is started with: etcd reads their bundle at its start only.
-func authorityAnnotations(i cluster.Intent) map[string]string {
+// AuthorityAnnotations say which authorities the pod is started with: etcd reads their bundle at its start only.
+func AuthorityAnnotations(i cluster.Intent) map[string]string {
 	annotations := map[string]string{}
 	if len(i.PeerAuthorities) > 0 {
 		annotations[cluster.AnnotationPeerAuthorities] = strings.Join(i.PeerAuthorities, ",")

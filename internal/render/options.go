@@ -2,8 +2,10 @@ package render
 
 import (
 	"cmp"
+	"crypto/tls"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -32,34 +34,34 @@ type option struct {
 	value valueKind
 }
 
-// options are what users may set. It may grow; nothing that a release allowed may leave it.
+// options are what users may set. It may grow; nothing that a release allowed may leave it, and no value that etcd can start with.
 var options = []option{
 	{flag: "auth-token-ttl", value: number},
 	{flag: "auto-compaction-mode", value: words("periodic", "revision")},
-	{flag: "auto-compaction-retention", value: numberOrDuration},
+	{flag: "auto-compaction-retention", value: retention},
 	{flag: "backend-batch-interval", value: duration},
 	{flag: "backend-batch-limit", value: number},
 	{flag: "backend-bbolt-freelist-type", value: words("array", "map")},
 	{flag: "bcrypt-cost", value: number},
 	{flag: "bootstrap-defrag-threshold-megabytes", before36: "experimental-bootstrap-defrag-threshold-megabytes", value: number},
-	{flag: "cipher-suites", value: text},
-	{flag: "compact-hash-check-time", before36: "experimental-compact-hash-check-time", value: duration},
+	{flag: "cipher-suites", value: ciphers},
+	{flag: "compact-hash-check-time", before36: "experimental-compact-hash-check-time", value: period},
 	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: number},
 	{flag: "compaction-sleep-interval", before36: "experimental-compaction-sleep-interval", value: duration},
 	{flag: "corrupt-check-time", before36: "experimental-corrupt-check-time", value: duration},
 	{flag: "cors", value: origins},
-	{flag: "election-timeout", value: number},
+	{flag: "election-timeout", value: numberFrom(5, 50_000)},
 	{flag: "enable-grpc-gateway", value: boolean},
 	{flag: "grpc-keepalive-interval", value: duration},
 	{flag: "grpc-keepalive-min-time", value: duration},
 	{flag: "grpc-keepalive-timeout", value: duration},
-	{flag: "heartbeat-interval", value: number},
+	{flag: "heartbeat-interval", value: numberFrom(1, 10_000)},
 	{flag: "host-whitelist", value: text},
 	{flag: "initial-election-tick-advance", value: boolean},
 	{flag: "log-format", new36: true, value: words("json", "console")},
 	{flag: "log-level", value: words("debug", "info", "warn", "error", "panic", "fatal")},
-	{flag: "max-concurrent-streams", value: number},
-	{flag: "max-request-bytes", value: number},
+	{flag: "max-concurrent-streams", value: numberFrom(0, math.MaxUint32)},
+	{flag: "max-request-bytes", value: numberFrom(leastRequest, math.MaxInt64)},
 	{flag: "max-snapshots", value: number},
 	{flag: "max-txn-ops", value: number},
 	{flag: "max-wals", value: number},
@@ -141,16 +143,48 @@ func RefusedOptions(i cluster.Intent) []OptionRefusal {
 			refused = append(refused, OptionRefusal{Name: flagOf(name), Why: why})
 		}
 	}
+	if len(refused) > 0 {
+		return refused
+	}
+	return misfits(i)
+}
+
+// misfits returns the options whose values are good in themselves and cannot stand beside each other.
+func misfits(i cluster.Intent) (refused []OptionRefusal) {
+	set := func(flag string) string { return i.Options[cluster.OptionVariable(flag)] }
+	heartbeat, election := numberOr(set("heartbeat-interval"), defaultHeartbeat), numberOr(set("election-timeout"), defaultElection)
+	if election < 5*heartbeat {
+		refused = append(refused, OptionRefusal{Name: "election-timeout",
+			Why: fmt.Sprintf("%d ms is less than five times heartbeat-interval, which is %d ms", election, heartbeat)})
+	}
+	least := set("tls-min-version")
+	if most := set("tls-max-version"); least == "TLS1.3" && most == "TLS1.2" {
+		refused = append(refused, OptionRefusal{Name: "tls-max-version", Why: "it is below tls-min-version"})
+	}
+	if least == "TLS1.3" && set("cipher-suites") != "" {
+		refused = append(refused, OptionRefusal{Name: "cipher-suites", Why: "with the tls-min-version TLS1.3 there is nothing to choose"})
+	}
 	return refused
+}
+
+// etcd's own, in milliseconds.
+const (
+	defaultHeartbeat = 100
+	defaultElection  = 1000
+)
+
+func numberOr(value string, otherwise int64) int64 {
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+		return n
+	}
+	return otherwise
 }
 
 // refuse returns why an option is not passed on, empty if it is.
 func refuse(variable, value, version string) string {
 	minor, asked := minorOf(version), flagOf(variable)
-	for _, known := range options {
-		if asked == known.flag || known.before36 != "" && asked == known.before36 {
-			return known.refuse(asked, value, minor)
-		}
+	if known := find(asked); known != nil {
+		return known.refuse(asked, value, minor)
 	}
 	for _, bad := range never {
 		if strings.HasPrefix(asked, bad.prefix) {
@@ -158,6 +192,16 @@ func refuse(variable, value, version string) string {
 		}
 	}
 	return fmt.Sprintf("it is not among the options that etcd-steward passes on to etcd 3.%d", minor)
+}
+
+// find returns the option of a name, nil where users may not set it.
+func find(name string) *option {
+	for n := range options {
+		if o := &options[n]; name == o.flag || o.before36 != "" && name == o.before36 {
+			return o
+		}
+	}
+	return nil
 }
 
 // refuse returns why the option under the name asked for is not passed on to etcd 3.minor, empty if it is.
@@ -174,12 +218,14 @@ func (o option) refuse(asked, value string, minor int) string {
 	}
 }
 
-// userFlags returns the user's options by name. What is refused is left out: a caller asks RefusedOptions first.
+// userFlags returns the user's options by name. What the version does not have is left out: a caller asks RefusedOptions first.
+// A value is passed on as it stands: what an earlier release let in, and a member runs with, stays.
 func userFlags(i cluster.Intent) []etcdFlag {
 	var flags []etcdFlag
 	for variable, value := range i.Options {
-		if refuse(variable, value, i.Version) == "" {
-			flags = append(flags, etcdFlag{name: flagOf(variable), value: value})
+		name := flagOf(variable)
+		if known := find(name); known != nil && name == known.nameIn(minorOf(i.Version)) {
+			flags = append(flags, etcdFlag{name: name, value: value})
 		}
 	}
 	slices.SortFunc(flags, func(a, b etcdFlag) int { return cmp.Compare(a.name, b.name) })
@@ -225,13 +271,29 @@ type valueKind struct {
 }
 
 var (
-	number           = valueKind{"a whole number that is not negative, such as 100", isNumber}
-	duration         = valueKind{"a duration, such as 30s", isDuration}
-	numberOrDuration = valueKind{"a whole number or a duration, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDuration(v) }}
-	boolean          = valueKind{"true or false", isBoolean}
-	origins          = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
-	text             = valueKind{"a text without control characters", isText}
+	number    = valueKind{"a whole number that is not negative, such as 100", isNumber}
+	duration  = valueKind{"a duration, such as 30s", isDuration}
+	period    = valueKind{"a duration of at least 1ms, such as 1m", func(v string) bool { return lasts(v, time.Millisecond) }}
+	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isNumber(v) || lasts(v, time.Second) }}
+	boolean   = valueKind{"true or false", isBoolean}
+	ciphers   = valueKind{"names of cipher suites separated by commas, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", areCiphers}
+	origins   = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
+	text      = valueKind{"a text without control characters", isText}
 )
+
+// leastRequest is room for what a member tells its peers of itself when it starts: its name and its address.
+const leastRequest = 1024
+
+func numberFrom(least, most int64) valueKind {
+	wants := fmt.Sprintf("a whole number from %d to %d", least, most)
+	if most == math.MaxInt64 {
+		wants = fmt.Sprintf("a whole number of at least %d", least)
+	}
+	return valueKind{wants, func(v string) bool {
+		n, err := strconv.ParseInt(v, 10, 64)
+		return err == nil && n >= least && n <= most
+	}}
+}
 
 func words(allowed ...string) valueKind {
 	return valueKind{"one of " + strings.Join(allowed, ", "), func(v string) bool { return slices.Contains(allowed, v) }}
@@ -245,6 +307,21 @@ func isNumber(value string) bool {
 func isDuration(value string) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d >= 0
+}
+
+// lasts takes no duration that etcd divides to nothing, or is not ready for when it ends.
+func lasts(value string, least time.Duration) bool {
+	d, err := time.ParseDuration(value)
+	return err == nil && d >= least
+}
+
+// areCiphers takes the names that etcd takes: Go's, and two older ones.
+func areCiphers(value string) bool {
+	known := []string{"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305"}
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		known = append(known, suite.Name)
+	}
+	return !slices.ContainsFunc(strings.Split(value, ","), func(name string) bool { return !slices.Contains(known, name) })
 }
 
 func isBoolean(value string) bool {

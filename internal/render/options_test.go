@@ -94,11 +94,29 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.6.16", "ETCD_AUTO_COMPACTION_MODE", "hourly", "its value must be one of periodic, revision"},
 		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "1000", ""},
 		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "1h30m", ""},
-		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "often", "its value must be a whole number or a duration, such as 1000 or 1h"},
+		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "often", "its value must be a whole number or a duration of at least 1s, such as 1000 or 1h"},
+		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "1ns", "its value must be a whole number or a duration of at least 1s, such as 1000 or 1h"},
+		{"3.6.16", "ETCD_COMPACT_HASH_CHECK_TIME", "0s", "its value must be a duration of at least 1ms, such as 1m"},
+		{"3.6.16", "ETCD_COMPACT_HASH_CHECK_TIME", "1ms", ""},
+		{"3.5.35", "ETCD_EXPERIMENTAL_COMPACT_HASH_CHECK_TIME", "0s", "its value must be a duration of at least 1ms, such as 1m"},
+		{"3.6.16", "ETCD_CORRUPT_CHECK_TIME", "0s", ""},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "0", "its value must be a whole number from 1 to 10000"},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "1", ""},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "200", ""},
+		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "500", ""},
+		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "50000", ""},
+		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "50001", "its value must be a whole number from 5 to 50000"},
+		{"3.6.16", "ETCD_MAX_CONCURRENT_STREAMS", "4294967295", ""},
+		{"3.6.16", "ETCD_MAX_CONCURRENT_STREAMS", "4294967296", "its value must be a whole number from 0 to 4294967295"},
+		{"3.6.16", "ETCD_MAX_REQUEST_BYTES", "1024", ""},
+		{"3.6.16", "ETCD_MAX_REQUEST_BYTES", "0", "its value must be a whole number of at least 1024"},
 		{"3.6.16", "ETCD_PRE_VOTE", "false", ""},
 		{"3.6.16", "ETCD_PRE_VOTE", "perhaps", "its value must be true or false"},
 		{"3.6.16", "ETCD_CIPHER_SUITES", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", ""},
-		{"3.6.16", "ETCD_CIPHER_SUITES", "", "its value must be a text without control characters"},
+		{"3.6.16", "ETCD_CIPHER_SUITES", "TLS_AES_128_GCM_SHA256,TLS_RSA_WITH_RC4_128_SHA,TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305", ""},
+		{"3.6.16", "ETCD_CIPHER_SUITES", "", noCiphers},
+		{"3.6.16", "ETCD_CIPHER_SUITES", "bogus", noCiphers},
+		{"3.6.16", "ETCD_CIPHER_SUITES", "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384", noCiphers},
 		{"3.6.16", "ETCD_HOST_WHITELIST", "a\nb", "its value must be a text without control characters"},
 		{"3.6.16", "ETCD_CORS", "*", ""},
 		{"3.6.16", "ETCD_CORS", "https://a.example.com,http://b.example.com:8080", ""},
@@ -132,8 +150,41 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 			if diff := cmp.Diff(want, RefusedOptions(intent)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if passed := len(userFlags(intent)) > 0; passed != (test.why == "") {
+			if passed := len(userFlags(intent)) > 0; passed != (test.why == "" || strings.HasPrefix(test.why, "its value")) {
 				t.Errorf("passed on: %v", passed)
+			}
+		})
+	}
+}
+
+const noCiphers = "its value must be names of cipher suites separated by commas, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+
+func TestOptionsThatDoNotFitEachOtherAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		does    string
+		options map[string]string
+		want    []OptionRefusal
+	}{
+		{"an election shorter than five heartbeats", map[string]string{"election-timeout": "499"},
+			[]OptionRefusal{{"election-timeout", "499 ms is less than five times heartbeat-interval, which is 100 ms"}}},
+		{"heartbeats slower than a fifth of an election", map[string]string{"heartbeat-interval": "201"},
+			[]OptionRefusal{{"election-timeout", "1000 ms is less than five times heartbeat-interval, which is 201 ms"}}},
+		{"the slowest of both", map[string]string{"heartbeat-interval": "10000", "election-timeout": "50000"}, nil},
+		{"a least TLS above the most", map[string]string{"tls-min-version": "TLS1.3", "tls-max-version": "TLS1.2"},
+			[]OptionRefusal{{"tls-max-version", "it is below tls-min-version"}}},
+		{"one TLS", map[string]string{"tls-min-version": "TLS1.2", "tls-max-version": "TLS1.2", "cipher-suites": "TLS_AES_128_GCM_SHA256"}, nil},
+		{"cipher suites of TLS 1.3 alone", map[string]string{"tls-min-version": "TLS1.3", "cipher-suites": "TLS_AES_128_GCM_SHA256"},
+			[]OptionRefusal{{"cipher-suites", "with the tls-min-version TLS1.3 there is nothing to choose"}}},
+		{"values that are bad in themselves are told alone", map[string]string{"heartbeat-interval": "0", "tls-min-version": "TLS1.3", "tls-max-version": "TLS1.2"},
+			[]OptionRefusal{{"heartbeat-interval", "its value must be a whole number from 1 to 10000"}}},
+	} {
+		t.Run(test.does, func(t *testing.T) {
+			intent := cluster.Intent{Version: "3.6.16", Options: map[string]string{}}
+			for name, value := range test.options {
+				intent.Options[cluster.OptionVariable(name)] = value
+			}
+			if diff := cmp.Diff(test.want, RefusedOptions(intent)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
 	}

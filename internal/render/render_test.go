@@ -67,7 +67,7 @@ func inClear() *v1beta1.TLS {
 	return &v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled}, Peer: &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled}}
 }
 
-func tls(t *v1beta1.TLS) func(*v1beta1.EtcdClusterSpec) {
+func certificatesOf(t *v1beta1.TLS) func(*v1beta1.EtcdClusterSpec) {
 	return func(spec *v1beta1.EtcdClusterSpec) { spec.TLS = t }
 }
 
@@ -193,13 +193,13 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 		"member-started-tls":         started(makeCluster(secrets("prod-peer", "prod-server"))),
 		"member-started-tls-peers":   started(makeCluster(secrets("prod-peer", ""))),
 		"member-started-tls-clients": started(makeCluster(secrets("", "prod-server"))),
-		"member-founding-managed":    trusting(founding(makeCluster(tls(nil)))),
-		"member-started-managed":     trusting(started(makeCluster(tls(&v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSManaged}})))),
-		"member-started-tls-format": trusting(started(makeCluster(tls(&v1beta1.TLS{
+		"member-founding-managed":    trusting(founding(makeCluster(certificatesOf(nil)))),
+		"member-started-managed":     trusting(started(makeCluster(certificatesOf(&v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSManaged}})))),
+		"member-started-tls-format": trusting(started(makeCluster(certificatesOf(&v1beta1.TLS{
 			Peer:   &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: "prod-peer", Format: v1beta1.SecretFormatTLS}},
 			Client: &v1beta1.ClientTLS{SecretRef: &v1beta1.ClientSecretRef{Name: "prod-server", OperatorName: "prod-operator"}},
 		})))),
-		"member-started-issued": trusting(started(makeCluster(tls(&v1beta1.TLS{
+		"member-started-issued": trusting(started(makeCluster(certificatesOf(&v1beta1.TLS{
 			Peer:   &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 			Client: &v1beta1.ClientTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 		})))),

@@ -48,7 +48,10 @@ type keeper struct {
 	target apiextensionsv1.WebhookClientConfig
 	names  []string
 
+	// repairs are those that succeeded: what fails is tried again as fast as any error.
 	repairs *rate.Limiter
+	// late counts the writes in a row that somebody else's came before.
+	late int
 	// newest is what the Secret held at the last look.
 	newest *material
 	shown  atomic.Pointer[shown]
@@ -78,25 +81,30 @@ func (k *keeper) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, er
 		return ctrl.Result{}, fmt.Errorf("reading the CustomResourceDefinition %s: %w", k.crd, err)
 	}
 	if err := k.lookAtSecret(ctx, crd); err != nil {
-		return again(err)
+		return k.again(err)
 	}
 	wait, err := k.repair(ctx, crd)
 	if err != nil {
-		return again(err)
+		return k.again(err)
 	}
+	k.late = 0
 	if wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	if err := k.show(ctx, bundleOf(crd)); err != nil {
 		return ctrl.Result{}, err
 	}
+	if k.olm {
+		return ctrl.Result{RequeueAfter: longestSleep}, nil // OLM renews, and writes into the CRD what it renewed
+	}
 	return ctrl.Result{RequeueAfter: min(max(k.newest.due.Sub(k.now()), time.Second), longestSleep)}, nil
 }
 
-// again has a write that came too late tried again without an error in the log.
-func again(err error) (ctrl.Result, error) {
+// again has a write that came too late tried again without an error in the log, soon and then less often.
+func (k *keeper) again(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		return ctrl.Result{RequeueAfter: 10 * time.Millisecond}, nil
+		k.late++
+		return ctrl.Result{RequeueAfter: quickestRetry << min(k.late-1, 4)}, nil
 	}
 	return ctrl.Result{}, err
 }
@@ -175,7 +183,7 @@ func (k *keeper) repair(ctx context.Context, crd *apiextensionsv1.CustomResource
 	if wrong == "" {
 		return 0, nil
 	}
-	if !k.repairs.AllowN(k.now(), 1) {
+	if k.repairs.TokensAt(k.now()) < 1 {
 		k.tell(crd, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired,
 			"Somebody overwrites the conversion of "+k.crd+" again and again ("+wrong+"): stop them, or conversions fail from time to time")
 		return repairEvery, nil
@@ -192,6 +200,7 @@ func (k *keeper) repair(ctx context.Context, crd *apiextensionsv1.CustomResource
 		k.tell(crd, corev1.EventTypeWarning, v1beta1.EventConversionNotRepaired, "The conversion of "+k.crd+" is wrong ("+wrong+") and cannot be put right: "+err.Error())
 		return 0, fmt.Errorf("repairing the conversion of %s: %s: %w", k.crd, wrong, err)
 	}
+	k.repairs.AllowN(k.now(), 1)
 	repairsTotal.Inc()
 	log.FromContext(ctx).Info("Repaired the CRD's conversion", "crd", k.crd, "fault", wrong)
 	k.tell(crd, corev1.EventTypeNormal, v1beta1.EventConversionRepaired, "Put the conversion right: "+wrong)

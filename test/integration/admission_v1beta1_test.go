@@ -26,6 +26,13 @@ const (
 	manyOptions     = "config may set at most 32 options"
 	badPeriod       = "with the mode Periodic, retention is a duration"
 	badRevisions    = "with the mode Revision, retention is a number"
+	largeQuota      = "config.quotaBackendBytes must leave a fifth of the volume"
+	badLimits       = "limits must be quantities"
+	badRequests     = "requests must be quantities"
+	badSecret       = "name must be the name of a Secret"
+	badOperator     = "operatorName must be the name of a Secret"
+	badIssuer       = "name must be that of an issuer"
+	badPullSecret   = "imagePullSecrets must have names of Secrets"
 )
 
 // betaCreations are specs of v1beta1.
@@ -50,8 +57,22 @@ var betaCreations = []creation{
 	{does: "takes another repository", spec: `{replicas: 3, image: {repository: "registry.example.com:5000/mirror/etcd"}}`},
 	{does: "refuses a repository with a tag", spec: `{replicas: 3, image: {repository: "gcr.io/etcd:v3.6.16"}}`, refused: []string{badRepository}},
 
+	{does: "takes a repository without a host", spec: `{replicas: 3, image: {repository: etcd}}`},
+	{does: "takes a repository of a host without a domain", spec: `{replicas: 3, image: {repository: "localhost:65535/etcd"}}`},
+	{does: "refuses a number as a tag", spec: `{replicas: 3, image: {repository: "etcd:3"}}`, refused: []string{badRepository}},
+	{does: "refuses a port of six digits", spec: `{replicas: 3, image: {repository: "gcr.io:655350/etcd"}}`, refused: []string{badRepository}},
+	{does: "refuses a host with an empty label", spec: `{replicas: 3, image: {repository: "gcr..io/etcd"}}`, refused: []string{badRepository}},
+	{does: "refuses a repository in capitals", spec: `{replicas: 3, image: {repository: "gcr.io/Etcd"}}`, refused: []string{badRepository}},
+
+	{does: "takes quantities in all their forms", spec: `{replicas: 3, resources: {limits: {cpu: 2, memory: 1.5Gi, ephemeral-storage: 1e9}, requests: {cpu: "0.5", memory: 128974848, ephemeral-storage: "0"}}}`},
+	{does: "refuses limits that are no quantities", spec: `{replicas: 3, resources: {limits: {cpu: "1e1.5"}}}`, refused: []string{badLimits}},
+	{does: "refuses negative limits", spec: `{replicas: 3, resources: {limits: {cpu: -1}}}`, refused: []string{badLimits}},
+	{does: "refuses requests that are no quantities", spec: `{replicas: 3, resources: {requests: {memory: "1e1.5"}}}`, refused: []string{badRequests}},
+
 	{does: "takes a whole pod template", spec: `{replicas: 3, podTemplate: {metadata: {labels: {team: a}, annotations: {example.com/a: b}}, memberAntiAffinity: Required, spec: {priorityClassName: high,
 		nodeSelector: {disk: fast}, tolerations: [{operator: Exists}], topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}], imagePullSecrets: [{name: pull}]}}}`},
+	{does: "refuses a Secret of another folder that pulls images", spec: `{replicas: 3, podTemplate: {spec: {imagePullSecrets: [{name: a/b}]}}}`, refused: []string{badPullSecret}},
+	{does: "refuses a Secret without a name that pulls images", spec: `{replicas: 3, podTemplate: {spec: {imagePullSecrets: [{}]}}}`, refused: []string{badPullSecret}},
 	{does: "refuses labels of the operator", spec: `{replicas: 3, podTemplate: {metadata: {labels: {operator.etcd-steward.io/cluster: other}}}}`, refused: []string{ourLabels}},
 	{does: "refuses annotations of the operator", spec: `{replicas: 3, podTemplate: {metadata: {annotations: {operator.etcd-steward.io/initial-cluster-state: new}}}}`, refused: []string{ourAnnotations}},
 	{does: "takes a preference beside podAntiAffinity", spec: `{replicas: 3, podTemplate: {memberAntiAffinity: Preferred, spec: {affinity: {podAntiAffinity: {}}}}}`},
@@ -60,7 +81,12 @@ var betaCreations = []creation{
 	{does: "takes a configuration", spec: `{replicas: 3, config: {quotaBackendBytes: 4Gi, autoCompaction: {mode: Periodic, retention: 1h}, extraArgs: {snapshot-count: "1000"}}}`},
 	{does: "takes a quota in bytes", spec: `{replicas: 3, config: {quotaBackendBytes: 2147483648}}`},
 	{does: "refuses a quota that is too small", spec: `{replicas: 3, config: {quotaBackendBytes: 1Mi}}`, refused: []string{badQuota}},
-	{does: "refuses a quota that is too large", spec: `{replicas: 3, config: {quotaBackendBytes: 17Gi}}`, refused: []string{badQuota}},
+	{does: "refuses a quota that is too large", spec: quotaOn("100Gi", "17Gi"), refused: []string{badQuota}},
+	{does: "takes the largest quota of the default volume", spec: `{replicas: 3, config: {quotaBackendBytes: 6871947673}}`},
+	{does: "refuses a quota beyond that", spec: `{replicas: 3, config: {quotaBackendBytes: 6871947674}}`, refused: []string{largeQuota}},
+	{does: "takes the largest quota of the smallest volume", spec: quotaOn("256Mi", "128Mi")},
+	{does: "refuses a quota that leaves no room for the log", spec: quotaOn("256Mi", "129Mi"), refused: []string{largeQuota}},
+	{does: "refuses a quota beyond the volume", spec: quotaOn("256Mi", "16Gi"), refused: []string{largeQuota}},
 	{does: "takes an option by its name in etcd 3.5", spec: `{replicas: 3, version: 3.5.32, config: {extraArgs: {experimental-corrupt-check-time: 1m}}}`},
 	{does: "refuses an option that the operator sets itself", spec: `{replicas: 3, config: {extraArgs: {data-dir: /tmp}}}`, refused: []string{badOption}},
 	{does: "refuses an option by its environment variable", spec: `{replicas: 3, config: {extraArgs: {ETCD_SNAPSHOT_COUNT: "1000"}}}`, refused: []string{badOption}},
@@ -84,6 +110,10 @@ var betaCreations = []creation{
 	{does: "takes no TLS in so many words", spec: `{replicas: 3, tls: {client: {mode: Disabled}, peer: {mode: Disabled}}}`},
 	{does: "takes TLS of cert-manager", spec: `{replicas: 3, tls: {client: {certManager: {issuerRef: {name: ca}}}, peer: {certManager: {issuerRef: {name: ca, kind: ClusterIssuer}}}}}`},
 	{does: "takes TLS of Secrets", spec: `{replicas: 3, tls: {client: {secretRef: {name: s, operatorName: o}}, peer: {secretRef: {name: p}}}}`},
+	{does: "takes Secrets with dots in their names", spec: `{replicas: 3, tls: {peer: {secretRef: {name: prod.peer-1}}}}`},
+	{does: "refuses a Secret of another folder for peers", spec: `{replicas: 3, tls: {peer: {secretRef: {name: ../a/b}}}}`, refused: []string{badSecret}},
+	{does: "refuses Secrets of another folder for clients", spec: `{replicas: 3, tls: {client: {secretRef: {name: S, operatorName: ..}}}}`, refused: []string{badSecret, badOperator}},
+	{does: "refuses an issuer of another folder", spec: `{replicas: 3, tls: {peer: {certManager: {issuerRef: {name: a/b}}}}}`, refused: []string{badIssuer}},
 	{does: "refuses two sources for clients", spec: `{replicas: 3, tls: {client: {mode: Disabled, secretRef: {name: s, operatorName: o}}}}`, refused: []string{oneSource}},
 	{does: "refuses two sources for peers", spec: `{replicas: 3, tls: {peer: {secretRef: {name: p}, certManager: {issuerRef: {name: ca}}}}}`, refused: []string{oneSource}},
 }
@@ -113,6 +143,11 @@ var betaUpdates = []update{
 // betaVolume is a spec with a volume of a size, and perhaps a class or a mode.
 func betaVolume(text string) string {
 	return "{replicas: 3, storage: {volumeClaimTemplate: {spec: {" + claimText(text) + "}}}}"
+}
+
+// quotaOn is a spec with a quota on volumes of a size.
+func quotaOn(size, quota string) string {
+	return "{replicas: 3, storage: {volumeClaimTemplate: {spec: {" + claimText(size) + "}}}, config: {quotaBackendBytes: " + quota + "}}"
 }
 
 // manyArgs is a spec with a number of options beside typed fields.

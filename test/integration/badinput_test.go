@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
 	"github.com/etcd-steward/etcd-steward/api/v1beta1"
 	"github.com/etcd-steward/etcd-steward/internal/cluster"
 	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
@@ -33,7 +35,7 @@ type impossible struct {
 	// reason is that of Progressing and Degraded, and of a warning; says are parts of the message.
 	reason string
 	says   []string
-	// touched tells that members may have been made before the obstacle was met.
+	// touched tells that the Services and what goes with them may have been made before the obstacle was met; volumes and members never.
 	touched bool
 }
 
@@ -121,6 +123,23 @@ var impossibles = []impossible{
 		touched: true,
 	},
 	{
+		name: "a priority class's name is none",
+		change: func(c *v1beta1.EtcdCluster) {
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{PriorityClassName: "Bad Name"}}
+		},
+		mend:    func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.PodTemplate = nil }) },
+		reason:  v1beta1.ReasonWriteRefused,
+		says:    []string{"StatefulSet prod-0", "Bad Name", "Correct the spec"},
+		touched: true,
+	},
+	{
+		name:   "etcd cannot start with an option's value",
+		change: withOption("heartbeat-interval", "0"),
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Config = nil }) },
+		reason: v1beta1.ReasonUnsupportedOption,
+		says:   []string{"heartbeat-interval: its value must be a whole number from 1 to 10000", "correct its value"},
+	},
+	{
 		name: "the limits are below the requests",
 		change: func(c *v1beta1.EtcdCluster) {
 			c.Spec.Resources = v1beta1.ResourceRequirements{
@@ -135,6 +154,42 @@ var impossibles = []impossible{
 		says:    []string{"StatefulSet prod-0", "memory limit"},
 		touched: true,
 	},
+}
+
+// What v1alpha1's schema lets in is told by a condition, and nothing is made.
+func TestWhatOnlyV1alpha1LetsInIsReportedAndTouchesNothing(t *testing.T) {
+	t.Parallel()
+	secrets := func(name string) *v1alpha1.TLSPolicy {
+		return &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: name}}}
+	}
+	for does, c := range map[string]struct {
+		spec   v1alpha1.EtcdClusterSpec
+		reason string
+		says   []string
+	}{
+		"a Secret's name that leaves its path": {
+			v1alpha1.EtcdClusterSpec{Size: 3, TLS: secrets("../a/b")}, v1beta1.ReasonSecretNotFound, []string{`"../a/b" cannot be the name of a Secret`},
+		},
+		"an image with a tag": {
+			v1alpha1.EtcdClusterSpec{Size: 3, Repository: "etcd:3"}, v1beta1.ReasonImageInvalid, []string{"etcd:3", "Write a repository without a tag"},
+		},
+		"a quota beyond the volume": {
+			v1alpha1.EtcdClusterSpec{Size: 3, Pod: &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_QUOTA_BACKEND_BYTES", Value: "17179869184"}}}},
+			v1beta1.ReasonQuotaTooLarge, []string{"17179869184", "2Gi", "at most 1717986918"},
+		},
+	} {
+		t.Run(does, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: name}, Spec: c.spec}
+			must(t, admin.Create(t.Context(), old))
+			l.settle()
+			l.expectRefused(c.reason, c.says...)
+			if have := l.objectNames(); len(have) > 0 {
+				t.Errorf("objects were made: %v", have)
+			}
+		})
+	}
 }
 
 // createCertificatesBut creates the Secrets, one of them spoiled, or left out where spoil is nil.
@@ -187,7 +242,11 @@ func TestAClusterThatCannotBeMadeSaysWhyAndGoesOnOnceItIsMended(t *testing.T) {
 			l.create(3, c.change)
 			l.settle()
 			l.expectRefused(c.reason, c.says...)
-			if have := l.objectNames(); !c.touched && len(have) > 0 {
+			have := l.objectNames()
+			lasting := slices.ContainsFunc(have, func(name string) bool {
+				return strings.HasPrefix(name, "PersistentVolumeClaim/") || strings.HasPrefix(name, "StatefulSet/")
+			})
+			if lasting || !c.touched && len(have) > 0 {
 				t.Errorf("objects were made: %v", have)
 			}
 			c.mend(l)

@@ -89,10 +89,10 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 		t.Errorf("annotations are left: %v", hub.Annotations)
 	}
 
-	// A client that writes the whole object without the annotation means what it says.
+	// A client that writes the whole object without the annotations means what it says.
 	view := old()
 	must(t, admin.Get(t.Context(), hub.Key(), view))
-	maps.DeleteFunc(view.Annotations, func(key, _ string) bool { return key == conversion.HubAnnotation })
+	maps.DeleteFunc(view.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, conversion.HubPrefix) })
 	must(t, admin.Update(t.Context(), view))
 	must(t, admin.Get(t.Context(), hub.Key(), hub))
 	if hub.Spec.TLS == nil || hub.Spec.TLS.Client.Mode != v1beta1.TLSDisabled || hub.Spec.PodTemplate.Spec.PriorityClassName != "" {
@@ -100,20 +100,80 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
-func TestAnAnnotationThatWasTamperedWithIsRefused(t *testing.T) {
+// Clients, and the operator first of all, read lists into types: one object that does not fit there would hide all others.
+func TestWhatCannotBeReadIsRefusedInBothVersions(t *testing.T) {
 	t.Parallel()
-	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{
-		Namespace: newNamespace(t), Name: name, Annotations: map[string]string{conversion.HubAnnotation: "garbage"},
-	}}
-	old.Spec.Size = 3
-	err := admin.Create(t.Context(), old)
-	for _, want := range []string{old.Namespace + "/" + name, "metadata.annotations[operator.etcd-steward.io/v1beta1]", "garbage", "remove it"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error = %v, want %q in it", err, want)
+	namespace := newNamespace(t)
+	for _, quantity := range []string{`"1e1.5"`, `"1e"`, `"1.2.3"`, `"1e+"`, `"--1"`, `"1KiB"`} {
+		for version, specs := range map[string][]string{
+			"v1alpha1": {"{size: 3, pod: {resources: {limits: {cpu: Q}}}}", "{size: 3, pod: {resources: {requests: {cpu: Q}}}}",
+				"{size: 3, pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: Q}}}}}"},
+			"v1beta1": {"{replicas: 3, resources: {limits: {cpu: Q}}}", "{replicas: 3, resources: {requests: {cpu: Q}}}",
+				"{replicas: 3, config: {quotaBackendBytes: Q}}", "{replicas: 3, storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: Q}}}}}}"},
+		} {
+			for _, spec := range specs {
+				object := decode(t, version, namespace, strings.Replace(spec, "Q", quantity, 1))
+				if err := admin.Create(t.Context(), object); err == nil {
+					t.Errorf("%s takes %s for Q in %s", version, quantity, spec)
+				}
+			}
 		}
 	}
-	if err := admin.Get(t.Context(), old.Key(), &v1beta1.EtcdCluster{}); !apierrors.IsNotFound(err) {
-		t.Errorf("the object was made: %v", err)
+	must(t, admin.List(t.Context(), &v1beta1.EtcdClusterList{}, client.InNamespace(namespace)))
+	must(t, admin.List(t.Context(), &v1alpha1.EtcdClusterList{}, client.InNamespace(namespace)))
+}
+
+// One object that cannot be read would keep the operator from reading any.
+func TestAnAnnotationThatCannotBeReadKeepsNoObjectFromBeingRead(t *testing.T) {
+	t.Parallel()
+	const retention, bootstrap = conversion.HubPrefix + "spec.storage.retentionPolicy.whenDeleted", conversion.HubPrefix + "spec.bootstrap.existingVolumes"
+	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{
+		Namespace: newNamespace(t), Name: name, Annotations: map[string]string{retention: "garbage", bootstrap: `"Eat"`},
+	}}
+	old.Spec.Size = 3
+	must(t, admin.Create(t.Context(), old))
+	var list v1beta1.EtcdClusterList
+	must(t, admin.List(t.Context(), &list, client.InNamespace(old.Namespace)))
+	if len(list.Items) != 1 {
+		t.Fatalf("%d objects, want one", len(list.Items))
+	}
+	hub := &list.Items[0]
+	if hub.Spec.Bootstrap != nil || hub.Spec.Storage.RetentionPolicy != nil {
+		t.Errorf("spec = %+v, want nothing of the annotations", hub.Spec)
+	}
+	same(t, map[string]string{retention: "garbage", bootstrap: `"Eat"`}, hub.Annotations)
+}
+
+// What a manifest no longer has is gone, though a client of v1alpha1 owns fields as well.
+func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
+	t.Parallel()
+	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}, Spec: v1alpha1.EtcdClusterSpec{Size: 3}}
+	must(t, admin.Create(t.Context(), old))
+	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name}}
+	apply := func(version string, spec map[string]any) {
+		t.Helper()
+		applied := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+		applied.SetGroupVersionKind(v1beta1.GroupVersion.WithKind("EtcdCluster").GroupKind().WithVersion(version))
+		applied.SetNamespace(hub.Namespace)
+		applied.SetName(hub.Name)
+		must(t, admin.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(applied), client.FieldOwner("gitops-"+version), client.ForceOwnership))
+		must(t, admin.Get(t.Context(), hub.Key(), hub))
+	}
+	retention := map[string]any{"retentionPolicy": map[string]any{"whenDeleted": "Delete"}}
+	priority := map[string]any{"spec": map[string]any{"priorityClassName": "high"}}
+	apply("v1beta1", map[string]any{"replicas": int64(3), "storage": retention, "podTemplate": priority})
+	if hub.Spec.Storage.RetentionPolicy == nil {
+		t.Fatalf("spec = %+v, want a retention policy", hub.Spec)
+	}
+	apply("v1beta1", map[string]any{"replicas": int64(3), "podTemplate": priority})
+	if hub.Spec.Storage.RetentionPolicy != nil || hub.Spec.PodTemplate.Spec.PriorityClassName != "high" {
+		t.Errorf("spec = %+v, want no retention policy, and the priority", hub.Spec)
+	}
+
+	apply("v1alpha1", map[string]any{"version": "3.5.35", "repository": "registry.example/etcd"})
+	apply("v1alpha1", map[string]any{})
+	if hub.Spec.Version != "3.6.16" || hub.Spec.Image.Repository != "gcr.io/etcd-development/etcd" {
+		t.Errorf("spec = %+v, want the defaults", hub.Spec)
 	}
 }
 

@@ -145,6 +145,13 @@ func init() {
 	for name, begin := range map[string]func(*lab){
 		"rotate the authority":                              func(l *lab) { l.rotate("1") },
 		"put a new authority in the place of a deleted one": func(l *lab) { l.loseSecret("prod-peer-ca") },
+		"start all members anew where every Secret is gone": func(l *lab) {
+			l.loseSecret("prod-peer-ca")
+			l.loseSecret("prod-peer-tls")
+			for pod := range l.podUIDs() {
+				l.delete(&corev1.Pod{}, pod)
+			}
+		},
 	} {
 		s := managed(name, begin)
 		s.prepare = func(l *lab) { l.createWithData(withManagedPeers) }

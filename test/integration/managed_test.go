@@ -440,9 +440,74 @@ func TestWhereEverySecretIsGoneTheRunningMembersAreLeftAlone(t *testing.T) {
 		l.delete(&corev1.Pod{}, pod)
 	}
 	l.clients = nil // their certificates are of an authority that is lost
-	l.settleUntilAvailable()
+	c := l.settleUntilAvailable()
+	expectCondition(t, c, v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+	expectCondition(t, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+	expectCondition(t, c, v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+	if rolled := l.rolled(); rolled != 0 {
+		t.Errorf("%d members were restarted once more", rolled)
+	}
 	l.checkData(3)
 	l.expectRest()
+}
+
+// TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues brings authorities back that nobody trusts any more; checkTrust watches over all of it.
+func TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.overlap = time.Hour
+	l.operator = l.newOperator(noHooks)
+	l.createWithData(withManagedTLS)
+	backup := l.secretData()
+	l.rotate("now")
+	l.settle()
+	for range 3 {
+		l.later(l.overlap)
+	}
+	old := l.secretData()
+	for _, name := range []string{"prod-peer-ca", "prod-client-ca"} {
+		if bytes.Equal(old[name]["tls.crt"], backup[name]["tls.crt"]) {
+			t.Fatalf("%s was not rotated", name)
+		}
+		l.updateSecret(name, backup[name])
+	}
+	before := l.rolled()
+	l.later(time.Hour) // the Secrets are read once an hour
+	l.rotationIs(t, old, before+3, cluster.PhaseAnnounced, false)
+	for range 3 {
+		l.later(l.overlap)
+	}
+	l.rotationIs(t, old, before+6, "", true)
+	expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+	l.checkData(3)
+	l.expectRest()
+}
+
+// TestACertificateThatMembersWouldNotAcceptIsNotIssued loses an authority and then, before the members know the next one, their certificate.
+func TestACertificateThatMembersWouldNotAcceptIsNotIssued(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData(withManagedTLS)
+	l.kubernetes.hold("prod-1-0")
+	l.kubernetes.restart("prod-1-0")
+	l.delete(&corev1.Secret{}, "prod-peer-ca")
+	l.later(time.Hour)
+	l.delete(&corev1.Secret{}, "prod-peer-tls")
+	l.later(time.Hour)
+	lost := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonSecretNotFound)
+	if !strings.Contains(lost.Message, "prod-0, prod-2, which run") {
+		t.Errorf("the message does not name the members: %s", lost.Message)
+	}
+	var secret corev1.Secret
+	if err := admin.Get(t.Context(), client.ObjectKey{Namespace: l.namespace, Name: "prod-peer-tls"}, &secret); !apierrors.IsNotFound(err) {
+		t.Errorf("a certificate was issued that nobody accepts: %v", err)
+	}
+	l.kubernetes.release()
+	for pod := range l.podUIDs() {
+		l.delete(&corev1.Pod{}, pod)
+	}
+	l.settleUntilAvailable()
+	l.checkData(3)
 }
 
 func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -15,6 +16,9 @@ import (
 
 // next is the release that the clones prepare; it is newer than any there will be.
 const next = "99.0.0"
+
+// corrected is the one after it.
+const corrected = "99.0.1"
 
 const repository = "../.."
 
@@ -106,30 +110,64 @@ func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
 
 func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
 	c := prepared(t)
-	const suite = "RELEASE_SUITES=suite-of-the-release-test"
-	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
-		t.Errorf("want it refused, got %v:\n%s", err, said)
-	}
+	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
+	c.run(t, "git", "commit", "-qam", "Date the release to the future")
 	tested := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
-	note := filepath.Join(cache(t), "test", "passed", tested)
-	if err := os.MkdirAll(filepath.Dir(note), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(note) })
-	if err := os.WriteFile(note, []byte("suite-of-the-release-test\n"), 0o600); err != nil {
-		t.Fatal(err)
+	cache := t.TempDir()
+	for _, passed := range []struct{ suites, refused string }{
+		{suites: "", refused: "the suite unit has not passed on this code: hack/test.sh unit"},
+		{suites: "unit integration release e2e olm", refused: "the suite olm-full has not passed on this code: ETCD_STEWARD_TEST_FULL=true hack/test.sh olm"},
+		{suites: "unit integration release e2e olm olm-full", refused: "to the future"},
+	} {
+		note(t, cache, tested, passed.suites)
+		if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, passed.refused) {
+			t.Errorf("with %q passed, want it refused with %q, got %v:\n%s", passed.suites, passed.refused, err, said)
+		}
 	}
 	c.write(t, "cmd/main.go", "package main\n")
 	c.run(t, "git", "commit", "-qam", "Change the code after the tests")
-	if said, err := c.release(suite, next); err == nil || !strings.Contains(said, "has not passed on this code") {
+	if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, "has not passed on this code") {
 		t.Errorf("want code that changed after its tests refused, got %v:\n%s", err, said)
 	}
 	c.run(t, "git", "reset", "-q", "--hard", tested)
 	c.replace(t, "README.md", "# etcd-steward", "# The etcd-steward")
-	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
 	c.run(t, "git", "commit", "-qam", "Change words after the tests")
-	if said, _ := c.release(suite, next); !strings.Contains(said, "to the future") || strings.Contains(said, "has not passed") {
+	if said, _ := c.release("ETCD_STEWARD_CACHE="+cache, next); !strings.Contains(said, "to the future") {
 		t.Errorf("words that changed after the tests must not be refused:\n%s", said)
+	}
+}
+
+// note writes down, as hack/test.sh does, which suites passed on a commit.
+func note(t *testing.T, cache, commit, suites string) {
+	t.Helper()
+	dir := filepath.Join(cache, "test", "passed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, commit), []byte(strings.ReplaceAll(suites, " ", "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTheSuitesNoteThatTheyPassed runs the real script on a project of one test in each module.
+func TestTheSuitesNoteThatTheyPassed(t *testing.T) {
+	c, cache := clone{dir: t.TempDir()}, t.TempDir()
+	command(t, repository, "cp", "-r", "--parents", "hack/test.sh", "hack/testsum", c.dir)
+	for _, module := range []string{".", "hack/images", "hack/cluster", "hack/crdcheck"} {
+		c.run(t, "mkdir", "-p", module)
+		c.write(t, module+"/go.mod", "module example.com/module\n\ngo 1.26\n")
+		c.write(t, module+"/one_test.go", "package one\n\nimport \"testing\"\n\nfunc TestOne(*testing.T) {}\n")
+	}
+	c.run(t, "git", "init", "-q")
+	c.identify(t)
+	c.run(t, "git", "add", "-A")
+	for _, run := range []struct{ full, noted string }{{full: "", noted: "unit\n"}, {full: "true", noted: "unit\nunit-full\n"}} {
+		c.run(t, "git", "commit", "-q", "--allow-empty", "-m", "Test")
+		c.run(t, "env", "ETCD_STEWARD_CACHE="+cache, "ETCD_STEWARD_TEST_FULL="+run.full, "hack/test.sh", "unit")
+		commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
+		if noted := (clone{dir: cache}).read(t, "test/passed/"+commit); noted != run.noted {
+			t.Errorf("with ETCD_STEWARD_TEST_FULL=%q, %q is noted", run.full, noted)
+		}
 	}
 }
 
@@ -142,9 +180,26 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 	if after := c.state(t); after != before {
 		t.Errorf("a dry run changed the repository from\n%s\nto\n%s", before, after)
 	}
-	said, err := c.release("RELEASE_SUITES=", next)
+	lock := filepath.Join(c.dir, ".git", "index.lock")
+	c.write(t, filepath.Join(".git", "index.lock"), "") // as another git leaves it: the branch cannot be merged
+	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "main cannot take over what was built") {
+		t.Fatalf("want the release to fail at its last step, got %v:\n%s", err, said)
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	if after := c.state(t); after != before {
+		t.Errorf("a release that failed at its last step changed the repository from\n%s\nto\n%s", before, after)
+	}
+	said, err := c.make("release", "VERSION="+next)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, said)
+	}
+	annotations := c.run(t, "git", "show", "v"+next+":bundle/metadata/annotations.yaml")
+	for _, want := range []string{"channels.v1: candidate,stable,stable-v0\n", "channel.default.v1: stable\n"} {
+		if !strings.Contains(annotations, want) {
+			t.Errorf("the bundle's annotations lack %q:\n%s", want, annotations)
+		}
 	}
 	if log := c.run(t, "git", "log", "-2", "--format=%s"); log != "Write the commit of release 99.0.0 down\nRelease 99.0.0\n" {
 		t.Errorf("the last commits are:\n%s", log)
@@ -167,11 +222,45 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 			t.Errorf("nothing says how to publish %s:\n%s", image, said)
 		}
 	}
+	if !strings.Contains(said, "ghcr.io/etcd-steward/etcd-steward-catalog:latest\n") {
+		t.Errorf("nothing says how to have the catalog's users offered the release:\n%s", said)
+	}
 	if status := c.run(t, "git", "status", "--porcelain"); status != "" {
 		t.Errorf("the tree is not clean:\n%s", status)
 	}
 	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "is released already") {
 		t.Errorf("the same release is made again: %v\n%s", err, said)
+	}
+}
+
+// TestABadReleaseIsSkippedByTheNext withdraws a release as CONTRIBUTING.md says.
+func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
+	const bad = "  replaces: etcd-steward.v" + next + "\n"
+	c := prepared(t)
+	good := regexp.MustCompile(`(?m)^  replaces: .*\n`).FindString(c.read(t, base))
+	c.write(t, "catalog/releases.yaml", strings.Replace(c.read(t, "catalog/releases.yaml"), `""`, strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD")), 1))
+	c.run(t, "git", "commit", "-qam", "Release "+next)
+	if said, err := c.make("release-prepare", "VERSION="+corrected); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	template := c.read(t, "catalog/template.yaml")
+	if said, err := c.make("release-prepare", "VERSION="+corrected); err != nil || c.read(t, "catalog/template.yaml") != template {
+		t.Errorf("preparing it again, %v, writes another upgrade graph:\n%s", err, said)
+	}
+	c.replace(t, base, bad, good)
+	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good))
+	c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## ["+corrected+"] - "+today()+"\n- Mended.\n\n## ["+next+"]")
+	c.run(t, "git", "commit", "-qam", "Prepare the corrected release")
+	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces etcd-steward.v99.0.0, the newest that it does not skip") {
+		t.Errorf("want a release that passes over another without a word refused, got %v:\n%s", err, said)
+	}
+	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-steward.v"+next+"]\n"))
+	if said, err := c.make("bundle", "catalog"); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	c.run(t, "git", "commit", "-qam", "Skip the bad release")
+	if said, err := c.release("RELEASE_SUITES=", "--dry-run", corrected); err != nil {
+		t.Errorf("%v:\n%s", err, said)
 	}
 }
 
@@ -187,7 +276,7 @@ func prepared(t *testing.T) clone {
 	c.identify(t)
 	command(t, repository, "bash", "-c", `git ls-files -z --deleted | (cd "$0" && xargs -0r rm -f)
 		git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c 'for f; do [ ! -e "$f" ] || cp --parents "$f" "$0"; done' "$0"`, c.dir)
-	if said, err := c.script("prepare", next); err != nil {
+	if said, err := c.make("release-prepare", "VERSION="+next); err != nil {
 		t.Fatalf("preparing the release: %v\n%s", err, said)
 	}
 	log := c.read(t, "CHANGELOG.md")
@@ -213,19 +302,21 @@ func (c clone) identify(t *testing.T) {
 	c.run(t, "git", "config", "user.email", "test@example.com")
 }
 
-// release runs the script with one more variable. Images are built for this machine alone.
+// release runs the script with one more variable.
 func (c clone) release(variable string, args ...string) (string, error) {
-	return c.script(append([]string{variable}, args...)...)
+	return c.said(variable, filepath.Join(c.dir, "hack", "release.sh"), args...)
 }
 
-func (c clone) script(args ...string) (string, error) {
-	variables := []string{"ARCHITECTURES=" + runtime.GOARCH, "OUT=" + c.dir + "-images"}
-	if strings.Contains(args[0], "=") {
-		variables, args = append(variables, args[0]), args[1:]
-	}
-	script := exec.Command(filepath.Join(c.dir, "hack", "release.sh"), args...)
-	script.Dir, script.Env = c.dir, append(os.Environ(), variables...)
-	said, err := script.CombinedOutput()
+// make runs what a maintainer types: Make exports what the script must not take for its own.
+func (c clone) make(args ...string) (string, error) {
+	return c.said("RELEASE_SUITES=", "make", append([]string{"--no-print-directory"}, args...)...)
+}
+
+// said runs a command with one more variable, and returns what it says. Images are built for this machine alone.
+func (c clone) said(variable, name string, args ...string) (string, error) {
+	run := exec.Command(name, args...)
+	run.Dir, run.Env = c.dir, append(os.Environ(), "ARCHITECTURES="+runtime.GOARCH, "OUT="+c.dir+"-images", variable)
+	said, err := run.CombinedOutput()
 	return string(said), err
 }
 
@@ -276,18 +367,6 @@ func command(t *testing.T, dir string, args ...string) string {
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-func cache(t *testing.T) string {
-	t.Helper()
-	if dir := os.Getenv("ETCD_STEWARD_CACHE"); dir != "" {
-		return dir
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(home, ".cache", "etcd-steward")
 }
 
 func today() string { return time.Now().UTC().Format(time.DateOnly) }

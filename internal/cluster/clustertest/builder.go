@@ -88,7 +88,7 @@ func Trust(name string, traffic cluster.Traffic, authority string) cluster.Trust
 	}}
 	for _, role := range traffic.Roles() {
 		t.Certificates = append(t.Certificates, cluster.Certificate{
-			Written: written(cluster.CertificateName(name, role)), Role: role, Issuer: authority, Bundle: []string{authority},
+			Written: written(cluster.CertificateName(name, role)), Role: role, Issuers: []string{authority}, Bundle: []string{authority},
 			RenewalDue: Now.AddDate(0, 2, 0), NotAfter: Now.AddDate(0, 3, 0),
 		})
 	}
@@ -102,7 +102,7 @@ func (b *Builder) Announced(ago time.Duration) *Builder {
 		for traffic, next := range map[cluster.Traffic]string{cluster.PeerTraffic: "p2", cluster.ClientTraffic: "c2"} {
 			t := s.Trust(traffic)
 			a := &t.Authority
-			a.Previous, a.Current, a.Phase, a.Since = a.Current, next, cluster.PhaseAnnounced, Now.Add(-ago)
+			a.Previous, a.PreviousNotAfter, a.Current, a.Phase, a.Since = a.Current, a.NotAfter, next, cluster.PhaseAnnounced, Now.Add(-ago)
 			a.Bundle = []string{a.Previous, next}
 			for i := range t.Certificates {
 				t.Certificates[i].Bundle = a.Bundle

@@ -4,21 +4,27 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-steward/etcd-steward/internal/webhook"
 )
@@ -136,5 +142,64 @@ func TestApplyingTheCRDAgainBreaksNothing(t *testing.T) {
 	apply() // what the operator repaired is the operator's now, too
 	if have := getCRD(t); have.Generation != right.Generation {
 		t.Errorf("applying once more changed the CRD's conversion to %+v", have.Spec.Conversion)
+	}
+}
+
+// TestWhatMakeInstalledMakeRemoves takes the CRD away while nobody converts what is stored, and then the operator of chosen namespaces.
+func TestWhatMakeInstalledMakeRemoves(t *testing.T) {
+	l := newLab(t)
+	l.storeAs("v1alpha1")
+	must(t, admin.Create(t.Context(), newAlpha("prod")))
+	l.storeAs("v1beta1")
+	l.expectStored("prod", "v1alpha1")
+	makeTarget(t, "uninstall")
+	if err := admin.Get(t.Context(), client.ObjectKey{Name: webhook.CRD}, &apiextensionsv1.CustomResourceDefinition{}); !apierrors.IsNotFound(err) {
+		t.Errorf("reading the CRD: %v", err)
+	}
+	makeTarget(t, "uninstall") // of what is not there
+
+	watched := "WATCH_NAMESPACES=" + newNamespace(t) + "," + newNamespace(t)
+	makeTarget(t, "deploy-namespaced", watched)
+	roles := rights(t)
+	for _, name := range []string{"etcd-steward-etcdcluster-editor-role", "etcd-steward-etcdcluster-viewer-role", "etcd-steward-manager-role"} {
+		if !slices.Contains(roles, name) {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	makeTarget(t, "undeploy", watched)
+	if left := rights(t); len(left) > 0 {
+		t.Errorf("these are left: %v", left)
+	}
+	getCRD(t)
+}
+
+// rights are the names of all roles and bindings that the manifests may have made.
+func rights(t *testing.T) (names []string) {
+	t.Helper()
+	for _, list := range []client.ObjectList{&rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleList{}, &rbacv1.ClusterRoleBindingList{}} {
+		must(t, admin.List(t.Context(), list))
+		must(t, meta.EachListItem(list, func(object runtime.Object) error {
+			if name := object.(client.Object).GetName(); strings.HasPrefix(name, "etcd-steward-") {
+				names = append(names, name)
+			}
+			return nil
+		}))
+	}
+	return names
+}
+
+// makeTarget runs Make as the administrator does.
+func makeTarget(t *testing.T, args ...string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, os.WriteFile(file, kubeconfig, 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	run := exec.CommandContext(ctx, "make", append([]string{"-C", root}, args...)...)
+	run.Env = append(os.Environ(), "KUBECONFIG="+file)
+	run.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	run.Cancel = func() error { return syscall.Kill(-run.Process.Pid, syscall.SIGKILL) }
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("make %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 }

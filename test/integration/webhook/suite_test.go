@@ -51,6 +51,8 @@ var (
 	kubectl interface {
 		Run(args ...string) (stdout, stderr io.Reader, err error)
 	}
+	// kubeconfig is the administrator's.
+	kubeconfig []byte
 	// store is the API server's etcd.
 	store *clientv3.Client
 )
@@ -75,6 +77,9 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	}
 	if kubectl, err = administrator.Kubectl(); err != nil {
 		return fmt.Errorf("setting up kubectl: %w", err)
+	}
+	if kubeconfig, err = administrator.KubeConfig(); err != nil {
+		return fmt.Errorf("writing the administrator's configuration: %w", err)
 	}
 	operator, err := environment.AddUser(envtest.User{Name: user}, &rest.Config{QPS: -1})
 	if err != nil {
