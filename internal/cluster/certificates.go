@@ -135,6 +135,8 @@ type Certificate struct {
 	Bundle, Issuers     []string
 	NotBefore, NotAfter time.Time
 	RenewalDue          time.Time
+	// Strange tells that a managed Secret of this name is there and not the cluster's own, or may not be read: what is in it is not known.
+	Strange bool
 	// Request is cert-manager's Certificate, nil where there is none.
 	Request *unstructured.Unstructured
 	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
@@ -187,7 +189,7 @@ func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
 	switch c := t.Certificate(traffic.Roles()[0]); {
 	case c != nil && len(c.Bundle) > 0:
 		return c.Bundle, true
-	case c != nil && t.Source == SourceManaged && t.Authority.Usable():
+	case c != nil && !c.Strange && t.Source == SourceManaged && t.Authority.Usable():
 		return t.Authority.Bundle, true
 	default:
 		return nil, false

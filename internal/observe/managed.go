@@ -36,6 +36,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		if secret != nil {
 			c = r.certificate(role, secret, pki.TLSKeys)
 		}
+		c.Strange = r.strange(c.Name)
 		r.unsettled = r.unsettled || !c.Usable()
 		known = known || len(c.Bundle) > 0 || r.hidden(c.Name)
 		t.Certificates = append(t.Certificates, c)
@@ -52,24 +53,6 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		r.problem(v1beta1.ReasonSecretNotFound, r.lost(t))
 	}
 	return nil
-}
-
-// reportWithheld tells of certificates that cannot be issued again: the members that run do not trust who would issue them.
-// Clients' own certificates are left out: they come when the members have been restarted.
-func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
-	for i := range t.Certificates {
-		c := &t.Certificates[i]
-		if c.Role == cluster.RoleClient || !c.Missing() || r.strange(c.Name) {
-			continue
-		}
-		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
-		if members := r.snapshot.CutOff(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
-			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
-				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
-				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
-				c.Name, t.Authority.Name, strings.Join(members, ", "), c.Name))
-		}
-	}
 }
 
 // lost tells that no Secret of the cluster's own knows what the running members trust, and the way out: a different one where Secrets were brought back without their owner.
@@ -89,6 +72,24 @@ func (r *secretReader) lost(t *cluster.Trust) string {
 	return fmt.Sprintf("Secret %s is gone, and with it every other one that knows the authority which the running members trust. "+
 		"They run on for as long as they are not restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
 		"the operator then makes a new authority, and the members start with it.", t.Authority.Name)
+}
+
+// reportWithheld tells of certificates that cannot be issued again: the members that run do not trust who would issue them.
+// Clients' own certificates are left out: they come when the members have been restarted.
+func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
+	for i := range t.Certificates {
+		c := &t.Certificates[i]
+		if c.Role == cluster.RoleClient || !c.Missing() || c.Strange {
+			continue
+		}
+		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
+		if members := r.snapshot.CutOff(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
+			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
+				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
+				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
+				c.Name, t.Authority.Name, strings.Join(members, ", "), c.Name))
+		}
+	}
 }
 
 // own reads a Secret of the cluster's own, nil where there is none. Somebody else's is a stranger.

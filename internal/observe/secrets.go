@@ -255,14 +255,14 @@ func (r *secretReader) hide(kind, name string, err error) {
 	r.entry.strangers = append(r.entry.strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
 }
 
+// strange reports whether a Secret of the name is there, and not known to be the cluster's own.
+func (r *secretReader) strange(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name })
+}
+
 // hidden reports whether the operator may not read a Secret.
 func (r *secretReader) hidden(name string) bool {
 	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
-}
-
-// strange reports whether a Secret is somebody else's, or may not be read: that is told of it.
-func (r *secretReader) strange(name string) bool {
-	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name })
 }
 
 // certificate tells what a Secret holds, and keeps its material where it can be used.
