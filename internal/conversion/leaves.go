@@ -121,19 +121,17 @@ func isEmpty(v reflect.Value) bool {
 
 // saysNothing tells what is empty, with lists and maps that are there and hold nothing.
 func saysNothing(v reflect.Value) bool {
-	switch kind := v.Kind(); {
-	case kind == reflect.Map || kind == reflect.Slice:
+	if kind := v.Kind(); kind == reflect.Map || kind == reflect.Slice {
 		return v.Len() == 0
-	case kind == reflect.Struct:
-		for n := range v.NumField() {
-			if !saysNothing(v.Field(n)) {
-				return false
-			}
-		}
-		return true
-	default:
+	} else if kind != reflect.Struct {
 		return v.IsZero()
 	}
+	for n := range v.NumField() {
+		if !saysNothing(v.Field(n)) {
+			return false
+		}
+	}
+	return true
 }
 
 // overlay sets the leaves in an object, and returns those that it could.
