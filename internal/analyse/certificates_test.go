@@ -36,7 +36,7 @@ func strangerSecret(s *cluster.Snapshot, name string) {
 		}
 		for i := range trust.Certificates {
 			if c := &trust.Certificates[i]; c.Name == name {
-				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role}
+				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role, Strange: true}
 			}
 		}
 	}
@@ -61,6 +61,9 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			}
 		})
 	}
+	strange := func(name string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { strangerSecret(s, name) }
+	}
 	nobodyIssues := trusts(func(t *cluster.Trust) { t.Authority.Previous = "" })
 	gone := func(roles ...cluster.Role) func(*cluster.Snapshot) {
 		return certificates(func(c *cluster.Certificate) {
@@ -68,9 +71,6 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 				*c = cluster.Certificate{Role: c.Role, Written: cluster.Written{Name: c.Name}}
 			}
 		})
-	}
-	strange := func(name string) func(*cluster.Snapshot) {
-		return func(s *cluster.Snapshot) { strangerSecret(s, name) }
 	}
 	for name, c := range map[string]struct {
 		cluster *Builder
@@ -345,6 +345,61 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
+	issued := func() *Builder { return MakeCluster("prod").CertManager(true).Objects() }
+	left := func() *Builder { return MakeCluster("prod").CertManager(false).Objects() }
+	for name, c := range map[string]struct {
+		cluster *Builder
+		want    says
+	}{
+		"founded with what was issued": {
+			issued(),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
+		},
+		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
+		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true}},
+		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"}},
+		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.cluster.Snapshot())
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("-want +got:\n%s\n%s", diff, d.Message)
+			}
+		})
+	}
+}
+
+func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T) {
+	for _, uninstalled := range []bool{false, true} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for _, traffic := range traffics {
+				trust := s.Trust(traffic)
+				trust.Uninstalled = uninstalled
+				for i := range trust.Certificates {
+					trust.Certificates[i].Request, trust.Certificates[i].Issued = nil, false
+				}
+			}
+		}).Snapshot()
+		if writes := writesOf(Next(s)); (len(writes) == 0) != uninstalled {
+			t.Errorf("uninstalled %v: %v", uninstalled, writes)
+		}
+	}
+}
+
+func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
+	for _, kind := range []string{"Secret", "Certificate"} {
+		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for i := range s.ClientTrust.Certificates {
+				s.ClientTrust.Certificates[i].Request = nil
+			}
+		}).Stranger(kind, "prod-client-tls", false).Snapshot()
+		if diff := cmp.Diff([]string{"request server", "request operator"}, writesOf(Next(s))); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", kind, diff)
+		}
+	}
+}
+
 func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T) {
 	for name, before := range map[string]func(*world){
 		"their pods are made anew at once":                (*world).kubelet,
@@ -402,61 +457,6 @@ func (w *world) podUIDs() map[string]types.UID {
 		uids[name] = pod.UID
 	}
 	return uids
-}
-
-func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
-	issued := func() *Builder { return MakeCluster("prod").CertManager(true).Objects() }
-	left := func() *Builder { return MakeCluster("prod").CertManager(false).Objects() }
-	for name, c := range map[string]struct {
-		cluster *Builder
-		want    says
-	}{
-		"founded with what was issued": {
-			issued(),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
-		},
-		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
-		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true}},
-		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"}},
-		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := Next(c.cluster.Snapshot())
-			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
-				t.Errorf("-want +got:\n%s\n%s", diff, d.Message)
-			}
-		})
-	}
-}
-
-func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T) {
-	for _, uninstalled := range []bool{false, true} {
-		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
-			for _, traffic := range traffics {
-				trust := s.Trust(traffic)
-				trust.Uninstalled = uninstalled
-				for i := range trust.Certificates {
-					trust.Certificates[i].Request, trust.Certificates[i].Issued = nil, false
-				}
-			}
-		}).Snapshot()
-		if writes := writesOf(Next(s)); (len(writes) == 0) != uninstalled {
-			t.Errorf("uninstalled %v: %v", uninstalled, writes)
-		}
-	}
-}
-
-func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
-	for _, kind := range []string{"Secret", "Certificate"} {
-		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
-			for i := range s.ClientTrust.Certificates {
-				s.ClientTrust.Certificates[i].Request = nil
-			}
-		}).Stranger(kind, "prod-client-tls", false).Snapshot()
-		if diff := cmp.Diff([]string{"request server", "request operator"}, writesOf(Next(s))); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", kind, diff)
-		}
-	}
 }
 
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {
