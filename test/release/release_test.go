@@ -22,6 +22,16 @@ const corrected = "99.0.1"
 
 const repository = "../.."
 
+// TestMain forgets what the Make that runs the suite exports: in the clones, each of another release, nobody typed it.
+func TestMain(m *testing.M) {
+	for _, name := range []string{"VERSION", "REPOSITORY", "CHANNELS", "DEFAULT_CHANNEL", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"} {
+		if err := os.Unsetenv(name); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 // refusals are what somebody did to a repository that is ready for release, and what the release is refused with.
 var refusals = []struct {
 	does    string
