@@ -10,9 +10,9 @@ COPY api/ api/
 COPY cmd/ cmd/
 COPY controllers/ controllers/
 COPY internal/ internal/
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w -X main.Version=$VERSION" -o /etcd-steward ./cmd
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags "-s -w -X main.Version=$VERSION" -o /etcd-warden ./cmd
 
 FROM gcr.io/distroless/static:nonroot
-COPY --from=build /etcd-steward /etcd-steward
+COPY --from=build /etcd-warden /etcd-warden
 USER 65532:65532
-ENTRYPOINT ["/etcd-steward"]
+ENTRYPOINT ["/etcd-warden"]

@@ -3,7 +3,7 @@ SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
 VERSION ?= 0.2.0
-REPOSITORY ?= ghcr.io/etcd-steward/etcd-steward
+REPOSITORY ?= ghcr.io/etcd-warden/etcd-warden
 IMG ?= $(REPOSITORY):v$(VERSION)
 CHANNELS ?= candidate,stable,stable-v0
 DEFAULT_CHANNEL ?= stable
@@ -11,8 +11,8 @@ K8S_MINOR ?= 1.34
 # What `make deploy-namespaced` watches, and `make undeploy` removes Roles from, comma separated.
 WATCH_NAMESPACES ?= default
 # Where built tools, Kubernetes' binaries and image archives lie.
-ETCD_STEWARD_CACHE ?= $(HOME)/.cache/etcd-steward
-export ETCD_STEWARD_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
+ETCD_WARDEN_CACHE ?= $(HOME)/.cache/etcd-warden
+export ETCD_WARDEN_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
 # Where generated files lie.
 GENERATED := api config docs dist bundle bundle.Dockerfile catalog
@@ -86,8 +86,8 @@ verify: generate manifests docs crd-check installer bundle bundle-validate catal
 ##@ Build
 
 .PHONY: build
-build: ## Build the operator into bin/etcd-steward.
-	$(GOBUILD) -o bin/etcd-steward ./cmd
+build: ## Build the operator into bin/etcd-warden.
+	$(GOBUILD) -o bin/etcd-warden ./cmd
 
 .PHONY: run
 run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no leader election, no webhook).
@@ -96,7 +96,7 @@ run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no
 .PHONY: image
 image: build ## Build the operator's image without Docker and print the archive's path.
 	@$(BUILD_TOOLS) images
-	$(call tool,images) operator --binary bin/etcd-steward --version $(VERSION) --tag $(IMG)
+	$(call tool,images) operator --binary bin/etcd-warden --version $(VERSION) --tag $(IMG)
 
 .PHONY: installer
 installer: manifests ## Generate dist/install.yaml: the CRDs and the operator for all namespaces in one file.
@@ -135,7 +135,7 @@ install: ## Install the CRDs.
 uninstall: ## Remove the CRDs, and with them every EtcdCluster; the volumes stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
 	@# Nobody may be left who converts, and unread objects would keep the CRD.
-	$(KUBECTL) get crd etcdclusters.operator.etcd-steward.io --ignore-not-found -o name | \
+	$(KUBECTL) get crd etcdclusters.operator.etcd-warden.io --ignore-not-found -o name | \
 	  xargs -r -I{} $(KUBECTL) patch {} --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}'
 	$(call tool,kustomize) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
@@ -152,7 +152,7 @@ undeploy: ## Remove the operator, and its Roles in WATCH_NAMESPACES; its namespa
 	    awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f - || exit 1; done
 	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
 	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) delete --ignore-not-found -n "$$ns" -f - || exit 1; done
-	$(KUBECTL) -n etcd-steward-system delete --ignore-not-found secret etcd-steward-webhook-certificate
+	$(KUBECTL) -n etcd-warden-system delete --ignore-not-found secret etcd-warden-webhook-certificate
 
 .PHONY: deploy-webhook
 deploy-webhook: install ## Install the conversion webhook alone, which all operators of chosen namespaces share.
@@ -193,7 +193,7 @@ test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster
 
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_STEWARD_TEST_FULL=true hack/test.sh unit integration release cluster e2e olm
+	ETCD_WARDEN_TEST_FULL=true hack/test.sh unit integration release cluster e2e olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward
+module github.com/etcd-warden/etcd-warden
 
 go 1.26.3
 

@@ -10,14 +10,14 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
 // The failpoint, such as before:create:StatefulSet:prod-1 or after:update-status:EtcdCluster:prod#2, and the file whose
 // existence tells that it was used: the operator that is started next goes on.
 const (
-	failpointVariable = "ETCD_STEWARD_FAILPOINT"
-	markerVariable    = "ETCD_STEWARD_FAILPOINT_MARKER"
+	failpointVariable = "ETCD_WARDEN_FAILPOINT"
+	markerVariable    = "ETCD_WARDEN_FAILPOINT_MARKER"
 	killed            = 137 // as if by SIGKILL
 )
 
@@ -29,7 +29,7 @@ func instrument(c client.Client) client.Client {
 	}
 	dieAt := func(moment string, w failpoint.Write) {
 		if moment == when && w.String() == write && claimMarker() {
-			fmt.Fprintf(os.Stderr, "etcd-steward: failpoint %s:%s\n", when, write)
+			fmt.Fprintf(os.Stderr, "etcd-warden: failpoint %s:%s\n", when, write)
 			os.Exit(killed)
 		}
 	}
@@ -46,7 +46,7 @@ func claimMarker() bool {
 		return false
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "etcd-steward: %s: %v\n", markerVariable, err)
+		fmt.Fprintf(os.Stderr, "etcd-warden: %s: %v\n", markerVariable, err)
 		os.Exit(2)
 	}
 	return file.Close() == nil

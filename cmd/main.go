@@ -1,4 +1,4 @@
-// etcd-steward runs etcd clusters on Kubernetes.
+// etcd-warden runs etcd clusters on Kubernetes.
 package main
 
 import (
@@ -9,12 +9,12 @@ import (
 // Version is set when a release is built.
 var Version = "0.0.0-dev"
 
-const usage = `etcd-steward runs etcd clusters on Kubernetes.
+const usage = `etcd-warden runs etcd clusters on Kubernetes.
 
 Usage:
-  etcd-steward manager [flags]   run the operator; -h lists the flags
-  etcd-steward webhook [flags]   run the conversion webhook alone, beside operators of some namespaces
-  etcd-steward version           print the version
+  etcd-warden manager [flags]   run the operator; -h lists the flags
+  etcd-warden webhook [flags]   run the conversion webhook alone, beside operators of some namespaces
+  etcd-warden version           print the version
 `
 
 func main() {
@@ -32,14 +32,14 @@ func main() {
 	case "help", "-h", "--help":
 		fmt.Print(usage)
 	default:
-		fmt.Fprintf(os.Stderr, "etcd-steward: unknown command %q\n\n%s", os.Args[1], usage)
+		fmt.Fprintf(os.Stderr, "etcd-warden: unknown command %q\n\n%s", os.Args[1], usage)
 		os.Exit(2)
 	}
 }
 
 func exitOn(err error) {
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "etcd-steward %s: %v\n", os.Args[1], err)
+		fmt.Fprintf(os.Stderr, "etcd-warden %s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}
 }

@@ -26,17 +26,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/controllers"
-	"github.com/etcd-steward/etcd-steward/internal/act"
-	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
-	"github.com/etcd-steward/etcd-steward/internal/migrate"
-	"github.com/etcd-steward/etcd-steward/internal/observe"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/controllers"
+	"github.com/etcd-warden/etcd-warden/internal/act"
+	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
+	"github.com/etcd-warden/etcd-warden/internal/migrate"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 // leaderElectionID names the lease; it lives in the operator's own namespace.
-const leaderElectionID = "etcd-steward.etcd-steward.io"
+const leaderElectionID = "etcd-warden.etcd-warden.io"
 
 // syncTimeout is how long the API server may be away, or not reach the webhook, before the operator gives up.
 const syncTimeout = time.Hour
@@ -59,7 +59,7 @@ type options struct {
 
 func parseOptions(args []string) (*options, error) {
 	o := &options{}
-	flags := flag.NewFlagSet("etcd-steward manager", flag.ContinueOnError)
+	flags := flag.NewFlagSet("etcd-warden manager", flag.ContinueOnError)
 	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of the metrics, over HTTPS, for those whom the API server authenticates and authorizes; 0 turns them off")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	flags.BoolVar(&o.leaderElection, "leader-elect", false, "act only while holding the lease, so that of several replicas one acts")
@@ -166,7 +166,7 @@ func runManager(args []string) error {
 	if err != nil {
 		return fmt.Errorf("setting up the webhook: %w", err)
 	}
-	ctrl.Log.Info("Starting etcd-steward", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
+	ctrl.Log.Info("Starting etcd-warden", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
 	ctx := ctrl.SetupSignalHandler()
 	if hook == nil {
 		err = mgr.Start(ctx)
@@ -211,7 +211,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 			AuthorityOverlap: o.authorityOverlap,
 		},
 		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: o.lifetimes},
-		Events:      mgr.GetEventRecorder("etcd-steward"),
+		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: o.concurrency,
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {

@@ -14,8 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/internal/conversion"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/internal/conversion"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 const (
@@ -82,7 +82,7 @@ func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*
 		OLM:       source == fromOLM,
 		Port:      o.port,
 		Handler:   conversion.Handler(),
-		Events:    mgr.GetEventRecorder("etcd-steward"),
+		Events:    mgr.GetEventRecorder("etcd-warden"),
 		Wrap:      instrument,
 		Now:       time.Now,
 	})
@@ -134,7 +134,7 @@ func runWebhook(args []string) error {
 	var o webhookOptions
 	var probeAddress string
 	var logging zap.Options
-	flags := flag.NewFlagSet("etcd-steward webhook", flag.ContinueOnError)
+	flags := flag.NewFlagSet("etcd-warden webhook", flag.ContinueOnError)
 	o.bind(flags)
 	flags.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	logging.BindFlags(flags)

@@ -14,10 +14,10 @@ func TestWhoMakesTheWebhooksCertificate(t *testing.T) {
 		want      certificateSource
 	}{
 		"in a plain installation, the operator":     {nil, "", fromOperator},
-		"where OLM says that it is there, OLM":      {nil, "etcd-steward.v0.2.0", fromOLM},
+		"where OLM says that it is there, OLM":      {nil, "etcd-warden.v0.2.0", fromOLM},
 		"for some namespaces, nobody":               {[]string{"--watch-namespaces=one,two"}, "", fromNowhere},
 		"for some namespaces, if asked for in word": {[]string{"--watch-namespaces=one", "--webhook-certificate=self"}, "", fromOperator},
-		"nobody, if asked for in words":             {[]string{"--webhook-certificate=none"}, "etcd-steward.v0.2.0", fromNowhere},
+		"nobody, if asked for in words":             {[]string{"--webhook-certificate=none"}, "etcd-warden.v0.2.0", fromNowhere},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(operatorConditionVariable, test.condition)

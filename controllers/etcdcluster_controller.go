@@ -21,13 +21,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/act"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/observe"
-	"github.com/etcd-steward/etcd-steward/internal/status"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
+	"github.com/etcd-warden/etcd-warden/internal/status"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 const (
@@ -47,9 +47,9 @@ type EtcdClusterReconciler struct {
 	Concurrency int
 }
 
-// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters,verbs=get;list;watch
-// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters/status,verbs=get;update
-// +kubebuilder:rbac:groups=operator.etcd-steward.io,resources=etcdclusters/finalizers,verbs=update
+// +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/status,verbs=get;update
+// +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete

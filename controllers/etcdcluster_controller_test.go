@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 func TestOnlyWritesThatWereAllStaleAreTriedAgainAtOnce(t *testing.T) {
@@ -35,8 +35,8 @@ func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
 	recorder := events.NewFakeRecorder(1)
 	r := &EtcdClusterReconciler{Events: recorder}
 	snapshot := &cluster.Snapshot{Cluster: &v1beta1.EtcdCluster{}}
-	_, err := r.failed(snapshot, errors.New(`conversion webhook for operator.etcd-steward.io/v1alpha1, Kind=EtcdCluster failed: Post "https://x": no endpoints available`))
-	const wayOut = "see that the pods of the Service etcd-steward-controller-manager-service are ready"
+	_, err := r.failed(snapshot, errors.New(`conversion webhook for operator.etcd-warden.io/v1alpha1, Kind=EtcdCluster failed: Post "https://x": no endpoints available`))
+	const wayOut = "see that the pods of the Service etcd-warden-controller-manager-service are ready"
 	if err == nil || !strings.Contains(err.Error(), wayOut) {
 		t.Errorf("error: %v", err)
 	}

@@ -12,11 +12,11 @@
 #   TAGS, LDFLAGS   passed to go build; $VERSION is known here, without its v
 #   RENAME   pairs of built=wanted binary names
 #
-# The folders lie in $ETCD_STEWARD_CACHE (default ~/.cache/etcd-steward). A build happens in a
+# The folders lie in $ETCD_WARDEN_CACHE (default ~/.cache/etcd-warden). A build happens in a
 # temporary folder that is renamed when complete, so an interrupted one leaves nothing half.
 set -euo pipefail
 HACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
 
 # describe TOOL sets SRC, NAME, VERSION, INPUTS and the tool.env variables.
 describe() {

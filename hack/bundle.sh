@@ -3,22 +3,22 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${VERSION:?which release?}"
-REPOSITORY=${REPOSITORY:-ghcr.io/etcd-steward/etcd-steward}
+REPOSITORY=${REPOSITORY:-ghcr.io/etcd-warden/etcd-warden}
 CHANNELS=${CHANNELS:-candidate,stable,stable-v0}
 DEFAULT_CHANNEL=${DEFAULT_CHANNEL:-stable}
 SDK=$(hack/build-tools.sh dir operator-sdk)/operator-sdk
 KUSTOMIZE=$(hack/build-tools.sh dir kustomize)/kustomize
 
 (cd config/manager && "$KUSTOMIZE" edit set image "controller=$REPOSITORY:v$VERSION")
-"$SDK" generate kustomize manifests -q --package etcd-steward --apis-dir api
+"$SDK" generate kustomize manifests -q --package etcd-warden --apis-dir api
 rm -rf bundle
 "$KUSTOMIZE" build config/manifests |
-  "$SDK" generate bundle -q --overwrite --package etcd-steward --version "$VERSION" \
+  "$SDK" generate bundle -q --overwrite --package etcd-warden --version "$VERSION" \
     --channels "$CHANNELS" --default-channel "$DEFAULT_CHANNEL"
 
 # operator-sdk writes the present time; the release's own is in the base.
-created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)
-sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-steward.clusterserviceversion.yaml
+created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-warden.clusterserviceversion.yaml)
+sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-warden.clusterserviceversion.yaml
 
 # OLM makes this Service itself, for the webhook's Deployment; beside it stands only the CRD that names it.
-rm bundle/manifests/etcd-steward-controller-manager-service_v1_service.yaml
+rm bundle/manifests/etcd-warden-controller-manager-service_v1_service.yaml

@@ -44,26 +44,26 @@ serve() {
 "$OPM_DIR/opm" validate "$CATALOG"
 releases=$(sed -nE 's/^- version: *//p' catalog/releases.yaml)
 newest=$(tail -1 <<< "$releases")
-"$OPM_DIR/opm" alpha list channels "$CATALOG" etcd-steward > "$WORK/channels" 2> /dev/null
-"$OPM_DIR/opm" alpha list bundles "$CATALOG" etcd-steward > "$WORK/bundles" 2> /dev/null
+"$OPM_DIR/opm" alpha list channels "$CATALOG" etcd-warden > "$WORK/channels" 2> /dev/null
+"$OPM_DIR/opm" alpha list bundles "$CATALOG" etcd-warden > "$WORK/bundles" 2> /dev/null
 for channel in candidate stable stable-v0; do
-  [ "$(awk -v c=$channel '$2 == c {print $3}' "$WORK/channels")" = "etcd-steward.v$newest" ] || fail "$newest is not the head of the channel $channel"
+  [ "$(awk -v c=$channel '$2 == c {print $3}' "$WORK/channels")" = "etcd-warden.v$newest" ] || fail "$newest is not the head of the channel $channel"
   previous=()
   for release in $releases; do
-    read -r replaced skipped < <(awk -v c=$channel -v b="etcd-steward.v$release" '$2 == c && $3 == b {print $4, $5}' "$WORK/bundles") ||
+    read -r replaced skipped < <(awk -v c=$channel -v b="etcd-warden.v$release" '$2 == c && $3 == b {print $4, $5}' "$WORK/bundles") ||
       fail "in the channel $channel release $release is missing"
     wanted=''
     for before in "${previous[@]}"; do
-      case ",$skipped," in *",etcd-steward.v$before,"*) ;; *) wanted=etcd-steward.v$before ;; esac
+      case ",$skipped," in *",etcd-warden.v$before,"*) ;; *) wanted=etcd-warden.v$before ;; esac
     done
-    [[ $replaced == etcd-steward.v* ]] || replaced=''
+    [[ $replaced == etcd-warden.v* ]] || replaced=''
     [ "$replaced" = "$wanted" ] || fail "in the channel $channel release $release does not replace ${wanted:-nothing}, the newest that it does not skip"
     previous+=("$release")
   done
 done
 
 mkdir -p "$WORK/configs" "$WORK/image"
-cp -r "$CATALOG/etcd-steward" "$WORK/configs/"
+cp -r "$CATALOG/etcd-warden" "$WORK/configs/"
 "$IMAGES" catalog --dir "$WORK/configs" --tag localhost/catalog:1 --out "$WORK/catalog.tar" > /dev/null
 tar -xOf "$WORK/catalog.tar" --wildcards '*.tar.gz' | tar -xz -C "$WORK/image"
 serve "$WORK/image/configs"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Renders catalog/template.yaml into catalog/etcd-steward/catalog.yaml with opm. The bundle of every release of
+# Renders catalog/template.yaml into catalog/etcd-warden/catalog.yaml with opm. The bundle of every release of
 # catalog/releases.yaml is taken from its commit (or from bundle/, for the one release without a commit), served as an
 # image by a registry on loopback, and pulled from there under its real name. Nothing is downloaded.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 IMAGES=$(hack/build-tools.sh dir images)/images
 OPM=$(hack/build-tools.sh dir opm)/opm
-REPOSITORY=ghcr.io/etcd-steward/etcd-steward-bundle
+REPOSITORY=ghcr.io/etcd-warden/etcd-warden-bundle
 
 WORK=$(mktemp -d)
 REGISTRY_PID=''
@@ -35,7 +35,7 @@ bundle_of() {
   else
     cp -r bundle/. "$3"
   fi
-  grep -q "^  name: etcd-steward.v$1\$" "$3/manifests/etcd-steward.clusterserviceversion.yaml" ||
+  grep -q "^  name: etcd-warden.v$1\$" "$3/manifests/etcd-warden.clusterserviceversion.yaml" ||
     { echo "the bundle of ${2:-the work tree} is not release $1: run make bundle VERSION=$1, or write its commit into catalog/releases.yaml" >&2; return 1; }
 }
 
@@ -51,10 +51,10 @@ while read -r version commit; do
   "$IMAGES" bundle --dir "$WORK/bundle-$version" --tag "$REPOSITORY:v$version" --out "$WORK/bundle-$version.tar" --push "$ADDRESS" > /dev/null
 done < <(releases)
 
-mkdir -p "$WORK/home/.config/containers" catalog/etcd-steward
+mkdir -p "$WORK/home/.config/containers" catalog/etcd-warden
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' > "$WORK/home/.config/containers/policy.json"
 printf '[[registry]]\nprefix = "%s"\nlocation = "%s"\ninsecure = true\n' "$REPOSITORY" "$ADDRESS/${REPOSITORY#*/}" > "$WORK/registries.conf"
 HOME=$WORK/home CONTAINERS_REGISTRIES_CONF=$WORK/registries.conf "$OPM" alpha render-template basic --use-http catalog/template.yaml \
   --migrate-level bundle-object-to-csv-metadata -o yaml > "$WORK/catalog.yaml" 2> "$WORK/opm.log" || { cat "$WORK/opm.log" >&2; exit 1; }
-cp "$WORK/catalog.yaml" catalog/etcd-steward/catalog.yaml
-echo "catalog/etcd-steward/catalog.yaml: $(grep -c '^schema: olm.bundle$' catalog/etcd-steward/catalog.yaml) releases"
+cp "$WORK/catalog.yaml" catalog/etcd-warden/catalog.yaml
+echo "catalog/etcd-warden/catalog.yaml: $(grep -c '^schema: olm.bundle$' catalog/etcd-warden/catalog.yaml) releases"

@@ -20,11 +20,11 @@ eval "$($CLUSTER env)"
 
 step "3/6 Making the images and loading them on the nodes"
 images=$(hack/build-tools.sh dir images)/images
-$CLUSTER load "$("$images" operator --binary bin/etcd-steward --version "${VERSION:-$(sed -n 's/^VERSION ?= //p' Makefile)}")" "$("$images" etcd --version 3.6.16)"
+$CLUSTER load "$("$images" operator --binary bin/etcd-warden --version "${VERSION:-$(sed -n 's/^VERSION ?= //p' Makefile)}")" "$("$images" etcd --version 3.6.16)"
 
 step "4/6 Installing the operator"
 make --no-print-directory deploy
-run kubectl -n etcd-steward-system rollout status deployment/etcd-steward-controller-manager --timeout=180s
+run kubectl -n etcd-warden-system rollout status deployment/etcd-warden-controller-manager --timeout=180s
 
 step "5/6 Creating an etcd cluster of three"
 kubectl create namespace $NAMESPACE --dry-run=client -o yaml | kubectl apply -f - >/dev/null
@@ -39,7 +39,7 @@ etcdctl() {
   run kubectl -n $NAMESPACE exec example-0-0 -- etcdctl --endpoints=https://example-client.$NAMESPACE.svc:2379 \
     --cacert=$tls/ca.crt --cert=$tls/tls.crt --key=$tls/tls.key "$@"
 }
-etcdctl put greeting "hello from etcd-steward"
+etcdctl put greeting "hello from etcd-warden"
 etcdctl get greeting
 run kubectl -n $NAMESPACE get etcdcluster,pods,persistentvolumeclaims
 run kubectl -n $NAMESPACE describe etcdcluster example | sed -n '/^Status:/,$p'

@@ -4,16 +4,16 @@
 # and waits for it. Prints what the suite needs to know as NAME=VALUE lines; all else goes to stderr.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
 CLUSTER=hack/cluster/cluster.sh
 OUT=$CACHE/test
 mkdir -p "$OUT"
 
 # operator_image NAME TAGS builds the operator and prints its image's tag, which names its content.
 operator_image() {
-  local binary=$OUT/etcd-steward-$1 tag
+  local binary=$OUT/etcd-warden-$1 tag
   CGO_ENABLED=0 go build -trimpath -tags "$2" -ldflags '-s -w -X main.Version=0.0.0-test' -o "$binary" ./cmd
-  tag=ghcr.io/etcd-steward/etcd-steward:test-$(sha256sum "$binary" | cut -c1-12)
+  tag=ghcr.io/etcd-warden/etcd-warden:test-$(sha256sum "$binary" | cut -c1-12)
   "$IMAGES" operator --binary "$binary" --version 0.0.0 --tag "$tag" --out "$OUT/operator-$1.tar" >&2
   echo "$tag"
 }
@@ -38,9 +38,9 @@ archives+=("$OUT/operator-failpoints.tar")
 eval "$("$CLUSTER" env)"
 "$CLUSTER" load "${archives[@]}" >&2
 make -s deploy IMG="$operator" >&2
-kubectl wait --for=condition=Established --timeout=60s crd/etcdclusters.operator.etcd-steward.io >&2
-kubectl -n etcd-steward-system scale deployment/etcd-steward-controller-manager --replicas=1 >&2
-kubectl -n etcd-steward-system rollout status deployment/etcd-steward-controller-manager --timeout=180s >&2
+kubectl wait --for=condition=Established --timeout=60s crd/etcdclusters.operator.etcd-warden.io >&2
+kubectl -n etcd-warden-system scale deployment/etcd-warden-controller-manager --replicas=1 >&2
+kubectl -n etcd-warden-system rollout status deployment/etcd-warden-controller-manager --timeout=180s >&2
 
 cat <<VALUES
 KUBECONFIG=$KUBECONFIG

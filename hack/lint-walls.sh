@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LINTER=${LINTER:-$(hack/build-tools.sh dir golangci-lint)/golangci-lint}
-MODULE=github.com/etcd-steward/etcd-steward
+MODULE=github.com/etcd-warden/etcd-warden
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 

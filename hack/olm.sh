@@ -8,20 +8,20 @@
 #   olm.sh down   remove the operator, its CRDs and every EtcdCluster; OLM stays
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
 CLUSTER=hack/cluster/cluster.sh
-REPOSITORY=ghcr.io/etcd-steward/etcd-steward
+REPOSITORY=ghcr.io/etcd-warden/etcd-warden
 OUT=$CACHE/test/olm
 mkdir -p "$OUT"
 
 # build_release VERSION [COMMIT] builds the operator of a release, from its commit or the work tree, pushes its image,
 # and takes the one of the same name that an earlier run had nodes pull away from them.
 build_release() {
-  local binary=$OUT/etcd-steward-$1
+  local binary=$OUT/etcd-warden-$1
   if [ -z "${2:-}" ]; then
     compile "$1" "$binary"
   else
-    binary=$CACHE/release/$2/etcd-steward
+    binary=$CACHE/release/$2/etcd-warden
     [ -x "$binary" ] || compile_commit "$1" "$2" "$binary"
   fi
   push operator --binary "$binary" --version "$1"
@@ -53,14 +53,14 @@ forget() {
 # next_release VERSION NEXT DIR derives a bundle that replaces the work tree's.
 next_release() {
   rm -rf "$3"; cp -r bundle "$3"
-  local csv=$3/manifests/etcd-steward.clusterserviceversion.yaml
-  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-steward[:.]v)${1//./\\.}\$/\1$2/; s/^  version: .*/  version: $2\n  replaces: etcd-steward.v$1/" "$csv"
+  local csv=$3/manifests/etcd-warden.clusterserviceversion.yaml
+  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-warden[:.]v)${1//./\\.}\$/\1$2/; s/^  version: .*/  version: $2\n  replaces: etcd-warden.v$1/" "$csv"
 }
 
 # next_catalog VERSION NEXT BUNDLE DIR puts the next release at the head of every channel.
 next_catalog() {
-  rm -rf "$4"; cp -r catalog/etcd-steward "$4"
-  sed -i "s/^entries:\$/entries:\n- name: etcd-steward.v$2\n  replaces: etcd-steward.v$1/" "$4/catalog.yaml"
+  rm -rf "$4"; cp -r catalog/etcd-warden "$4"
+  sed -i "s/^entries:\$/entries:\n- name: etcd-warden.v$2\n  replaces: etcd-warden.v$1/" "$4/catalog.yaml"
   { echo ---; "$OPM" render "$3" --migrate-level bundle-object-to-csv-metadata -o yaml | sed "s|^image: .*|image: $REPOSITORY-bundle:v$2|"; } >> "$4/catalog.yaml"
   "$OPM" validate "$4" >&2
 }
@@ -86,11 +86,11 @@ install_olm() {
 # Without its webhook a CRD cannot be deleted with its objects: they are read as they are stored.
 remove() {
   local kind crd
-  if kubectl get namespace etcd-steward-system > /dev/null 2>&1; then make -s undeploy >&2; fi
+  if kubectl get namespace etcd-warden-system > /dev/null 2>&1; then make -s undeploy >&2; fi
   for kind in subscriptions clusterserviceversions installplans operatorgroups catalogsources; do
     kubectl delete --all --all-namespaces --ignore-not-found "$kind.operators.coreos.com" >&2 2> /dev/null || true
   done
-  for crd in $(kubectl get crd -o name | grep '[.]operator[.]etcd-steward[.]io$' || true); do
+  for crd in $(kubectl get crd -o name | grep '[.]operator[.]etcd-warden[.]io$' || true); do
     kubectl patch "$crd" --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}' >&2
     kubectl delete "$crd" >&2
   done
@@ -114,11 +114,11 @@ remove
 if [ "$1" = down ]; then exit; fi
 forget
 
-CURRENT=$(sed -n 's/^  version: //p' bundle/manifests/etcd-steward.clusterserviceversion.yaml)
+CURRENT=$(sed -n 's/^  version: //p' bundle/manifests/etcd-warden.clusterserviceversion.yaml)
 NEXT=${CURRENT%.*}.$((${CURRENT##*.} + 1))
 push olm --binaries "$(hack/build-tools.sh dir olm)"
 push opm --binaries "$(hack/build-tools.sh dir opm)"
-[ -z "${ETCD_STEWARD_TEST_FULL:-}" ] || push_operator_sdk
+[ -z "${ETCD_WARDEN_TEST_FULL:-}" ] || push_operator_sdk
 install_olm
 
 etcd=$(hack/build-tools.sh dir etcd-3.6)
@@ -150,6 +150,6 @@ ETCD_VERSION=${etcd##*-}
 PREVIOUS=${PREVIOUS:-}
 CURRENT=$CURRENT
 NEXT=$NEXT
-CATALOG=$PWD/catalog/etcd-steward
+CATALOG=$PWD/catalog/etcd-warden
 NEXT_CATALOG=$OUT/catalog-$NEXT
 VALUES

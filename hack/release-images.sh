@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${VERSION:?which release?}"
-REPOSITORY=${REPOSITORY:-ghcr.io/etcd-steward/etcd-steward}
-OUT=${OUT:-${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}/release/$VERSION}
+REPOSITORY=${REPOSITORY:-ghcr.io/etcd-warden/etcd-warden}
+OUT=${OUT:-${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}/release/$VERSION}
 IMAGES=$(hack/build-tools.sh dir images)/images
-ARCHITECTURES=${ARCHITECTURES:-$(sed -nE 's/^ *operatorframework.io\/arch\.([a-z0-9]+): supported$/\1/p' config/manifests/bases/etcd-steward.clusterserviceversion.yaml)}
+ARCHITECTURES=${ARCHITECTURES:-$(sed -nE 's/^ *operatorframework.io\/arch\.([a-z0-9]+): supported$/\1/p' config/manifests/bases/etcd-warden.clusterserviceversion.yaml)}
 mkdir -p "$OUT"
 WORK=$(mktemp -d "$OUT/.work-XXXXXX")
 trap 'rm -rf "$WORK"' EXIT
@@ -27,10 +27,10 @@ image() {
 
 for arch in $ARCHITECTURES; do
   echo "building the operator for $arch" >&2
-  CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "-s -w -X main.Version=$VERSION" -o "$WORK/etcd-steward-$arch" ./cmd
+  CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "-s -w -X main.Version=$VERSION" -o "$WORK/etcd-warden-$arch" ./cmd
 done
 mkdir -p "$WORK/configs"
-cp -r catalog/etcd-steward "$WORK/configs/"
-image operator operator --binary "$WORK/etcd-steward-@ARCH@" --version "$VERSION"
+cp -r catalog/etcd-warden "$WORK/configs/"
+image operator operator --binary "$WORK/etcd-warden-@ARCH@" --version "$VERSION"
 image -bundle bundle --dir bundle
 image -catalog catalog --dir "$WORK/configs"

@@ -16,11 +16,11 @@ set -euo pipefail
 # What Make exports is of the tree as it is; the steps call Make on trees that say otherwise.
 unset MAKEFLAGS MAKELEVEL MFLAGS VERSION REPOSITORY IMG CHANNELS DEFAULT_CHANNEL K8S_MINOR
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
 PASSED=$CACHE/test/passed
 BRANCH=main
 IN_CHANNELS='candidate stable stable-v0'
-BASE=config/manifests/bases/etcd-steward.clusterserviceversion.yaml
+BASE=config/manifests/bases/etcd-warden.clusterserviceversion.yaml
 
 fail() { printf 'release: %s\n' "$@" >&2; exit 1; }
 usage() { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
@@ -44,15 +44,15 @@ prepare() {
   newer "$now" "$before" || fail "$now is not newer than the last release, $before"
   sed -i "s/^VERSION ?= .*/VERSION ?= $now/" Makefile
   sed -i "s/^ARG VERSION=.*/ARG VERSION=$now/" Dockerfile
-  sed -i "s|\(etcd-steward[a-z/-]*[:.]v\)${old//./\\.}|\1$now|g" README.md docs/install.md
-  sed -i "s/^  replaces: .*/  replaces: etcd-steward.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
+  sed -i "s|\(etcd-warden[a-z/-]*[:.]v\)${old//./\\.}|\1$now|g" README.md docs/install.md
+  sed -i "s/^  replaces: .*/  replaces: etcd-warden.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
   drop_prepared
   printf -- '- version: %s\n  commit: ""\n' "$now" >> catalog/releases.yaml
-  edit_template -v before="etcd-steward.v$before" -v entry="  - name: etcd-steward.v$now\n    replaces: etcd-steward.v$before\n    skipRange: '>=$before <$now'" '
+  edit_template -v before="etcd-warden.v$before" -v entry="  - name: etcd-warden.v$now\n    replaces: etcd-warden.v$before\n    skipRange: '>=$before <$now'" '
     here && !/^    / {print entry; here = 0}
     {print}
     $0 == "  - name: " before {here = 1}'
-  printf -- '- schema: olm.bundle\n  image: ghcr.io/etcd-steward/etcd-steward-bundle:v%s\n' "$now" >> catalog/template.yaml
+  printf -- '- schema: olm.bundle\n  image: ghcr.io/etcd-warden/etcd-warden-bundle:v%s\n' "$now" >> catalog/template.yaml
   make -s bundle installer catalog
   echo "This tree prepares release $now. Look at the upgrade graph in catalog/template.yaml, and commit."
 }
@@ -61,7 +61,7 @@ prepare() {
 drop_prepared() {
   local gone; gone=$(prepared)
   [ -n "$gone" ] || return 0
-  edit_template -v gone="etcd-steward.v$gone" '$0 == "  - name: " gone {here = 1; next} here && /^    / {next} {here = 0; print}'
+  edit_template -v gone="etcd-warden.v$gone" '$0 == "  - name: " gone {here = 1; next} here && /^    / {next} {here = 0; print}'
   gone=${gone//./\\.}
   sed -i "/^- version: $gone\$/,/^  commit:/d" catalog/releases.yaml
   sed -i "/^- schema: olm.bundle\$/{N; /:v$gone\$/d}" catalog/template.yaml
@@ -107,7 +107,7 @@ check_graph() {
   local before channel has
   for channel in $IN_CHANNELS; do
     has=$(edges_of "$channel")
-    before=$(released | cut -d' ' -f1 | sed 's/^/etcd-steward.v/' | grep -vxF -f <(sed -n 's/^skips //p' <<< "$has") | tail -1 || true)
+    before=$(released | cut -d' ' -f1 | sed 's/^/etcd-warden.v/' | grep -vxF -f <(sed -n 's/^skips //p' <<< "$has") | tail -1 || true)
     [ -n "$before" ] && [ "$(sed -n 's/^replaces //p' <<< "$has")" = "$before" ] ||
       fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces ${before:-a release}, the newest that it does not skip: hack/release.sh prepare $RELEASE"
     grep -qxF "  replaces: $before" $BASE || fail "the bundle of $RELEASE does not replace $before, as the channel $channel says: hack/release.sh prepare $RELEASE"
@@ -116,18 +116,18 @@ check_graph() {
 
 # edges_of CHANNEL prints "replaces NAME" and "skips NAME" for the release's entry in a channel of the template.
 edges_of() {
-  awk -v c="$1" -v n="etcd-steward.v$RELEASE" '
+  awk -v c="$1" -v n="etcd-warden.v$RELEASE" '
     $1 == "name:" {in_channel = $2 == c}
-    $1 == "-" && $2 !~ /^etcd-steward[.]v/ {here = in_channel && $2 == "name:" && $3 == n; edge = ""}
+    $1 == "-" && $2 !~ /^etcd-warden[.]v/ {here = in_channel && $2 == "name:" && $3 == n; edge = ""}
     here && /^ +[a-zA-Z]+:/ {edge = substr($1, 1, length($1) - 1)}
     here && (edge == "replaces" || edge == "skips") {
       gsub(/[][,]/, " ")
-      for (i = 1; i <= NF; i++) if ($i ~ /^etcd-steward[.]v/) print edge, $i
+      for (i = 1; i <= NF; i++) if ($i ~ /^etcd-warden[.]v/) print edge, $i
     }' catalog/template.yaml
 }
 
 # run_of prints how to run a suite.
-run_of() { case $1 in *-full) echo "ETCD_STEWARD_TEST_FULL=true hack/test.sh ${1%-full}" ;; *) echo "hack/test.sh $1" ;; esac; }
+run_of() { case $1 in *-full) echo "ETCD_WARDEN_TEST_FULL=true hack/test.sh ${1%-full}" ;; *) echo "hack/test.sh $1" ;; esac; }
 
 # check_tests wants each suite to have passed on this code, but for words in Markdown; hack/test.sh notes which did.
 check_tests() {
@@ -158,7 +158,7 @@ build() {
   step "Writing the release's commit down"
   sed -i "/^- version: ${RELEASE//./\\.}\$/{n; s/.*/  commit: $(git rev-parse HEAD)/}" catalog/releases.yaml
   make -s catalog catalog-validate
-  git diff --quiet -- catalog/etcd-steward || fail "the catalog differs once the release's commit is known, which must not be"
+  git diff --quiet -- catalog/etcd-warden || fail "the catalog differs once the release's commit is known, which must not be"
   git commit -qam "Write the commit of release $RELEASE down"
 }
 

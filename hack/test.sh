@@ -8,7 +8,7 @@
 # the next from running. The local cluster that a suite started is stopped in the end. The full output of each suite lies in the folder that is named when something fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-CACHE=${ETCD_STEWARD_CACHE:-$HOME/.cache/etcd-steward}
+CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
 OUT=$CACHE/test/$(pwd | cksum | cut -d' ' -f1) # checkouts do not share it
 mkdir -p "$OUT"
 
@@ -64,7 +64,7 @@ unit_tests() {
 note_passed() {
   [ "$code" = "$(git rev-parse HEAD)" ] && [ "$code" = "$(git rev-parse HEAD && git status --porcelain)" ] || return 0
   mkdir -p "$CACHE/test/passed"
-  printf '%s\n' "$1" ${ETCD_STEWARD_TEST_FULL:+"$1-full"} >> "$CACHE/test/passed/$code"
+  printf '%s\n' "$1" ${ETCD_WARDEN_TEST_FULL:+"$1-full"} >> "$CACHE/test/passed/$code"
 }
 
 go build -o "$OUT/testsum" ./hack/testsum

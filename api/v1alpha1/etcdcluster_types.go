@@ -62,13 +62,13 @@ type EtcdClusterSpec struct {
 type PodPolicy struct {
 	// Labels are added to the members' pods.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-steward.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels under operator.etcd-steward.io/ and app.kubernetes.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels under operator.etcd-warden.io/ and app.kubernetes.io/ are the operator's own: choose another prefix"
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// Annotations are added to the members' pods.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-steward.io/'))",message="annotations under operator.etcd-steward.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="annotations under operator.etcd-warden.io/ are the operator's own: choose another prefix"
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 
@@ -320,7 +320,7 @@ type EtcdClusterStatus struct {
 
 // EtcdCluster is a cluster of etcd members, in the terms of release 0.1. Write v1beta1 instead.
 // +kubebuilder:object:root=true
-// +kubebuilder:deprecatedversion:warning="operator.etcd-steward.io/v1alpha1 EtcdCluster is deprecated, and served by every release before etcd-steward 1.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-steward.io shows yours in it"
+// +kubebuilder:deprecatedversion:warning="operator.etcd-warden.io/v1alpha1 EtcdCluster is deprecated, and served by every release before etcd-warden 1.0: write v1beta1, whose spec.replicas is spec.size; kubectl get etcdclusters.v1beta1.operator.etcd-warden.io shows yours in it"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=etcd,categories=all
 // +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`

@@ -1,6 +1,6 @@
 // Package v1alpha1 holds the API of release 0.1: EtcdCluster in the shape that users of the original etcd operator know.
 // +kubebuilder:object:generate=true
-// +groupName=operator.etcd-steward.io
+// +groupName=operator.etcd-warden.io
 package v1alpha1
 
 import (
@@ -11,7 +11,7 @@ import (
 
 var (
 	// GroupVersion is the group and version of the types in this package.
-	GroupVersion = schema.GroupVersion{Group: "operator.etcd-steward.io", Version: "v1alpha1"}
+	GroupVersion = schema.GroupVersion{Group: "operator.etcd-warden.io", Version: "v1alpha1"}
 
 	schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 

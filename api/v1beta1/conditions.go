@@ -43,7 +43,7 @@ const (
 	// What to do: mend the Secret that the message names; the members run on meanwhile.
 	ReasonUnobservable = "Unobservable"
 	// ReasonClusterIDConflict: members report more than one cluster ID, or not the one that was recorded.
-	// What to do: find the volume that does not belong here by the annotation operator.etcd-steward.io/cluster-id of the PersistentVolumeClaims, and move it away.
+	// What to do: find the volume that does not belong here by the annotation operator.etcd-warden.io/cluster-id of the PersistentVolumeClaims, and move it away.
 	ReasonClusterIDConflict = "ClusterIDConflict"
 )
 
@@ -200,7 +200,7 @@ const (
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"
 	// EventConversionFailed: the API server could not convert the object, which is stored in an older version, for the operator; etcd runs on.
-	// What to do: see that the pods of the Service etcd-steward-controller-manager-service are ready and that the API server reaches their port 9443.
+	// What to do: see that the pods of the Service etcd-warden-controller-manager-service are ready and that the API server reaches their port 9443.
 	EventConversionFailed = "ConversionFailed"
 	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator put it right.
 	// What to do: nothing.

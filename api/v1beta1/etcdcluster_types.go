@@ -13,13 +13,13 @@ const EtcdClusterKind = "EtcdCluster"
 // BootstrapAnnotation on an EtcdCluster, with the value BootstrapEmpty, says in v1alpha1 what spec.bootstrap.existingVolumes: Ignore says here.
 // It is obeyed in both versions.
 const (
-	BootstrapAnnotation = "operator.etcd-steward.io/bootstrap"
+	BootstrapAnnotation = "operator.etcd-warden.io/bootstrap"
 	BootstrapEmpty      = "Empty"
 )
 
 // RotateAuthoritiesAnnotation on an EtcdCluster has the operator put new certificate authorities in the place of those that it manages:
 // once for every new value.
-const RotateAuthoritiesAnnotation = "operator.etcd-steward.io/rotate-authorities"
+const RotateAuthoritiesAnnotation = "operator.etcd-warden.io/rotate-authorities"
 
 // EtcdClusterSpec says what the user wants. This release creates it and keeps it running;
 // a change to a running cluster's replicas, version, template, TLS or volume size is reported and not carried out before 0.3.0.
@@ -326,7 +326,7 @@ type Config struct {
 	// ExtraArgs are further options of etcd by their names without dashes, such as snapshot-count: "10000". An allow list says which;
 	// an option that the version of etcd does not have is refused and reported.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['auth-token-ttl', 'auto-compaction-mode', 'auto-compaction-retention', 'backend-batch-interval', 'backend-batch-limit', 'backend-bbolt-freelist-type', 'bcrypt-cost', 'bootstrap-defrag-threshold-megabytes', 'cipher-suites', 'compact-hash-check-time', 'compaction-batch-limit', 'compaction-sleep-interval', 'corrupt-check-time', 'cors', 'election-timeout', 'enable-grpc-gateway', 'experimental-bootstrap-defrag-threshold-megabytes', 'experimental-compact-hash-check-time', 'experimental-compaction-batch-limit', 'experimental-compaction-sleep-interval', 'experimental-corrupt-check-time', 'experimental-snapshot-catchup-entries', 'experimental-warning-apply-duration', 'experimental-watch-progress-notify-interval', 'grpc-keepalive-interval', 'grpc-keepalive-min-time', 'grpc-keepalive-timeout', 'heartbeat-interval', 'host-whitelist', 'initial-election-tick-advance', 'log-format', 'log-level', 'max-concurrent-streams', 'max-request-bytes', 'max-snapshots', 'max-txn-ops', 'max-wals', 'metrics', 'pre-vote', 'quota-backend-bytes', 'raft-read-timeout', 'raft-write-timeout', 'snapshot-catchup-entries', 'snapshot-count', 'tls-max-version', 'tls-min-version', 'warning-apply-duration', 'warning-unary-request-duration', 'watch-progress-notify-interval'] || oldSelf.hasValue() && k in oldSelf.value())",optionalOldSelf=true,message="extraArgs holds an option that etcd-steward does not pass on, or that etcd does not have: write options of https://etcd.io/docs/latest/op-guide/configuration by their names without dashes at the beginning, such as snapshot-count; etcd-steward sets addresses, certificates, folders and membership itself"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['auth-token-ttl', 'auto-compaction-mode', 'auto-compaction-retention', 'backend-batch-interval', 'backend-batch-limit', 'backend-bbolt-freelist-type', 'bcrypt-cost', 'bootstrap-defrag-threshold-megabytes', 'cipher-suites', 'compact-hash-check-time', 'compaction-batch-limit', 'compaction-sleep-interval', 'corrupt-check-time', 'cors', 'election-timeout', 'enable-grpc-gateway', 'experimental-bootstrap-defrag-threshold-megabytes', 'experimental-compact-hash-check-time', 'experimental-compaction-batch-limit', 'experimental-compaction-sleep-interval', 'experimental-corrupt-check-time', 'experimental-snapshot-catchup-entries', 'experimental-warning-apply-duration', 'experimental-watch-progress-notify-interval', 'grpc-keepalive-interval', 'grpc-keepalive-min-time', 'grpc-keepalive-timeout', 'heartbeat-interval', 'host-whitelist', 'initial-election-tick-advance', 'log-format', 'log-level', 'max-concurrent-streams', 'max-request-bytes', 'max-snapshots', 'max-txn-ops', 'max-wals', 'metrics', 'pre-vote', 'quota-backend-bytes', 'raft-read-timeout', 'raft-write-timeout', 'snapshot-catchup-entries', 'snapshot-count', 'tls-max-version', 'tls-min-version', 'warning-apply-duration', 'warning-unary-request-duration', 'watch-progress-notify-interval'] || oldSelf.hasValue() && k in oldSelf.value())",optionalOldSelf=true,message="extraArgs holds an option that etcd-warden does not pass on, or that etcd does not have: write options of https://etcd.io/docs/latest/op-guide/configuration by their names without dashes at the beginning, such as snapshot-count; etcd-warden sets addresses, certificates, folders and membership itself"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 1024)",message="an option's value may have at most 1024 characters"
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
@@ -402,12 +402,12 @@ const (
 type PodMetadata struct {
 	// Labels are added to the members' pods.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-steward.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels under operator.etcd-steward.io/ and app.kubernetes.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels under operator.etcd-warden.io/ and app.kubernetes.io/ are the operator's own: choose another prefix"
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 	// Annotations are added to the members' pods.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-steward.io/'))",message="annotations under operator.etcd-steward.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="annotations under operator.etcd-warden.io/ are the operator's own: choose another prefix"
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 }

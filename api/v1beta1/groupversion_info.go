@@ -1,6 +1,6 @@
 // Package v1beta1 holds the API of releases 0.2 and later, in today's terms. It is the hub and the stored version: the operator knows no other.
 // +kubebuilder:object:generate=true
-// +groupName=operator.etcd-steward.io
+// +groupName=operator.etcd-warden.io
 package v1beta1
 
 import (
@@ -11,7 +11,7 @@ import (
 
 var (
 	// GroupVersion is the group and version of the types in this package.
-	GroupVersion = schema.GroupVersion{Group: "operator.etcd-steward.io", Version: "v1beta1"}
+	GroupVersion = schema.GroupVersion{Group: "operator.etcd-warden.io", Version: "v1beta1"}
 
 	schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 

@@ -20,7 +20,7 @@ import (
 const bundle = "../../bundle/manifests"
 
 func TestTheBundleHasAnExampleAndDescriptorsOfEveryVersion(t *testing.T) {
-	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml"), definition(t)
+	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml"), definition(t)
 	var examples []struct {
 		APIVersion string
 		Spec       map[string]any
@@ -50,7 +50,7 @@ func TestTheBundleHasAnExampleAndDescriptorsOfEveryVersion(t *testing.T) {
 }
 
 func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
-	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml"), definition(t)
+	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml"), definition(t)
 	if len(csv.Spec.WebhookDefinitions) != 1 {
 		t.Fatalf("the bundle defines %d webhooks", len(csv.Spec.WebhookDefinitions))
 	}
@@ -78,7 +78,7 @@ func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
 }
 
 func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
-	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	images := map[string]bool{}
 	for _, related := range csv.Spec.RelatedImages {
 		images[related.Image] = true
@@ -108,7 +108,7 @@ func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 	verbs := map[string]map[string][]string{}
 	for _, role := range []string{"editor", "viewer"} {
 		verbs[role] = map[string][]string{}
-		for _, rule := range read[rbacv1.ClusterRole](t, "etcd-steward-etcdcluster-"+role+"-role_rbac.authorization.k8s.io_v1_clusterrole.yaml").Rules {
+		for _, rule := range read[rbacv1.ClusterRole](t, "etcd-warden-etcdcluster-"+role+"-role_rbac.authorization.k8s.io_v1_clusterrole.yaml").Rules {
 			for _, of := range rule.Resources {
 				verbs[role][of] = append(verbs[role][of], rule.Verbs...)
 			}
@@ -126,7 +126,7 @@ func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 
 // TestTheManagersUserIsTheImages: OpenShift gives each namespace users of its own, and refuses a pod that asks for another.
 func TestTheManagersUserIsTheImages(t *testing.T) {
-	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	pod := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec
 	if s := pod.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
 		t.Errorf("the manager's pod asks for %+v", s)
@@ -142,7 +142,7 @@ func TestTheManagersUserIsTheImages(t *testing.T) {
 
 // TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord: nothing reads the variable but what mirrors images.
 func TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord(t *testing.T) {
-	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	named := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Env
 	for _, version := range definition(t).Spec.Versions {
 		spec := version.Schema.OpenAPIV3Schema.Properties["spec"].Properties
@@ -169,7 +169,7 @@ func text(t *testing.T, raw *apiextensionsv1.JSON) (s string) {
 }
 
 func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {
-	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-steward.clusterserviceversion.yaml")
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	for _, key := range []string{
 		"capabilities", "categories", "containerImage", "createdAt", "description", "repository", "support",
 		"operatorframework.io/suggested-namespace", "features.operators.openshift.io/disconnected", "features.operators.openshift.io/fips-compliant",
@@ -202,7 +202,7 @@ func portIs(number int32) func(corev1.ContainerPort) bool {
 
 func definition(t *testing.T) *apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
-	return read[apiextensionsv1.CustomResourceDefinition](t, "operator.etcd-steward.io_etcdclusters.yaml")
+	return read[apiextensionsv1.CustomResourceDefinition](t, "operator.etcd-warden.io_etcdclusters.yaml")
 }
 
 func read[T any](t *testing.T, file string) *T {

@@ -19,15 +19,15 @@
 # Nodes pull every image that was not loaded, whatever its registry, from the cluster's own registry, into which
 # `images … --push` puts it. Nothing comes from outside this machine.
 #
-# All its processes live in the cgroup /etcd-steward, so that none can be missed; each node has a
+# All its processes live in the cgroup /etcd-warden, so that none can be missed; each node has a
 # mount namespace of its own, so that its mounts and its files in /run and /var/lib die with it.
 # Needs Linux (cgroup v1 or v2), root, Go, and the packages of need_packages, which are installed
 # where there is apt.
 set -euo pipefail
 SELF=$(readlink -f "${BASH_SOURCE[0]}"); HACK=$(dirname "$(dirname "$SELF")"); CHECKOUT=$(dirname "$HACK")
-STATE=/var/tmp/etcd-steward-cluster
+STATE=/var/tmp/etcd-warden-cluster
 PKI=$STATE/pki LOG=$STATE/logs VOLUMES=$STATE/volumes
-POD_NET=198.18 SERVICES=10.96.0.0/16 API_IP=10.96.0.1 DNS_IP=10.96.0.10 BRIDGE=steward0 GROUP=etcd-steward
+POD_NET=198.18 SERVICES=10.96.0.0/16 API_IP=10.96.0.1 DNS_IP=10.96.0.10 BRIDGE=warden0 GROUP=etcd-warden
 REGISTRY=$POD_NET.0.1:5000
 PATH=$PATH:/usr/sbin:/sbin # where su leaves them out
 . "$HACK/cluster/host.sh"
@@ -71,14 +71,14 @@ kubeconfig() { # NAME
   cat > "$STATE/$1.kubeconfig" <<K
 apiVersion: v1
 kind: Config
-clusters: [{name: steward, cluster: {server: "https://127.0.0.1:6443", certificate-authority: "$PKI/ca.crt"}}]
+clusters: [{name: warden, cluster: {server: "https://127.0.0.1:6443", certificate-authority: "$PKI/ca.crt"}}]
 users: [{name: $1, user: {client-certificate: "$PKI/$1.crt", client-key: "$PKI/$1.key"}}]
-contexts: [{name: steward, context: {cluster: steward, user: $1}}]
-current-context: steward
+contexts: [{name: warden, context: {cluster: warden, user: $1}}]
+current-context: warden
 K
 }
 certificates() {
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout "$PKI/ca.key" -out "$PKI/ca.crt" -subj /CN=etcd-steward-cluster 2>/dev/null
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -keyout "$PKI/ca.key" -out "$PKI/ca.crt" -subj /CN=etcd-warden-cluster 2>/dev/null
   cert apiserver /CN=kube-apiserver "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:$API_IP,IP:$POD_NET.0.1"
   cert registry /CN=registry "IP:${REGISTRY%:*}"
   cert admin /O=system:masters/CN=admin; cert kcm /CN=system:kube-controller-manager
@@ -148,8 +148,8 @@ containerd_start() { # N
   mkdir -p "$d/cni" "$VOLUMES/node-$n"; ip addr replace "$ip/32" dev $BRIDGE
   rm -rf "$d/containerd-state" "$d/runc" # a node's /run is empty when it boots
   make_group "$GROUP/node-$n/system"
-  cat > "$d/cni/10-steward.conflist" <<C
-{"cniVersion":"0.4.0","name":"steward","plugins":[{"type":"bridge","bridge":"$BRIDGE","isGateway":true,"hairpinMode":true,"ipMasq":false,
+  cat > "$d/cni/10-warden.conflist" <<C
+{"cniVersion":"0.4.0","name":"warden","plugins":[{"type":"bridge","bridge":"$BRIDGE","isGateway":true,"hairpinMode":true,"ipMasq":false,
  "ipam":{"type":"host-local","dataDir":"$d/ipam","ranges":[[{"subnet":"$POD_NET.0.0/16","rangeStart":"$POD_NET.$n.1","rangeEnd":"$POD_NET.$n.254","gateway":"$POD_NET.0.1"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
  {"type":"portmap","capabilities":{"portMappings":true}}]}
 C

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/cluster
+module github.com/etcd-warden/etcd-warden/hack/cluster
 
 go 1.26.3
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); HACK=$(dirname "$HERE"); CLUSTER=$HERE/cluster.sh
 unset USE_EXISTING_CLUSTER KUBECONFIG
-[ ! -e /var/tmp/etcd-steward-cluster ] || { "$CLUSTER" status >&2 || true; echo "the cluster must be down for this test: run cluster.sh down in the checkout that holds it" >&2; exit 1; }
+[ ! -e /var/tmp/etcd-warden-cluster ] || { "$CLUSTER" status >&2 || true; echo "the cluster must be down for this test: run cluster.sh down in the checkout that holds it" >&2; exit 1; }
 WORK=$(mktemp -d); trap 'rm -rf "$WORK"' EXIT
 CLOCK=$(date +%s%N)
 
@@ -28,10 +28,10 @@ machine() {
     "$c-save" 2>/dev/null | awk -v c=$c '/^[*]/ {t = $1} /^:/ && $2 == "-" {print c, t, $1} /^-A/ {print c, t, $0}'
   done
   awk '{print "mount", $2, $3}' /proc/self/mounts; losetup -nO BACK-FILE | sed 's/^/loop /'
-  find /sys/fs/cgroup -type d -path '*steward*' 2>/dev/null | sed 's/^/cgroup /' || true
-  find /run /opt /etc/cni /var/lib /var/log /var/tmp -maxdepth 2 \( -path '*cni*' -o -path '*kube*' -o -path '*containerd*' -o -path '*netns*' -o -path '*steward*' -o -path /var/log/pods -o -path /var/log/containers \) 2>/dev/null | sort | sed 's/^/file /' || true
+  find /sys/fs/cgroup -type d -path '*warden*' 2>/dev/null | sed 's/^/cgroup /' || true
+  find /run /opt /etc/cni /var/lib /var/log /var/tmp -maxdepth 2 \( -path '*cni*' -o -path '*kube*' -o -path '*containerd*' -o -path '*netns*' -o -path '*warden*' -o -path /var/log/pods -o -path /var/log/containers \) 2>/dev/null | sort | sed 's/^/file /' || true
   sysctl -e net.ipv4.ip_forward net.ipv4.conf.all.route_localnet net.bridge.bridge-nf-call-iptables net.netfilter.nf_conntrack_max vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes 2>/dev/null
-  ps -eo args | grep -E '^([^ ]*/)?(containerd[^ ]*|runc|kubelet|kube-proxy|coredns|pause) |/var/tmp/etcd-steward-cluster' | grep -v grep | sed 's/^/process /' || true
+  ps -eo args | grep -E '^([^ ]*/)?(containerd[^ ]*|runc|kubelet|kube-proxy|coredns|pause) |/var/tmp/etcd-warden-cluster' | grep -v grep | sed 's/^/process /' || true
 }
 
 workload() {
@@ -107,10 +107,10 @@ remove_volume() {
   local pv; pv=$(kubectl get pvc small -o 'jsonpath={.spec.volumeName}')
   kubectl delete pod/small pvc/small
   eventually 60 fails kubectl get pv "$pv"
-  eventually 60 fails grep -r "$pv" <(losetup -a; cat /proc/mounts; find /var/tmp/etcd-steward-cluster/volumes)
+  eventually 60 fails grep -r "$pv" <(losetup -a; cat /proc/mounts; find /var/tmp/etcd-warden-cluster/volumes)
 }
 restart_provisioner() { # an interruption must not lose a volume
-  local pid; pid=$(cat /var/tmp/etcd-steward-cluster/provisioner.pid)
+  local pid; pid=$(cat /var/tmp/etcd-warden-cluster/provisioner.pid)
   kill -9 "$pid"; eventually 30 fails grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status"
   "$CLUSTER" up
   in_pod web-0 'cat /data/log'; small_volume
@@ -118,8 +118,8 @@ restart_provisioner() { # an interruption must not lose a volume
 on_node() { kubectl get pod "$1" -o 'jsonpath={.spec.nodeName}' | cut -d- -f2; }
 cut_power() {
   "$CLUSTER" node-stop "$NODE"
-  fails grep -rs . /sys/fs/cgroup/*/etcd-steward/node-"$NODE" --include=cgroup.procs
-  fails pgrep -f "etcd-steward-cluster/node-$NODE[/.]"
+  fails grep -rs . /sys/fs/cgroup/*/etcd-warden/node-"$NODE" --include=cgroup.procs
+  fails pgrep -f "etcd-warden-cluster/node-$NODE[/.]"
 }
 reach_lost() { in_pod web-1 "timeout 5 wget -qO- http://$LOST:8080"; }
 back_with_data() {
@@ -141,7 +141,7 @@ existing_cluster() { # the user's own cluster is used and left alone
 }
 takeover() { # of a cluster whose processes all died
   "$CLUSTER" up
-  find /sys/fs/cgroup -path '*/etcd-steward/*' -name cgroup.procs -exec cat {} + | sort -u | xargs kill -9
+  find /sys/fs/cgroup -path '*/etcd-warden/*' -name cgroup.procs -exec cat {} + | sort -u | xargs kill -9
   eventually 30 fails kubectl get --raw /readyz
   "$WORK/hack/cluster/cluster.sh" up 2
   says "$WORK" "$WORK/hack/cluster/cluster.sh" status

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/crdcheck
+module github.com/etcd-warden/etcd-warden/hack/crdcheck
 
 go 1.26.3
 

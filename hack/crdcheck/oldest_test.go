@@ -19,7 +19,7 @@ import (
 var ratchets = utilversion.MustParseGeneric("1.30")
 
 func TestTheRulesCompileOnTheOldestKubernetesThatTheBundlePromises(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(tree, "config/manifests/bases/etcd-steward.clusterserviceversion.yaml"))
+	raw, err := os.ReadFile(filepath.Join(tree, "config/manifests/bases/etcd-warden.clusterserviceversion.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

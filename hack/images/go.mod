@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/images
+module github.com/etcd-warden/etcd-warden/hack/images
 
 go 1.26.3
 

@@ -165,15 +165,15 @@ func operatorImage(version, binary string) (recipe, error) {
 		return recipe{}, fmt.Errorf("--version and --binary are needed")
 	}
 	return recipe{
-		tag:   "ghcr.io/etcd-steward/etcd-steward:v" + version,
-		files: []file{{path: "etcd-steward", source: binary}},
+		tag:   "ghcr.io/etcd-warden/etcd-warden:v" + version,
+		files: []file{{path: "etcd-warden", source: binary}},
 		config: v1.Config{
 			User:       "65532:65532",
-			Entrypoint: []string{"/etcd-steward"},
+			Entrypoint: []string{"/etcd-warden"},
 			Labels: map[string]string{
-				"org.opencontainers.image.title":       "etcd-steward",
+				"org.opencontainers.image.title":       "etcd-warden",
 				"org.opencontainers.image.description": "A Kubernetes operator that runs etcd",
-				"org.opencontainers.image.source":      "https://github.com/etcd-steward/etcd-steward",
+				"org.opencontainers.image.source":      "https://github.com/etcd-warden/etcd-warden",
 				"org.opencontainers.image.licenses":    "Apache-2.0",
 				"org.opencontainers.image.version":     "v" + version,
 			},
@@ -216,11 +216,11 @@ func pauseImage(binary string) (recipe, error) {
 
 // cacheDir is where hack/build-tools.sh puts what it builds.
 func cacheDir() (string, error) {
-	if dir := os.Getenv("ETCD_STEWARD_CACHE"); dir != "" {
+	if dir := os.Getenv("ETCD_WARDEN_CACHE"); dir != "" {
 		return dir, nil
 	}
 	home, err := os.UserHomeDir()
-	return filepath.Join(home, ".cache", "etcd-steward"), err
+	return filepath.Join(home, ".cache", "etcd-warden"), err
 }
 
 // foreign sets archives for other machines apart.

@@ -83,7 +83,7 @@ func TestTheOperatorsImageRunsUnprivileged(t *testing.T) {
 	if err := run([]string{"operator", "--version", "0.1.0", "--binary", binary, "--out", out}); err != nil {
 		t.Fatal(err)
 	}
-	tag, err := name.NewTag("ghcr.io/etcd-steward/etcd-steward:v0.1.0")
+	tag, err := name.NewTag("ghcr.io/etcd-warden/etcd-warden:v0.1.0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,13 +16,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // fieldOwner is the field manager of everything the operator writes.
-const fieldOwner = client.FieldOwner("etcd-steward")
+const fieldOwner = client.FieldOwner("etcd-warden")
 
 // Actor writes to Kubernetes.
 type Actor struct {

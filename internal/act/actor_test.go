@@ -15,11 +15,11 @@ import (
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) {

@@ -13,11 +13,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/pki"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // Lifetimes are those of what the operator issues.
@@ -64,7 +64,7 @@ func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item ana
 		return authorityData(certificate, key, certificate), nil
 	case analyse.MakeAuthority, analyse.RotateAuthority:
 	}
-	made, err := pki.NewAuthority(fmt.Sprintf("etcd-steward %s %s", s.Cluster.Name, item.Traffic), s.Now, a.Lifetimes.Authority)
+	made, err := pki.NewAuthority(fmt.Sprintf("etcd-warden %s %s", s.Cluster.Name, item.Traffic), s.Now, a.Lifetimes.Authority)
 	if err != nil {
 		return nil, err
 	}

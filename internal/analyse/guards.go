@@ -8,9 +8,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/version"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // guard returns a refusal, or nil where the step may be taken.

@@ -3,8 +3,8 @@ package analyse
 import (
 	"fmt"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // operationUnderWay holds every later rule back while a claim stands, and does what a step that was cut short has not done yet.

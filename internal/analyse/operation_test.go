@@ -12,7 +12,7 @@ import (
 
 // The schema of v1alpha1 names the operations, as release 0.1.0's did: one that it does not name could not be written through v1alpha1.
 func TestV1alpha1KnowsEveryOperation(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "operator.etcd-steward.io_etcdclusters.yaml"))
+	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "operator.etcd-warden.io_etcdclusters.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

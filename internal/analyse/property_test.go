@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
@@ -28,7 +28,7 @@ func TestNoReachableStateLosesAWriteOrStartsOverOldData(t *testing.T) {
 	given := seed.Value.String()
 	defer func() { _ = seed.Value.Set(given) }()
 	for n := range searches {
-		if given == "0" && os.Getenv("ETCD_STEWARD_TEST_FULL") == "" {
+		if given == "0" && os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {
 			if err := seed.Value.Set(fmt.Sprint(n + 1)); err != nil {
 				t.Fatal(err)
 			}

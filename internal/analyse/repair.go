@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // repair gives members whose StatefulSet somebody deleted their StatefulSet back.

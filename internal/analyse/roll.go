@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // rollAuthorities restarts, one after the other, the members that were started with other authorities than are to be trusted now:

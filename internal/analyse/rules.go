@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // The names of the rules, in the order in which they are asked. Later releases fill the places that have no rule yet.

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 const (

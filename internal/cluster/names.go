@@ -9,7 +9,7 @@ import (
 
 // Labels and annotations that the operator writes. Volumes and pods of every release carry them: they may be added to, never renamed.
 const (
-	Prefix = "operator.etcd-steward.io/"
+	Prefix = "operator.etcd-warden.io/"
 
 	LabelName      = "app.kubernetes.io/name"
 	LabelInstance  = "app.kubernetes.io/instance"
@@ -19,7 +19,7 @@ const (
 
 	// NameValue and ManagedByValue are the values of LabelName and LabelManagedBy.
 	NameValue      = "etcd"
-	ManagedByValue = "etcd-steward"
+	ManagedByValue = "etcd-warden"
 
 	// On PersistentVolumeClaims: the durable memory.
 	AnnotationClusterUID      = Prefix + "cluster-uid"      // UID of the EtcdCluster that uses the volume

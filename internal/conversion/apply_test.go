@@ -14,7 +14,7 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // setField is a field and its value in YAML.
@@ -53,7 +53,7 @@ var secrets = []setField{
 func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
 	of010 := func(a *applier) { // the operator of 0.1.0 wrote status
 		a.update("v1alpha1", "kubectl-create", `spec: {size: 3, version: 3.6.16, repository: a/b}`)
-		a.update("v1alpha1", "etcd-steward", `status: {clusterID: abc}`)
+		a.update("v1alpha1", "etcd-warden", `status: {clusterID: abc}`)
 	}
 	patched := func(a *applier) { a.update("v1alpha1", "kubectl-patch", `spec: {paused: true}`) }
 	nothing := func(*applier) {}
@@ -111,10 +111,10 @@ func TestApplyingInV1alpha1WithdrawsWhatItSays(t *testing.T) {
 		unstructured.RemoveNestedField(fewer, strings.Split("spec."+path, ".")...)
 		withdrawn, never := newApplier(t), newApplier(t)
 		withdrawn.apply("v1alpha1", "gitops", all)
-		withdrawn.update("v1beta1", "etcd-steward", `status: {clusterID: abc}`)
+		withdrawn.update("v1beta1", "etcd-warden", `status: {clusterID: abc}`)
 		withdrawn.apply("v1alpha1", "gitops", fewer)
 		never.apply("v1alpha1", "gitops", fewer)
-		never.update("v1beta1", "etcd-steward", `status: {clusterID: abc}`)
+		never.update("v1beta1", "etcd-warden", `status: {clusterID: abc}`)
 		t.Run(path, func(t *testing.T) {
 			wantSame(t, specIn(never, "v1beta1"), specIn(withdrawn, "v1beta1"))
 			wantSame(t, specIn(never, "v1alpha1"), specIn(withdrawn, "v1alpha1"))
@@ -126,7 +126,7 @@ func TestOneOptionIsWithdrawnInV1alpha1(t *testing.T) {
 	const others = `{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_CORS, value: "*"}`
 	a := newApplier(t)
 	a.apply("v1alpha1", "gitops", manifest(t, `{size: 3, pod: {etcdEnv: [{name: ETCD_MAX_WALS, value: "2"}, `+others+`]}}`))
-	a.update("v1beta1", "etcd-steward", `status: {clusterID: abc}`)
+	a.update("v1beta1", "etcd-warden", `status: {clusterID: abc}`)
 	a.apply("v1alpha1", "gitops", manifest(t, `{size: 3, pod: {etcdEnv: [`+others+`]}}`))
 	wantSame(t, manifest(t, `{size: 3, pod: {etcdEnv: [`+others+`]}}`), specIn(a, "v1alpha1"))
 }

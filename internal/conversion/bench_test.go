@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 func samples(b *testing.B) (hub, spoke []byte) {
@@ -24,7 +24,7 @@ func samples(b *testing.B) (hub, spoke []byte) {
 		b.Fatal(err)
 	}
 	s := fromHub(&h)
-	s.APIVersion, s.Kind = "operator.etcd-steward.io/v1alpha1", "EtcdCluster"
+	s.APIVersion, s.Kind = "operator.etcd-warden.io/v1alpha1", "EtcdCluster"
 	return asJSON(h), asJSON(s)
 }
 

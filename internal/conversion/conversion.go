@@ -7,16 +7,16 @@ import (
 	"maps"
 	"reflect"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 const (
 	// HubPrefix begins the annotations of an EtcdCluster that is read as v1alpha1 which hold what only v1beta1 can say: one for each
 	// field that is lost, with its path behind the prefix and its value in JSON.
-	HubPrefix = "v1beta1.operator.etcd-steward.io/"
+	HubPrefix = "v1beta1.operator.etcd-warden.io/"
 	// SpokePrefix begins those of an EtcdCluster of v1beta1 which hold what its v1alpha1 writer said and v1beta1 does not.
-	SpokePrefix = "v1alpha1.operator.etcd-steward.io/"
+	SpokePrefix = "v1alpha1.operator.etcd-warden.io/"
 )
 
 // ToHub sets hub to what spoke means in v1beta1, its TypeMeta apart. The two share memory afterwards.

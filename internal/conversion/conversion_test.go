@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // stored returns an object as it comes back from the API server.

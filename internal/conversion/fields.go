@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // The volumes that the versions mean where nothing is said, written explicitly into the other version. Neither may ever change.
@@ -227,7 +227,7 @@ func statusUp(spoke *v1alpha1.EtcdCluster) v1beta1.EtcdClusterStatus {
 		Conditions:         spoke.Status.Conditions,
 	}
 	if status.ObservedGeneration != 0 {
-		status.Selector = "app.kubernetes.io/managed-by=etcd-steward,operator.etcd-steward.io/cluster=" + spoke.Name
+		status.Selector = "app.kubernetes.io/managed-by=etcd-warden,operator.etcd-warden.io/cluster=" + spoke.Name
 	}
 	if o := spoke.Status.Operation; o != nil {
 		status.Operation = &v1beta1.Operation{Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt}

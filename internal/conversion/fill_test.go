@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/randfill"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // rounds is how many objects each property is tried with.
@@ -29,7 +29,7 @@ type source struct {
 // newSource returns a source that fills the same objects in every run, so that a failure is nobody's luck; the whole matrix fills new ones.
 func newSource(t *testing.T) source {
 	seed := int64(1)
-	if os.Getenv("ETCD_STEWARD_TEST_FULL") != "" {
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
 		seed = time.Now().UnixNano()
 	}
 	t.Logf("seed %d", seed)
@@ -196,7 +196,7 @@ func paths(path string, t reflect.Type) []string {
 		t = t.Elem()
 	}
 	all := []string{path}
-	if t.Kind() == reflect.Struct && strings.Contains(t.PkgPath(), "etcd-steward/api/") {
+	if t.Kind() == reflect.Struct && strings.Contains(t.PkgPath(), "etcd-warden/api/") {
 		for f := range t.Fields() {
 			if !f.Anonymous {
 				all = append(all, paths(path+"."+f.Name, f.Type)...)

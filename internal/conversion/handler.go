@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // Handler answers the ConversionReviews of EtcdClusters: what controller-runtime's handler does, at a fraction of its cost. Metadata passes as it stands,
@@ -151,7 +151,7 @@ func convert(raw []byte, desired string) (converted []byte, err error) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			logf.Log.WithName("conversion").Error(nil, "Conversion panicked", "panic", caught, "stack", string(debug.Stack()))
-			err = fmt.Errorf("converting an object to %s: internal error, see the log of etcd-steward", desired)
+			err = fmt.Errorf("converting an object to %s: internal error, see the log of etcd-warden", desired)
 		}
 	}()
 	o, err := parse(raw)

@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // reference is controller-runtime's handler with the same conversion.
@@ -53,7 +53,7 @@ func reference(t testing.TB) http.Handler {
 func review(desired string, objects ...[]byte) []byte {
 	r := apix.ConversionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "ConversionReview"},
-		Request:  &apix.ConversionRequest{UID: "7\"", DesiredAPIVersion: "operator.etcd-steward.io/" + desired},
+		Request:  &apix.ConversionRequest{UID: "7\"", DesiredAPIVersion: "operator.etcd-warden.io/" + desired},
 	}
 	for _, object := range objects {
 		r.Request.Objects = append(r.Request.Objects, runtime.RawExtension{Raw: object})
@@ -78,7 +78,7 @@ func ask(t *testing.T, handler http.Handler, body []byte) apix.ConversionReview 
 func withKind[T any](t *testing.T, object T, version string) []byte {
 	t.Helper()
 	tree := asTree(object)
-	tree["apiVersion"], tree["kind"] = "operator.etcd-steward.io/"+version, "EtcdCluster"
+	tree["apiVersion"], tree["kind"] = "operator.etcd-warden.io/"+version, "EtcdCluster"
 	return asJSON(tree)
 }
 
@@ -114,9 +114,9 @@ func TestTheHandlerAnswersAsControllerRuntimesDoes(t *testing.T) {
 
 func TestMetadataPassesThroughAsItStands(t *testing.T) {
 	const metadata = `{"name":"prod","namespace":"shop","annotations":{"a\u003c":"\u003c\"}","b":""},"managedFields":[{"fieldsV1":{"f:spec":{"k:{\"a\":\"]\"}":{}}}}],"unknown":1.50}`
-	object := []byte(`{"apiVersion":"operator.etcd-steward.io/v1beta1", "kind":"EtcdCluster", "metadata":` + metadata + `,"spec":{"replicas":3}}`)
+	object := []byte(`{"apiVersion":"operator.etcd-warden.io/v1beta1", "kind":"EtcdCluster", "metadata":` + metadata + `,"spec":{"replicas":3}}`)
 	there := ask(t, Handler(), review("v1alpha1", object)).Response.ConvertedObjects[0].Raw
-	if !strings.Contains(string(there), `"v1beta1.operator.etcd-steward.io/spec.tls.peer":"null"`) {
+	if !strings.Contains(string(there), `"v1beta1.operator.etcd-warden.io/spec.tls.peer":"null"`) {
 		t.Fatalf("nothing is saved in %s", there)
 	}
 	back := ask(t, Handler(), review("v1beta1", there)).Response.ConvertedObjects[0].Raw
@@ -142,17 +142,17 @@ func TestMetadataPassesThroughAsItStands(t *testing.T) {
 
 func TestTheHandlerTellsWhatItCannotConvert(t *testing.T) {
 	object := func(version, spec string) []byte {
-		return []byte(`{"apiVersion":"operator.etcd-steward.io/` + version + `","kind":"EtcdCluster","metadata":{"namespace":"shop","name":"prod"},"spec":` + spec + `}`)
+		return []byte(`{"apiVersion":"operator.etcd-warden.io/` + version + `","kind":"EtcdCluster","metadata":{"namespace":"shop","name":"prod"},"spec":` + spec + `}`)
 	}
 	for name, test := range map[string]struct {
 		desired string
 		object  []byte
 		want    []string
 	}{
-		"another version":       {"v2", object("v1beta1", "{}"), []string{"shop/prod", "no conversion from operator.etcd-steward.io/v1beta1 to operator.etcd-steward.io/v2"}},
+		"another version":       {"v2", object("v1beta1", "{}"), []string{"shop/prod", "no conversion from operator.etcd-warden.io/v1beta1 to operator.etcd-warden.io/v2"}},
 		"the same version":      {"v1beta1", object("v1beta1", "{}"), []string{"no conversion from"}},
 		"another kind":          {"v1beta1", []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{}}`), []string{"no conversion of v1 Pod"}},
-		"no metadata":           {"v1beta1", []byte(`{"apiVersion":"operator.etcd-steward.io/v1alpha1","kind":"EtcdCluster"}`), []string{"no metadata"}},
+		"no metadata":           {"v1beta1", []byte(`{"apiVersion":"operator.etcd-warden.io/v1alpha1","kind":"EtcdCluster"}`), []string{"no metadata"}},
 		"a spec of other types": {"v1beta1", object("v1alpha1", `{"size":"three"}`), []string{"shop/prod", "spec", "size"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // intent010 is the Intent of release 0.1.0. It is frozen, like intentOf010: what they say is stored on users' StatefulSets.
@@ -162,7 +162,7 @@ func antiAffinity010(spec *v1alpha1.EtcdClusterSpec) {
 
 func podOf010(spec *v1alpha1.EtcdClusterSpec) {
 	spec.Pod = &v1alpha1.PodPolicy{
-		Labels:       map[string]string{"team": "storage", "operator.etcd-steward.io/member": "ours wins"},
+		Labels:       map[string]string{"team": "storage", "operator.etcd-warden.io/member": "ours wins"},
 		Annotations:  map[string]string{"example.com/scrape": "yes"},
 		NodeSelector: map[string]string{"disk": "fast"},
 		Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
@@ -198,18 +198,18 @@ func TestAConvertedClusterRendersAsInRelease010(t *testing.T) {
 		cluster      *v1alpha1.EtcdCluster
 		founding     bool
 	}{
-		{"member-founding", "21e23569f3c2610a", cluster010(), true},
-		{"member-started", "21e23569f3c2610a", cluster010(), false},
-		{"member-founding-3.5", "82e5a0236b8a0619", cluster010(version010("3.5.35")), true},
-		{"member-started-3.5", "82e5a0236b8a0619", cluster010(version010("3.5.35")), false},
-		{"member-founding-3.7", "c707e1c84d6e8489", cluster010(version010("3.7.3")), true},
-		{"member-started-3.7", "c707e1c84d6e8489", cluster010(version010("3.7.3")), false},
-		{"member-founding-tls", "f9fc3204075d5a06", cluster010(secrets010("prod-peer", "prod-server")), true},
-		{"member-started-tls", "f9fc3204075d5a06", cluster010(secrets010("prod-peer", "prod-server")), false},
-		{"member-started-tls-peers", "be66b5053ee9eec4", cluster010(secrets010("prod-peer", "")), false},
-		{"member-started-tls-clients", "2c7845a5fba73930", cluster010(secrets010("", "prod-server")), false},
-		{"member-started-all", "fd626ac40810b1bb", cluster010(podOf010), false},
-		{"member-started-anti", "0eba6b96e919ffd2", cluster010(antiAffinity010), false},
+		{"member-founding", "4959af6d8fa66e55", cluster010(), true},
+		{"member-started", "4959af6d8fa66e55", cluster010(), false},
+		{"member-founding-3.5", "2d1fa22ed00a1a2d", cluster010(version010("3.5.35")), true},
+		{"member-started-3.5", "2d1fa22ed00a1a2d", cluster010(version010("3.5.35")), false},
+		{"member-founding-3.7", "baf402c2a96d7dd4", cluster010(version010("3.7.3")), true},
+		{"member-started-3.7", "baf402c2a96d7dd4", cluster010(version010("3.7.3")), false},
+		{"member-founding-tls", "361665533dbba1c9", cluster010(secrets010("prod-peer", "prod-server")), true},
+		{"member-started-tls", "361665533dbba1c9", cluster010(secrets010("prod-peer", "prod-server")), false},
+		{"member-started-tls-peers", "2769d7e0d7d29400", cluster010(secrets010("prod-peer", "")), false},
+		{"member-started-tls-clients", "4063f192a5ab8441", cluster010(secrets010("", "prod-server")), false},
+		{"member-started-all", "a3a0cc08afab3914", cluster010(podOf010), false},
+		{"member-started-anti", "4af86a4183954a84", cluster010(antiAffinity010), false},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
 			hub := toHub(test.cluster)

@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // Endpoint is where one member answers clients.

@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/pki"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // What cert-manager writes on a Secret: for which Certificate it made it, and by which issuer.

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 // observeEtcd asks all members at once, then reads the membership from the first voter that serves.

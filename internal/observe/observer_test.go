@@ -18,12 +18,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // stage is a Kubernetes with one cluster, prod, and what its members would answer.
@@ -216,7 +216,7 @@ func TestAStatefulSetWhoseIntentCannotBeReadIsRefusedByName(t *testing.T) {
 	broken.Annotations[cluster.AnnotationIntent] = "{"
 	s.pod("prod-0", "10.0.0.1", broken.UID)
 	got := s.observe()
-	want := []cluster.Stranger{{Kind: "StatefulSet", Name: "prod-0", Owner: "its annotation operator.etcd-steward.io/intent cannot be read"}}
+	want := []cluster.Stranger{{Kind: "StatefulSet", Name: "prod-0", Owner: "its annotation operator.etcd-warden.io/intent cannot be read"}}
 	if diff := cmp.Diff(want, got.Strangers); diff != "" {
 		t.Error(diff)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
 const host = "prod-0-0.prod.ns.svc"

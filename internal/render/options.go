@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // OptionRefusal is an etcd option of the user's that is not passed on.
@@ -94,32 +94,32 @@ func OptionNames() []string {
 
 // never says why options that many would try are not passed on. The first entry whose prefix fits speaks.
 var never = []struct{ prefix, why string }{
-	{"name", "etcd-steward names the members"},
+	{"name", "etcd-warden names the members"},
 	{"data-dir", "the data directory lies on the member's volume"},
 	{"wal-dir", "the write-ahead log lies on the member's volume"},
-	{"listen-", "etcd-steward sets the addresses"},
-	{"advertise-", "etcd-steward sets the addresses"},
-	{"initial-advertise-", "etcd-steward sets the addresses"},
-	{"initial-cluster", "etcd-steward founds the cluster"},
-	{"discovery", "etcd-steward founds the cluster"},
+	{"listen-", "etcd-warden sets the addresses"},
+	{"advertise-", "etcd-warden sets the addresses"},
+	{"initial-advertise-", "etcd-warden sets the addresses"},
+	{"initial-cluster", "etcd-warden founds the cluster"},
+	{"discovery", "etcd-warden founds the cluster"},
 	{"cert-file", "certificates come from spec.tls"},
 	{"key-file", "certificates come from spec.tls"},
 	{"trusted-ca-file", "certificates come from spec.tls"},
 	{"auto-tls", "certificates come from spec.tls"},
 	{"self-signed-cert-validity", "certificates come from spec.tls"},
 	{"peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
-	{"client-cert-allowed-hostname", "it could lock etcd-steward out"},
+	{"client-cert-allowed-hostname", "it could lock etcd-warden out"},
 	{"client-", "certificates come from spec.tls"},
 	{"peer-", "certificates come from spec.tls"},
 	{"experimental-peer-skip-client-san-verification", "it lets any holder of a certificate join as any peer"},
-	{"feature-gates", "etcd-steward sets the feature gates"},
+	{"feature-gates", "etcd-warden sets the feature gates"},
 	{"experimental-initial-corrupt-check", "the check is always on"},
 	{"experimental-compact-hash-check-enabled", "the check is always on"},
 	{"strict-reconfig-check", "the check is always on: without it a change of members could end the quorum"},
 	{"force-new-cluster", "it drops the other members"},
 	{"unsafe-no-fsync", "it loses acknowledged writes"},
-	{"max-learners", "etcd-steward adds one learner at a time"},
-	{"experimental-max-learners", "etcd-steward adds one learner at a time"},
+	{"max-learners", "etcd-warden adds one learner at a time"},
+	{"experimental-max-learners", "etcd-warden adds one learner at a time"},
 	{"enable-v2", "v2 data stands in the way of upgrades"},
 	{"experimental-enable-v2v3", "v2 data stands in the way of upgrades"},
 	{"v2-deprecation", "v2 data stands in the way of upgrades"},
@@ -191,7 +191,7 @@ func refuse(variable, value, version string) string {
 			return bad.why
 		}
 	}
-	return fmt.Sprintf("it is not among the options that etcd-steward passes on to etcd 3.%d", minor)
+	return fmt.Sprintf("it is not among the options that etcd-warden passes on to etcd 3.%d", minor)
 }
 
 // find returns the option of a name, nil where users may not set it.

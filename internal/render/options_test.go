@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // floors are the oldest supported releases. testdata holds the flags of each: what its server defines
@@ -122,24 +122,24 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.6.16", "ETCD_CORS", "https://a.example.com,http://b.example.com:8080", ""},
 		{"3.6.16", "ETCD_CORS", "example.com", "its value must be * or origins separated by commas, such as https://example.com"},
 
-		{"3.6.16", "ETCD_NAME", "other", "etcd-steward names the members"},
+		{"3.6.16", "ETCD_NAME", "other", "etcd-warden names the members"},
 		{"3.6.16", "ETCD_DATA_DIR", "/tmp", "the data directory lies on the member's volume"},
 		{"3.6.16", "ETCD_WAL_DIR", "/tmp", "the write-ahead log lies on the member's volume"},
-		{"3.6.16", "ETCD_LISTEN_CLIENT_URLS", "http://0.0.0.0:1", "etcd-steward sets the addresses"},
-		{"3.6.16", "ETCD_INITIAL_CLUSTER_STATE", "new", "etcd-steward founds the cluster"},
+		{"3.6.16", "ETCD_LISTEN_CLIENT_URLS", "http://0.0.0.0:1", "etcd-warden sets the addresses"},
+		{"3.6.16", "ETCD_INITIAL_CLUSTER_STATE", "new", "etcd-warden founds the cluster"},
 		{"3.5.35", "ETCD_PROXY", "on", "a member is never a proxy"},
 		{"3.5.35", "ETCD_ENABLE_V2", "true", "v2 data stands in the way of upgrades"},
 		{"3.6.16", "ETCD_FORCE_NEW_CLUSTER", "true", "it drops the other members"},
 		{"3.6.16", "ETCD_UNSAFE_NO_FSYNC", "true", "it loses acknowledged writes"},
 		{"3.6.16", "ETCD_STRICT_RECONFIG_CHECK", "false", "the check is always on: without it a change of members could end the quorum"},
-		{"3.6.16", "ETCD_FEATURE_GATES", "AllAlpha=true", "etcd-steward sets the feature gates"},
+		{"3.6.16", "ETCD_FEATURE_GATES", "AllAlpha=true", "etcd-warden sets the feature gates"},
 		{"3.6.16", "ETCD_CLIENT_CERT_AUTH", "false", "certificates come from spec.tls"},
 		{"3.6.16", "ETCD_PEER_SKIP_CLIENT_SAN_VERIFICATION", "true", "it lets any holder of a certificate join as any peer"},
 
-		{"3.6.16", "ETCD_ENABLE_DISTRIBUTED_TRACING", "true", "it is not among the options that etcd-steward passes on to etcd 3.6"},
-		{"3.6.16", "ETCD_NO_SUCH_OPTION", "1", "it is not among the options that etcd-steward passes on to etcd 3.6"},
-		{"3.6.16", "ETCD_", "1", "it is not among the options that etcd-steward passes on to etcd 3.6"},
-		{"3.6.16", "ETCD__", "1", "it is not among the options that etcd-steward passes on to etcd 3.6"},
+		{"3.6.16", "ETCD_ENABLE_DISTRIBUTED_TRACING", "true", "it is not among the options that etcd-warden passes on to etcd 3.6"},
+		{"3.6.16", "ETCD_NO_SUCH_OPTION", "1", "it is not among the options that etcd-warden passes on to etcd 3.6"},
+		{"3.6.16", "ETCD_", "1", "it is not among the options that etcd-warden passes on to etcd 3.6"},
+		{"3.6.16", "ETCD__", "1", "it is not among the options that etcd-warden passes on to etcd 3.6"},
 	} {
 		t.Run(test.version+" "+test.name+"="+test.value, func(t *testing.T) {
 			intent := cluster.Intent{Version: test.version, Options: map[string]string{test.name: test.value}}
@@ -227,7 +227,7 @@ func TestTheUsersQuotaReplacesTheDefault(t *testing.T) {
 }
 
 func TestTheSchemaLetsInWhatMayBeSet(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "operator.etcd-steward.io_etcdclusters.yaml"))
+	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "operator.etcd-warden.io_etcdclusters.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

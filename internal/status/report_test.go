@@ -15,10 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	. "github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -6,7 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // Upgradeable tells whether the operator may be replaced now: not while a step is in flight. The successor would finish the step;

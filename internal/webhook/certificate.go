@@ -7,7 +7,7 @@ import (
 	"maps"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
 // Where the Secrets keep what pki.TLSKeys does not name: the key of our authority, and the authority of OLM.
@@ -60,7 +60,7 @@ func renew(have map[string][]byte, names []string, now time.Time) (data map[stri
 	}
 	authority, err := readAuthority(data, now)
 	if err != nil {
-		if authority, err = pki.NewAuthority("etcd-steward webhook", now, authorityLifetime); err != nil {
+		if authority, err = pki.NewAuthority("etcd-warden webhook", now, authorityLifetime); err != nil {
 			return nil, "", err
 		}
 		certificate, key, err := authority.PEM()

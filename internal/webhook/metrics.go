@@ -6,7 +6,7 @@ import (
 )
 
 var repairsTotal = prometheus.NewCounter(prometheus.CounterOpts{
-	Name: "etcd_steward_conversion_repairs_total",
+	Name: "etcd_warden_conversion_repairs_total",
 	Help: "How often the conversion of a CustomResourceDefinition was put right.",
 })
 

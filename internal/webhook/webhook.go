@@ -33,13 +33,13 @@ import (
 // What the manifests in config name the same.
 const (
 	// CRD is the CustomResourceDefinition that is converted.
-	CRD = "etcdclusters.operator.etcd-steward.io"
+	CRD = "etcdclusters.operator.etcd-warden.io"
 	// Path is where conversions are asked for.
 	Path = "/convert"
 	// ServiceName is also the name that OLM gives to the Service of the Deployment.
-	ServiceName = "etcd-steward-controller-manager-service"
+	ServiceName = "etcd-warden-controller-manager-service"
 	// SecretName is the Secret of the certificate that the operator makes itself.
-	SecretName = "etcd-steward-webhook-certificate"
+	SecretName = "etcd-warden-webhook-certificate"
 	// OLMSecretName is the Secret of the certificate that OLM makes.
 	OLMSecretName = ServiceName + "-cert"
 
@@ -93,7 +93,7 @@ func New(config *rest.Config, o Options) (*Webhook, error) {
 	if err := apiutil.AddToProtobufScheme(apiextensionsv1.AddToScheme); err != nil {
 		return nil, fmt.Errorf("building the webhook's scheme: %w", err)
 	}
-	direct, err := client.New(config, client.Options{Scheme: scheme, FieldOwner: "etcd-steward"})
+	direct, err := client.New(config, client.Options{Scheme: scheme, FieldOwner: "etcd-warden"})
 	if err != nil {
 		return nil, fmt.Errorf("connecting the webhook: %w", err)
 	}

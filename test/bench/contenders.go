@@ -10,14 +10,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // benchLabel is on the pods of both contenders.
 const benchLabel = "bench"
 
 func clusterManifest(l *lab, name string) string {
-	return fmt.Sprintf(`apiVersion: operator.etcd-steward.io/v1beta1
+	return fmt.Sprintf(`apiVersion: operator.etcd-warden.io/v1beta1
 kind: EtcdCluster
 metadata: {name: %[1]s, namespace: %[2]s}
 spec:

@@ -21,10 +21,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/conversion"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/conversion"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 const (

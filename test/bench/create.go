@@ -24,7 +24,7 @@ type contender struct {
 // benchCreate measures both ways in turn, so that a change of the machine's speed hits both.
 func benchCreate(ctx context.Context, l *lab) error {
 	reference := contender{"plain StatefulSet", plainManifest, removePlain}
-	operator := contender{"etcd-steward", clusterManifest, removeCluster}
+	operator := contender{"etcd-warden", clusterManifest, removeCluster}
 	for attempt := 1; ; attempt++ {
 		times := map[string][]float64{}
 		for round := range pairs {
@@ -52,7 +52,7 @@ func benchCreate(ctx context.Context, l *lab) error {
 			return fmt.Errorf("the reference's spread exceeds the bound in %d attempts: the machine is too noisy for a figure", attempts)
 		}
 		figure("create-plain", quantile(r, 0.5), "s")
-		figure("create-steward", quantile(times[operator.name], 0.5), "s")
+		figure("create-warden", quantile(times[operator.name], 0.5), "s")
 		figure("create-ratio", quantile(times[operator.name], 0.5)/quantile(r, 0.5), "ratio")
 		return nil
 	}

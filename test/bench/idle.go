@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 const (
@@ -33,9 +33,9 @@ var schemas = []struct {
 	precedence int32
 	rule       flowcontrolv1.ResourcePolicyRule
 }{
-	{"etcd-steward-bench-lease", 101, resourceRule("coordination.k8s.io", "leases", "*")},
-	{"etcd-steward-bench-watch", 102, resourceRule("*", "*", "watch")},
-	{"etcd-steward-bench-rest", 103, resourceRule("*", "*", "*")},
+	{"etcd-warden-bench-lease", 101, resourceRule("coordination.k8s.io", "leases", "*")},
+	{"etcd-warden-bench-watch", 102, resourceRule("*", "*", "watch")},
+	{"etcd-warden-bench-rest", 103, resourceRule("*", "*", "*")},
 }
 
 func resourceRule(group, resource, verb string) flowcontrolv1.ResourcePolicyRule {
@@ -63,10 +63,10 @@ func benchIdle(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
-	if busy["etcd-steward-bench-rest"] == 0 {
+	if busy["etcd-warden-bench-rest"] == 0 {
 		return fmt.Errorf("the API server counted no request while clusters were made: the flow schemas do not see the operator, so a zero would mean nothing")
 	}
-	fmt.Printf("%d clusters made and settled with %.0f requests; counting for %s\n", idleClusters, busy["etcd-steward-bench-rest"], restTime)
+	fmt.Printf("%d clusters made and settled with %.0f requests; counting for %s\n", idleClusters, busy["etcd-warden-bench-rest"], restTime)
 	if err := pause(ctx, restTime); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func benchIdle(ctx context.Context, l *lab) error {
 	for _, s := range schemas {
 		fmt.Printf("%-26s %.0f requests\n", s.name, after[s.name]-busy[s.name])
 	}
-	figure("idle-requests", after["etcd-steward-bench-rest"]-busy["etcd-steward-bench-rest"], "requests")
+	figure("idle-requests", after["etcd-warden-bench-rest"]-busy["etcd-warden-bench-rest"], "requests")
 	return nil
 }
 
@@ -102,7 +102,7 @@ func (l *lab) makeFlowSchemas(ctx context.Context) error {
 				MatchingPrecedence:         s.precedence,
 				Rules: []flowcontrolv1.PolicyRulesWithSubjects{{
 					Subjects: []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindServiceAccount, ServiceAccount: &flowcontrolv1.ServiceAccountSubject{
-						Namespace: "etcd-steward-system", Name: "etcd-steward-controller-manager",
+						Namespace: "etcd-warden-system", Name: "etcd-warden-controller-manager",
 					}}},
 					ResourceRules: []flowcontrolv1.ResourcePolicyRule{s.rule},
 				}},
@@ -115,7 +115,7 @@ func (l *lab) makeFlowSchemas(ctx context.Context) error {
 	return wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
 		counts, err := l.dispatched(ctx)
 		// The operator renews its lease every two seconds: once that is counted, the schemas are in force.
-		return counts["etcd-steward-bench-lease"] > 0, err
+		return counts["etcd-warden-bench-lease"] > 0, err
 	})
 }
 

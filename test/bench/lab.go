@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	etcdv3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 var _ = Describe("Bad input", func() {
@@ -38,7 +38,7 @@ var _ = Describe("Bad input", func() {
 		}
 	})
 
-	It("of an option that etcd-steward does not pass on is refused until it is removed", func(ctx SpecContext) {
+	It("of an option that etcd-warden does not pass on is refused until it is removed", func(ctx SpecContext) {
 		c := makeCluster(newNamespace(ctx), withOption("experimental-warning-apply-duration", "1s"), withOption("max-txn-ops", "many"))
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		awaitRefusal(ctx, c, v1beta1.ReasonUnsupportedOption, "etcd 3.6 calls it warning-apply-duration", "max-txn-ops: its value must be a whole number", "Remove it")

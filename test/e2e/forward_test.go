@@ -9,8 +9,8 @@ import (
 
 	"k8s.io/client-go/tools/portforward"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // forwarded makes a pod's port reachable at an address for as long as use takes. Each use has a forwarding of its own:

@@ -6,14 +6,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
 // The manifests of the original etcd operator's documentation, with the apiVersion line and the etcd version changed.
 const (
 	originalManifest = `
-apiVersion: operator.etcd-steward.io/v1alpha1
+apiVersion: operator.etcd-warden.io/v1alpha1
 kind: EtcdCluster
 metadata:
   name: example-etcd-cluster
@@ -22,7 +22,7 @@ spec:
   version: "3.6.16"
 `
 	originalTLSManifest = `
-apiVersion: operator.etcd-steward.io/v1alpha1
+apiVersion: operator.etcd-warden.io/v1alpha1
 kind: EtcdCluster
 metadata:
   name: example

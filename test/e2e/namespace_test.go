@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-const operatorNamespace = "etcd-steward-system"
+const operatorNamespace = "etcd-warden-system"
 
 // newNamespace makes a namespace that takes restricted pods alone. It goes with the spec; what a failed spec leaves is shown first.
 func newNamespace(ctx context.Context) string {
@@ -38,7 +38,7 @@ func show(ctx context.Context, namespace string) {
 		{"describe", "etcd"},
 		{"get", "etcd", "-o", "yaml"},
 		{"get", "events", "--sort-by=.lastTimestamp"},
-		{"logs", "--all-containers", "--prefix", "--tail=40", "--max-log-requests=20", "-l", "app.kubernetes.io/managed-by=etcd-steward"},
+		{"logs", "--all-containers", "--prefix", "--tail=40", "--max-log-requests=20", "-l", "app.kubernetes.io/managed-by=etcd-warden"},
 	} {
 		out, err := lab.Kubectl(ctx, append([]string{"-n", namespace}, args...)...)
 		AddReportEntry(strings.Join(args, " "), ReportEntryVisibilityFailureOrVerbose, fmt.Sprint(out, errorText(err)))

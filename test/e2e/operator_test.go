@@ -35,7 +35,7 @@ var _ = Describe("The operator's pod", func() {
 		Expect(kube.List(ctx, &roles)).To(Succeed())
 		found := false
 		for _, role := range roles.Items {
-			if !strings.HasPrefix(role.Name, "etcd-steward-") {
+			if !strings.HasPrefix(role.Name, "etcd-warden-") {
 				continue
 			}
 			found = true
@@ -60,7 +60,7 @@ var _ = Describe("The operator's pod", func() {
 
 		binding := &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: ns},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "etcd-steward-metrics-reader"},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "etcd-warden-metrics-reader"},
 			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: ns, Name: "reader"}},
 		}
 		Expect(kube.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "reader"}})).To(Succeed())

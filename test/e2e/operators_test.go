@@ -15,11 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-const operatorName = "etcd-steward-controller-manager"
+const operatorName = "etcd-warden-controller-manager"
 
 // These stop the operator that all other specs need.
 var _ = Describe("Whatever happens to the operator", Serial, func() {
@@ -95,19 +95,19 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		DeferCleanup(func(ctx SpecContext) {
 			for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.ServiceAccount{}} {
 				object.SetNamespace(operatorNamespace)
-				object.SetName("etcd-steward-webhook")
+				object.SetName("etcd-warden-webhook")
 				Expect(kube.Delete(ctx, object)).To(Succeed())
 			}
 			makeTarget(ctx, "deploy", "IMG="+settings["OPERATOR_IMAGE"])
 			awaitOperator(ctx)
 		})
 		watched, other := newNamespace(ctx), newNamespace(ctx)
-		for _, name := range []string{"etcd-steward-manager-rolebinding", "etcd-steward-metrics-auth-rolebinding"} {
+		for _, name := range []string{"etcd-warden-manager-rolebinding", "etcd-warden-metrics-auth-rolebinding"} {
 			Expect(kube.Delete(ctx, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}})).To(Succeed())
 		}
 		makeTarget(ctx, "deploy-namespaced", "WATCH_NAMESPACES="+watched, "IMG="+settings["OPERATOR_IMAGE"])
 		awaitOperator(ctx)
-		out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-steward-webhook", "--timeout=180s")
+		out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-warden-webhook", "--timeout=180s")
 		Expect(err).NotTo(HaveOccurred(), out)
 
 		ignored := makeCluster(other)
@@ -115,7 +115,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		c := create(ctx, makeCluster(watched))
 		bury(ctx, c).expectFound(ctx, c)
 		Eventually(ctx, func(g Gomega) { // the administrator's webhook converts for it
-			size, err := lab.Kubectl(ctx, "-n", watched, "get", "etcdclusters.v1alpha1.operator.etcd-steward.io", c.Name, "-o", "jsonpath={.spec.size}")
+			size, err := lab.Kubectl(ctx, "-n", watched, "get", "etcdclusters.v1alpha1.operator.etcd-warden.io", c.Name, "-o", "jsonpath={.spec.size}")
 			g.Expect(err).NotTo(HaveOccurred(), size)
 			g.Expect(size).To(HaveSuffix("3")) // a warning that the version is deprecated comes first
 		}).Should(Succeed())
@@ -171,7 +171,7 @@ func startOperator(ctx context.Context, namespace, failpoint string, args ...str
 	manager := &spec.Containers[0]
 	manager.Image = settings["CRASHING_IMAGE"]
 	manager.Args = append([]string{"manager", "--metrics-bind-address=0", "--watch-namespaces=" + namespace}, args...)
-	manager.Env = []corev1.EnvVar{{Name: "ETCD_STEWARD_FAILPOINT", Value: failpoint}, {Name: "ETCD_STEWARD_FAILPOINT_MARKER", Value: "/marker/used"}}
+	manager.Env = []corev1.EnvVar{{Name: "ETCD_WARDEN_FAILPOINT", Value: failpoint}, {Name: "ETCD_WARDEN_FAILPOINT_MARKER", Value: "/marker/used"}}
 	manager.VolumeMounts = []corev1.VolumeMount{{Name: "marker", MountPath: "/marker"}}
 	spec.Volumes = []corev1.Volume{{Name: "marker", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	pod := &corev1.Pod{

@@ -12,8 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/test/world"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 // The world that hack/e2e-up.sh made, and how to reach it.
@@ -26,7 +26,7 @@ var (
 )
 
 func TestOnARealCluster(t *testing.T) {
-	world.RunSpecs(t, "etcd-steward on a real cluster")
+	world.RunSpecs(t, "etcd-warden on a real cluster")
 }
 
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {

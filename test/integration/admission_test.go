@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
 // creation is a spec, in YAML, and what the API server says to it: nothing, or the messages that begin like this.
@@ -122,7 +122,7 @@ func (r *ruleBook) expect(t *testing.T, err error, want []string) {
 // ruleMessages returns the messages of the rules in a version's schema.
 func ruleMessages(t *testing.T, version string) []string {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(root, "config", "crd", "bases", "operator.etcd-steward.io_etcdclusters.yaml"))
+	raw, err := os.ReadFile(filepath.Join(root, "config", "crd", "bases", "operator.etcd-warden.io_etcdclusters.yaml"))
 	must(t, err)
 	var definition apiextensionsv1.CustomResourceDefinition
 	must(t, yaml.Unmarshal(raw, &definition))

@@ -20,9 +20,9 @@ const (
 	memberEmpty      = "TLS.static.member needs peerSecret"
 	antiAffinityBoth = "write either antiAffinity"
 	badDomain        = "ClusterDomain must be a DNS name"
-	ourAnnotations   = "annotations under operator.etcd-steward.io/"
+	ourAnnotations   = "annotations under operator.etcd-warden.io/"
 	notEtcd          = "name must be an etcd environment variable"
-	ourLabels        = "labels under operator.etcd-steward.io/"
+	ourLabels        = "labels under operator.etcd-warden.io/"
 	noStorage        = "resources.requests.storage is required"
 	onlyStorage      = "only storage can be requested"
 	smallStorage     = "storage must be a quantity of at least 256Mi"
@@ -76,9 +76,9 @@ var creations = []creation{
 	{does: "refuses a repository with a space", spec: `{size: 3, repository: "gcr.io/ etcd"}`, refused: []string{badRepository}},
 
 	{does: "takes labels and annotations", spec: `{size: 3, pod: {labels: {team: a}, annotations: {example.com/a: b}}}`},
-	{does: "refuses labels of the operator", spec: `{size: 3, pod: {labels: {operator.etcd-steward.io/cluster: other}}}`, refused: []string{ourLabels}},
+	{does: "refuses labels of the operator", spec: `{size: 3, pod: {labels: {operator.etcd-warden.io/cluster: other}}}`, refused: []string{ourLabels}},
 	{does: "refuses the recommended labels", spec: `{size: 3, pod: {labels: {app.kubernetes.io/name: other}}}`, refused: []string{ourLabels}},
-	{does: "refuses annotations of the operator", spec: `{size: 3, pod: {annotations: {operator.etcd-steward.io/initial-cluster-state: new}}}`, refused: []string{ourAnnotations}},
+	{does: "refuses annotations of the operator", spec: `{size: 3, pod: {annotations: {operator.etcd-warden.io/initial-cluster-state: new}}}`, refused: []string{ourAnnotations}},
 	{does: "takes antiAffinity", spec: `{size: 3, pod: {antiAffinity: true}}`},
 	{does: "takes podAntiAffinity", spec: `{size: 3, pod: {affinity: {podAntiAffinity: {}}}}`},
 	{does: "takes antiAffinity beside a nodeAffinity", spec: `{size: 3, pod: {antiAffinity: true, affinity: {nodeAffinity: {}}}}`},

@@ -5,7 +5,7 @@ package integration
 import (
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // The beginnings of the messages of the schema's rules for v1beta1, where they are not those of v1alpha1.
@@ -21,7 +21,7 @@ const (
 	badQuota        = "quotaBackendBytes must be a quantity from 16Mi to 16Gi"
 	quotaTwice      = "write either quotaBackendBytes or extraArgs.quota-backend-bytes"
 	compactionTwice = "write either autoCompaction or extraArgs.auto-compaction-mode"
-	badOption       = "extraArgs holds an option that etcd-steward does not pass on"
+	badOption       = "extraArgs holds an option that etcd-warden does not pass on"
 	longValue       = "an option's value may have at most 1024 characters"
 	manyOptions     = "config may set at most 32 options"
 	badPeriod       = "with the mode Periodic, retention is a duration"
@@ -73,8 +73,8 @@ var betaCreations = []creation{
 		nodeSelector: {disk: fast}, tolerations: [{operator: Exists}], topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}], imagePullSecrets: [{name: pull}]}}}`},
 	{does: "refuses a Secret of another folder that pulls images", spec: `{replicas: 3, podTemplate: {spec: {imagePullSecrets: [{name: a/b}]}}}`, refused: []string{badPullSecret}},
 	{does: "refuses a Secret without a name that pulls images", spec: `{replicas: 3, podTemplate: {spec: {imagePullSecrets: [{}]}}}`, refused: []string{badPullSecret}},
-	{does: "refuses labels of the operator", spec: `{replicas: 3, podTemplate: {metadata: {labels: {operator.etcd-steward.io/cluster: other}}}}`, refused: []string{ourLabels}},
-	{does: "refuses annotations of the operator", spec: `{replicas: 3, podTemplate: {metadata: {annotations: {operator.etcd-steward.io/initial-cluster-state: new}}}}`, refused: []string{ourAnnotations}},
+	{does: "refuses labels of the operator", spec: `{replicas: 3, podTemplate: {metadata: {labels: {operator.etcd-warden.io/cluster: other}}}}`, refused: []string{ourLabels}},
+	{does: "refuses annotations of the operator", spec: `{replicas: 3, podTemplate: {metadata: {annotations: {operator.etcd-warden.io/initial-cluster-state: new}}}}`, refused: []string{ourAnnotations}},
 	{does: "takes a preference beside podAntiAffinity", spec: `{replicas: 3, podTemplate: {memberAntiAffinity: Preferred, spec: {affinity: {podAntiAffinity: {}}}}}`},
 	{does: "refuses Required beside podAntiAffinity", spec: `{replicas: 3, podTemplate: {memberAntiAffinity: Required, spec: {affinity: {podAntiAffinity: {}}}}}`, refused: []string{affinityBoth}},
 

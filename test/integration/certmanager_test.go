@@ -21,9 +21,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/pki"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // issuedBy has cert-manager issue all certificates.

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/conversion"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/conversion"
 )
 
 // Each version's schema takes what the other one's took, at creation and at a change, and a spec reads back as it was written.
@@ -202,7 +202,7 @@ func TestAClusterOfV1alpha1ScalesThroughTheSubresource(t *testing.T) {
 	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name}}
 	scale := &autoscalingv1.Scale{}
 	must(t, admin.SubResource("scale").Get(t.Context(), hub, scale))
-	if want := "app.kubernetes.io/managed-by=etcd-steward,operator.etcd-steward.io/cluster=" + name; scale.Status.Selector != want || scale.Status.Replicas != 3 {
+	if want := "app.kubernetes.io/managed-by=etcd-warden,operator.etcd-warden.io/cluster=" + name; scale.Status.Selector != want || scale.Status.Replicas != 3 {
 		t.Errorf("status = %+v, want 3 of %s", scale.Status, want)
 	}
 	scale.Spec.Replicas = 5

@@ -24,13 +24,13 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/controllers"
-	"github.com/etcd-steward/etcd-steward/internal/act"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/cluster/clustertest"
-	"github.com/etcd-steward/etcd-steward/internal/failpoint"
-	"github.com/etcd-steward/etcd-steward/internal/observe"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/controllers"
+	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
 )
 
 const (

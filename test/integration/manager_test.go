@@ -15,11 +15,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/controllers"
-	"github.com/etcd-steward/etcd-steward/internal/act"
-	"github.com/etcd-steward/etcd-steward/internal/observe"
-	"github.com/etcd-steward/etcd-steward/test/controlplane"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/controllers"
+	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
+	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
 
 const (
@@ -81,7 +81,7 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClasses: true,
 		},
 		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
-		Events:      mgr.GetEventRecorder("etcd-steward"),
+		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: 1,
 	}
 	must(l.T, reconciler.SetupWithManager(mgr))

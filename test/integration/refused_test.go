@@ -15,9 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/analyse"
-	"github.com/etcd-steward/etcd-steward/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
 // policy refuses writes of the given kinds, as admission does.

@@ -18,7 +18,7 @@ const release010 = "298eb0949b5243e1aaa6a43eb08b77a387eb54ec"
 
 // docs/upgrade.md tells users so.
 func TestTheCRDOfRelease010CannotTakeThePlaceOfThisOne(t *testing.T) {
-	git := exec.Command("git", "-C", root, "show", release010+":config/crd/bases/operator.etcd-steward.io_etcdclusters.yaml")
+	git := exec.Command("git", "-C", root, "show", release010+":config/crd/bases/operator.etcd-warden.io_etcdclusters.yaml")
 	raw, err := git.Output()
 	if err != nil {
 		t.Fatalf("reading the CRD of 0.1.0 (is its commit in this clone?): %v", err)

@@ -30,10 +30,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/conversion"
-	"github.com/etcd-steward/etcd-steward/test/controlplane"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/conversion"
+	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
 
 const (
@@ -107,7 +107,7 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("connecting as the administrator: %w", err)
 	}
-	user, err := environment.AddUser(envtest.User{Name: "etcd-steward"}, &rest.Config{QPS: -1})
+	user, err := environment.AddUser(envtest.User{Name: "etcd-warden"}, &rest.Config{QPS: -1})
 	if err != nil {
 		return fmt.Errorf("adding the operator's user: %w", err)
 	}
@@ -132,9 +132,9 @@ func prepareCluster(ctx context.Context) error {
 		return fmt.Errorf("decoding the operator's role: %w", err)
 	}
 	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "etcd-steward"},
+		ObjectMeta: metav1.ObjectMeta{Name: "etcd-warden"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "etcd-steward"}},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "etcd-warden"}},
 	}
 	fast := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "example.com/none"}
 	for _, object := range []client.Object{role, binding, defaultClass(), fast} {
@@ -146,7 +146,7 @@ func prepareCluster(ctx context.Context) error {
 }
 
 // full reports whether the whole matrix is asked for, as before a release, and not a sample of it.
-func full() bool { return os.Getenv("ETCD_STEWARD_TEST_FULL") == "true" }
+func full() bool { return os.Getenv("ETCD_WARDEN_TEST_FULL") == "true" }
 
 func defaultClass() *storagev1.StorageClass {
 	return &storagev1.StorageClass{

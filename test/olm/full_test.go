@@ -14,12 +14,12 @@ import (
 	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/test/world"
+	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 const (
-	catalogImage = "ghcr.io/etcd-steward/etcd-steward-catalog:latest"
-	bundleImage  = "etcd-steward/etcd-steward-bundle"
+	catalogImage = "ghcr.io/etcd-warden/etcd-warden-catalog:latest"
+	bundleImage  = "etcd-warden/etcd-warden-bundle"
 )
 
 // These take minutes each, most of it waiting for OLM to look again.

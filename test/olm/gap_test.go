@@ -60,7 +60,7 @@ func watch(namespace, name string, versions ...string) *watcher {
 	w := &watcher{stop: stop}
 	DeferCleanup(w.end)
 	for _, version := range versions {
-		clusters := api.Resource(schema.GroupVersionResource{Group: "operator.etcd-steward.io", Version: version, Resource: "etcdclusters"}).Namespace(namespace)
+		clusters := api.Resource(schema.GroupVersionResource{Group: "operator.etcd-warden.io", Version: version, Resource: "etcdclusters"}).Namespace(namespace)
 		w.probes = append(w.probes,
 			&probe{name: "read-" + version, attempt: func(ctx context.Context, _ int) error {
 				_, err := clusters.List(ctx, metav1.ListOptions{})

@@ -26,9 +26,9 @@ import (
 const (
 	olmNamespace      = "olm"
 	operatorNamespace = "operators"
-	packageName       = "etcd-steward"
-	deploymentName    = "etcd-steward-controller-manager"
-	crdName           = "etcdclusters.operator.etcd-steward.io"
+	packageName       = "etcd-warden"
+	deploymentName    = "etcd-warden-controller-manager"
+	crdName           = "etcdclusters.operator.etcd-warden.io"
 	catalogPort       = "50051"
 )
 
@@ -73,7 +73,7 @@ func address() string {
 // addCatalog makes OLM ask the server, and the operators' namespace take operators for all namespaces.
 func addCatalog(ctx context.Context) {
 	GinkgoHelper()
-	createCatalog(ctx, operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-steward"})
+	createCatalog(ctx, operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-warden"})
 }
 
 // catalogName is that of the CatalogSource in use. Each has another: OLM remembers for minutes what one of the same name had.

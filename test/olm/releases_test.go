@@ -14,9 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/test/world"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 // One story: each spec goes on where the one before it ended.
@@ -91,7 +91,7 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		Expect(kube.Patch(ctx, old, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)))).To(Succeed())
 		awaitReason(ctx, today, v1beta1.ConditionProgressing, v1beta1.ReasonPaused)
 		Expect(today.Spec.Paused).To(BeTrue())
-		out, err := lab.Kubectl(ctx, "-n", ns, "patch", "etcdclusters.v1alpha1.operator.etcd-steward.io/"+old.Name, "--type=merge", "-p", `{"spec":{"paused":false,"pod":{"DNSTimeoutInSecond":7}}}`)
+		out, err := lab.Kubectl(ctx, "-n", ns, "patch", "etcdclusters.v1alpha1.operator.etcd-warden.io/"+old.Name, "--type=merge", "-p", `{"spec":{"paused":false,"pod":{"DNSTimeoutInSecond":7}}}`)
 		Expect(err).NotTo(HaveOccurred(), out)
 		Expect(out).To(ContainSubstring("deprecated"), "an old client is not told that its version goes")
 		awaitHealthy(ctx, today)
@@ -228,7 +228,7 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 func awaitServed(ctx context.Context, version, namespace string) {
 	GinkgoHelper()
 	Eventually(ctx, func() error {
-		_, err := lab.Kubectl(ctx, "-n", namespace, "get", "etcdclusters."+version+".operator.etcd-steward.io")
+		_, err := lab.Kubectl(ctx, "-n", namespace, "get", "etcdclusters."+version+".operator.etcd-warden.io")
 		return err
 	}).Should(Succeed())
 }

@@ -17,9 +17,9 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/test/world"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 // The world that hack/olm.sh made, and how to reach it.
@@ -31,7 +31,7 @@ var (
 )
 
 func TestUnderOLM(t *testing.T) {
-	world.RunSpecs(t, "etcd-steward under Operator Lifecycle Manager")
+	world.RunSpecs(t, "etcd-warden under Operator Lifecycle Manager")
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {

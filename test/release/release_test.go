@@ -70,26 +70,26 @@ var refusals = []struct {
 		c.replace(t, "CHANGELOG.md", "## [Unreleased]\n", "## [Unreleased]\n- Something.\n")
 	}},
 	{does: "refuses a catalog in which the release replaces nothing", refused: "has no entry in the channel candidate", spoil: func(t *testing.T, c clone) {
-		c.replace(t, "catalog/template.yaml", "  - name: etcd-steward.v"+next+"\n    replaces: ", "  - name: etcd-steward.v"+next+"\n    skips: ")
+		c.replace(t, "catalog/template.yaml", "  - name: etcd-warden.v"+next+"\n    replaces: ", "  - name: etcd-warden.v"+next+"\n    skips: ")
 	}},
 	{does: "refuses a bundle that replaces nothing", refused: "does not replace", spoil: func(t *testing.T, c clone) {
-		c.replace(t, base, "  replaces: etcd-steward.v", "  replaces: etcd-steward.v98.")
+		c.replace(t, base, "  replaces: etcd-warden.v", "  replaces: etcd-warden.v98.")
 	}},
 	{does: "refuses a release whose commit is not there", refused: "is not in this clone", spoil: func(t *testing.T, c clone) {
 		c.replace(t, "catalog/releases.yaml", "commit: 298eb0949b", "commit: 0000000000")
 	}},
 	{does: "refuses a CRD that would refuse stored objects", refused: "objects that users stored would be lost or refused", spoil: func(t *testing.T, c clone) {
-		c.replace(t, "config/crd/bases/operator.etcd-steward.io_etcdclusters.yaml", "maxLength: 16\n", "maxLength: 5\n")
+		c.replace(t, "config/crd/bases/operator.etcd-warden.io_etcdclusters.yaml", "maxLength: 16\n", "maxLength: 5\n")
 	}},
 	{does: "refuses generated files that are out of date", refused: "generated files are out of date", spoil: func(t *testing.T, c clone) {
 		c.replace(t, "docs/conditions.md", "# Conditions", "# All conditions")
 	}},
 	{does: "refuses a bundle that somebody edited", refused: "generated files are out of date", spoil: func(t *testing.T, c clone) {
-		c.replace(t, "bundle/manifests/etcd-steward.clusterserviceversion.yaml", "maturity: ", "maturity: very ")
+		c.replace(t, "bundle/manifests/etcd-warden.clusterserviceversion.yaml", "maturity: ", "maturity: very ")
 	}},
 }
 
-const base = "config/manifests/bases/etcd-steward.clusterserviceversion.yaml"
+const base = "config/manifests/bases/etcd-warden.clusterserviceversion.yaml"
 
 func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
 	ready := prepared(t)
@@ -126,23 +126,23 @@ func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
 	cache := t.TempDir()
 	for _, passed := range []struct{ suites, refused string }{
 		{suites: "", refused: "the suite unit has not passed on this code: hack/test.sh unit"},
-		{suites: "unit integration release e2e olm", refused: "the suite olm-full has not passed on this code: ETCD_STEWARD_TEST_FULL=true hack/test.sh olm"},
+		{suites: "unit integration release e2e olm", refused: "the suite olm-full has not passed on this code: ETCD_WARDEN_TEST_FULL=true hack/test.sh olm"},
 		{suites: "unit integration release e2e olm olm-full", refused: "to the future"},
 	} {
 		note(t, cache, tested, passed.suites)
-		if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, passed.refused) {
+		if said, err := c.release("ETCD_WARDEN_CACHE="+cache, next); err == nil || !strings.Contains(said, passed.refused) {
 			t.Errorf("with %q passed, want it refused with %q, got %v:\n%s", passed.suites, passed.refused, err, said)
 		}
 	}
 	c.write(t, "cmd/main.go", "package main\n")
 	c.run(t, "git", "commit", "-qam", "Change the code after the tests")
-	if said, err := c.release("ETCD_STEWARD_CACHE="+cache, next); err == nil || !strings.Contains(said, "has not passed on this code") {
+	if said, err := c.release("ETCD_WARDEN_CACHE="+cache, next); err == nil || !strings.Contains(said, "has not passed on this code") {
 		t.Errorf("want code that changed after its tests refused, got %v:\n%s", err, said)
 	}
 	c.run(t, "git", "reset", "-q", "--hard", tested)
-	c.replace(t, "README.md", "# etcd-steward", "# The etcd-steward")
+	c.replace(t, "README.md", "# etcd-warden", "# The etcd-warden")
 	c.run(t, "git", "commit", "-qam", "Change words after the tests")
-	if said, _ := c.release("ETCD_STEWARD_CACHE="+cache, next); !strings.Contains(said, "to the future") {
+	if said, _ := c.release("ETCD_WARDEN_CACHE="+cache, next); !strings.Contains(said, "to the future") {
 		t.Errorf("words that changed after the tests must not be refused:\n%s", said)
 	}
 }
@@ -173,10 +173,10 @@ func TestTheSuitesNoteThatTheyPassed(t *testing.T) {
 	c.run(t, "git", "add", "-A")
 	for _, run := range []struct{ full, noted string }{{full: "", noted: "unit\n"}, {full: "true", noted: "unit\nunit-full\n"}} {
 		c.run(t, "git", "commit", "-q", "--allow-empty", "-m", "Test")
-		c.run(t, "env", "ETCD_STEWARD_CACHE="+cache, "ETCD_STEWARD_TEST_FULL="+run.full, "hack/test.sh", "unit")
+		c.run(t, "env", "ETCD_WARDEN_CACHE="+cache, "ETCD_WARDEN_TEST_FULL="+run.full, "hack/test.sh", "unit")
 		commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
 		if noted := (clone{dir: cache}).read(t, "test/passed/"+commit); noted != run.noted {
-			t.Errorf("with ETCD_STEWARD_TEST_FULL=%q, %q is noted", run.full, noted)
+			t.Errorf("with ETCD_WARDEN_TEST_FULL=%q, %q is noted", run.full, noted)
 		}
 	}
 }
@@ -221,18 +221,18 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 	if releases := c.read(t, "catalog/releases.yaml"); !strings.HasSuffix(releases, "- version: 99.0.0\n  commit: "+commit+"\n") {
 		t.Errorf("catalog/releases.yaml ends:\n%s", releases)
 	}
-	csv := c.run(t, "git", "show", commit+":bundle/manifests/etcd-steward.clusterserviceversion.yaml")
-	for _, want := range []string{"  name: etcd-steward.v99.0.0\n", today() + "T00:00:00Z", "image: ghcr.io/etcd-steward/etcd-steward:v99.0.0\n", "  version: 99.0.0\n"} {
+	csv := c.run(t, "git", "show", commit+":bundle/manifests/etcd-warden.clusterserviceversion.yaml")
+	for _, want := range []string{"  name: etcd-warden.v99.0.0\n", today() + "T00:00:00Z", "image: ghcr.io/etcd-warden/etcd-warden:v99.0.0\n", "  version: 99.0.0\n"} {
 		if !strings.Contains(csv, want) {
 			t.Errorf("the bundle lacks %q", want)
 		}
 	}
-	for _, image := range []string{"etcd-steward", "etcd-steward-bundle", "etcd-steward-catalog"} {
-		if !strings.Contains(said, "crane push --index ") || !strings.Contains(said, "ghcr.io/etcd-steward/"+image+":v99.0.0") {
+	for _, image := range []string{"etcd-warden", "etcd-warden-bundle", "etcd-warden-catalog"} {
+		if !strings.Contains(said, "crane push --index ") || !strings.Contains(said, "ghcr.io/etcd-warden/"+image+":v99.0.0") {
 			t.Errorf("nothing says how to publish %s:\n%s", image, said)
 		}
 	}
-	if !strings.Contains(said, "ghcr.io/etcd-steward/etcd-steward-catalog:latest\n") {
+	if !strings.Contains(said, "ghcr.io/etcd-warden/etcd-warden-catalog:latest\n") {
 		t.Errorf("nothing says how to have the catalog's users offered the release:\n%s", said)
 	}
 	if status := c.run(t, "git", "status", "--porcelain"); status != "" {
@@ -245,7 +245,7 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 
 // TestABadReleaseIsSkippedByTheNext withdraws a release as CONTRIBUTING.md says.
 func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
-	const bad = "  replaces: etcd-steward.v" + next + "\n"
+	const bad = "  replaces: etcd-warden.v" + next + "\n"
 	c := prepared(t)
 	good := regexp.MustCompile(`(?m)^  replaces: .*\n`).FindString(c.read(t, base))
 	c.write(t, "catalog/releases.yaml", strings.Replace(c.read(t, "catalog/releases.yaml"), `""`, strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD")), 1))
@@ -261,10 +261,10 @@ func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
 	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good))
 	c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## ["+corrected+"] - "+today()+"\n- Mended.\n\n## ["+next+"]")
 	c.run(t, "git", "commit", "-qam", "Prepare the corrected release")
-	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces etcd-steward.v99.0.0, the newest that it does not skip") {
+	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces etcd-warden.v99.0.0, the newest that it does not skip") {
 		t.Errorf("want a release that passes over another without a word refused, got %v:\n%s", err, said)
 	}
-	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-steward.v"+next+"]\n"))
+	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-warden.v"+next+"]\n"))
 	if said, err := c.make("bundle", "catalog"); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}

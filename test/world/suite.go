@@ -19,7 +19,7 @@ const (
 	// Interval is how often a condition is looked at.
 	Interval = 250 * time.Millisecond
 	// LocalState is where the local cluster keeps its files.
-	LocalState = "/var/tmp/etcd-steward-cluster"
+	LocalState = "/var/tmp/etcd-warden-cluster"
 )
 
 // RunSpecs runs a package's specs.

@@ -55,7 +55,7 @@ func Reach(values []byte, add ...func(*runtime.Scheme) error) (*World, error) {
 }
 
 // Full tells whether the whole matrix is asked for, as before a release.
-func Full() bool { return os.Getenv("ETCD_STEWARD_TEST_FULL") != "" }
+func Full() bool { return os.Getenv("ETCD_WARDEN_TEST_FULL") != "" }
 
 // Kubectl runs the command that users have, and returns all that it prints.
 func (w *World) Kubectl(ctx context.Context, args ...string) (string, error) {

@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	provisionerName  = "local.etcd-steward.io"
+	provisionerName  = "local.etcd-warden.io"
 	selectedNode     = "volume.kubernetes.io/selected-node"
 	provisionedBy    = "pv.kubernetes.io/provisioned-by"
 	workers          = 4

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/cert-manager
+module github.com/etcd-warden/etcd-warden/hack/tools/cert-manager
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/controller-gen
+module github.com/etcd-warden/etcd-warden/hack/tools/controller-gen
 
 go 1.26.3
 

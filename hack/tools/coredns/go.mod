@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/coredns
+module github.com/etcd-warden/etcd-warden/hack/tools/coredns
 
 go 1.25.0
 

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/crane
+module github.com/etcd-warden/etcd-warden/hack/tools/crane
 
 go 1.26.3
 

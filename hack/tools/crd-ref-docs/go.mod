@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/crd-ref-docs
+module github.com/etcd-warden/etcd-warden/hack/tools/crd-ref-docs
 
 go 1.26.3
 

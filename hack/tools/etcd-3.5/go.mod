@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/etcd-3.5
+module github.com/etcd-warden/etcd-warden/hack/tools/etcd-3.5
 
 go 1.26.0
 

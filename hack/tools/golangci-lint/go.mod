@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/golangci-lint
+module github.com/etcd-warden/etcd-warden/hack/tools/golangci-lint
 
 go 1.26.3
 

@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/kubernetes
+module github.com/etcd-warden/etcd-warden/hack/tools/kubernetes
 
 go 1.25
 

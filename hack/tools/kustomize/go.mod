@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/kustomize
+module github.com/etcd-warden/etcd-warden/hack/tools/kustomize
 
 go 1.26.3
 

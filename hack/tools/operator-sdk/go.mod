@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/operator-sdk
+module github.com/etcd-warden/etcd-warden/hack/tools/operator-sdk
 
 go 1.26.3
 

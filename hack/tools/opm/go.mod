@@ -1,4 +1,4 @@
-module github.com/etcd-steward/etcd-steward/hack/tools/opm
+module github.com/etcd-warden/etcd-warden/hack/tools/opm
 
 go 1.26.3
 

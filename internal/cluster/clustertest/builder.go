@@ -11,9 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // What a built cluster has unless it is told otherwise.

@@ -8,7 +8,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // bootstrap makes the data directory of a member that finds none, or refuses to.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 var _ etcd.Port = (*World)(nil)

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // The values of etcd's initial-cluster-state.

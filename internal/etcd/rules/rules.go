@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 // Initial is what a member is told of its cluster when it starts.

@@ -13,7 +13,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 // failure is an error with a text that stays the same from one attempt to the next: it ends up in conditions.

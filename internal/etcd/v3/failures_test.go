@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
 const memberName = "prod-0-0.prod.ns.svc"

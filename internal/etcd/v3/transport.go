@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 // alertPatience is how long a connection that broke while it was written to is read for the reason.

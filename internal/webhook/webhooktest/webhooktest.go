@@ -4,7 +4,7 @@ package webhooktest
 import (
 	"time"
 
-	"github.com/etcd-steward/etcd-steward/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
 // The lives of what the operator makes, in whole.
@@ -15,7 +15,7 @@ const (
 
 // Secret is the data that an operator made at a time.
 func Secret(names []string, at time.Time) map[string][]byte {
-	authority, err := pki.NewAuthority("etcd-steward webhook", at, authorityLife)
+	authority, err := pki.NewAuthority("etcd-warden webhook", at, authorityLife)
 	if err != nil {
 		panic(err)
 	}

@@ -29,11 +29,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
-	v3 "github.com/etcd-steward/etcd-steward/internal/etcd/v3"
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/rules"
+	v3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
 const (
@@ -46,18 +46,18 @@ const (
 // minors are the minor versions that the operator supports.
 var minors = []string{"3.5", "3.6", "3.7"}
 
-// binaries returns the folder of etcd's programs by minor version. They come from ETCD_STEWARD_ETCD_DIRS, a list like PATH,
+// binaries returns the folder of etcd's programs by minor version. They come from ETCD_WARDEN_ETCD_DIRS, a list like PATH,
 // or from the cache that hack/build-tools.sh fills; a version that is missing is a failure of the suite.
 var binaries = sync.OnceValues(func() (map[string]string, error) {
-	dirs := filepath.SplitList(os.Getenv("ETCD_STEWARD_ETCD_DIRS"))
+	dirs := filepath.SplitList(os.Getenv("ETCD_WARDEN_ETCD_DIRS"))
 	if len(dirs) == 0 {
-		cache := os.Getenv("ETCD_STEWARD_CACHE")
+		cache := os.Getenv("ETCD_WARDEN_CACHE")
 		if cache == "" {
 			home, err := os.UserHomeDir()
 			if err != nil {
 				return nil, err
 			}
-			cache = filepath.Join(home, ".cache", "etcd-steward")
+			cache = filepath.Join(home, ".cache", "etcd-warden")
 		}
 		var err error
 		if dirs, err = filepath.Glob(filepath.Join(cache, "etcd-3.*")); err != nil {
@@ -84,7 +84,7 @@ func binary(t *testing.T, minor string) string {
 	}
 	dir, ok := found[minor]
 	if !ok {
-		t.Fatalf("etcd %s is missing: run hack/build-tools.sh etcd-%s, or name its folder in ETCD_STEWARD_ETCD_DIRS", minor, minor)
+		t.Fatalf("etcd %s is missing: run hack/build-tools.sh etcd-%s, or name its folder in ETCD_WARDEN_ETCD_DIRS", minor, minor)
 	}
 	return filepath.Join(dir, "etcd")
 }

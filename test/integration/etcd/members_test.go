@@ -11,9 +11,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
 func TestAProbeGivesTheMembersOwnIDsVersionAndLeader(t *testing.T) {

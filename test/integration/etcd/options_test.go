@@ -5,9 +5,9 @@ package etcd
 import (
 	"testing"
 
-	"github.com/etcd-steward/etcd-steward/internal/cluster"
-	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
-	"github.com/etcd-steward/etcd-steward/internal/render"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/rules"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // The bounds of options are etcd's own: it ends over what is refused, and starts with the values beside it.

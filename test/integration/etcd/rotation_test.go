@@ -21,9 +21,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
-	"github.com/etcd-steward/etcd-steward/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/rules"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
 var threeMembers = []string{"prod-0", "prod-1", "prod-2"}

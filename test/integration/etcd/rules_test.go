@@ -5,9 +5,9 @@ package etcd
 import (
 	"testing"
 
-	"github.com/etcd-steward/etcd-steward/internal/etcd"
-	"github.com/etcd-steward/etcd-steward/internal/etcd/fake"
-	"github.com/etcd-steward/etcd-steward/internal/etcd/rules"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/rules"
 )
 
 func TestRealMembersKeepTheRules(t *testing.T) {

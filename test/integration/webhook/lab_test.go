@@ -22,10 +22,10 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/conversion"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/conversion"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 const etcdVersion = "3.6.16"
@@ -52,7 +52,7 @@ func asInstalled() *apiextensionsv1.CustomResourceConversion {
 		Strategy: apiextensionsv1.WebhookConverter,
 		Webhook: &apiextensionsv1.WebhookConversion{
 			ClientConfig: &apiextensionsv1.WebhookClientConfig{Service: &apiextensionsv1.ServiceReference{
-				Namespace: "etcd-steward-system", Name: webhook.ServiceName, Path: &path, Port: &port,
+				Namespace: "etcd-warden-system", Name: webhook.ServiceName, Path: &path, Port: &port,
 			}},
 			ConversionReviewVersions: []string{"v1"},
 		},
@@ -62,7 +62,7 @@ func asInstalled() *apiextensionsv1.CustomResourceConversion {
 // clear removes what an earlier test left, without asking for a conversion.
 func (l *lab) clear() {
 	ctx := context.Background()
-	prefix := "/registry/operator.etcd-steward.io/etcdclusters/"
+	prefix := "/registry/operator.etcd-warden.io/etcdclusters/"
 	for key := range l.stored(ctx, prefix) {
 		if _, err := store.Delete(ctx, key); err != nil {
 			l.Error(err)
@@ -299,7 +299,7 @@ func (l *lab) stored(ctx context.Context, prefix string) map[string]string {
 	for _, kv := range all.Kvs {
 		var object metav1.TypeMeta
 		must(l.T, json.Unmarshal(kv.Value, &object))
-		versions[string(kv.Key)] = strings.TrimPrefix(object.APIVersion, "operator.etcd-steward.io/")
+		versions[string(kv.Key)] = strings.TrimPrefix(object.APIVersion, "operator.etcd-warden.io/")
 	}
 	return versions
 }

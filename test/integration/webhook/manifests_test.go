@@ -26,7 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 // manifests are what kustomize makes of a folder of config.
@@ -110,7 +110,7 @@ func TestTheManifestsMigrateNothingInThisRelease(t *testing.T) {
 // TestApplyingTheCRDAgainBreaksNothing is `make deploy` or `make install` on a cluster where the operator runs.
 func TestApplyingTheCRDAgainBreaksNothing(t *testing.T) {
 	l := newLab(t)
-	l.namespace = "etcd-steward-system"
+	l.namespace = "etcd-warden-system"
 	must(t, admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: l.namespace}}))
 	must(t, grant(t.Context(), l.namespace, "config/webhook/role.yaml"))
 	file := filepath.Join(t.TempDir(), "crd.yaml")
@@ -161,7 +161,7 @@ func TestWhatMakeInstalledMakeRemoves(t *testing.T) {
 	watched := "WATCH_NAMESPACES=" + newNamespace(t) + "," + newNamespace(t)
 	makeTarget(t, "deploy-namespaced", watched)
 	roles := rights(t)
-	for _, name := range []string{"etcd-steward-etcdcluster-editor-role", "etcd-steward-etcdcluster-viewer-role", "etcd-steward-manager-role"} {
+	for _, name := range []string{"etcd-warden-etcdcluster-editor-role", "etcd-warden-etcdcluster-viewer-role", "etcd-warden-manager-role"} {
 		if !slices.Contains(roles, name) {
 			t.Errorf("there is no %s", name)
 		}
@@ -179,7 +179,7 @@ func rights(t *testing.T) (names []string) {
 	for _, list := range []client.ObjectList{&rbacv1.RoleList{}, &rbacv1.RoleBindingList{}, &rbacv1.ClusterRoleList{}, &rbacv1.ClusterRoleBindingList{}} {
 		must(t, admin.List(t.Context(), list))
 		must(t, meta.EachListItem(list, func(object runtime.Object) error {
-			if name := object.(client.Object).GetName(); strings.HasPrefix(name, "etcd-steward-") {
+			if name := object.(client.Object).GetName(); strings.HasPrefix(name, "etcd-warden-") {
 				names = append(names, name)
 			}
 			return nil

@@ -15,10 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/failpoint"
-	"github.com/etcd-steward/etcd-steward/internal/migrate"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/internal/migrate"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
 // legacy are clusters that were made while v1alpha1 was stored.

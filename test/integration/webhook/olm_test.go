@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
-	"github.com/etcd-steward/etcd-steward/internal/webhook/webhooktest"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/internal/webhook/webhooktest"
 )
 
 // mostUnavailable is what issue and documentation promise for a whole upgrade.

@@ -20,12 +20,12 @@ import (
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/controllers"
-	"github.com/etcd-steward/etcd-steward/test/controlplane"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/controllers"
+	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
 
-const csv = "etcd-steward.v0.2.0"
+const csv = "etcd-warden.v0.2.0"
 
 func TestOLMIsToldWhenNotToReplaceTheOperator(t *testing.T) {
 	l := newLab(t)

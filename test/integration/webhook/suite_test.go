@@ -27,15 +27,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
-	"github.com/etcd-steward/etcd-steward/api/v1alpha1"
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
-	"github.com/etcd-steward/etcd-steward/test/controlplane"
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
 
 const (
 	root = "../../.."
-	user = "etcd-steward"
+	user = "etcd-warden"
 	// patience is many times what anything here takes.
 	patience = time.Minute
 )

@@ -23,11 +23,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"github.com/etcd-steward/etcd-steward/api/v1beta1"
-	"github.com/etcd-steward/etcd-steward/internal/failpoint"
-	"github.com/etcd-steward/etcd-steward/internal/pki"
-	"github.com/etcd-steward/etcd-steward/internal/webhook"
-	"github.com/etcd-steward/etcd-steward/internal/webhook/webhooktest"
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/webhook"
+	"github.com/etcd-warden/etcd-warden/internal/webhook/webhooktest"
 )
 
 func TestBothVersionsCanBeReadAndWritten(t *testing.T) {
@@ -37,7 +37,7 @@ func TestBothVersionsCanBeReadAndWritten(t *testing.T) {
 		l.create(object)
 		must(t, both(t.Context(), object.GetName()))
 	}
-	for key, version := range l.stored(t.Context(), "/registry/operator.etcd-steward.io/etcdclusters") {
+	for key, version := range l.stored(t.Context(), "/registry/operator.etcd-warden.io/etcdclusters") {
 		if version != "v1beta1" {
 			t.Errorf("%s is stored as %s", key, version)
 		}
@@ -323,7 +323,7 @@ func (l *lab) createSecret(data map[string][]byte) {
 	l.Helper()
 	must(l.T, admin.Create(l.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: l.namespace, Name: webhook.SecretName, Labels: map[string]string{"app.kubernetes.io/managed-by": "etcd-steward"},
+			Namespace: l.namespace, Name: webhook.SecretName, Labels: map[string]string{"app.kubernetes.io/managed-by": "etcd-warden"},
 		},
 		Data: data,
 	}))
@@ -481,12 +481,12 @@ func (l *lab) storeAs(version string) {
 }
 
 func keyOf(name string) string {
-	return "/registry/operator.etcd-steward.io/etcdclusters/default/" + name
+	return "/registry/operator.etcd-warden.io/etcdclusters/default/" + name
 }
 
 func (l *lab) storedAs(name string) string {
 	l.Helper()
-	return l.stored(l.Context(), "/registry/operator.etcd-steward.io/etcdclusters")[keyOf(name)]
+	return l.stored(l.Context(), "/registry/operator.etcd-warden.io/etcdclusters")[keyOf(name)]
 }
 
 func (l *lab) expectStored(name, version string) {
