@@ -30,7 +30,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
 	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
-	"github.com/etcd-warden/etcd-warden/internal/migrate"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
@@ -49,7 +48,6 @@ type options struct {
 	concurrency      int
 	webhook          webhookOptions
 	certificate      certificateSource
-	migrateStorage   bool
 	lifetimes        act.Lifetimes
 	authorityOverlap time.Duration
 	logging          zap.Options
@@ -66,7 +64,6 @@ func parseOptions(args []string) (*options, error) {
 	flags.StringVar(&o.watchNamespaces, "watch-namespaces", "", "namespaces to watch, separated by commas; Roles in them are enough then. Empty: all")
 	flags.IntVar(&o.concurrency, "concurrency", 16, "how many clusters are worked on at once")
 	o.webhook.bind(flags)
-	flags.BoolVar(&o.migrateStorage, "migrate-storage", false, "rewrite objects that are stored in an older version of the API, and note in the CRD that there are none")
 	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour, "how long the certificates are valid that the operator issues; they are renewed when two thirds of it are over")
 	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour, "how long the certificate authorities are valid that the operator makes; they are rotated when two thirds of it are over")
 	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour, "how long clients get to trust a new certificate authority before it issues, and to take up its certificates before the old one is forgotten")
@@ -220,17 +217,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("setting up /healthz: %w", err)
 	}
-	if err := setUpOperatorCondition(mgr); err != nil {
-		return err
-	}
-	if !o.migrateStorage {
-		return nil
-	}
-	migration := &migrate.Migration{Client: writer, Live: mgr.GetAPIReader(), CRD: webhook.CRD, Version: v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind)}
-	if err := mgr.Add(migration); err != nil {
-		return fmt.Errorf("setting up the migration of stored objects: %w", err)
-	}
-	return nil
+	return setUpOperatorCondition(mgr)
 }
 
 // setUpOperatorCondition has OLM told whether the operator may be replaced, where OLM says that it listens.

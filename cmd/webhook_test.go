@@ -38,17 +38,6 @@ func TestAnUnknownMakerOfTheCertificateIsRefused(t *testing.T) {
 	}
 }
 
-// TestTheMigrationIsOffInThisRelease is to be turned round with release 0.3.0.
-func TestTheMigrationIsOffInThisRelease(t *testing.T) {
-	o, err := parseOptions(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.migrateStorage {
-		t.Error("the migration of stored objects is on")
-	}
-}
-
 // part is a manager or a webhook.
 type part struct {
 	started chan struct{}

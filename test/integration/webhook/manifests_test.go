@@ -97,16 +97,6 @@ func sameService(a, b *apiextensionsv1.CustomResourceConversion) bool {
 		slices.Equal(a.Webhook.ConversionReviewVersions, b.Webhook.ConversionReviewVersions)
 }
 
-func TestTheManifestsMigrateNothingInThisRelease(t *testing.T) {
-	m := build(t, "default")
-	if bytes.Contains(m.text, []byte("migrate-storage")) {
-		t.Error("the migration is switched on")
-	}
-	if bytes.Contains(m.text, []byte("customresourcedefinitions/status")) {
-		t.Error("the right to migrate is granted")
-	}
-}
-
 // TestApplyingTheCRDAgainBreaksNothing is `make deploy` or `make install` on a cluster where the operator runs.
 func TestApplyingTheCRDAgainBreaksNothing(t *testing.T) {
 	l := newLab(t)
