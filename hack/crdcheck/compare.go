@@ -42,7 +42,7 @@ func compare(release string, old, now *apiextensionsv1.CustomResourceDefinition,
 	c.take(runner.Run(old.DeepCopy(), now.DeepCopy()), old, now)
 	c.names(old, now)
 	c.versions(old, now)
-	return c.sorted(), c.size(now)
+	return c.sorted(), nil
 }
 
 // olm is what OLM v1 checks by default before it upgrades (operator-controller's preflight crdupgradesafety), with every validation of crdify.
@@ -139,14 +139,14 @@ func (c *comparison) subresources(was apiextensionsv1.CustomResourceDefinitionVe
 	}
 }
 
-// size refuses a CRD that `kubectl apply` cannot apply.
-func (c *comparison) size(now *apiextensionsv1.CustomResourceDefinition) error {
-	raw, err := json.Marshal(now)
+// checkSize refuses a CRD that `kubectl apply` cannot apply.
+func checkSize(crd *apiextensionsv1.CustomResourceDefinition) error {
+	raw, err := json.Marshal(crd)
 	if err != nil {
 		return err
 	}
 	if len(raw) > maxBytes {
-		return fmt.Errorf("%s takes %d bytes: over %d `kubectl apply` refuses it; shorten descriptions", now.Name, len(raw), maxBytes)
+		return fmt.Errorf("%s takes %d bytes: over %d `kubectl apply` refuses it; shorten descriptions", crd.Name, len(raw), maxBytes)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,11 +176,13 @@ func TestEveryBreakOfAReleasesAPIIsCaught(t *testing.T) {
 	}
 }
 
-func TestACRDThatKubectlCannotApplyIsRefused(t *testing.T) {
-	before := parse(t, old)
-	after := before.DeepCopy()
-	schemaOf(after).Description = strings.Repeat("long ", maxBytes/5)
-	if _, err := compare("1.0.0", before, after, nil); err == nil || !strings.Contains(err.Error(), "shorten descriptions") {
+func TestRefusesACRDThatKubectlCannotApply(t *testing.T) {
+	crd := parse(t, old)
+	if err := checkSize(crd); err != nil {
+		t.Errorf("a CRD below the limit is refused: %v", err)
+	}
+	schemaOf(crd).Description = strings.Repeat("long ", maxBytes/5)
+	if err := checkSize(crd); err == nil || !strings.Contains(err.Error(), "shorten descriptions") {
 		t.Errorf("a CRD over the limit passes: %v", err)
 	}
 }
@@ -192,8 +193,22 @@ func TestReleases(t *testing.T) {
 		does    string
 		tree    map[string]string
 		refused string
+		// printed is on the standard output. Empty: a comparison with one release.
+		printed string
 	}{
 		{does: "lets an unchanged tree through"},
+		{does: "says that there is nothing to compare before the first release", printed: nothingToCompare,
+			tree: map[string]string{"catalog/releases.yaml": "- {version: 1.0.0, commit: ''}\n"}},
+		{does: "says that there is nothing to compare in a tree that prepares no release", printed: nothingToCompare,
+			tree: map[string]string{"catalog/releases.yaml": "# no release yet\n"}},
+		{does: "refuses a CRD that is too large, before the first release too", refused: "shorten descriptions",
+			tree: map[string]string{
+				"catalog/releases.yaml": "- {version: 1.0.0, commit: ''}\n",
+				bases + "/things.yaml":  strings.Replace(old, "size: {type: integer, minimum", "size: {description: "+strings.Repeat("long-", maxBytes/5)+", type: integer, minimum", 1)}},
+		{does: "refuses an allowance before the first release", refused: "1 breaks",
+			tree: map[string]string{
+				"catalog/releases.yaml":      "- {version: 1.0.0, commit: ''}\n",
+				"hack/crdcheck/allowed.yaml": "- {release: 1.0.0, version: v1alpha1, path: .spec.name, check: maxLength, why: a test}\n"}},
 		{does: "refuses a tree that drops a field", refused: "existingFieldRemoval: removed field : v1alpha1.^.spec.free",
 			tree: map[string]string{bases + "/things.yaml": strings.Replace(old, "free: {type: object, x-kubernetes-preserve-unknown-fields: true}", "", 1)}},
 		{does: "refuses a tree that drops a kind", refused: "example.com/Thing is gone",
@@ -228,7 +243,13 @@ func TestReleases(t *testing.T) {
 			for path, content := range c.tree {
 				write(t, repo, path, content)
 			}
-			said, err := stderr(t, func() error { return run([]string{"releases", "--repo", repo}) })
+			printed, said, err := output(t, func() error { return run([]string{"releases", "--repo", repo}) })
+			if c.printed == "" {
+				c.printed = "crdcheck: the CRDs follow 1 releases"
+			}
+			if c.refused == "" && !strings.HasPrefix(printed, c.printed) {
+				t.Errorf("printed %q, want %q", printed, c.printed)
+			}
 			switch {
 			case c.refused == "" && err != nil:
 				t.Errorf("refused: %v\n%s", err, said)
@@ -245,8 +266,12 @@ func TestReleases(t *testing.T) {
 const tree = "../.."
 
 func TestThisTreeFollowsEveryRelease(t *testing.T) {
-	if said, err := stderr(t, func() error { return run([]string{"releases", "--repo", tree}) }); err != nil {
+	printed, said, err := output(t, func() error { return run([]string{"releases", "--repo", tree}) })
+	if err != nil {
 		t.Errorf("%v\n%s", err, said)
+	}
+	if strings.TrimSpace(printed) == nothingToCompare {
+		t.Skip(nothingToCompare)
 	}
 }
 
@@ -325,23 +350,30 @@ func write(t *testing.T, repo, path, content string) {
 	}
 }
 
-// stderr runs what prints to the standard error and returns that.
-func stderr(t *testing.T, run func() error) (string, error) {
+// output runs what prints, and returns what it prints to the standard output and the standard error.
+func output(t *testing.T, run func() error) (printed, said string, err error) {
 	t.Helper()
-	read, written, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	files := make([]*os.File, 2)
+	for i, name := range []string{"stdout", "stderr"} {
+		file, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = file
 	}
-	before := os.Stderr
-	os.Stderr = written
-	done := make(chan string)
-	go func() {
-		var said bytes.Buffer
-		_, _ = said.ReadFrom(read)
-		done <- said.String()
-	}()
-	failed := run()
-	os.Stderr = before
-	_ = written.Close()
-	return <-done, failed
+	stdout, stderr := os.Stdout, os.Stderr
+	os.Stdout, os.Stderr = files[0], files[1]
+	err = run()
+	os.Stdout, os.Stderr = stdout, stderr
+	texts := make([]string, len(files))
+	for i, file := range files {
+		_ = file.Close()
+		raw, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[i] = string(raw)
+	}
+	return texts[0], texts[1], err
 }

@@ -1,6 +1,9 @@
-// Command crdcheck proves that this tree's CustomResourceDefinitions can follow every release: no version is gone that
-// objects may be stored in, no schema refuses or changes what an earlier one took, and the objects of every release's
-// samples and examples stay valid and unchanged.
+// Command crdcheck proves that this tree's CustomResourceDefinitions can follow every release:
+//   - no version is gone that objects may be stored in;
+//   - no schema refuses or changes what an earlier one took;
+//   - the objects of every release's samples and examples stay valid and unchanged.
+//
+// Before the first release there is nothing to compare, and it says so.
 package main
 
 import (
@@ -15,8 +18,12 @@ const usage = `usage:
   crdcheck releases [--repo DIR]           compare config/crd/bases with that of every release in catalog/releases.yaml
   crdcheck objects [--repo DIR] FILE...    validate objects as the API server would, unknown fields included
 
-What is let through on purpose stands in hack/crdcheck/allowed.yaml, with the reason.
+hack/crdcheck/allowed.yaml lists the breaks that are allowed, each with the reason.
+hack/crdcheck/stored/VERSION.yaml holds objects as a release stored them.
 `
+
+// nothingToCompare is printed before the first release. It is no error, and no comparison that passed.
+const nothingToCompare = "crdcheck: nothing to compare: catalog/releases.yaml has no release with a commit"
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -58,6 +65,11 @@ func checkReleases(repo string, definitions map[string]*definition) error {
 	if err != nil {
 		return err
 	}
+	for _, d := range definitions {
+		if err := checkSize(d.crd); err != nil {
+			return err
+		}
+	}
 	found, err := breaks(releases, definitions)
 	if err != nil {
 		return err
@@ -71,6 +83,10 @@ func checkReleases(repo string, definitions map[string]*definition) error {
 	}
 	if len(open)+len(idle) > 0 {
 		return fmt.Errorf("%d breaks of what a release promised: undo them, or say in hack/crdcheck/allowed.yaml why no stored object can be hurt", len(open)+len(idle))
+	}
+	if len(releases) == 0 {
+		fmt.Println(nothingToCompare)
+		return nil
 	}
 	fmt.Printf("crdcheck: the CRDs follow %d releases, with %d changes let through\n", len(releases), len(found)-len(open))
 	return nil
