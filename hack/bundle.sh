@@ -11,6 +11,7 @@ KUSTOMIZE=$(hack/build-tools.sh dir kustomize)/kustomize
 
 (cd config/manager && "$KUSTOMIZE" edit set image "controller=$REPOSITORY:v$VERSION")
 "$SDK" generate kustomize manifests -q --package etcd-warden --apis-dir api
+sed -i "s|\(base64data: \).*|\1$(base64 -w0 docs/icon.svg)|" config/manifests/bases/etcd-warden.clusterserviceversion.yaml
 rm -rf bundle
 "$KUSTOMIZE" build config/manifests |
   "$SDK" generate bundle -q --overwrite --package etcd-warden --version "$VERSION" \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Validates the catalog, proves that every channel holds every release of catalog/releases.yaml with the newest at its head, each of which
-# replaces the newest before it that it does not skip,
-# and that the catalog's image serves: its content is taken out of the image as OLM does, and served by opm.
+# Validates the catalog, and checks three things:
+#   - every channel holds every release of catalog/releases.yaml, and the newest is its head;
+#   - the first release has no replaces, skips and skipRange; each later one replaces the newest before it that it does not skip;
+#   - the catalog's image serves: its content is extracted from the image as OLM does it, and served by opm.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CATALOG=${CATALOG:-catalog}
@@ -12,7 +13,7 @@ SERVER=''
 finish() {
   if [ -n "$SERVER" ]; then
     kill "$SERVER" 2> /dev/null || true
-    wait "$SERVER" 2> /dev/null || true # it writes into the folder until it is gone
+    wait "$SERVER" 2> /dev/null || true # it writes into the folder until it ends
   fi
   rm -rf "$WORK"
 }
@@ -20,7 +21,7 @@ trap finish EXIT
 
 fail() { echo "catalog-validate: $*" >&2; exit 1; }
 
-# free_port prints a port of loopback that nobody listens at.
+# free_port prints a free port of loopback.
 free_port() {
   local port
   for port in $(shuf -i 30000-60000 -n 50); do
@@ -29,7 +30,7 @@ free_port() {
   fail "no free port"
 }
 
-# serve DIR serves a catalog until the health probe says that it does, on a port of its own.
+# serve DIR serves a catalog on a free port, and waits until the health probe succeeds.
 serve() {
   local port deadline=$((SECONDS + 60))
   port=$(free_port)
@@ -56,7 +57,10 @@ for channel in candidate stable stable-v0; do
     for before in "${previous[@]}"; do
       case ",$skipped," in *",etcd-warden.v$before,"*) ;; *) wanted=etcd-warden.v$before ;; esac
     done
+    edge=$replaced # empty columns are not printed: without any edge this is the image
     [[ $replaced == etcd-warden.v* ]] || replaced=''
+    [ ${#previous[@]} -gt 0 ] || [[ $edge == */* ]] ||
+      fail "in the channel $channel release $release is the first, and has replaces, skips or skipRange ($edge)"
     [ "$replaced" = "$wanted" ] || fail "in the channel $channel release $release does not replace ${wanted:-nothing}, the newest that it does not skip"
     previous+=("$release")
   done

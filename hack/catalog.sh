@@ -51,6 +51,7 @@ while read -r version commit; do
   "$IMAGES" bundle --dir "$WORK/bundle-$version" --tag "$REPOSITORY:v$version" --out "$WORK/bundle-$version.tar" --push "$ADDRESS" > /dev/null
 done < <(releases)
 
+sed -i "s|\(base64data: \).*|\1$(base64 -w0 docs/icon.svg)|" catalog/template.yaml
 mkdir -p "$WORK/home/.config/containers" catalog/etcd-warden
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' > "$WORK/home/.config/containers/policy.json"
 printf '[[registry]]\nprefix = "%s"\nlocation = "%s"\ninsecure = true\n' "$REPOSITORY" "$ADDRESS/${REPOSITORY#*/}" > "$WORK/registries.conf"

@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Makes a release, as far as a machine can:
+# Makes a release. Nothing is published: the commands that publish it are printed.
 #
-#   release.sh prepare X.Y.Z            have this tree prepare release X.Y.Z: version numbers, upgrade graph, bundle, catalog
+#   release.sh prepare X.Y.Z            prepare release X.Y.Z in this tree: version numbers, upgrade graph, bundle, catalog
 #   release.sh [--dry-run] X.Y.Z        release what is committed on main
 #
-# A release is refused while anything is out of date; what is, why and what to do is said, and nothing is changed. All the work
-# is done in a clone: it checks the CRDs against every release, generates every file anew, dates the bundle, validates bundle
-# and catalog, builds the images for every architecture, and commits. Only at the very end does this repository take over the commit
-# "Release X.Y.Z", the tag vX.Y.Z, and the commit that writes the first one's name into catalog/releases.yaml; with --dry-run it
-# does not. Nothing is published: what is left to do is printed.
+# prepare: a first release replaces nothing. A later one replaces the last release of catalog/releases.yaml.
+#
+# release: it is refused while anything is out of date. The message says what, why and what to do. Nothing is changed then.
+# All the work is done in a clone:
+#   1. check the CRDs against every release, and generate every file again;
+#   2. date the bundle, validate bundle and catalog, and commit "Release X.Y.Z" with the tag vX.Y.Z;
+#   3. build the images for every architecture;
+#   4. write the release's commit into catalog/releases.yaml, and commit that.
+# Then this repository gets both commits and the tag. With --dry-run it does not.
 #
 #   RELEASE_SUITES   the suites that must have passed on this code (default: unit integration release e2e olm-full;
 #                    SUITE-full is the suite with its whole matrix, as make test-full runs it)
 set -euo pipefail
-# What Make exports is of the tree as it is; the steps call Make on trees that say otherwise.
+# Make exports the values of this tree. The steps run Make in trees with other values.
 unset MAKEFLAGS MAKELEVEL MFLAGS VERSION REPOSITORY IMG CHANNELS DEFAULT_CHANNEL K8S_MINOR
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
@@ -30,14 +34,14 @@ is_version() { [[ $1 =~ ^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$ ]]; 
 # newer A B reports whether version A is newer than B.
 newer() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | tail -1)" = "$1" ]; }
 
-# released prints "VERSION COMMIT" of every release that was made, oldest first; prepared prints the version of the one that is not yet.
+# released prints "VERSION COMMIT" of every release that was made, oldest first. prepared prints the version of the next one.
 released() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 != "\"\"" {print v, $2}' catalog/releases.yaml; }
 prepared() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 == "\"\"" {print v}' catalog/releases.yaml; }
 previous() { released | tail -1 | cut -d' ' -f1; }
 tree_version() { sed -n 's/^VERSION ?= //p' Makefile; }
 
 prepare() {
-  local old now=$1 before
+  local old now=$1 before entry range
   cd "$ROOT"
   is_version "$now" || fail "$now is not a version: write X.Y.Z"
   before=$(previous) old=$(tree_version)
@@ -45,19 +49,26 @@ prepare() {
   sed -i "s/^VERSION ?= .*/VERSION ?= $now/" Makefile
   sed -i "s/^ARG VERSION=.*/ARG VERSION=$now/" Dockerfile
   sed -i "s|\(etcd-warden[a-z/-]*[:.]v\)${old//./\\.}|\1$now|g" README.md docs/install.md
-  sed -i "s/^  replaces: .*/  replaces: etcd-warden.v$before/; s/^\(    olm.skipRange: \).*/\1'>=$before <$now'/" $BASE
   drop_prepared
   printf -- '- version: %s\n  commit: ""\n' "$now" >> catalog/releases.yaml
-  edit_template -v before="etcd-warden.v$before" -v entry="  - name: etcd-warden.v$now\n    replaces: etcd-warden.v$before\n    skipRange: '>=$before <$now'" '
+  sed -i '/^  replaces: /d; /^    olm.skipRange: /d' $BASE
+  entry="  - name: etcd-warden.v$now"
+  if [ -n "$before" ]; then
+    range=">=$before <$now"
+    sed -i "s/^  annotations:\$/&\n    olm.skipRange: '$range'/; s/^  version: /  replaces: etcd-warden.v$before\n&/" $BASE
+    entry+="\n    replaces: etcd-warden.v$before\n    skipRange: '$range'"
+  fi
+  edit_template -v line="${before:+  - name: etcd-warden.v$before}" -v entry="$entry" '
     here && !/^    / {print entry; here = 0}
     {print}
-    $0 == "  - name: " before {here = 1}'
+    $0 == (line ? line : "  entries:") {here = 1}
+    END {if (here) print entry}'
   printf -- '- schema: olm.bundle\n  image: ghcr.io/etcd-warden/etcd-warden-bundle:v%s\n' "$now" >> catalog/template.yaml
   make -s bundle installer catalog
   echo "This tree prepares release $now. Look at the upgrade graph in catalog/template.yaml, and commit."
 }
 
-# drop_prepared takes a release that was prepared and never made out of the catalog.
+# drop_prepared removes a release that was prepared but not made from the catalog.
 drop_prepared() {
   local gone; gone=$(prepared)
   [ -n "$gone" ] || return 0
@@ -67,13 +78,13 @@ drop_prepared() {
   sed -i "/^- schema: olm.bundle\$/{N; /:v$gone\$/d}" catalog/template.yaml
 }
 
-# edit_template has awk write catalog/template.yaml anew.
+# edit_template rewrites catalog/template.yaml with awk.
 edit_template() {
   local edited; edited=$(awk "$@" catalog/template.yaml)
   printf '%s\n' "$edited" > catalog/template.yaml
 }
 
-# check_repository refuses what can be told without building anything.
+# check_repository makes the checks that need no build.
 check_repository() {
   cd "$ROOT"
   is_version "$RELEASE" || fail "$RELEASE is not a version: write X.Y.Z"
@@ -102,11 +113,20 @@ check_changelog() {
   [ -z "$(section Unreleased)" ] || fail "CHANGELOG.md has changes under Unreleased, which would be in no release's notes: move them to $RELEASE"
 }
 
-# check_graph wants the release to replace, in every channel and in the bundle, the newest release that it does not skip.
+# check_graph checks the release's entry in every channel, and the bundle. A first release has no edges. A later one replaces
+# the newest release that it does not skip.
 check_graph() {
   local before channel has
+  if [ -z "$(previous)" ] && grep -qE '^(  replaces|    olm\.skipRange): ' $BASE; then
+    fail "the bundle of $RELEASE has replaces or skipRange, but there is no earlier release: hack/release.sh prepare $RELEASE"
+  fi
   for channel in $IN_CHANNELS; do
     has=$(edges_of "$channel")
+    if [ -z "$(previous)" ]; then
+      [ "$has" = entry ] ||
+        fail "catalog/template.yaml has no entry in the channel $channel for $RELEASE without replaces, skips and skipRange, as a first release needs: hack/release.sh prepare $RELEASE"
+      continue
+    fi
     before=$(released | cut -d' ' -f1 | sed 's/^/etcd-warden.v/' | grep -vxF -f <(sed -n 's/^skips //p' <<< "$has") | tail -1 || true)
     [ -n "$before" ] && [ "$(sed -n 's/^replaces //p' <<< "$has")" = "$before" ] ||
       fail "catalog/template.yaml has no entry in the channel $channel with which $RELEASE replaces ${before:-a release}, the newest that it does not skip: hack/release.sh prepare $RELEASE"
@@ -114,12 +134,12 @@ check_graph() {
   done
 }
 
-# edges_of CHANNEL prints "replaces NAME" and "skips NAME" for the release's entry in a channel of the template.
+# edges_of CHANNEL prints "entry" if the template's channel has the release, and "replaces NAME", "skips NAME" and "skipRange" for its edges.
 edges_of() {
   awk -v c="$1" -v n="etcd-warden.v$RELEASE" '
     $1 == "name:" {in_channel = $2 == c}
-    $1 == "-" && $2 !~ /^etcd-warden[.]v/ {here = in_channel && $2 == "name:" && $3 == n; edge = ""}
-    here && /^ +[a-zA-Z]+:/ {edge = substr($1, 1, length($1) - 1)}
+    $1 == "-" && $2 !~ /^etcd-warden[.]v/ {here = in_channel && $2 == "name:" && $3 == n; edge = ""; if (here) print "entry"}
+    here && /^ +[a-zA-Z]+:/ {edge = substr($1, 1, length($1) - 1); if (edge == "skipRange") print edge}
     here && (edge == "replaces" || edge == "skips") {
       gsub(/[][,]/, " ")
       for (i = 1; i <= NF; i++) if ($i ~ /^etcd-warden[.]v/) print edge, $i
@@ -129,7 +149,7 @@ edges_of() {
 # run_of prints how to run a suite.
 run_of() { case $1 in *-full) echo "ETCD_WARDEN_TEST_FULL=true hack/test.sh ${1%-full}" ;; *) echo "hack/test.sh $1" ;; esac; }
 
-# check_tests wants each suite to have passed on this code, but for words in Markdown; hack/test.sh notes which did.
+# check_tests checks that each suite passed on this code. Only Markdown may have changed since. hack/test.sh notes what passed.
 check_tests() {
   local suite commit found
   for suite in ${RELEASE_SUITES-unit integration release e2e olm-full}; do
@@ -141,11 +161,11 @@ check_tests() {
   done
 }
 
-# build makes the release in the clone, whose folder is the present one.
+# build makes the release in the clone, which is the current folder.
 build() {
   step "Checking the CRDs against every release"
   make -s crd-check || fail "objects that users stored would be lost or refused: see above"
-  step "Generating every file anew"
+  step "Generating every file again"
   make -s verify || fail "generated files are out of date, or not valid: make verify, and commit what it changes"
   step "Dating the bundle"
   sed -i "s/^\( *createdAt: \).*/\1\"${DATE}T00:00:00Z\"/" $BASE
@@ -175,7 +195,7 @@ release() {
     echo "Release $RELEASE can be made. Nothing was changed."
     return
   fi
-  # The tag last: with it the release is made, and no other try is allowed.
+  # The tag comes last: with it the release is made, and cannot be made again.
   git fetch -q --no-tags "$WORK/clone" $BRANCH
   git merge -q --ff-only FETCH_HEAD || fail "$BRANCH cannot take over what was built: see above. Nothing is released; make the release again"
   git fetch -q --no-tags "$WORK/clone" "refs/tags/v$RELEASE:refs/tags/v$RELEASE"
@@ -185,7 +205,7 @@ Release $RELEASE is made. To publish it:
   git push origin $BRANCH v$RELEASE
 $(while read -r folder image; do echo "  crane push --index $folder ${image%@*}"; done < "$WORK/images")
 $(sed -nE "s/^(\S+) (\S+-catalog):.*/  crane push --index \1 \2:latest/p" "$WORK/images")
-Then have this tree prepare the next one: hack/release.sh prepare X.Y.Z
+Then prepare the next release in this tree: hack/release.sh prepare X.Y.Z
 NEXT
 }
 

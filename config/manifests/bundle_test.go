@@ -2,10 +2,13 @@
 package manifests
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +80,7 @@ func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
 	}
 }
 
-func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
+func TestTheBundleNamesEveryImage(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	images := map[string]bool{}
 	for _, related := range csv.Spec.RelatedImages {
@@ -98,9 +101,74 @@ func TestTheBundleNamesEveryImageAndWhatItReplaces(t *testing.T) {
 	if len(wanted) < 2 || csv.Annotations["containerImage"] != manager.Image {
 		t.Errorf("the images are %v, and the annotation containerImage is %s", wanted, csv.Annotations["containerImage"])
 	}
-	if csv.Spec.Replaces == "" || csv.Annotations["olm.skipRange"] == "" {
-		t.Error("the bundle does not say what it replaces")
+}
+
+// TestTheBundleReplacesTheReleaseBeforeIt: a first release replaces nothing.
+func TestTheBundleReplacesTheReleaseBeforeIt(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
+	raw, err := os.ReadFile("../../catalog/releases.yaml")
+	if err != nil {
+		t.Fatal(err)
 	}
+	var releases []release
+	if err := yaml.UnmarshalStrict(raw, &releases); err != nil {
+		t.Fatal(err)
+	}
+	if problem := wrongEdge(csv, releases); problem != "" {
+		t.Error(problem)
+	}
+}
+
+func TestAWrongEdgeIsFound(t *testing.T) {
+	first := []release{{Version: "1.0.0"}}
+	made := []release{{Version: "1.0.0", Commit: "abc"}}
+	later := append(slices.Clone(made), release{Version: "1.1.0"})
+	for _, c := range []struct {
+		does, replaces, skipRange string
+		releases                  []release
+		wrong                     bool
+	}{
+		{does: "takes a first release that replaces nothing", releases: first},
+		{does: "takes the first release once it is made", releases: made},
+		{does: "refuses a first release that replaces another", replaces: "etcd-warden.v0.9.0", releases: first, wrong: true},
+		{does: "refuses a first release with a skipRange", skipRange: ">=0.9.0 <1.0.0", releases: first, wrong: true},
+		{does: "takes a later release that replaces the one before it", replaces: "etcd-warden.v1.0.0", skipRange: ">=1.0.0 <1.1.0", releases: later},
+		{does: "refuses a later release that replaces nothing", skipRange: ">=1.0.0 <1.1.0", releases: later, wrong: true},
+		{does: "refuses a later release that replaces an unknown one", replaces: "etcd-warden.v0.9.0", skipRange: ">=1.0.0 <1.1.0", releases: later, wrong: true},
+		{does: "refuses a later release without a skipRange", replaces: "etcd-warden.v1.0.0", releases: later, wrong: true},
+	} {
+		t.Run(c.does, func(t *testing.T) {
+			csv := &operatorsv1alpha1.ClusterServiceVersion{}
+			raw := fmt.Sprintf("metadata: {annotations: {olm.skipRange: %q}}\nspec: {version: %s, replaces: %q}",
+				c.skipRange, c.releases[len(c.releases)-1].Version, c.replaces)
+			if err := yaml.Unmarshal([]byte(raw), csv); err != nil {
+				t.Fatal(err)
+			}
+			if problem := wrongEdge(csv, c.releases); (problem != "") != c.wrong {
+				t.Errorf("it says %q", problem)
+			}
+		})
+	}
+}
+
+// release is an entry of catalog/releases.yaml. It has no commit until the release is made.
+type release struct{ Version, Commit string }
+
+// wrongEdge says what is wrong with the edge of the upgrade graph that a bundle states.
+func wrongEdge(csv *operatorsv1alpha1.ClusterServiceVersion, releases []release) string {
+	replaces, skipRange := csv.Spec.Replaces, csv.Annotations["olm.skipRange"]
+	before := slices.DeleteFunc(slices.Clone(releases), func(r release) bool {
+		return r.Commit == "" || r.Version == csv.Spec.Version.String()
+	})
+	switch {
+	case len(before) == 0 && (replaces != "" || skipRange != ""):
+		return fmt.Sprintf("the first release replaces %q and has the skipRange %q", replaces, skipRange)
+	case len(before) > 0 && !slices.ContainsFunc(before, func(r release) bool { return replaces == "etcd-warden.v"+r.Version }):
+		return fmt.Sprintf("the bundle replaces %q, which is no release", replaces)
+	case len(before) > 0 && skipRange == "":
+		return "the bundle has no skipRange"
+	}
+	return ""
 }
 
 // TestTheUsersRolesReachEverySubresource: what a role leaves out, kubectl scale for instance, is forbidden to editors of a namespace.
@@ -185,16 +253,40 @@ func TestTheBundleHasWhatItsUsersLookFor(t *testing.T) {
 			t.Errorf("the label %s is missing", label)
 		}
 	}
-	icon, err := os.ReadFile("../../docs/icon.svg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(csv.Spec.Icon) != 1 || csv.Spec.Icon[0].Data != encoded(icon) || csv.Spec.Icon[0].MediaType != "image/svg+xml" {
-		t.Error("the icon is not docs/icon.svg")
+	if len(csv.Spec.Icon) != 1 || csv.Spec.Icon[0].MediaType != "image/svg+xml" {
+		t.Errorf("the icon is %+v", csv.Spec.Icon)
 	}
 }
 
-func encoded(raw []byte) string { return base64.StdEncoding.EncodeToString(raw) }
+// TestEveryCopyOfTheIconIsTheFileOfTheDocs decodes each copy. `make bundle catalog` writes them.
+func TestEveryCopyOfTheIconIsTheFileOfTheDocs(t *testing.T) {
+	want, err := os.ReadFile("../../docs/icon.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := regexp.MustCompile(`(?m)^[ -]*base64data: (.*)$`)
+	for _, file := range []string{
+		"bases/etcd-warden.clusterserviceversion.yaml",
+		bundle + "/etcd-warden.clusterserviceversion.yaml",
+		"../../catalog/template.yaml",
+		"../../catalog/etcd-warden/catalog.yaml",
+	} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies := copied.FindAllSubmatch(raw, -1)
+		if len(copies) == 0 {
+			t.Errorf("%s has no icon", file)
+		}
+		for _, found := range copies {
+			icon, err := base64.StdEncoding.DecodeString(string(found[1]))
+			if err != nil || !bytes.Equal(icon, want) {
+				t.Errorf("%s has another icon than docs/icon.svg (%v): make bundle catalog\n%s", file, err, icon)
+			}
+		}
+	}
+}
 
 func portIs(number int32) func(corev1.ContainerPort) bool {
 	return func(p corev1.ContainerPort) bool { return p.ContainerPort == number }
