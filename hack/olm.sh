@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The OLM suite's world.
 #
-#   olm.sh up     start the local cluster with Operator Lifecycle Manager in it, and put the operator's images and bundles
-#                 into the cluster's registry under their real names: every release of catalog/releases.yaml built from its
-#                 commit, the work tree's, and one after it, whose code is the same. Prints what the suite needs to know as
-#                 NAME=VALUE lines; all else goes to stderr
+#   olm.sh up     start the local cluster with Operator Lifecycle Manager in it. Put the operator's images and bundles into
+#                 the cluster's registry under their real names. Print NAME=VALUE lines for the suite; the rest goes to stderr
 #   olm.sh down   remove the operator, its CRDs and every EtcdCluster; OLM stays
+#
+# The suite needs three releases, PREVIOUS, CURRENT and NEXT; each replaces the one before it:
+#   with an earlier release   the newest of catalog/releases.yaml before the work tree's, the work tree's, one derived from it
+#   with none                 the work tree's, and two derived from it
+# An earlier release is built from its commit. A derived one is the work tree's code and bundle with the next patch version.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
@@ -14,8 +17,7 @@ REPOSITORY=ghcr.io/etcd-warden/etcd-warden
 OUT=$CACHE/test/olm
 mkdir -p "$OUT"
 
-# build_release VERSION [COMMIT] builds the operator of a release, from its commit or the work tree, pushes its image,
-# and takes the one of the same name that an earlier run had nodes pull away from them.
+# build_release VERSION [COMMIT] builds the operator of a release, from its commit or the work tree, and pushes its image.
 build_release() {
   local binary=$OUT/etcd-warden-$1
   if [ -z "${2:-}" ]; then
@@ -41,7 +43,7 @@ compile_commit() { # VERSION COMMIT BINARY
 push() { "$IMAGES" "$@" --push "$REGISTRY" >&2; }
 push_bundle() { push bundle --dir "$2" --tag "$REPOSITORY-bundle:v$1" --out "$OUT/bundle-$1.tar"; } # VERSION DIR
 
-# forget drops the operator's images from the nodes: those of an earlier run may have other content under the same name.
+# forget removes the operator's images from the nodes: an earlier run may have left other content under the same names.
 forget() {
   local node
   for node in 1 2 3; do
@@ -50,20 +52,34 @@ forget() {
   done
 }
 
-# next_release VERSION NEXT DIR derives a bundle that replaces the work tree's.
-next_release() {
-  rm -rf "$3"; cp -r bundle "$3"
-  local csv=$3/manifests/etcd-warden.clusterserviceversion.yaml
-  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-warden[:.]v)${1//./\\.}\$/\1$2/; s/^  version: .*/  version: $2\n  replaces: etcd-warden.v$1/" "$csv"
+# derived_bundle VERSION BUNDLE NEXT DIR derives a bundle of version NEXT that replaces BUNDLE, which is VERSION.
+derived_bundle() {
+  rm -rf "$4"; cp -r "$2" "$4"
+  sed -i -E "/^  replaces: /d; /^    olm.skipRange: /d; s/(etcd-warden[:.]v)${1//./\\.}\$/\1$3/; s/^  version: .*/  version: $3\n  replaces: etcd-warden.v$1/" \
+    "$4/manifests/etcd-warden.clusterserviceversion.yaml"
 }
 
-# next_catalog VERSION NEXT BUNDLE DIR puts the next release at the head of every channel.
-next_catalog() {
-  rm -rf "$4"; cp -r catalog/etcd-warden "$4"
-  sed -i "s/^entries:\$/entries:\n- name: etcd-warden.v$2\n  replaces: etcd-warden.v$1/" "$4/catalog.yaml"
-  { echo ---; "$OPM" render "$3" --migrate-level bundle-object-to-csv-metadata -o yaml | sed "s|^image: .*|image: $REPOSITORY-bundle:v$2|"; } >> "$4/catalog.yaml"
-  "$OPM" validate "$4" >&2
+# derived_catalog VERSION CATALOG NEXT BUNDLE DIR adds BUNDLE, which is NEXT and replaces VERSION, to every channel of CATALOG.
+derived_catalog() {
+  rm -rf "$5"; cp -r "$2" "$5"
+  sed -i "s/^entries:\$/entries:\n- name: etcd-warden.v$3\n  replaces: etcd-warden.v$1/" "$5/catalog.yaml"
+  { echo ---; "$OPM" render "$4" --migrate-level bundle-object-to-csv-metadata -o yaml | sed "s|^image: .*|image: $REPOSITORY-bundle:v$3|"; } >> "$5/catalog.yaml"
+  "$OPM" validate "$5" >&2
 }
+
+# derive publishes one more release: it replaces the last of STORY, which it becomes, with the catalog CATALOG.
+derive() {
+  local last=${STORY[-1]} next
+  next=${last%.*}.$((${last##*.} + 1))
+  derived_bundle "$last" "$BUNDLE" "$next" "$OUT/bundle-$next"
+  derived_catalog "$last" "$CATALOG" "$next" "$OUT/bundle-$next" "$OUT/catalog-$next"
+  BUNDLE=$OUT/bundle-$next CATALOG=$OUT/catalog-$next
+  build_release "$next"; push_bundle "$next" "$BUNDLE"
+  STORY+=("$next")
+}
+
+# releases prints "VERSION COMMIT" of every release that was made, oldest first.
+releases() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 != "\"\"" {print v, $2}' catalog/releases.yaml; }
 
 # push_operator_sdk pushes what `operator-sdk run bundle`, `run bundle-upgrade` and `scorecard` have pods run.
 # Some of these names are in operator-sdk and cannot be chosen.
@@ -82,8 +98,8 @@ install_olm() {
   kubectl apply --server-side -f hack/olm.yaml >&2
 }
 
-# remove takes away what an earlier run, or the end-to-end suite, left of the operator: it must not meet OLM's.
-# Without its webhook a CRD cannot be deleted with its objects: they are read as they are stored.
+# remove removes the operator that an earlier run or the end-to-end suite left: it must not run beside OLM's.
+# Without the webhook, objects must be read as they are stored: otherwise the CRD cannot be deleted.
 remove() {
   local kind crd
   if kubectl get namespace etcd-warden-system > /dev/null 2>&1; then make -s undeploy >&2; fi
@@ -114,8 +130,6 @@ remove
 if [ "$1" = down ]; then exit; fi
 forget
 
-CURRENT=$(sed -n 's/^  version: //p' bundle/manifests/etcd-warden.clusterserviceversion.yaml)
-NEXT=${CURRENT%.*}.$((${CURRENT##*.} + 1))
 push olm --binaries "$(hack/build-tools.sh dir olm)"
 push opm --binaries "$(hack/build-tools.sh dir opm)"
 [ -z "${ETCD_WARDEN_TEST_FULL:-}" ] || push_operator_sdk
@@ -123,17 +137,20 @@ install_olm
 
 etcd=$(hack/build-tools.sh dir etcd-3.6)
 push etcd --version "${etcd##*-}"
+TREE=$(sed -n 's/^  version: //p' bundle/manifests/etcd-warden.clusterserviceversion.yaml)
+STORY=() # the releases, oldest first
 while read -r version commit; do
-  [ "$version" != "$CURRENT" ] || continue
+  [ "$version" != "$TREE" ] || continue
   build_release "$version" "$commit"
   mkdir -p "$OUT/bundle-$version"; git archive "$commit" bundle | tar -x -C "$OUT/bundle-$version" --strip-components=1
   push_bundle "$version" "$OUT/bundle-$version"
-  PREVIOUS=$version
-done < <(awk '$1 == "-" && $2 == "version:" {version = $3} $1 == "commit:" {gsub(/"/, "", $2); print version, $2}' catalog/releases.yaml)
-build_release "$CURRENT"; push_bundle "$CURRENT" bundle
-next_release "$CURRENT" "$NEXT" "$OUT/bundle-$NEXT"
-build_release "$NEXT"; push_bundle "$NEXT" "$OUT/bundle-$NEXT"
-next_catalog "$CURRENT" "$NEXT" "$OUT/bundle-$NEXT" "$OUT/catalog-$NEXT"
+  STORY+=("$version")
+done < <(releases)
+build_release "$TREE"; push_bundle "$TREE" bundle
+STORY+=("$TREE") BUNDLE=bundle CATALOG=$PWD/catalog/etcd-warden
+[ ${#STORY[@]} -gt 1 ] || derive
+CURRENT_CATALOG=$CATALOG
+derive
 kubectl -n olm rollout status deployment/olm-operator --timeout=180s >&2
 kubectl -n olm rollout status deployment/catalog-operator --timeout=180s >&2
 
@@ -147,9 +164,9 @@ REGISTRY=$REGISTRY
 REGISTRY_CA=$SSL_CERT_FILE
 SHELL_IMAGE=localhost/olm:1
 ETCD_VERSION=${etcd##*-}
-PREVIOUS=${PREVIOUS:-}
-CURRENT=$CURRENT
-NEXT=$NEXT
-CATALOG=$PWD/catalog/etcd-warden
-NEXT_CATALOG=$OUT/catalog-$NEXT
+PREVIOUS=${STORY[-3]}
+CURRENT=${STORY[-2]}
+NEXT=${STORY[-1]}
+CATALOG=$CURRENT_CATALOG
+NEXT_CATALOG=$CATALOG
 VALUES

@@ -29,7 +29,7 @@ func newNamespace(ctx context.Context) string {
 	return ns.Name
 }
 
-// oldCluster is one as 0.1.0's users write it.
+// oldCluster is a cluster as users of v1alpha1 write it.
 func oldCluster(namespace, name string) *v1alpha1.EtcdCluster {
 	return &v1alpha1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -39,7 +39,7 @@ func oldCluster(namespace, name string) *v1alpha1.EtcdCluster {
 	}
 }
 
-// newCluster is one as today's users write it.
+// newCluster is a cluster as users of v1beta1 write it.
 func newCluster(namespace, name string, replicas int32) *v1beta1.EtcdCluster {
 	return &v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},

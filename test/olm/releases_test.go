@@ -26,7 +26,8 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		old     *v1alpha1.EtcdCluster // made with the previous release, and then only looked at
 		kept    treasure
 		before  map[string]string
-		noticed time.Duration // of the upgrade by a client of the API
+		byHand  time.Duration // in which a client of the API failed during the upgrade that was approved by hand
+		noticed time.Duration // the same, during the automatic upgrade
 	)
 	BeforeAll(func(ctx SpecContext) {
 		DeferCleanup(withdraw)
@@ -48,18 +49,19 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		figure("olm-install-"+previous, time.Since(begin))
 
 		old = oldCluster(ns, "old")
-		Expect(kube.Create(ctx, old)).To(Succeed())
+		// OLM may carry out a step of its plan twice, and overwrite the CRD's conversion again after the installation.
+		Eventually(ctx, func() error { return kube.Create(ctx, old) }).Should(Succeed())
 		awaitHealthy(ctx, old)
 		kept, before = bury(ctx, old), footprint(ctx, old)
 
-		written := oldCluster(ns, "written") // by the client that looks for gaps, and by nobody else
+		written := oldCluster(ns, "written") // only the client that measures gaps writes it
 		written.Spec.Paused = true
 		Expect(kube.Create(ctx, written)).To(Succeed())
 	})
 
-	It("approves the upgrade: nothing of the cluster is touched, and v1alpha1 is read all the while", func(ctx SpecContext) {
+	It("approves the upgrade: nothing of the cluster is touched", func(ctx SpecContext) {
 		said := old.DeepCopy()
-		client := watch(ns, "written", "v1alpha1")
+		client := watch(ns, "written", "v1alpha1", "v1beta1")
 		begin := time.Now()
 		approve(ctx, current)
 		awaitInstalled(ctx, current)
@@ -68,7 +70,7 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		figure("olm-upgrade-to-"+current, time.Since(begin))
 		client.awaitServed(ctx)
 		client.tell("to-" + current)
-		Expect(client.failing("read-")).To(BeZero())
+		byHand = client.failing("")
 
 		Expect(footprint(ctx, old)).To(Equal(before))
 		kept.expectFound(ctx, old, 3)
@@ -196,12 +198,13 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		kept.expectFound(ctx, old, 3)
 	})
 
-	It("cannot read or write for two seconds at most in that upgrade", func() {
+	It("cannot read or write for two seconds at most in either upgrade", func() {
 		bound := 2 * time.Second
 		if !world.Full() {
-			bound *= 5 // what else the machine does must not decide; the figure is printed, and a release needs the bound itself
+			bound *= 5 // other work of the machine must not decide; the figure is printed, and a release needs the bound itself
 		}
-		Expect(noticed).To(BeNumerically("<=", bound))
+		Expect(byHand).To(BeNumerically("<=", bound), "approved by hand")
+		Expect(noticed).To(BeNumerically("<=", bound), "automatic")
 	})
 
 	It("uninstalls the operator and installs it again: every etcd serves on, in the same pods", func(ctx SpecContext) {

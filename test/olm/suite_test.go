@@ -26,7 +26,8 @@ import (
 var (
 	lab  *world.World
 	kube client.Client
-	// previous and current are releases; next is one made for this suite. All as x.y.z.
+	// previous, current and next are three releases in a row, as x.y.z. hack/olm.sh tells which they are: those that were not
+	// made yet are derived from the work tree.
 	previous, current, next string
 )
 
