@@ -1,6 +1,7 @@
 //go:build release
 
-// Package release tests that a release is made only when everything holds, in clones of this repository.
+// Package release tests in clones of this repository that a release is made only when everything holds. The clones forget
+// the releases of this repository: first is their first release, and next is made on top of it.
 package release
 
 import (
@@ -14,15 +15,16 @@ import (
 	"time"
 )
 
-// next is the release that the clones prepare; it is newer than any there will be.
-const next = "99.0.0"
-
-// corrected is the one after it.
-const corrected = "99.0.1"
+// Releases of the clones. They are newer than any release of this repository.
+const (
+	first     = "98.0.0"
+	next      = "99.0.0"
+	corrected = "99.0.1"
+)
 
 const repository = "../.."
 
-// TestMain forgets what the Make that runs the suite exports: in the clones, each of another release, nobody typed it.
+// TestMain removes what the Make that runs the suite exports: its values are not those of the clones.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"VERSION", "REPOSITORY", "CHANNELS", "DEFAULT_CHANNEL", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"} {
 		if err := os.Unsetenv(name); err != nil {
@@ -32,13 +34,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// refusals are what somebody did to a repository that is ready for release, and what the release is refused with.
-var refusals = []struct {
+// refusal is a change of a repository that is ready for release, and the message with which the release is refused.
+type refusal struct {
 	does    string
 	spoil   func(*testing.T, clone)
 	release string
 	refused string
-}{
+}
+
+// refusals are those of a later release.
+var refusals = []refusal{
 	{does: "refuses a file that is not committed", refused: "the tree is not clean", spoil: func(t *testing.T, c clone) {
 		c.write(t, "README.md", "changed")
 	}},
@@ -50,7 +55,7 @@ var refusals = []struct {
 	}},
 	{does: "refuses what is no version", release: "v99.0.0", refused: "is not a version"},
 	{does: "refuses a version that the tree does not prepare", release: "99.0.1", refused: "the tree prepares release 99.0.0"},
-	{does: "refuses a release that was made", release: "0.1.0", refused: "0.1.0 is released already"},
+	{does: "refuses a release that was made", release: first, refused: first + " is released already"},
 	{does: "refuses a release whose tag exists", refused: "the tag v99.0.0 exists", spoil: func(t *testing.T, c clone) {
 		c.run(t, "git", "tag", "v"+next)
 	}},
@@ -76,7 +81,7 @@ var refusals = []struct {
 		c.replace(t, base, "  replaces: etcd-warden.v", "  replaces: etcd-warden.v98.")
 	}},
 	{does: "refuses a release whose commit is not there", refused: "is not in this clone", spoil: func(t *testing.T, c clone) {
-		c.replace(t, "catalog/releases.yaml", "commit: 298eb0949b", "commit: 0000000000")
+		c.replace(t, "catalog/releases.yaml", "version: "+first+"\n  commit: ", "version: "+first+"\n  commit: 0000000000")
 	}},
 	{does: "refuses a CRD that would refuse stored objects", refused: "objects that users stored would be lost or refused", spoil: func(t *testing.T, c clone) {
 		c.replace(t, "config/crd/bases/operator.etcd-warden.io_etcdclusters.yaml", "maxLength: 16\n", "maxLength: 5\n")
@@ -89,20 +94,51 @@ var refusals = []struct {
 	}},
 }
 
+// firstRefusals are those of a first release.
+var firstRefusals = []refusal{
+	{does: "refuses a first release that is in no channel", refused: "has no entry in the channel candidate", spoil: func(t *testing.T, c clone) {
+		c.replace(t, "catalog/template.yaml", "  - name: etcd-warden.v"+first, "  - name: etcd-warden.v97.0.0")
+	}},
+	{does: "refuses a first release that replaces another", refused: "has no entry in the channel stable for 98.0.0 without replaces", spoil: func(t *testing.T, c clone) {
+		c.addToEntry(t, "stable", "    replaces: etcd-warden.v97.0.0\n")
+	}},
+	{does: "refuses a first release that skips another", refused: "has no entry in the channel stable for 98.0.0 without replaces", spoil: func(t *testing.T, c clone) {
+		c.addToEntry(t, "stable", "    skips: [etcd-warden.v97.0.0]\n")
+	}},
+	{does: "refuses a first release with a skipRange", refused: "has no entry in the channel stable-v0 for 98.0.0 without replaces", spoil: func(t *testing.T, c clone) {
+		c.addToEntry(t, "stable-v0", "    skipRange: '>=97.0.0 <98.0.0'\n")
+	}},
+	{does: "refuses a first bundle that replaces another", refused: "there is no earlier release", spoil: func(t *testing.T, c clone) {
+		c.replace(t, base, "  version: 0.0.0", "  replaces: etcd-warden.v97.0.0\n  version: 0.0.0")
+	}},
+	{does: "refuses a first bundle with a skipRange", refused: "there is no earlier release", spoil: func(t *testing.T, c clone) {
+		c.replace(t, base, "  annotations:\n", "  annotations:\n    olm.skipRange: '>=97.0.0 <98.0.0'\n")
+	}},
+}
+
 const base = "config/manifests/bases/etcd-warden.clusterserviceversion.yaml"
 
-func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
-	ready := prepared(t)
+func TestRefusesAReleaseWhileSomethingIsOutOfDate(t *testing.T) {
+	preparedNext(t).expectRefusals(t, next, refusals)
+}
+
+func TestRefusesAFirstReleaseThatReplacesAnother(t *testing.T) {
+	preparedFirst(t).expectRefusals(t, first, firstRefusals)
+}
+
+// expectRefusals makes each change in a clone, and checks that the release is refused and that nothing else changes.
+func (c clone) expectRefusals(t *testing.T, prepared string, refusals []refusal) {
+	t.Helper()
 	for _, r := range refusals {
 		t.Run(r.does, func(t *testing.T) {
-			c := ready.clone(t)
+			c := c.clone(t)
 			if r.spoil != nil {
 				r.spoil(t, c)
 			}
 			if !strings.Contains(r.refused, "not clean") {
 				c.run(t, "git", "commit", "-qam", "Spoil the release", "--allow-empty")
 			}
-			version := next
+			version := prepared
 			if r.release != "" {
 				version = r.release
 			}
@@ -118,8 +154,8 @@ func TestAReleaseIsRefusedWhileSomethingIsOutOfDate(t *testing.T) {
 	}
 }
 
-func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
-	c := prepared(t)
+func TestRefusesAReleaseWithoutEvidenceOfItsTests(t *testing.T) {
+	c := preparedNext(t)
 	c.replace(t, "CHANGELOG.md", "] - "+today(), "] - 2999-01-01") // stops the release before it takes long
 	c.run(t, "git", "commit", "-qam", "Date the release to the future")
 	tested := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
@@ -147,7 +183,7 @@ func TestAReleaseIsRefusedWithoutEvidenceOfItsTests(t *testing.T) {
 	}
 }
 
-// note writes down, as hack/test.sh does, which suites passed on a commit.
+// note records, as hack/test.sh does, which suites passed on a commit.
 func note(t *testing.T, cache, commit, suites string) {
 	t.Helper()
 	dir := filepath.Join(cache, "test", "passed")
@@ -159,8 +195,8 @@ func note(t *testing.T, cache, commit, suites string) {
 	}
 }
 
-// TestTheSuitesNoteThatTheyPassed runs the real script on a project of one test in each module.
-func TestTheSuitesNoteThatTheyPassed(t *testing.T) {
+// TestNotesWhichSuitesPassed runs the real script on a project of one test in each module.
+func TestNotesWhichSuitesPassed(t *testing.T) {
 	c, cache := clone{dir: t.TempDir()}, t.TempDir()
 	command(t, repository, "cp", "-r", "--parents", "hack/test.sh", "hack/testsum", c.dir)
 	for _, module := range []string{".", "hack/images", "hack/cluster", "hack/crdcheck"} {
@@ -181,18 +217,23 @@ func TestTheSuitesNoteThatTheyPassed(t *testing.T) {
 	}
 }
 
-func TestAReleaseIsMadeWhole(t *testing.T) {
-	c := prepared(t)
+// TestMakesAFirstReleaseAndALaterOne tests the whole story. An attempt that changes nothing comes before the first release.
+func TestMakesAFirstReleaseAndALaterOne(t *testing.T) {
+	c := preparedFirst(t)
 	before := c.state(t)
-	if said, err := c.release("RELEASE_SUITES=", "--dry-run", next); err != nil {
+	said, err := c.release("RELEASE_SUITES=", "--dry-run", first)
+	if err != nil {
 		t.Fatalf("%v:\n%s", err, said)
+	}
+	if !strings.Contains(said, "\ncrdcheck: nothing to compare: ") || strings.Contains(said, "the CRDs follow") {
+		t.Errorf("it does not say that there is no release to compare with:\n%s", said)
 	}
 	if after := c.state(t); after != before {
 		t.Errorf("a dry run changed the repository from\n%s\nto\n%s", before, after)
 	}
 	lock := filepath.Join(c.dir, ".git", "index.lock")
 	c.write(t, filepath.Join(".git", "index.lock"), "") // as another git leaves it: the branch cannot be merged
-	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "main cannot take over what was built") {
+	if said, err := c.release("RELEASE_SUITES=", first); err == nil || !strings.Contains(said, "main cannot take over what was built") {
 		t.Fatalf("want the release to fail at its last step, got %v:\n%s", err, said)
 	}
 	if err := os.Remove(lock); err != nil {
@@ -201,55 +242,91 @@ func TestAReleaseIsMadeWhole(t *testing.T) {
 	if after := c.state(t); after != before {
 		t.Errorf("a release that failed at its last step changed the repository from\n%s\nto\n%s", before, after)
 	}
-	said, err := c.make("release", "VERSION="+next)
+	c.expectReleased(t, first)
+	for _, edge := range []string{"replaces: ", "skipRange: "} {
+		for _, path := range []string{"bundle/manifests/etcd-warden.clusterserviceversion.yaml", "catalog/template.yaml", "catalog/etcd-warden/catalog.yaml"} {
+			if strings.Contains(c.read(t, path), edge) {
+				t.Errorf("the first release has %q in %s", edge, path)
+			}
+		}
+	}
+
+	c.prepare(t, next)
+	said = c.expectReleased(t, next)
+	if !strings.Contains(said, "\ncrdcheck: the CRDs follow 1 releases") || strings.Contains(said, "nothing to compare") {
+		t.Errorf("it does not say that it compared with the first release:\n%s", said)
+	}
+	for path, edges := range map[string]struct {
+		prefix string
+		count  int
+	}{
+		"bundle/manifests/etcd-warden.clusterserviceversion.yaml": {"olm.", 1},
+		"catalog/template.yaml":                                   {" ", 3}, // in each channel
+		"catalog/etcd-warden/catalog.yaml":                        {" ", 3},
+	} {
+		content := c.read(t, path)
+		for _, edge := range []string{" replaces: etcd-warden.v98.0.0\n", edges.prefix + "skipRange: '>=98.0.0 <99.0.0'\n"} {
+			if n := strings.Count(content, edge); n != edges.count {
+				t.Errorf("%s has %q %d times, want %d", path, edge, n, edges.count)
+			}
+		}
+	}
+}
+
+// expectReleased makes a release, checks what is there then, and returns what was printed.
+func (c clone) expectReleased(t *testing.T, version string) string {
+	t.Helper()
+	said, err := c.make("release", "VERSION="+version)
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, said)
 	}
-	annotations := c.run(t, "git", "show", "v"+next+":bundle/metadata/annotations.yaml")
+	annotations := c.run(t, "git", "show", "v"+version+":bundle/metadata/annotations.yaml")
 	for _, want := range []string{"channels.v1: candidate,stable,stable-v0\n", "channel.default.v1: stable\n"} {
 		if !strings.Contains(annotations, want) {
 			t.Errorf("the bundle's annotations lack %q:\n%s", want, annotations)
 		}
 	}
-	if log := c.run(t, "git", "log", "-2", "--format=%s"); log != "Write the commit of release 99.0.0 down\nRelease 99.0.0\n" {
+	if log := c.run(t, "git", "log", "-2", "--format=%s"); log != "Write the commit of release "+version+" down\nRelease "+version+"\n" {
 		t.Errorf("the last commits are:\n%s", log)
 	}
-	commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "v"+next+"^{commit}"))
+	commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "v"+version+"^{commit}"))
 	if parent := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD~1")); parent != commit {
 		t.Errorf("the tag is at %s, the release's commit is %s", commit, parent)
 	}
-	if releases := c.read(t, "catalog/releases.yaml"); !strings.HasSuffix(releases, "- version: 99.0.0\n  commit: "+commit+"\n") {
+	if releases := c.read(t, "catalog/releases.yaml"); !strings.HasSuffix(releases, "- version: "+version+"\n  commit: "+commit+"\n") {
 		t.Errorf("catalog/releases.yaml ends:\n%s", releases)
 	}
 	csv := c.run(t, "git", "show", commit+":bundle/manifests/etcd-warden.clusterserviceversion.yaml")
-	for _, want := range []string{"  name: etcd-warden.v99.0.0\n", today() + "T00:00:00Z", "image: ghcr.io/etcd-warden/etcd-warden:v99.0.0\n", "  version: 99.0.0\n"} {
+	for _, want := range []string{
+		"  name: etcd-warden.v" + version + "\n", today() + "T00:00:00Z", "image: ghcr.io/etcd-warden/etcd-warden:v" + version + "\n", "  version: " + version + "\n",
+	} {
 		if !strings.Contains(csv, want) {
 			t.Errorf("the bundle lacks %q", want)
 		}
 	}
 	for _, image := range []string{"etcd-warden", "etcd-warden-bundle", "etcd-warden-catalog"} {
-		if !strings.Contains(said, "crane push --index ") || !strings.Contains(said, "ghcr.io/etcd-warden/"+image+":v99.0.0") {
-			t.Errorf("nothing says how to publish %s:\n%s", image, said)
+		if !strings.Contains(said, "crane push --index ") || !strings.Contains(said, "ghcr.io/etcd-warden/"+image+":v"+version) {
+			t.Errorf("it does not say how to publish %s:\n%s", image, said)
 		}
 	}
 	if !strings.Contains(said, "ghcr.io/etcd-warden/etcd-warden-catalog:latest\n") {
-		t.Errorf("nothing says how to have the catalog's users offered the release:\n%s", said)
+		t.Errorf("it does not say how to publish the catalog under the tag that its users follow:\n%s", said)
 	}
 	if status := c.run(t, "git", "status", "--porcelain"); status != "" {
 		t.Errorf("the tree is not clean:\n%s", status)
 	}
-	if said, err := c.release("RELEASE_SUITES=", next); err == nil || !strings.Contains(said, "is released already") {
+	if said, err := c.release("RELEASE_SUITES=", version); err == nil || !strings.Contains(said, "is released already") {
 		t.Errorf("the same release is made again: %v\n%s", err, said)
 	}
+	return said
 }
 
-// TestABadReleaseIsSkippedByTheNext withdraws a release as CONTRIBUTING.md says.
-func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
+// TestSkipsABadReleaseWithTheNext withdraws a release as CONTRIBUTING.md says.
+func TestSkipsABadReleaseWithTheNext(t *testing.T) {
 	const bad = "  replaces: etcd-warden.v" + next + "\n"
-	c := prepared(t)
+	c := preparedNext(t)
 	good := regexp.MustCompile(`(?m)^  replaces: .*\n`).FindString(c.read(t, base))
-	c.write(t, "catalog/releases.yaml", strings.Replace(c.read(t, "catalog/releases.yaml"), `""`, strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD")), 1))
-	c.run(t, "git", "commit", "-qam", "Release "+next)
+	c.recordRelease(t)
 	if said, err := c.make("release-prepare", "VERSION="+corrected); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
@@ -262,7 +339,7 @@ func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
 	c.replace(t, "CHANGELOG.md", "## ["+next+"]", "## ["+corrected+"] - "+today()+"\n- Mended.\n\n## ["+next+"]")
 	c.run(t, "git", "commit", "-qam", "Prepare the corrected release")
 	if said, err := c.release("RELEASE_SUITES=", corrected); err == nil || !strings.Contains(said, "replaces etcd-warden.v99.0.0, the newest that it does not skip") {
-		t.Errorf("want a release that passes over another without a word refused, got %v:\n%s", err, said)
+		t.Errorf("want a release refused that leaves another out and does not skip it, got %v:\n%s", err, said)
 	}
 	c.write(t, "catalog/template.yaml", strings.ReplaceAll(template, bad, good+"    skips: [etcd-warden.v"+next+"]\n"))
 	if said, err := c.make("bundle", "catalog"); err != nil {
@@ -274,11 +351,11 @@ func TestABadReleaseIsSkippedByTheNext(t *testing.T) {
 	}
 }
 
-// clone is a repository of the test's own.
+// clone is a repository that belongs to one test.
 type clone struct{ dir string }
 
-// prepared is a clone of this repository, with what is not committed in it, that is ready to be released as next.
-func prepared(t *testing.T) clone {
+// preparedFirst is a clone of this repository, uncommitted changes included, without any release. It is ready to be released as first.
+func preparedFirst(t *testing.T) clone {
 	t.Helper()
 	c := clone{dir: filepath.Join(t.TempDir(), "ready")}
 	command(t, ".", "git", "clone", "-q", repository, c.dir)
@@ -286,16 +363,46 @@ func prepared(t *testing.T) clone {
 	c.identify(t)
 	command(t, repository, "bash", "-c", `git ls-files -z --deleted | (cd "$0" && xargs -0r rm -f)
 		git ls-files -z --cached --others --exclude-standard | xargs -0 sh -c 'for f; do [ ! -e "$f" ] || cp --parents "$f" "$0"; done' "$0"`, c.dir)
-	if said, err := c.make("release-prepare", "VERSION="+next); err != nil {
+	c.write(t, "catalog/releases.yaml", "# No release yet.\n")
+	template := c.read(t, "catalog/template.yaml")
+	template = regexp.MustCompile(`(?m)^  - name: etcd-warden\.v.*\n(    .*\n)*`).ReplaceAllString(template, "")
+	c.write(t, "catalog/template.yaml", regexp.MustCompile(`(?m)^- schema: olm\.bundle\n  image: .*\n`).ReplaceAllString(template, ""))
+	c.prepare(t, first)
+	return c
+}
+
+// preparedNext is a clone that has made first, and is ready to be released as next.
+func preparedNext(t *testing.T) clone {
+	t.Helper()
+	c := preparedFirst(t)
+	c.recordRelease(t)
+	c.prepare(t, next)
+	return c
+}
+
+// prepare prepares a release, dates it in the changelog, and commits.
+func (c clone) prepare(t *testing.T, version string) {
+	t.Helper()
+	if said, err := c.make("release-prepare", "VERSION="+version); err != nil {
 		t.Fatalf("preparing the release: %v\n%s", err, said)
 	}
-	log := c.read(t, "CHANGELOG.md")
-	_, rest, _ := strings.Cut(log, "## [Unreleased]\n")
-	_, released, _ := strings.Cut(rest, "\n## [0.1.0]")
-	c.write(t, "CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n## ["+next+"] - "+today()+"\n- A test.\n\n## [0.1.0]"+released)
+	c.write(t, "CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n## ["+version+"] - "+today()+"\n- A test.\n")
 	c.run(t, "git", "add", "-A")
 	c.run(t, "git", "commit", "-qm", "Prepare the release")
-	return c
+}
+
+// recordRelease writes down that HEAD is the release that the clone prepares, without building it.
+func (c clone) recordRelease(t *testing.T) {
+	t.Helper()
+	c.replace(t, "catalog/releases.yaml", `""`, strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD")))
+	c.run(t, "git", "commit", "-qam", "Write the commit of the release down")
+}
+
+// addToEntry adds lines to the entry of first in a channel of the template.
+func (c clone) addToEntry(t *testing.T, channel, lines string) {
+	t.Helper()
+	entry := "  name: " + channel + "\n  entries:\n  - name: etcd-warden.v" + first + "\n"
+	c.replace(t, "catalog/template.yaml", entry, entry+lines)
 }
 
 func (c clone) clone(t *testing.T) clone {
@@ -317,12 +424,12 @@ func (c clone) release(variable string, args ...string) (string, error) {
 	return c.said(variable, filepath.Join(c.dir, "hack", "release.sh"), args...)
 }
 
-// make runs what a maintainer types: Make exports what the script must not take for its own.
+// make runs what a maintainer types. Make exports values that the script must not use.
 func (c clone) make(args ...string) (string, error) {
 	return c.said("RELEASE_SUITES=", "make", append([]string{"--no-print-directory"}, args...)...)
 }
 
-// said runs a command with one more variable, and returns what it says. Images are built for this machine alone.
+// said runs a command with one more variable, and returns what it prints. Images are built for this machine's architecture only.
 func (c clone) said(variable, name string, args ...string) (string, error) {
 	run := exec.Command(name, args...)
 	run.Dir, run.Env = c.dir, append(os.Environ(), "ARCHITECTURES="+runtime.GOARCH, "OUT="+c.dir+"-images", variable)
@@ -330,7 +437,7 @@ func (c clone) said(variable, name string, args ...string) (string, error) {
 	return string(said), err
 }
 
-// state is what a refusal may not change.
+// state is what a refusal must not change.
 func (c clone) state(t *testing.T) string {
 	t.Helper()
 	return c.run(t, "bash", "-c", "git rev-parse HEAD; git for-each-ref; git status --porcelain; git diff | sha256sum")
@@ -357,7 +464,7 @@ func (c clone) write(t *testing.T, path, content string) {
 	}
 }
 
-// replace changes the first place of a text, which must be there.
+// replace replaces the first occurrence of a text, which must be there.
 func (c clone) replace(t *testing.T, path, old, now string) {
 	t.Helper()
 	content := c.read(t, path)
