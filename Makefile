@@ -214,12 +214,12 @@ bench-conversion: ## Measure conversions of one object and of a list of 10,000 o
 ##@ Release
 
 .PHONY: release
-release: ## Release VERSION, which must be given, as far as a machine can; DRY_RUN=true changes nothing.
+release: ## Release VERSION, which must be given, up to what is published by hand; DRY_RUN=true changes nothing.
 	@$(if $(filter command line environment,$(origin VERSION)),,echo "say which: make release VERSION=$(VERSION)"; exit 2)
 	hack/release.sh $(if $(DRY_RUN),--dry-run) $(VERSION)
 
 .PHONY: release-prepare
-release-prepare: ## Have this tree prepare release VERSION: version numbers, upgrade graph, bundle and catalog.
+release-prepare: ## Prepare release VERSION in this tree: version numbers, upgrade graph, bundle and catalog.
 	hack/release.sh prepare $(VERSION)
 
 .PHONY: crd-check

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Generates bundle/ and bundle.Dockerfile of $VERSION with operator-sdk. Running it again changes nothing.
+# Generates bundle/ and bundle.Dockerfile of $VERSION with operator-sdk. The icon is docs/icon.svg. Running it again changes
+# nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${VERSION:?which release?}"
@@ -17,7 +18,7 @@ rm -rf bundle
   "$SDK" generate bundle -q --overwrite --package etcd-warden --version "$VERSION" \
     --channels "$CHANNELS" --default-channel "$DEFAULT_CHANNEL"
 
-# operator-sdk writes the present time; the release's own is in the base.
+# operator-sdk writes the current time. The date of the release is in the base.
 created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-warden.clusterserviceversion.yaml)
 sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-warden.clusterserviceversion.yaml
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Renders catalog/template.yaml into catalog/etcd-warden/catalog.yaml with opm. The bundle of every release of
-# catalog/releases.yaml is taken from its commit (or from bundle/, for the one release without a commit), served as an
-# image by a registry on loopback, and pulled from there under its real name. Nothing is downloaded.
+# Renders catalog/template.yaml into catalog/etcd-warden/catalog.yaml with opm. Nothing is downloaded:
+#   1. take the bundle of every release of catalog/releases.yaml from its commit; that of a release without a commit from bundle/;
+#   2. serve the bundles as images by a registry on loopback, from which opm pulls them under their real names;
+#   3. write docs/icon.svg into the template, and render it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 IMAGES=$(hack/build-tools.sh dir images)/images
