@@ -31,7 +31,7 @@ func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) 
 	}
 	issuer := v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}
 	s := clustertest.MakeCluster("prod").Snapshot()
-	live := render.IssuedCertificate(s.Cluster, cluster.RolePeer, "", issuer)
+	live := render.CertManagerCertificate(s.Cluster, cluster.RolePeer, "", issuer)
 	for what, answer := range map[string]error{
 		"the client knew the kind": apierrors.NewGenericServerResponse(http.StatusNotFound, "post", schema.GroupResource{Group: "cert-manager.io", Resource: "certificates"}, "", "404 page not found", 0, true),
 		"the client looked it up":  &meta.NoKindMatchError{GroupKind: render.CertificateKind.GroupKind(), SearchedVersions: []string{"v1"}},

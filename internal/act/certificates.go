@@ -149,7 +149,7 @@ func (a *Actor) certificateData(s *cluster.Snapshot, item analyse.WriteCertifica
 	if err != nil {
 		return nil, err
 	}
-	material, err := issuer.Issue(render.CertificateRequest(s.Cluster, item.Role, item.Intent.ClusterDomain), s.Now, a.Lifetimes.Certificate)
+	material, err := issuer.Issue(render.CertificateTemplate(s.Cluster, item.Role, item.Intent.ClusterDomain), s.Now, a.Lifetimes.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("writing Secret %s: %w", cluster.CertificateName(s.Cluster.Name, item.Role), err)
 	}
@@ -226,7 +226,7 @@ func changed(kind, name, how string) error {
 
 // ensureRequest creates or corrects cert-manager's Certificate.
 func (a *Actor) ensureRequest(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureRequest) error {
-	desired := render.IssuedCertificate(s.Cluster, item.Role, item.Domain, item.Issuer)
+	desired := render.CertManagerCertificate(s.Cluster, item.Role, item.Domain, item.Issuer)
 	if item.Live == nil {
 		return a.create(ctx, s, desired, ownedBy(s))
 	}

@@ -115,7 +115,7 @@ func (a *Actor) correctWorkload(ctx context.Context, s *cluster.Snapshot, item a
 
 // sealPod changes what the founding pod's next container start reads; the running one reads nothing.
 func (a *Actor) sealPod(ctx context.Context, s *cluster.Snapshot, item analyse.SealPod) error {
-	patch, err := annotationPatch(render.SealAnnotations(analyse.MemberInput(s, item.Member, item.Intent, true)), map[string]string{"uid": string(item.UID)})
+	patch, err := annotationPatch(render.ExistingFormAnnotations(analyse.MemberInput(s, item.Member, item.Intent, true)), map[string]string{"uid": string(item.UID)})
 	if err != nil {
 		return err
 	}

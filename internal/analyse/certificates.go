@@ -248,7 +248,7 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	}
 	var list []Upkeep
 	for _, c := range trust.Certificates {
-		if desired := render.IssuedCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer); c.Request == nil || stale(desired, c.Request) {
+		if desired := render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer); c.Request == nil || stale(desired, c.Request) {
 			list = append(list, EnsureRequest{Role: c.Role, Issuer: *issuer, Domain: intent.ClusterDomain, Live: c.Request})
 		}
 	}

@@ -496,7 +496,7 @@ func (o *operator) upkeep(u Upkeep) error {
 		pod.ResourceVersion = w.next()
 	case SealPod:
 		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
-			maps.Copy(pod.template.Annotations, render.SealAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
+			maps.Copy(pod.template.Annotations, render.ExistingFormAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
 		}
 	case SetRetention:
 		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {

@@ -92,7 +92,7 @@ func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstruc
 
 // upToDate reports whether a Certificate asks for what the operator wants today.
 func (r *secretReader) upToDate(request *unstructured.Unstructured, role cluster.Role, issuer v1beta1.IssuerRef) bool {
-	same, err := render.UpToDate(render.IssuedCertificate(r.snapshot.Cluster, role, r.intent.ClusterDomain, issuer), request)
+	same, err := render.UpToDate(render.CertManagerCertificate(r.snapshot.Cluster, role, r.intent.ClusterDomain, issuer), request)
 	return err == nil && same
 }
 

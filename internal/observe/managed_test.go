@@ -42,7 +42,7 @@ func managed(t *testing.T) *stage {
 		secret.Data = map[string][]byte{"tls.crt": certificate, "tls.key": key, "ca.crt": certificate}
 		s.add(secret)
 		for _, role := range traffic.Roles() {
-			m, err := a.Issue(render.CertificateRequest(s.cluster, role, ""), s.now, 90*24*time.Hour)
+			m, err := a.Issue(render.CertificateTemplate(s.cluster, role, ""), s.now, 90*24*time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,7 +204,7 @@ func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage
 	s := newStage(t, 1)
 	s.observer = &Observer{Etcd: s, Now: func() time.Time { return s.now }}
 	s.cluster.Spec.TLS.Peer = &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}}
-	request := render.IssuedCertificate(s.cluster, cluster.RolePeer, "", s.cluster.Spec.TLS.Peer.CertManager.IssuerRef)
+	request := render.CertManagerCertificate(s.cluster, cluster.RolePeer, "", s.cluster.Spec.TLS.Peer.CertManager.IssuerRef)
 	request.SetGeneration(2)
 	s.add(request)
 	s.certManagerSays("True", 2)
@@ -212,7 +212,7 @@ func issued(t *testing.T, annotation string, change func(*corev1.Secret)) *stage
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := a.Issue(render.CertificateRequest(s.cluster, cluster.RolePeer, ""), s.now, 100*time.Hour)
+	m, err := a.Issue(render.CertificateTemplate(s.cluster, cluster.RolePeer, ""), s.now, 100*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

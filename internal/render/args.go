@@ -20,7 +20,8 @@ const (
 	stateExisting = "existing"
 )
 
-// Variables that a founding container's arguments refer to. They must not begin with ETCD_: etcd reads such variables itself.
+// Environment variables that the arguments of a founding container refer to.
+// They must not begin with ETCD_: etcd reads such variables itself.
 const (
 	envInitialCluster      = "INITIAL_CLUSTER"
 	envInitialClusterState = "INITIAL_CLUSTER_STATE"
@@ -53,7 +54,7 @@ func bindURL(in MemberInput, secret string, port int) string {
 	return fmt.Sprintf("%s://%s:%d", scheme(secret), address, port)
 }
 
-// BindsIPv6 reports whether a member's StatefulSet was built to listen on IPv6.
+// BindsIPv6 reports whether a member's StatefulSet listens on IPv6.
 func BindsIPv6(set *appsv1.StatefulSet) bool {
 	return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
 		return slices.ContainsFunc(c.Args, func(arg string) bool {
@@ -69,13 +70,13 @@ func scheme(secret string) string {
 	return "http"
 }
 
-// etcdFlag is one etcd option; value may refer to a variable only where verbatim is set.
+// etcdFlag is one option of etcd. The value may refer to an environment variable only if verbatim is set.
 type etcdFlag struct {
 	name, value string
 	verbatim    bool
 }
 
-// args returns etcd's options: the operator's own in a fixed order, then the user's by name.
+// args returns the arguments of etcd: the operator's in a fixed order, then the user's sorted by name.
 func args(in MemberInput) []string {
 	var flags []etcdFlag
 	flags = append(flags, identityFlags(in)...)
@@ -94,7 +95,7 @@ func args(in MemberInput) []string {
 	return rendered
 }
 
-// argument returns the value such that Kubernetes passes it on as it stands: "$$" is its escape for "$".
+// argument escapes the value for Kubernetes, which expands $(NAME) in arguments: "$$" stands for "$".
 func (f etcdFlag) argument() string {
 	if f.verbatim {
 		return f.value
@@ -115,8 +116,8 @@ func identityFlags(in MemberInput) []etcdFlag {
 	}
 }
 
-// initialFlags decides what etcd does with an empty volume: a founding member starts with the founding list,
-// every other one fails. With data, etcd ignores them.
+// initialFlags decides what etcd does on an empty volume: a founding member starts with the founding list,
+// every other member exits. On a volume with data, etcd ignores these flags.
 func initialFlags(in MemberInput) []etcdFlag {
 	if in.Founding == nil {
 		return []etcdFlag{
@@ -131,8 +132,9 @@ func initialFlags(in MemberInput) []etcdFlag {
 	}
 }
 
-// foundingEnv takes the founding list from the pod's annotations. The kubelet reads them at each start of the container,
-// so a running founding pod can be sealed without a restart.
+// foundingEnv reads the founding list from the pod's annotations.
+// The kubelet resolves them at each start of the container. So the operator can switch a running founding pod to its
+// existing form without a restart (docs/adr/0002).
 func foundingEnv(in MemberInput) []corev1.EnvVar {
 	if in.Founding == nil {
 		return nil
@@ -172,7 +174,7 @@ func tlsFlags(i cluster.Intent) []etcdFlag {
 	return flags
 }
 
-// keysOf returns the keys of a Secret: those of the original operator where no source says otherwise.
+// keysOf returns the keys of a Secret. Without a source these are the original operator's keys.
 func keysOf(source cluster.Source, original pki.Keys) pki.Keys {
 	if source == "" {
 		return original
@@ -180,9 +182,9 @@ func keysOf(source cluster.Source, original pki.Keys) pki.Keys {
 	return pki.TLSKeys
 }
 
-// integrityFlags turn on the comparison of data between members, at the start and after compactions.
-// The check at the start has a price: a member with data asks each peer in turn before it serves, for up to 7 s each,
-// so members that start all at once, or beside a silent node, can take 7 s a peer longer.
+// integrityFlags turn on etcd's comparison of data between members: at the start, and after compactions.
+// The check at the start takes time. A member with data asks each peer in turn before it serves, for up to 7 s each.
+// So a start takes up to 7 s a peer longer when peers do not answer.
 func integrityFlags(i cluster.Intent) []etcdFlag {
 	if minorOf(i.Version) <= lastWithout36Names {
 		return []etcdFlag{

@@ -14,15 +14,16 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
-// defaultDomain is the DNS domain that certificates fit besides, where the spec names none: members look each other's addresses up,
-// and the names that they get end in the domain of the Kubernetes cluster.
+// defaultDomain is the cluster domain that certificates fit if the spec names none.
+// A member looks up the DNS names of a peer's address and wants one of them in the peer's certificate.
+// These names end in the domain of the Kubernetes cluster.
 const defaultDomain = "cluster.local"
 
-// CertificateKind is cert-manager's request for a certificate.
+// CertificateKind is cert-manager's kind Certificate.
 var CertificateKind = schema.GroupVersionKind{Group: "cert-manager.io", Version: "v1", Kind: "Certificate"}
 
-// CertificateRequest returns what a certificate of a cluster holds.
-func CertificateRequest(c *v1beta1.EtcdCluster, role cluster.Role, domain string) pki.Request {
+// CertificateTemplate returns the names and usages of a cluster's certificate.
+func CertificateTemplate(c *v1beta1.EtcdCluster, role cluster.Role, domain string) pki.Request {
 	if domain == "" {
 		domain = defaultDomain
 	}
@@ -42,7 +43,7 @@ func CertificateRequest(c *v1beta1.EtcdCluster, role cluster.Role, domain string
 			Use:       pki.Server,
 		}
 	case cluster.RoleOperator:
-		// etcd's user root: the operator works on when users turn etcd's authentication on.
+		// root is the etcd user with all rights: the operator keeps access when users turn etcd's authentication on.
 		return pki.Request{CommonName: "root", Use: pki.Client}
 	case cluster.RoleClient:
 		return pki.Request{CommonName: c.Name + "-client", Use: pki.Client}
@@ -54,12 +55,12 @@ func inNamespace(service string, c *v1beta1.EtcdCluster) string {
 	return fmt.Sprintf("%s.%s.svc", service, c.Namespace)
 }
 
-// AuthoritySecret builds the Secret of a managed authority. What it holds is the caller's.
+// AuthoritySecret builds the Secret of a managed authority. The caller fills in its data.
 func AuthoritySecret(c *v1beta1.EtcdCluster, t cluster.Traffic) *corev1.Secret {
 	return secret(c, cluster.AuthorityName(c.Name, t))
 }
 
-// CertificateSecret builds the Secret of a managed certificate. What it holds is the caller's.
+// CertificateSecret builds the Secret of a managed certificate. The caller fills in its data.
 func CertificateSecret(c *v1beta1.EtcdCluster, role cluster.Role) *corev1.Secret {
 	return secret(c, cluster.CertificateName(c.Name, role))
 }
@@ -72,26 +73,26 @@ func secret(c *v1beta1.EtcdCluster, name string) *corev1.Secret {
 	}
 }
 
-// IssuedCertificate builds cert-manager's Certificate for a role.
-func IssuedCertificate(c *v1beta1.EtcdCluster, role cluster.Role, domain string, issuer v1beta1.IssuerRef) *unstructured.Unstructured {
-	request := CertificateRequest(c, role, domain)
+// CertManagerCertificate builds cert-manager's Certificate for a role.
+func CertManagerCertificate(c *v1beta1.EtcdCluster, role cluster.Role, domain string, issuer v1beta1.IssuerRef) *unstructured.Unstructured {
+	template := CertificateTemplate(c, role, domain)
 	name := cluster.CertificateName(c.Name, role)
 	spec := map[string]any{
 		"secretName": name,
-		"commonName": request.CommonName,
-		"usages":     usages(request.Use),
+		"commonName": template.CommonName,
+		"usages":     usages(template.Use),
 		"privateKey": map[string]any{"algorithm": "ECDSA", "size": int64(256), "encoding": "PKCS8", "rotationPolicy": "Always"},
 		"issuerRef":  map[string]any{"name": issuer.Name, "kind": issuer.Kind, "group": issuer.Group},
 	}
-	if len(request.Names) > 0 {
-		spec["dnsNames"] = anyOf(request.Names)
+	if len(template.Names) > 0 {
+		spec["dnsNames"] = toAnySlice(template.Names)
 	}
-	if len(request.Addresses) > 0 {
-		texts := make([]string, len(request.Addresses))
-		for i, address := range request.Addresses {
+	if len(template.Addresses) > 0 {
+		texts := make([]string, len(template.Addresses))
+		for i, address := range template.Addresses {
 			texts[i] = address.String()
 		}
-		spec["ipAddresses"] = anyOf(texts)
+		spec["ipAddresses"] = toAnySlice(texts)
 	}
 	certificate := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
 	certificate.SetGroupVersionKind(CertificateKind)
@@ -110,7 +111,8 @@ func usages(use pki.Use) []any {
 	return append(list, "client auth")
 }
 
-func anyOf(texts []string) []any {
+// toAnySlice converts a list to the type that unstructured objects hold.
+func toAnySlice(texts []string) []any {
 	list := make([]any, len(texts))
 	for i, text := range texts {
 		list[i] = text

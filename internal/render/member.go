@@ -11,7 +11,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// Founding is the one list that a new cluster's members are started with.
+// Founding is the list of members that every member of a new cluster starts with.
 type Founding struct {
 	// Members are the names of the founding members, in order.
 	Members []string
@@ -25,9 +25,9 @@ type MemberInput struct {
 	// Name of the member.
 	Name   string
 	Intent cluster.Intent
-	// Founding is given for a member that was not yet seen started. Without it an empty volume fails closed.
+	// Founding is set for a member that was not seen started yet. Without it, etcd exits on an empty volume.
 	Founding *Founding
-	// IPv6 binds [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
+	// IPv6 makes etcd listen on [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
 	IPv6 bool
 }
 
@@ -42,17 +42,17 @@ const (
 	peerTLSMount    = "/etc/etcd/peer"
 	serverTLSVolume = "server-tls"
 	serverTLSMount  = "/etc/etcd/server"
-	// secretMode lets the pod's group read the keys, and nobody else.
+	// secretMode lets only the pod's user and group read the keys.
 	secretMode = 0o440
 
-	// shutdownSeconds is how long etcd has to hand leadership over and close its database.
+	// shutdownSeconds is how long etcd gets to transfer leadership and to close its database.
 	shutdownSeconds = 30
-	// revisionHistory is small: a roll back is a new template made from an older intent, not an older revision.
+	// revisionHistory is small: to roll back, the operator renders a new template from an older intent.
 	revisionHistory = 1
 )
 
-// MemberStatefulSet builds the StatefulSet of one pod that runs a member. Nothing but the deletion of the pod makes
-// Kubernetes start it with a new template.
+// MemberStatefulSet builds the StatefulSet of one pod that runs a member.
+// Kubernetes starts a pod from a new template only after the old pod was deleted (OnDelete).
 func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	text, hash := in.Intent.Encode()
 	meta := ownedMeta(in.Cluster, in.Name)
@@ -81,16 +81,16 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	}
 }
 
-// RenderHash returns the hash of a member's pod template in its started form. A founding member has the same one,
-// so that the change of form alone never asks for a restart.
+// RenderHash returns the hash of a member's pod template in its existing form.
+// The founding form has the same hash, so switching the form never requires a restart.
 func RenderHash(in MemberInput) string {
 	in.Founding = nil
 	return hashOf(podTemplate(in))
 }
 
-// SealAnnotations returns what a running founding pod is annotated with once its member was seen started: from then on
-// a restart of its container over an emptied volume fails closed.
-func SealAnnotations(in MemberInput) map[string]string {
+// ExistingFormAnnotations returns the annotations that switch a running founding pod to its existing form.
+// From then on etcd exits when its container restarts on an emptied volume.
+func ExistingFormAnnotations(in MemberInput) map[string]string {
 	return map[string]string{
 		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, []string{in.Name}, in.Intent),
 		cluster.AnnotationInitialClusterState: stateExisting,
@@ -113,7 +113,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			Tolerations:                   in.Intent.Tolerations,
 			PriorityClassName:             in.Intent.PriorityClassName,
 			SchedulerName:                 in.Intent.SchedulerName,
-			RuntimeClassName:              optional(in.Intent.RuntimeClassName),
+			RuntimeClassName:              nilIfEmpty(in.Intent.RuntimeClassName),
 			ImagePullSecrets:              in.Intent.ImagePullSecrets,
 			SecurityContext:               podSecurity(in.Intent.SecurityContext),
 			TerminationGracePeriodSeconds: new(int64(shutdownSeconds)),
@@ -123,7 +123,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	}
 }
 
-// AuthorityAnnotations say which authorities the pod is started with: etcd reads their bundle at its start only.
+// AuthorityAnnotations name the authorities that a pod starts with. etcd reads its bundle only when it starts.
 func AuthorityAnnotations(i cluster.Intent) map[string]string {
 	annotations := map[string]string{}
 	if len(i.PeerAuthorities) > 0 {
@@ -204,8 +204,8 @@ func mounts(in MemberInput) []corev1.VolumeMount {
 	return all
 }
 
-// optional returns nil for an empty text.
-func optional(text string) *string {
+// nilIfEmpty returns nil for an empty text.
+func nilIfEmpty(text string) *string {
 	if text == "" {
 		return nil
 	}

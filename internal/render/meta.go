@@ -1,4 +1,5 @@
-// Package render builds the Kubernetes objects of an etcd cluster. It is pure: what it returns depends on its arguments alone.
+// Package render builds the Kubernetes objects of an etcd cluster.
+// It is pure: its results depend only on its arguments.
 package render
 
 import (
@@ -15,8 +16,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// ClusterToken returns etcd's initial-cluster-token for a cluster that is founded now. It differs for a cluster that is
-// created again under the same name, so members of the two can never talk to each other.
+// ClusterToken returns etcd's initial-cluster-token for a cluster that is founded now.
+// A cluster that is created again under the same name gets another token, so the members of the two never mix.
 func ClusterToken(c *v1beta1.EtcdCluster) string {
 	return c.Namespace + "/" + c.Name + "/" + string(c.UID)
 }
@@ -51,7 +52,7 @@ func MemberSelector(c *v1beta1.EtcdCluster) string {
 	return labels.SelectorFromSet(allMembers(c)).String()
 }
 
-// ownedBy returns the reference that makes the cluster an object's controller, so that the object goes with it.
+// ownedBy makes the EtcdCluster the controller of an object. Kubernetes deletes the object with the cluster.
 func ownedBy(c *v1beta1.EtcdCluster) []metav1.OwnerReference {
 	return []metav1.OwnerReference{*metav1.NewControllerRef(c, v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind))}
 }
@@ -65,7 +66,7 @@ func ownedMeta(c *v1beta1.EtcdCluster, name string) metav1.ObjectMeta {
 	}
 }
 
-// merged returns a new map with the entries of both; those of ours win.
+// merged returns a new map with the entries of both. If both have a key, the value of ours is used.
 func merged(theirs, ours map[string]string) map[string]string {
 	all := make(map[string]string, len(theirs)+len(ours))
 	maps.Copy(all, theirs)
@@ -73,7 +74,7 @@ func merged(theirs, ours map[string]string) map[string]string {
 	return all
 }
 
-// hashOf returns a short hash of a value's JSON.
+// hashOf returns a short hash of the value's JSON.
 func hashOf(value any) string {
 	raw, err := json.Marshal(value)
 	if err != nil {

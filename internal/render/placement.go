@@ -5,29 +5,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// affinity returns the user's affinity, with one member a node where that is asked for.
+// affinity returns the user's affinity.
+// With AntiAffinity, it also requires that each member runs on another node.
 func affinity(in MemberInput) *corev1.Affinity {
-	asked := in.Intent.Affinity.DeepCopy()
+	requested := in.Intent.Affinity.DeepCopy()
 	if !in.Intent.AntiAffinity {
-		return asked
+		return requested
 	}
-	if asked == nil {
-		asked = &corev1.Affinity{}
+	if requested == nil {
+		requested = &corev1.Affinity{}
 	}
-	asked.PodAntiAffinity = &corev1.PodAntiAffinity{
+	requested.PodAntiAffinity = &corev1.PodAntiAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
 			TopologyKey:   corev1.LabelHostname,
 			LabelSelector: &metav1.LabelSelector{MatchLabels: allMembers(in.Cluster)},
 		}},
 	}
-	return asked
+	return requested
 }
 
-// spread returns the user's constraints, or spreads members over nodes and zones where the scheduler can.
-// A user who says anything about affinity decides alone.
+// spread returns the user's constraints. Without them it spreads the members over nodes and zones, as a preference.
+// If the spec has any affinity, it adds no constraint.
 func spread(in MemberInput) []corev1.TopologySpreadConstraint {
-	if asked := in.Intent.TopologySpreadConstraints; len(asked) > 0 {
-		return asked
+	if requested := in.Intent.TopologySpreadConstraints; len(requested) > 0 {
+		return requested
 	}
 	if in.Intent.Affinity != nil || in.Intent.AntiAffinity {
 		return nil

@@ -219,10 +219,10 @@ func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
 		"budget":      {Budget(plain, 2)},
 		"volume":      {MemberVolume(plain, "prod-1", founders)},
 		"volume-all":  {MemberVolume(all, "prod-1", founders)},
-		"annotations": {SealAnnotations(founding(plain))},
+		"annotations": {ExistingFormAnnotations(founding(plain))},
 		"issued": {
-			IssuedCertificate(plain, cluster.RolePeer, "", someIssuer), IssuedCertificate(plain, cluster.RoleServer, "example.org", someIssuer),
-			IssuedCertificate(plain, cluster.RoleOperator, "", someIssuer), IssuedCertificate(plain, cluster.RoleClient, "", someIssuer),
+			CertManagerCertificate(plain, cluster.RolePeer, "", someIssuer), CertManagerCertificate(plain, cluster.RoleServer, "example.org", someIssuer),
+			CertManagerCertificate(plain, cluster.RoleOperator, "", someIssuer), CertManagerCertificate(plain, cluster.RoleClient, "", someIssuer),
 		},
 		"secrets": {AuthoritySecret(plain, cluster.PeerTraffic), CertificateSecret(plain, cluster.RoleClient)},
 	} {
@@ -269,7 +269,7 @@ func TestRenderingLeavesItsInputAlone(t *testing.T) {
 	before := c.DeepCopy()
 	in := founding(c)
 	MemberStatefulSet(in)
-	SealAnnotations(in)
+	ExistingFormAnnotations(in)
 	MemberVolume(c, in.Name, *in.Founding)
 	ClientService(c)
 	PeerService(c)
@@ -293,7 +293,7 @@ func TestAFoundingPodTakesItsListFromAnnotationsThatCanBeSealed(t *testing.T) {
 			t.Errorf("etcd reads %s itself", env.Name)
 		}
 	}
-	sealed := SealAnnotations(in)
+	sealed := ExistingFormAnnotations(in)
 	if len(sealed) != len(etcd.Env) {
 		t.Errorf("%d annotations seal %d variables", len(sealed), len(etcd.Env))
 	}

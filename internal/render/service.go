@@ -10,14 +10,14 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// Names of the ports of pods and Services.
+// Names of the ports in pods and Services.
 const (
 	clientPortName  = "client"
 	peerPortName    = "peer"
 	metricsPortName = "metrics"
 )
 
-// ClientService builds the Service that clients use; it leads to members that are ready.
+// ClientService builds the Service for clients. It selects ready members only.
 func ClientService(c *v1beta1.EtcdCluster) *corev1.Service {
 	return service(c, cluster.ClientServiceName(c.Name), corev1.ServiceSpec{
 		Type:  corev1.ServiceTypeClusterIP,
@@ -25,8 +25,8 @@ func ClientService(c *v1beta1.EtcdCluster) *corev1.Service {
 	})
 }
 
-// PeerService builds the headless Service that gives members their names.
-// It publishes pods that are not ready: a cluster that restarts as a whole could not find itself otherwise.
+// PeerService builds the headless Service that gives members their DNS names.
+// It also publishes pods that are not ready. Otherwise members that all restart at once could not find each other.
 func PeerService(c *v1beta1.EtcdCluster) *corev1.Service {
 	return service(c, cluster.PeerServiceName(c.Name), corev1.ServiceSpec{
 		Type:                     corev1.ServiceTypeClusterIP,
@@ -40,7 +40,7 @@ func PeerService(c *v1beta1.EtcdCluster) *corev1.Service {
 	})
 }
 
-// Budget builds the PodDisruptionBudget. It counts all members' pods; a learner is never ready, so it adds nothing.
+// Budget builds the PodDisruptionBudget over the pods of all members. A learner is never ready, so it does not count.
 func Budget(c *v1beta1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBudget {
 	budget := &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},

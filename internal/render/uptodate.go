@@ -8,9 +8,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// UpToDate reports whether a live object has everything that the desired one says: every field of desired is in live with
-// the same value, hashes in annotations included. Fields that the API server or others added do not matter, and lists must
-// have the same length, except owner references. It fails if the two are of different types.
+// UpToDate reports whether every field of the desired object is in the live one with the same value. This includes
+// the hashes in annotations.
+// Fields that only the live object has do not matter: the API server or other clients added them. Lists must have the
+// same length, except owner references. UpToDate fails if the two objects have different types.
 func UpToDate(desired, live runtime.Object) (bool, error) {
 	if d, l := reflect.TypeOf(desired), reflect.TypeOf(live); d != l {
 		return false, fmt.Errorf("comparing a %v with a %v", d, l)
@@ -23,8 +24,8 @@ func UpToDate(desired, live runtime.Object) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("converting the live object: %w", err)
 	}
-	for _, ours := range []string{"kind", "apiVersion", "status"} {
-		delete(want, ours) // typed objects that were read from the API server have no kind
+	for _, field := range []string{"kind", "apiVersion", "status"} {
+		delete(want, field) // typed objects that were read from the API server have no kind
 	}
 	return containsMap(have, want), nil
 }
@@ -45,16 +46,16 @@ func contains(have, want any) bool {
 
 func containsMap(have, want map[string]any) bool {
 	for key, value := range want {
-		there, ok := have[key]
+		live, ok := have[key]
 		switch {
 		case isEmpty(value):
 		case !ok:
 			return false
 		case key == ownerReferences:
-			if !containsEach(there, value) {
+			if !containsEach(live, value) {
 				return false
 			}
-		case !contains(there, value):
+		case !contains(live, value):
 			return false
 		}
 	}
@@ -73,15 +74,15 @@ func containsList(have, want []any) bool {
 	return true
 }
 
-// ownerReferences is the list to which others may add.
+// ownerReferences is a list that other clients may add to.
 const ownerReferences = "ownerReferences"
 
 // containsEach reports whether each element of want is somewhere in have.
 func containsEach(have, want any) bool {
-	there, _ := have.([]any)
-	wanted, _ := want.([]any)
-	for _, element := range wanted {
-		if !containsAny(there, element) {
+	haveList, _ := have.([]any)
+	wantList, _ := want.([]any)
+	for _, element := range wantList {
+		if !containsAny(haveList, element) {
 			return false
 		}
 	}
@@ -97,7 +98,7 @@ func containsAny(have []any, want any) bool {
 	return false
 }
 
-// isEmpty reports whether a value says nothing, as the zero structs do that JSON cannot leave out.
+// isEmpty reports whether a value is null, or an empty map or list. JSON writes zero structs as empty maps.
 func isEmpty(value any) bool {
 	switch value := value.(type) {
 	case nil:

@@ -10,8 +10,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// MemberVolume builds a founding member's PersistentVolumeClaim with the durable memory of the founding.
-// It has no owner: a volume outlives its cluster.
+// MemberVolume builds the PersistentVolumeClaim of a founding member.
+// Its annotations record how the cluster was founded. It has no owner, so it stays when the cluster is deleted.
 func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
@@ -38,13 +38,13 @@ func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec 
 			Requests: corev1.ResourceList{corev1.ResourceStorage: cluster.VolumeSize(spec)},
 		},
 	}
-	asked := cluster.VolumeClaim(spec)
-	if asked == nil {
+	requested := cluster.VolumeClaim(spec)
+	if requested == nil {
 		return claim
 	}
-	claim.StorageClassName = asked.StorageClassName
-	if len(asked.AccessModes) > 0 {
-		claim.AccessModes = asked.AccessModes
+	claim.StorageClassName = requested.StorageClassName
+	if len(requested.AccessModes) > 0 {
+		claim.AccessModes = requested.AccessModes
 	}
 	return claim
 }

@@ -70,7 +70,7 @@ func (b *Builder) CertManager(issued bool) *Builder {
 		t.Source, t.Authority = cluster.SourceCertManager, cluster.Authority{}
 		for i := range t.Certificates {
 			c := &t.Certificates[i]
-			c.Issued, c.Request = issued, render.IssuedCertificate(b.s.Cluster, c.Role, "", from.IssuerRef)
+			c.Issued, c.Request = issued, render.CertManagerCertificate(b.s.Cluster, c.Role, "", from.IssuerRef)
 		}
 		*b.s.Trust(traffic) = t
 	}
