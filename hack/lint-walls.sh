@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Proves that the linter's configuration refuses what the import walls forbid. It puts one violation a file into an
-# empty copy of the module's layout, lints that once, and wants every violation reported by the right linter,
-# and nothing reported in the files that are allowed to do the same.
+# Proves that the linter's configuration refuses what the import walls forbid, and long comment lines:
+#   1. It writes files into an empty copy of the module's layout, each with one violation, and files without any.
+#   2. It lints them once.
+#   3. It fails unless the right linter reports every violation, and no linter reports the other files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LINTER=${LINTER:-$(hack/build-tools.sh dir golangci-lint)/golangci-lint}
@@ -9,7 +10,7 @@ MODULE=github.com/etcd-warden/etcd-warden
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# stub PATH NAME makes an empty package of another module, so that an import of it resolves without a download.
+# stub makes an empty package of another module, so that an import of it resolves without a download.
 STUBS=()
 stub() { # MODULE [SUBPACKAGE]
   local dir=$WORK/stubs/$1/${2:-}
@@ -21,7 +22,7 @@ stub() { # MODULE [SUBPACKAGE]
   fi
 }
 
-# put FILE writes standard input as a file of the package that its folder names.
+# put FILE PACKAGE writes standard input as a file of the package.
 put() {
   mkdir -p "$WORK/module/$(dirname "$1")"
   { printf '// Package %s is here to be linted.\npackage %s\n\n' "$2" "$2"; cat; } > "$WORK/module/$1"
@@ -133,6 +134,21 @@ func Counts(r Role) bool {
 GO
 refuse internal/act/comment.go act revive <<< 'func Exported() {}'
 refuse internal/act/unchecked.go act errcheck <<< $'import "os"\n\nfunc init() { os.Remove("x") }'
+
+long=$(printf 'a long line %.0s' {1..12})
+refuse internal/webhook/long.go webhook lll <<< "var _ = 1 // $long"
+refuse api/v1beta1/long.go v1beta1 lll <<< "// $long
+const _ = 1"
+refuse test/e2e/long_test.go e2e lll <<< "// $long
+const _ = 1"
+allow internal/webhook/code.go webhook <<< "const _ = \"https://example.com/${long// /}\""
+allow api/v1beta1/marker.go v1beta1 << GO
+// +kubebuilder:validation:XValidation:rule="$long",message="a marker is one line"
+
+// Size is explained at
+// https://example.com/${long// /}
+const Size = 1
+GO
 
 allow internal/etcd/v3/client.go etcdv3 <<< 'import _ "go.etcd.io/etcd/client/v3" // the port'
 allow internal/objectstore/store.go objectstore << 'GO'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lints the project's Go modules, proves that the import walls hold, that the role holds
-# no wildcard and only reads single Secrets, and that the scripts parse.
+# Lints the project's Go modules, and proves that the linter refuses what it must.
+# It also checks the comments of scripts and YAML, the operator's rights, and that the scripts parse.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 LINTER=${LINTER:-$(hack/build-tools.sh dir golangci-lint)/golangci-lint}
@@ -16,13 +16,17 @@ for module in hack/images hack/cluster hack/crdcheck; do
 done
 hack/lint-walls.sh
 if grep -nE "^ *- ['\"]?\*" config/rbac/*.yaml config/webhook/*.yaml; then
-  echo "lint: the operator's rights are listed, never all of a kind" >&2; exit 1
+  echo "lint: a role has the wildcard *: list its verbs, resources and groups" >&2; exit 1
 fi
 if ! awk -v RS='- apiGroups:' '/- secrets\n/ && /- (list|watch|patch|delete|deletecollection)\n/ {bad = 1} END {exit bad}' config/rbac/role.yaml; then
-  echo "lint: Secrets are read and written one by one: the role may not list or watch them" >&2; exit 1
+  echo "lint: the role may only get, create and update Secrets: remove its other verbs" >&2; exit 1
 fi
 if grep -qE '^  - (list|watch|delete|deletecollection|patch)$' <(sed -n '/^kind: Role$/,$p' config/webhook/role.yaml); then
-  echo "lint: the webhook reads and writes one Secret by its name" >&2; exit 1
+  echo "lint: the webhook may only get, create and update one named Secret: remove its other verbs" >&2; exit 1
+fi
+if git ls-files -z '*.sh' 'hack/*.yaml' 'config/*.yaml' 'examples/*.yaml' Makefile .golangci.yml |
+  xargs -0 awk 'length > 120 && /^[ \t]*#/ {print FILENAME ":" FNR; bad = 1} END {exit !bad}'; then
+  echo "lint: the lines of comments above have more than 120 columns: break them, or say less" >&2; exit 1
 fi
 git ls-files -z '*.sh' .ci/run | xargs -0 -n1 bash -n
-echo "lint: all is well"
+echo "lint: passed"
