@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prepares the cluster as the end-to-end suite does, where one is needed, and runs one benchmark: bench.sh create|idle|conversion
+# Runs one benchmark: bench.sh create|idle|conversion
+# For create and idle it first prepares the cluster as the end-to-end suite does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ "${1:-}" != conversion ] || exec go run ./test/bench conversion

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Shows a newcomer a healthy etcd cluster: builds what is missing, starts the local Kubernetes, installs the operator,
-# applies examples/cluster.yaml, writes and reads a key through the client Service, and says what to try next.
-# With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used, and the images must be there (or the cluster be kind's).
+# Shows a healthy etcd cluster to a newcomer:
+#   1. builds what is missing, starts the local Kubernetes and installs the operator,
+#   2. applies examples/cluster.yaml, and writes and reads a key through the client Service,
+#   3. prints what to try next.
+# With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG. The images must be there then, unless it is a kind cluster.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CLUSTER=hack/cluster/cluster.sh
@@ -34,7 +36,7 @@ run kubectl -n $NAMESPACE apply -f examples/cluster.yaml
 run kubectl -n $NAMESPACE wait --for=condition=Available etcdcluster/example --timeout=300s
 
 step "6/6 Writing and reading a key through the client Service"
-tls=/etc/etcd/server # where a member has the certificate that the operator made for it
+tls=/etc/etcd/server # where a member's certificate is mounted
 etcdctl() {
   run kubectl -n $NAMESPACE exec example-0-0 -- etcdctl --endpoints=https://example-client.$NAMESPACE.svc:2379 \
     --cacert=$tls/ca.crt --cert=$tls/tls.crt --key=$tls/tls.key "$@"

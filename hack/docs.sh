@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates the pages of docs/ that are made from the code: the API references from the types' comments, and the page on
-# conditions from the constants'. Running it again changes nothing.
+# Generates the pages of docs/ that come from comments in the code: the API references from the types, and the page
+# about conditions from the constants. Running it again changes nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 REFERENCE=$(hack/build-tools.sh dir crd-ref-docs)/crd-ref-docs

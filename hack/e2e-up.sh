@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the end-to-end suite's world: builds the operator and its image, starts the local cluster
-# (or takes that of KUBECONFIG with USE_EXISTING_CLUSTER=true), loads the images, installs the operator
-# and waits for it. Prints what the suite needs to know as NAME=VALUE lines; all else goes to stderr.
+# Prepares the end-to-end suite: builds the operator and its image, starts the local cluster, loads the images, installs
+# the operator and waits for it. With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG instead of the local one.
+# Prints what the suite needs as NAME=VALUE lines. Everything else goes to stderr.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the images of $VERSION for every architecture that the bundle names, without Docker and without publishing them:
-# the operator, the bundle and the catalog, each a folder in OCI's layout below $OUT. Prints "FOLDER NAME:TAG@DIGEST" lines.
-# What is printed is the content alone: building again gives the same digests.
+# Builds the images of the operator, the bundle and the catalog of $VERSION, for every architecture that the bundle names.
+# It needs no Docker and publishes nothing. Each image is a folder in OCI's layout below $OUT.
+# Prints "FOLDER NAME:TAG@DIGEST" lines. Building again gives the same digests.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${VERSION:?which release?}"

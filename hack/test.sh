@@ -3,9 +3,9 @@
 #
 #   test.sh SUITE...     unit, integration, release, cluster, e2e, olm
 #
-# The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero
-# if a test failed, a package did not build, or a suite ran no test. A failed suite does not keep
-# the next from running. The local cluster that a suite started is stopped in the end. The full output of each suite lies in the folder that is named when something fails.
+# The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero if a test failed, a package
+# did not build, or a suite ran no test. After a failed suite the next one still runs. In the end the script stops the
+# local cluster, if a suite started it. If something fails, it prints the folder with the full output of each suite.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
@@ -14,7 +14,7 @@ mkdir -p "$OUT"
 
 [ $# -gt 0 ] || { sed -n '2,/^set -euo/p' "$0" | sed '$d;s/^# \{0,1\}//'; exit 2; }
 
-# run SUITE runs one suite: what a reader needs goes to the screen, the whole output to a file.
+# run SUITE runs one suite. It prints what a reader needs, and writes the whole output to a file.
 run() {
   echo "== $1"
   case $1 in
@@ -50,7 +50,7 @@ stop_cluster() {
   esac
 }
 
-# unit_tests are those that need nothing but Go, of this module and of those below hack.
+# unit_tests runs the tests that need only Go, of this module and of the modules in hack.
 unit_tests() {
   local module code=0
   # shellcheck disable=SC2046
@@ -59,8 +59,8 @@ unit_tests() {
   return $code
 }
 
-# note_passed notes that a suite passed on the commit that is checked out, for hack/release.sh, and whether with its whole matrix;
-# not if the tree differs from it, or changed meanwhile.
+# note_passed records for hack/release.sh that a suite passed on the current commit, and whether its whole matrix ran.
+# It records nothing if the tree differs from the commit, or changed while the suite ran.
 note_passed() {
   [ "$code" = "$(git rev-parse HEAD)" ] && [ "$code" = "$(git rev-parse HEAD && git status --porcelain)" ] || return 0
   mkdir -p "$CACHE/test/passed"

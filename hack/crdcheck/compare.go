@@ -45,8 +45,9 @@ func compare(release string, old, now *apiextensionsv1.CustomResourceDefinition,
 	return c.sorted(), nil
 }
 
-// olm is what OLM v1 checks by default before it upgrades (operator-controller's preflight crdupgradesafety), with every validation of crdify.
-// It refuses a changed rule, and a rule's changed message, too. How served versions differ from each other it leaves to a conversion webhook, which the bundle's CRD has.
+// olm is what OLM v1 checks by default before it upgrades a CRD: operator-controller's preflight crdupgradesafety, with
+// every validation of crdify. It refuses a changed CEL rule, and a changed message of one.
+// It does not compare the served versions with each other, because the bundle's CRD has a conversion webhook.
 var olm = config.Config{
 	Conversion:           config.ConversionPolicyIgnore,
 	UnhandledEnforcement: config.EnforcementPolicyError,
@@ -102,7 +103,8 @@ func (c *comparison) names(old, now *apiextensionsv1.CustomResourceDefinition) {
 	}
 }
 
-// versions must stay served with their subresources, and no field that is new in them may have a default: it would change stored objects.
+// versions checks that versions stay served, with their subresources, and that no new field in them has a default.
+// A default would change stored objects.
 func (c *comparison) versions(old, now *apiextensionsv1.CustomResourceDefinition) {
 	for _, was := range old.Spec.Versions {
 		is := validations.GetCRDVersionByName(now, was.Name)

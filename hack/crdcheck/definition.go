@@ -138,7 +138,8 @@ func (d *definition) validate(o object) (problems field.ErrorList) {
 	return append(problems, broken...)
 }
 
-// strictly says what is wrong with an object that a user is to apply: what the API server refuses, and fields that it would drop.
+// strictly returns the problems of an object that users apply:
+// what the API server refuses, and fields that it would drop.
 func (d *definition) strictly(o object) (problems []string) {
 	if v := d.versions[o.version()]; v != nil {
 		for _, path := range pruning.PruneWithOptions(runtime.DeepCopyJSON(o), v.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}) {

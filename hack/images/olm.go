@@ -65,7 +65,8 @@ func olmImage(binaries string) (recipe, error) {
 	return r, err
 }
 
-// opmImage unpacks bundles and serves catalogs. It has a shell for `operator-sdk run bundle`, which starts with an empty catalog.
+// opmImage builds the image that unpacks bundles and serves catalogs.
+// It has a shell, because `operator-sdk run bundle` needs one. It starts with an empty catalog.
 func opmImage(binaries string) (recipe, error) {
 	r, err := toolImage("localhost/opm:1", binaries, "opm", "grpc-health-probe=grpc_health_probe")
 	r.dirs = append(r.dirs, "configs")

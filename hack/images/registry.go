@@ -54,7 +54,8 @@ func serve(args []string) error {
 // pushTimeout is many times what the largest image takes.
 const pushTimeout = 2 * time.Minute
 
-// push sends the archive's image to a registry, under the path of its own name. What is there already is not sent again.
+// push sends the archive's image to a registry, under the path of the image's name.
+// It does not send again what the registry already has.
 func push(archive, tag, host string) error {
 	own, err := name.NewTag(tag)
 	if err != nil {

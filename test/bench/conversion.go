@@ -38,13 +38,15 @@ const (
 //go:embed etcdcluster.json
 var sample []byte
 
-// converter is the manager's webhook server with its handler, and another one beside it that decodes the same reviews and echoes their objects.
+// converter is the manager's webhook server with its handler, beside an echo server.
+// The echo decodes the same reviews and returns their objects unchanged.
 type converter struct {
 	*http.Client
 	url string
 }
 
-// benchConversion asks for conversions in both directions, and has the echo answer the same in turn, so that a change of the machine's speed hits both.
+// benchConversion measures conversions in both directions. In turn it sends the same reviews to the echo,
+// so that a change of the machine's speed affects both.
 func benchConversion(ctx context.Context) error {
 	c, err := startConverter(ctx)
 	if err != nil {

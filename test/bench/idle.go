@@ -27,7 +27,8 @@ const (
 	idleClusters = 3
 )
 
-// The operator's requests, sorted by flow schemas of our own: the API server counts what it dispatches for each of them.
+// Flow schemas of the benchmark sort the operator's requests.
+// The API server counts the requests that it dispatches for each schema.
 var schemas = []struct {
 	name       string
 	precedence int32

@@ -43,7 +43,8 @@ func (l *lab) apply(ctx context.Context, manifest string) error {
 	return nil
 }
 
-// awaitThreeVoters asks the pods by their addresses until three different voters of one cluster serve linearizable reads.
+// awaitThreeVoters asks the pods by their addresses until three
+// different voters of one cluster serve linearizable reads.
 func (l *lab) awaitThreeVoters(ctx context.Context, name string) error {
 	return wait.PollUntilContextTimeout(ctx, pollEvery, patience, true, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
@@ -67,7 +68,8 @@ func (l *lab) awaitThreeVoters(ctx context.Context, name string) error {
 	})
 }
 
-// sweep deletes the volumes and waits until pods and volumes are gone, so that the next round starts on an idle machine.
+// sweep deletes the volumes and waits until pods and volumes are gone,
+// so that the next round starts on an idle machine.
 func (l *lab) sweep(ctx context.Context) error {
 	if err := l.DeleteAllOf(ctx, &corev1.PersistentVolumeClaim{}, client.InNamespace(l.namespace)); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Command bench measures the operator on the cluster of KUBECONFIG, which hack/bench.sh prepares. It prints its figures last,
-// a line each: "figure NAME VALUE UNIT".
+// Command bench measures the operator on the cluster of KUBECONFIG, which hack/bench.sh prepares.
+// It prints its figures last, a line each: "figure NAME VALUE UNIT".
 package main
 
 import (

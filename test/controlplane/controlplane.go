@@ -21,8 +21,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// Main runs a package's tests beside an API server and returns their exit code. The server has the project's CRDs, is built with its etcd
-// from the pinned modules, and bound to the loopback. The root is that of the project; connect makes the clients that the tests share.
+// Main runs a package's tests beside an API server and returns their exit code.
+// The server has the project's CRDs, is built with its etcd from the pinned modules, and bound to the loopback.
+// The root is that of the project; connect makes the clients that the tests share.
 func Main(m *testing.M, root string, connect func(*envtest.Environment, *rest.Config) error) int {
 	code, err := run(m, root, connect)
 	if err != nil {

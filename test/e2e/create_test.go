@@ -69,7 +69,8 @@ var _ = Describe("A new cluster", func() {
 	})
 })
 
-// expectVolumes checks the members' volumes: of this size, labelled, and owned by nobody, so that they outlive the cluster.
+// expectVolumes checks the members' volumes: they have this size and the labels.
+// They have no owner, so they stay when the cluster is deleted.
 func expectVolumes(ctx context.Context, c *v1beta1.EtcdCluster, size string) {
 	GinkgoHelper()
 	var volumes corev1.PersistentVolumeClaimList

@@ -123,7 +123,8 @@ func uidsOf(pods []corev1.Pod) []string {
 	return uids
 }
 
-// killContainers kills the members' etcd processes where they run, all at once, and waits until the kubelet has seen it.
+// killContainers kills the members' etcd processes where they run,
+// all at once, and waits until the kubelet has seen it.
 func killContainers(ctx context.Context, c *v1beta1.EtcdCluster, members ...string) {
 	GinkgoHelper()
 	ids := map[string]string{}

@@ -41,7 +41,8 @@ var _ = Describe("A founder whose volume was emptied behind its back never joins
 	})
 })
 
-// awaitCrashLoop waits until the operator tells that a member crash-loops while the others serve, and checks that it stays so.
+// awaitCrashLoop waits until the operator reports that a member crash-loops while the others serve,
+// and checks that it stays so.
 func awaitCrashLoop(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 	GinkgoHelper()
 	isSo := func(g Gomega) {

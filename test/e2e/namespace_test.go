@@ -14,7 +14,8 @@ import (
 
 const operatorNamespace = "etcd-warden-system"
 
-// newNamespace makes a namespace that takes restricted pods alone. It goes with the spec; what a failed spec leaves is shown first.
+// newNamespace makes a namespace that admits restricted pods only. It is deleted after the spec.
+// If the spec failed, its objects are printed first.
 func newNamespace(ctx context.Context) string {
 	GinkgoHelper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{

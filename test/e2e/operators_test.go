@@ -162,7 +162,8 @@ func makeTarget(ctx context.Context, args ...string) {
 	Expect(err).NotTo(HaveOccurred(), string(out))
 }
 
-// startOperator runs an operator of its own for one namespace, without leader election. It dies once at the failpoint, if one is given.
+// startOperator runs another operator for one namespace, without leader election.
+// It dies once at the failpoint, if one is given.
 func startOperator(ctx context.Context, namespace, failpoint string, args ...string) *corev1.Pod {
 	GinkgoHelper()
 	var deployed appsv1.Deployment

@@ -1,4 +1,5 @@
-// Package e2e tests the operator as its users have it: as a pod in a real Kubernetes, with real members on real volumes.
+// Package e2e tests the operator as its users have it: as a pod in a real Kubernetes,
+// with real members on real volumes.
 package e2e
 
 import (

@@ -35,7 +35,8 @@ type impossible struct {
 	// reason is that of Progressing and Degraded, and of a warning; says are parts of the message.
 	reason string
 	says   []string
-	// touched tells that the Services and what goes with them may have been made before the obstacle was met; volumes and members never.
+	// touched allows objects that are made before the obstacle is met, such as the Services.
+	// Volumes and members are never allowed.
 	touched bool
 }
 
@@ -373,7 +374,8 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 	}
 }
 
-// TestAnImageThatCannotBePulledIsTold also shows the way out: a cluster that never started is made again beside its empty volumes.
+// TestAnImageThatCannotBePulledIsTold also shows the way out:
+// the cluster that never started is created again beside its empty volumes.
 func TestAnImageThatCannotBePulledIsTold(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -34,8 +34,8 @@ func issuedBy(issuer string) func(*v1beta1.EtcdCluster) {
 	}
 }
 
-// TestCertManagerIssuesTheCertificates runs cert-manager's own controllers beside the operator. It is one test, because the
-// CustomResourceDefinitions are the whole API server's.
+// TestCertManagerIssuesTheCertificates runs cert-manager's own controllers beside the operator.
+// It is one test, because all tests of the API server share the CustomResourceDefinitions.
 func TestCertManagerIssuesTheCertificates(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -101,7 +101,8 @@ func TestCertManagerIssuesTheCertificates(t *testing.T) {
 	l.expectSame(pods)
 	l.checkData(3)
 
-	// The Secrets outlive the cluster and its Certificates. The next cluster of the name has another issuer, which is not there yet.
+	// The Secrets outlive the cluster and its Certificates.
+	// The next cluster of this name has another issuer, which does not exist yet.
 	must(t, admin.Delete(t.Context(), l.newCluster(1)))
 	must(t, l.kubernetes.collect(t.Context()))
 	for _, kind := range []string{"Certificate", "CertificateRequest"} { // Kubernetes would collect them

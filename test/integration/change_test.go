@@ -292,7 +292,8 @@ func TestACreationWithOtherVolumesTakesThem(t *testing.T) {
 	}
 }
 
-// TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart moves two volumes away between the operator's look and its first write.
+// TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart moves
+// two volumes away between the operator's look and its first write.
 func TestVolumesThatWereMovedAwayMeanwhileAreNotTakenBackInPart(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -30,7 +30,8 @@ type scenario struct {
 	numbers, kept []int
 	// secrets are those that the operator makes.
 	secrets []string
-	// long tells that many of its writes are alike, member by member: every third is a failpoint, unless the whole matrix is asked for.
+	// long marks a scenario that repeats its writes for each member.
+	// Every third write is a failpoint then, unless the whole matrix runs.
 	long bool
 }
 
@@ -212,7 +213,8 @@ func (c *crash) hooks(l *lab) failpoint.Hooks {
 	}
 }
 
-// run plays the scenario with a crash, nil for none, checks the outcome and returns the writes of the operator that did not crash.
+// run plays the scenario with a crash, or without one if it is nil, and checks the outcome.
+// It returns the writes of the operator that did not crash.
 func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 	l := newLab(t)
 	if s.prepare != nil {
@@ -245,7 +247,8 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 	return slices.Clone(armed.writes)
 }
 
-// check fails unless the cluster serves all acknowledged data under its cluster ID, nothing is missing or left over, and no claim stands.
+// check fails unless the cluster serves all acknowledged data under its cluster ID,
+// nothing is missing or left over, and no claim stands.
 func (s *scenario) check(l *lab, clusterID string) {
 	l.Helper()
 	c := l.get()
@@ -272,8 +275,8 @@ func (s *scenario) check(l *lab, clusterID string) {
 	l.checkData(len(s.numbers))
 }
 
-// TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext records the writes of each scenario, then plays it again once
-// for each moment before and after each of them.
+// TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext records the writes of each scenario,
+// then plays it again once for each moment before and after each of them.
 func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenarios {

@@ -32,8 +32,8 @@ import (
 // unpullable is an image repository that no kubelet can pull from.
 const unpullable = "nowhere.invalid/etcd"
 
-// kubernetes does in one namespace what the StatefulSet controller, the volume controllers, the kubelet and the garbage collector do,
-// with members of the model in place of containers.
+// kubernetes does in one namespace what the StatefulSet controller, the volume controllers,
+// the kubelet and the garbage collector do, with members of the model in place of containers.
 type kubernetes struct {
 	namespace string
 	now       func() time.Time
@@ -368,7 +368,8 @@ func (k *kubernetes) start(pod *corev1.Pod, c *container, volume *corev1.Persist
 
 var reference = regexp.MustCompile(`\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)`)
 
-// flagsOf returns the flags of the pod's etcd with their references resolved, as the kubelet does when it starts the container.
+// flagsOf returns the flags of the pod's etcd with their references resolved,
+// as the kubelet does when it starts the container.
 func flagsOf(pod *corev1.Pod) map[string]string {
 	environment := map[string]string{}
 	for _, variable := range pod.Spec.Containers[0].Env {

@@ -68,7 +68,8 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-// operator is one process of the operator: it works on an API server without a cache, which shows it what its cache would.
+// operator is one process of the operator. It reads from the API server without a cache,
+// and sees only what its cache would hold.
 type operator struct {
 	reconciler *controllers.EtcdClusterReconciler
 	events     *recorder
@@ -251,7 +252,8 @@ func (l *lab) settleUntilAvailable() *v1beta1.EtcdCluster {
 	return c
 }
 
-// checkMemory fails where what a volume remembers changed, or where two volumes of one cluster remember different foundings.
+// checkMemory fails if the annotations of a volume changed that record the founding,
+// or if two volumes of one cluster record different foundings.
 func (l *lab) checkMemory() {
 	l.Helper()
 	var volumes corev1.PersistentVolumeClaimList
@@ -486,7 +488,8 @@ func (l *lab) settleBoth(other *operator) {
 		l.operator.writes[max(0, len(l.operator.writes)-8):], other.writes[max(0, len(other.writes)-8):])
 }
 
-// round runs the operator and Kubernetes once and reports whether anything changed. A dead operator is replaced by a new one.
+// round runs the operator and Kubernetes once and reports whether anything changed.
+// A dead operator is replaced by a new one.
 func (l *lab) round() bool {
 	l.Helper()
 	changed := l.pass(l.operator) || l.operator.dead

@@ -26,7 +26,8 @@ func TestACreatedClusterBecomesAvailableAndComesToRest(t *testing.T) {
 	}
 }
 
-// expectFounded fails unless the cluster was founded completely: every member recorded, sealed, ready, and the claim cleared.
+// expectFounded fails unless the cluster was founded completely:
+// every member recorded, sealed, ready, and the claim cleared.
 func (l *lab) expectFounded(size int32) {
 	l.Helper()
 	c := l.get()
@@ -47,7 +48,8 @@ func (l *lab) expectFounded(size int32) {
 	}
 }
 
-// expectSealed fails unless the volumes of the members know the cluster, and no template or pod would start an empty one.
+// expectSealed fails unless the volumes of the members know the cluster,
+// and no template or pod would start an empty one.
 func (l *lab) expectSealed(c *v1beta1.EtcdCluster, numbers ...int) {
 	l.Helper()
 	for _, n := range numbers {

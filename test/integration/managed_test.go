@@ -91,7 +91,7 @@ func (l *lab) checkTrust() {
 	for _, c := range l.clients {
 		identities = append(identities, c.identity)
 	}
-	if err := l.kubernetes.strife(identities); err != nil {
+	if err := l.kubernetes.trustError(identities); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -174,7 +174,8 @@ func TestACertificateIsRenewedWithoutARestartWhenTwoThirdsOfItsLifeAreOver(t *te
 	}
 }
 
-// TestARotationKeepsEveryMemberAndClientConnected follows a rotation through its phases; checkTrust watches over all of it.
+// TestARotationKeepsEveryMemberAndClientConnected follows a rotation through its phases;
+// checkTrust watches over all of it.
 func TestARotationKeepsEveryMemberAndClientConnected(t *testing.T) {
 	t.Parallel()
 	const overlap = time.Hour
@@ -242,7 +243,8 @@ func (l *lab) rolled() int {
 	return n
 }
 
-// rotationIs fails unless so many members were restarted, the authorities are in the phase, and the certificates are of the old or of the new authority.
+// rotationIs fails unless this number of members was restarted, the authorities are in the phase,
+// and the certificates are issued by the old or the new authority, as wanted.
 func (l *lab) rotationIs(t *testing.T, old map[string]map[string][]byte, rolled int, phase cluster.Phase, reissued bool) {
 	t.Helper()
 	if have := l.rolled(); have != rolled {
@@ -453,7 +455,8 @@ func TestWhereEverySecretIsGoneTheRunningMembersAreLeftAlone(t *testing.T) {
 	l.expectRest()
 }
 
-// TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues brings authorities back that nobody trusts any more; checkTrust watches over all of it.
+// TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues restores authorities that no member trusts any more;
+// checkTrust watches over all of it.
 func TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -485,7 +488,8 @@ func TestAnAuthorityFromABackupIsAnnouncedBeforeItIssues(t *testing.T) {
 	l.expectRest()
 }
 
-// TestACertificateThatMembersWouldNotAcceptIsNotIssued loses an authority and then, before the members know the next one, their certificate.
+// TestACertificateThatMembersWouldNotAcceptIsNotIssued loses an authority and then,
+// before the members know the next one, their certificate.
 func TestACertificateThatMembersWouldNotAcceptIsNotIssued(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -557,7 +561,8 @@ func TestAClusterThatIsCreatedAgainTakesItsVolumesBackWithNewAuthorities(t *test
 	l.expectRest()
 }
 
-// TestAChangeOfTheUsersAuthoritiesRestartsMembersOneByOne puts a second authority beside the first into the user's Secrets.
+// TestAChangeOfTheUsersAuthoritiesRestartsMembersOneByOne puts
+// a second authority beside the first into the user's Secrets.
 func TestAChangeOfTheUsersAuthoritiesRestartsMembersOneByOne(t *testing.T) {
 	t.Parallel()
 	for format, restarts := range map[v1beta1.SecretFormat]int{v1beta1.SecretFormatTLS: 3, v1beta1.SecretFormatEtcdOperator: 0} {

@@ -29,7 +29,8 @@ const (
 	quiet = 3 * time.Second
 )
 
-// TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing runs the operator as it runs in its pod: watches, caches, queue and events.
+// TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing runs the operator as it runs in its pod:
+// watches, caches, queue and events.
 func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -91,7 +91,8 @@ func TestWritesThatAreRefusedAreToldAndHoldNothingElseUp(t *testing.T) {
 	}
 }
 
-// TestAWriteToAnObjectThatWasReplacedIsAConflict asks the API server, which calls another UID an invalid change in some writes and a conflict in others.
+// TestAWriteToAnObjectThatWasReplacedIsAConflict asks the API server, which
+// calls another UID an invalid change in some writes and a conflict in others.
 func TestAWriteToAnObjectThatWasReplacedIsAConflict(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -71,7 +71,8 @@ func TestAReferenceOfSomebodyElseStaysOnAVolume(t *testing.T) {
 	}
 }
 
-// TestVolumesThatGoWithADeletedClusterAreNotTakenBack has the garbage collector come late: what it is about to delete must not be started from.
+// TestVolumesThatGoWithADeletedClusterAreNotTakenBack delays the garbage collector.
+// No member may start from a volume that it is about to delete.
 func TestVolumesThatGoWithADeletedClusterAreNotTakenBack(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -1,8 +1,10 @@
 //go:build integration
 
 // Package integration tests the operator against a real API server and etcd, without any other part of Kubernetes:
-// the tests themselves stand in for the StatefulSet controller, the kubelet and the garbage collector, and internal/etcd/fake for the members.
-// The tests are plain Go tests and not Ginkgo's, because hundreds of them share one API server and run beside each other in one process.
+// the tests themselves stand in for the StatefulSet controller, the kubelet and the garbage collector,
+// and internal/etcd/fake for the members.
+// The tests are plain Go tests and not Ginkgo's, because hundreds of them share one API server
+// and run in parallel in one process.
 package integration
 
 import (
@@ -61,8 +63,8 @@ func TestMain(m *testing.M) {
 	os.Exit(controlplane.Main(m, root, connect))
 }
 
-// convert has the API server ask a server in this process for conversions, and waits until it does. envtest knows another way only for types
-// that convert themselves.
+// convert points the API server at a conversion server in this process, and waits until it is used.
+// envtest can do this only for types with conversion methods.
 func convert(ctx context.Context) error {
 	server := httptest.NewTLSServer(conversion.Handler())
 	definition := &apiextensionsv1.CustomResourceDefinition{}
@@ -121,7 +123,8 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	return prepareCluster(context.Background())
 }
 
-// prepareCluster gives the operator's user the operator's role, and makes the StorageClasses standard, the default, and fast.
+// prepareCluster gives the operator's user the operator's role,
+// and makes the StorageClasses standard, the default, and fast.
 func prepareCluster(ctx context.Context) error {
 	raw, err := os.ReadFile(filepath.Join(root, "config", "rbac", "role.yaml"))
 	if err != nil {

@@ -84,7 +84,8 @@ func secretAt(pod *corev1.Pod, folder string) string {
 	return ""
 }
 
-// refresh brings the present certificates into the pods, as the kubelet does. A Secret that is gone leaves its files where they are.
+// refresh brings the current certificates into the pods, as the kubelet does.
+// The files of a deleted Secret stay.
 func (k *kubernetes) refresh(ctx context.Context) error {
 	for _, c := range k.containers {
 		for _, m := range c.tls {
@@ -102,8 +103,8 @@ func (k *kubernetes) refresh(ctx context.Context) error {
 	return nil
 }
 
-// strife tells of members that run with the operator's certificates and do not accept each other, or one of the clients.
-func (k *kubernetes) strife(clients []identity) error {
+// trustError fails if running members do not accept each other's certificates, or a client's.
+func (k *kubernetes) trustError(clients []identity) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range k.containers {

@@ -18,8 +18,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
-// TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork stops an operator before each of its writes, has another one work
-// in the meantime, and then lets the first go on with what it decided before.
+// TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork stops an operator before each of its writes
+// and lets another one work. Then the first one continues with its old decision.
 func TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenarios {
@@ -44,7 +44,8 @@ func TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork(t *testing.T) {
 	}
 }
 
-// TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem has the user change the spec between the decisions of the two.
+// TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem
+// changes the spec between the decisions of the two operators.
 func TestTwoOperatorsNeverFoundTwoClustersWhenTheSpecChangesBetweenThem(t *testing.T) {
 	t.Parallel()
 	create := scenario{begin: func(l *lab) { l.create(3) }}
@@ -90,7 +91,8 @@ func (l *lab) workAlone(o *operator) {
 	l.operator = held
 }
 
-// playTwice plays the scenario once for each write of an undisturbed operator, and has the other work before that write.
+// playTwice plays the scenario once for each write of an undisturbed operator,
+// and lets another operator work before that write.
 func (s *scenario) playTwice(t *testing.T, meantime func(*lab, *operator), check func(*lab)) {
 	writes := s.start(t, nil).operator.writes
 	for _, at := range writes {

@@ -14,8 +14,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// TestAFoundersVolumeThatIsEmptiedFailsClosed empties volumes behind the operator's back: no member may come back under its
-// old ID without its data, with or without peers that could tell.
+// TestAFoundersVolumeThatIsEmptiedFailsClosed empties volumes without the operator's knowledge.
+// No member may come back under its old ID without its data, whether its peers run or not.
 func TestAFoundersVolumeThatIsEmptiedFailsClosed(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -65,7 +65,8 @@ func TestAFoundersVolumeThatIsEmptiedFailsClosed(t *testing.T) {
 	}
 }
 
-// expectLost fails unless the status tells of the pods whose members are lost, and the others serve all data if they have a quorum.
+// expectLost fails unless the status names the pods whose members are lost,
+// and the others serve all data if they have a quorum.
 func (l *lab) expectLost(lost []string, reason string) {
 	l.Helper()
 	c := l.get()

@@ -43,7 +43,8 @@ func Up(ctx context.Context, script string, args ...string) []byte {
 	return values
 }
 
-// IsLocal tells whether the cluster of a kubeconfig runs on this machine, which only then can be tampered with below Kubernetes.
+// IsLocal reports whether the cluster of a kubeconfig runs on this machine.
+// Only then can a test act below Kubernetes, on nodes and disks.
 func IsLocal(kubeconfig string) bool {
 	return os.Getenv("USE_EXISTING_CLUSTER") != "true" || strings.HasPrefix(kubeconfig, LocalState+"/")
 }

@@ -46,8 +46,9 @@ const (
 // minors are the minor versions that the operator supports.
 var minors = []string{"3.5", "3.6", "3.7"}
 
-// binaries returns the folder of etcd's programs by minor version. They come from ETCD_WARDEN_ETCD_DIRS, a list like PATH,
-// or from the cache that hack/build-tools.sh fills; a version that is missing is a failure of the suite.
+// binaries returns the folder of etcd's programs by minor version.
+// They come from ETCD_WARDEN_ETCD_DIRS, a list like PATH, or from the cache that hack/build-tools.sh fills;
+// a version that is missing is a failure of the suite.
 var binaries = sync.OnceValues(func() (map[string]string, error) {
 	dirs := filepath.SplitList(os.Getenv("ETCD_WARDEN_ETCD_DIRS"))
 	if len(dirs) == 0 {

@@ -188,7 +188,8 @@ func (s *secured) refuses(t *testing.T, name string, credentials *etcd.Credentia
 	return err != nil
 }
 
-// writer is a client that writes without a break. It reads its certificate and its authorities anew for every connection.
+// writer is a client that writes without a break.
+// It reads its certificate and its authorities again for every connection.
 type writer struct {
 	mu          sync.Mutex
 	credentials *etcd.Credentials
@@ -205,7 +206,8 @@ func (w *writer) takes(c *etcd.Credentials) {
 	w.credentials = c
 }
 
-// write starts a client of all members. A write that fails is tried again, and none may fail for longer than an election and a restart take.
+// write starts a client of all members.
+// A write that fails is tried again, and none may fail for longer than an election and a restart take.
 func (s *secured) write(t *testing.T) *writer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
