@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A client asks ten times a second, as users' controllers may. It waits long enough for an answer that a busy machine's counts as
-// one, and not so long that one without an answer could be missed.
+// A client sends ten requests a second, as a user's controller may. Its time-out is long enough for answers of a busy
+// machine, and short enough that a request without an answer counts as failed.
 const (
 	beat    = 100 * time.Millisecond
 	timeout = 5 * time.Second
@@ -35,8 +35,8 @@ type probe struct {
 	served   atomic.Int64 // attempts without a failure since the last one
 }
 
-// gap is a time in which requests fail: from the beginning of the first that failed to the beginning of the next that did not,
-// however long that one took; the slowest answer is a figure of its own.
+// gap is a time in which requests fail. It lasts from the start of the first request that failed
+// to the start of the next one that succeeded, however long that one took. The slowest answer is another figure.
 type gap struct {
 	begin, end time.Time
 	errors     []string
@@ -49,7 +49,7 @@ type watcher struct {
 	done   sync.WaitGroup
 }
 
-// watch reads all clusters of the namespace and writes the named one, in each of the versions, until figures are asked for.
+// watch reads all clusters of the namespace and writes the named one, in each version, until the figures are read.
 func watch(namespace, name string, versions ...string) *watcher {
 	GinkgoHelper()
 	config := rest.CopyConfig(lab.Config)

@@ -76,7 +76,8 @@ func addCatalog(ctx context.Context) {
 	createCatalog(ctx, operatorsv1alpha1.CatalogSourceSpec{SourceType: operatorsv1alpha1.SourceTypeGrpc, Address: address(), DisplayName: "etcd-warden"})
 }
 
-// catalogName is that of the CatalogSource in use. Each has another: OLM remembers for minutes what one of the same name had.
+// catalogName is the name of the CatalogSource in use. Each source has another name, because OLM remembers for minutes
+// what a source of the same name contained.
 var catalogName string
 
 func createCatalog(ctx context.Context, spec operatorsv1alpha1.CatalogSourceSpec) {

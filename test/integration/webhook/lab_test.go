@@ -196,7 +196,8 @@ func newBeta(name string) *v1beta1.EtcdCluster {
 	}
 }
 
-// create makes a cluster, as soon as the API server has heard of the webhook. A first try may store it and not be able to return it.
+// create makes a cluster, as soon as the API server uses the webhook.
+// A first try may store the cluster and fail to return it.
 func (l *lab) create(object client.Object) {
 	l.Helper()
 	eventually(l.T, "a cluster is created", func() error {
