@@ -69,7 +69,7 @@ func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
 	case w.TargetPort == nil || !slices.ContainsFunc(deployment.Spec.Template.Spec.Containers[0].Ports, portIs(w.TargetPort.IntVal)):
 		t.Errorf("no port of the Deployment is the webhook's, %v", w.TargetPort)
 	}
-	// Otherwise OLM refuses it: with a conversion webhook it takes AllNamespaces alone, and a CRD that keeps no unknown fields.
+	// With a conversion webhook OLM accepts only the mode AllNamespaces, and only a CRD that keeps no unknown fields.
 	for _, mode := range csv.Spec.InstallModes {
 		if mode.Supported != (mode.Type == operatorsv1alpha1.InstallModeTypeAllNamespaces) {
 			t.Errorf("the install mode %s has supported: %t", mode.Type, mode.Supported)
@@ -171,7 +171,7 @@ func wrongEdge(csv *operatorsv1alpha1.ClusterServiceVersion, releases []release)
 	return ""
 }
 
-// TestTheUsersRolesReachEverySubresource: what a role leaves out, kubectl scale for instance, is forbidden to editors of a namespace.
+// TestTheUsersRolesReachEverySubresource: editors may do only what a role lists, and kubectl scale needs "scale".
 func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 	verbs := map[string]map[string][]string{}
 	for _, role := range []string{"editor", "viewer"} {
@@ -192,7 +192,7 @@ func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 	}
 }
 
-// TestTheManagersUserIsTheImages: OpenShift gives each namespace users of its own, and refuses a pod that asks for another.
+// TestTheManagersUserIsTheImages: OpenShift assigns a user to the pod, and refuses a pod that asks for another one.
 func TestTheManagersUserIsTheImages(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	pod := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec

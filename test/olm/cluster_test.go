@@ -113,7 +113,8 @@ func etcdctl(ctx context.Context, object client.Object, member string, args ...s
 	return lab.Execute(ctx, object.GetNamespace(), cluster.PodName(member), append([]string{"etcdctl", "--command-timeout=5s"}, args...)...)
 }
 
-// expectAnswer runs etcdctl in a pod of its own, with the client certificate that the operator made, against the clients' Service.
+// expectAnswer runs etcdctl in another pod, against the client Service.
+// It uses the client certificate that the operator made.
 func expectAnswer(ctx context.Context, c *v1beta1.EtcdCluster, args ...string) {
 	GinkgoHelper()
 	var member corev1.Pod

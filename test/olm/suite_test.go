@@ -1,4 +1,4 @@
-// Package olm tests the operator as users of Operator Lifecycle Manager have it: installed by a Subscription, upgraded from
+// Package olm tests the operator under Operator Lifecycle Manager: installed by a Subscription, upgraded from
 // release to release, removed and installed again.
 package olm
 

@@ -60,8 +60,7 @@ func (o olm) deleteCertificate() {
 	must(o.T, admin.Delete(o.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: webhook.OLMSecretName}}))
 }
 
-// expectBundle fails unless the CRD holds exactly this authority.
-// OLM compares the bytes, and installs again when they differ.
+// expectBundle fails unless the CRD names exactly the authority: OLM compares its bytes, and installs again when they differ.
 func (o olm) expectBundle(authority []byte) {
 	o.Helper()
 	eventually(o.T, "the CRD names OLM's authority", func() error {
@@ -72,12 +71,9 @@ func (o olm) expectBundle(authority []byte) {
 	})
 }
 
-// TestAnUpgradeByOLMHardlyInterruptsAnybody does to the CRD and the Secret what OLM does in an upgrade from one release
-// with the webhook to the next:
-//   - the InstallPlan overwrites spec.conversion of the CRD,
-//   - the new CSV writes it again,
-//   - the Secret is deleted with the old CSV,
-//   - OLM finds no Secret, makes another authority and writes spec.conversion once more.
+// TestAnUpgradeByOLMHardlyInterruptsAnybody does to the CRD and the Secret what OLM does in an upgrade from one release with the
+// webhook to the next: the InstallPlan overwrites the stanza; the new CSV writes it again; the old CSV takes the Secret with it when it goes;
+// and OLM, which misses the Secret, makes another authority and writes the stanza once more.
 func TestAnUpgradeByOLMHardlyInterruptsAnybody(t *testing.T) {
 	o := olm{newLab(t)}
 	authority := o.certificate()
@@ -136,8 +132,7 @@ func TestOLMsSecretIsNeverWritten(t *testing.T) {
 	}
 }
 
-// TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired runs the InstallPlan and the garbage collector
-// one right after the other.
+// TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired has the InstallPlan and the garbage collector come one upon the other.
 func TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired(t *testing.T) {
 	o := olm{newLab(t)}
 	authority := o.certificate()

@@ -1,7 +1,7 @@
 //go:build integration
 
-// Package webhook tests the conversion webhook and its certificate, with a real API server that calls it on loopback.
-// All tests share one CRD, so they run one after the other.
+// Package webhook tests the conversion webhook, and what keeps it trusted, with a real API server that calls it on the loopback.
+// There is one CRD, so that these tests run one after the other.
 package webhook
 
 import (
