@@ -5,24 +5,23 @@
 #   cluster.sh build          build what is missing (minutes, once)
 #   cluster.sh up [NODES]     start it (default 3 nodes); at once if it runs and is healthy
 #   cluster.sh load TAR...    import image archives on every node that lacks them
-#   cluster.sh registry       print where its registry listens, and the CA that proves it
-#   cluster.sh node-stop N    cut the power of node N: all its processes die at once, no goodbye
-#   cluster.sh node-start N   bring it back, with the data of its pods
-#   cluster.sh status         who holds the cluster, its nodes, its KUBECONFIG
-#   cluster.sh env            shell lines that point kubectl at it
+#   cluster.sh registry       print the address of its registry, and the file of the registry's CA
+#   cluster.sh node-stop N    cut the power of node N: all its processes are killed at once
+#   cluster.sh node-start N   start it again, with the data of its pods
+#   cluster.sh status         print which checkout holds the cluster, its nodes and its KUBECONFIG
+#   cluster.sh env            print shell lines that point kubectl at it
 #   cluster.sh down           stop everything it started, remove everything it made
 #
-# One machine has one such cluster: it belongs to the checkout that started it, and others are told
-# so. With USE_EXISTING_CLUSTER=true the cluster of KUBECONFIG is used instead and left as it is
-# (it may be this one, held by another checkout).
+# One machine has one such cluster. It belongs to the checkout that started it; in another checkout the script says so
+# and stops. With USE_EXISTING_CLUSTER=true the script uses the cluster of KUBECONFIG instead, and neither starts nor
+# stops it. That may be this cluster, held by another checkout.
 #
-# Nodes pull every image that was not loaded, whatever its registry, from the cluster's own registry, into which
-# `images … --push` puts it. Nothing comes from outside this machine.
+# Nodes pull every image that was not loaded from the cluster's registry, whatever registry the image names.
+# `images … --push` puts images there. Nothing comes from outside this machine.
 #
-# All its processes live in the cgroup /etcd-warden, so that none can be missed; each node has a
-# mount namespace of its own, so that its mounts and its files in /run and /var/lib die with it.
-# Needs Linux (cgroup v1 or v2), root, Go, and the packages of need_packages, which are installed
-# where there is apt.
+# All processes are in the cgroup /etcd-warden, so that `down` finds them all. Each node has another mount namespace, so
+# that its mounts and its files in /run and /var/lib go with it.
+# Needs Linux (cgroup v1 or v2), root, Go, and the packages of need_packages, which it installs where there is apt.
 set -euo pipefail
 SELF=$(readlink -f "${BASH_SOURCE[0]}"); HACK=$(dirname "$(dirname "$SELF")"); CHECKOUT=$(dirname "$HACK")
 STATE=/var/tmp/etcd-warden-cluster
@@ -268,7 +267,7 @@ load_elsewhere() { # TAR...
   if [[ $context == kind-* ]] && command -v kind >/dev/null; then
     for tar in "$@"; do kind load image-archive --name "${context#kind-}" "$tar" >&2; done
   else
-    say "this cluster is not ours: make these images available to its nodes yourself: $*"
+    say "this script does not run the cluster of KUBECONFIG: make these images available to its nodes yourself: $*"
   fi
 }
 
@@ -281,7 +280,7 @@ owner() { cat "$STATE/owner" 2>/dev/null || true; }
 only_owner() { # lets the owner pass, and anyone once the owner's checkout is gone
   local o; o=$(owner)
   [ -z "$o" ] || [ "$o" = "$CHECKOUT" ] || [ ! -d "$o" ] ||
-    die "the cluster is held by the checkout $o. Stop it there ($o/hack/cluster/cluster.sh down), or use it as it is: USE_EXISTING_CLUSTER=true KUBECONFIG=$STATE/admin.kubeconfig"
+    die "the cluster is held by the checkout $o. Stop it there ($o/hack/cluster/cluster.sh down), or use it: USE_EXISTING_CLUSTER=true KUBECONFIG=$STATE/admin.kubeconfig"
 }
 lock() { exec 9< "$(dirname "$STATE")"; flock 9; } # one command at a time; leaves no file behind
 
@@ -347,13 +346,13 @@ case "${1:-}" in
   up) up "${2:-}" ;;
   load) shift; load "$@" ;;
   node-stop | node-start)
-    ! external || die "cannot stop a node of a cluster that is not ours"
+    ! external || die "this script does not run the cluster of KUBECONFIG, so it cannot stop its nodes"
     lock; alive || die "the cluster is down"
     [ -d "$STATE/node-${2:-}" ] || die "there is no node ${2:-}: name one of $(nodes | xargs)"
     "${1//-/_}" "$2" ;;
   status) status ;;
   registry)
-    ! external || die "a cluster that is not ours has no registry of ours"
+    ! external || die "this script does not run the cluster of KUBECONFIG, so it has no registry"
     echo "$REGISTRY $PKI/ca.crt" ;;
   env) print_env ;;
   down) down ;;
