@@ -5,10 +5,10 @@ import corev1 "k8s.io/api/core/v1"
 // nonRoot is the user and group that etcd runs as.
 const nonRoot = 65532
 
-// podSecurity returns the user's security context. It fills each field that is not set with what the restricted
-// Pod Security Standard requires and what etcd as a non-root user needs.
-func podSecurity(requested *corev1.PodSecurityContext) *corev1.PodSecurityContext {
-	security := requested.DeepCopy()
+// podSecurity returns the security context of the user. Fields that it does not set get the values that the restricted
+// Pod Security Standard requires and that etcd needs to run without root.
+func podSecurity(asked *corev1.PodSecurityContext) *corev1.PodSecurityContext {
+	security := asked.DeepCopy()
 	if security == nil {
 		security = &corev1.PodSecurityContext{}
 	}

@@ -38,8 +38,7 @@ const (
 //go:embed etcdcluster.json
 var sample []byte
 
-// converter is the manager's webhook server with its handler, beside an echo server.
-// The echo decodes the same reviews and returns their objects unchanged.
+// converter is the manager's webhook server with its handler, and another one beside it that decodes the same reviews and echoes their objects.
 type converter struct {
 	*http.Client
 	url string

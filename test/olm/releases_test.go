@@ -248,8 +248,7 @@ func awaitReason(ctx context.Context, object client.Object, kind, reason string)
 	}).Should(Succeed())
 }
 
-// awaitPlanDone waits until OLM has done all that it planned.
-// OLM may do a step of a plan twice, and so overwrite the CRD again.
+// awaitPlanDone waits until OLM has done all that it planned. It may do a step of a plan twice, and so overwrite the CRD again.
 func awaitPlanDone(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
