@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BUNDLE=${BUNDLE:-bundle}
 K8S_MINOR=${K8S_MINOR:-1.34}
 LEFT_OUT=' operatorhub community multiarch '
-# good-practices warns of any right to patch CRDs, because an operator should not deploy CRDs of others. This operator may
-# patch only its own CRD (config/webhook/role.yaml): an InstallPlan overwrites the CRD's conversion, and it repairs that.
+# good-practices warns of any right to patch CRDs, because an operator should not deploy CRDs of others.
+# This operator may patch only its own CRD (config/webhook/role.yaml), to repair the conversion after an InstallPlan.
 EXPECTED='CSV contains permissions to create CRD'
 # OLM accepts a bundle of at most 1 MiB, compressed.
 MOST_BYTES=$((1 << 20))

@@ -3,7 +3,8 @@
 #   1. builds what is missing, starts the local Kubernetes and installs the operator,
 #   2. applies examples/cluster.yaml, and writes and reads a key through the client Service,
 #   3. prints what to try next.
-# With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG. The images must be there then, unless it is a kind cluster.
+# With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG. Its nodes must have the images then, unless it is a
+# kind cluster.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CLUSTER=hack/cluster/cluster.sh

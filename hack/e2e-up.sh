@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares the end-to-end suite: builds the operator and its image, starts the local cluster, loads the images, installs
-# the operator and waits for it. With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG instead of the local one.
+# the operator and waits for it. With USE_EXISTING_CLUSTER=true it uses the cluster of KUBECONFIG instead.
 # Prints what the suite needs as NAME=VALUE lines. Everything else goes to stderr.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

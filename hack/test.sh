@@ -3,9 +3,10 @@
 #
 #   test.sh SUITE...     unit, integration, release, cluster, e2e, olm
 #
-# The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero if a test failed, a package
-# did not build, or a suite ran no test. After a failed suite the next one still runs. In the end the script stops the
-# local cluster, if a suite started it. If something fails, it prints the folder with the full output of each suite.
+# The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero if a test failed, if a
+# package did not build, or if a suite ran no test. After a failed suite the next one still runs.
+# In the end the script stops the local cluster, if a suite started it. If something fails, it prints the folder with
+# the full output of each suite.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
