@@ -22,8 +22,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/conversion"
 )
 
-// Each version's schema accepts what the other version's schema accepted, when an object is created and when it
-// changes. A spec reads back as it was written.
+// Each version's schema takes what the other one's took, at creation and at a change, and a spec reads back as it was written.
 func TestWhatOneVersionTakesTheOtherTakesToo(t *testing.T) {
 	t.Parallel()
 	testTaken(t, "v1alpha1", "v1beta1", creations, func(c *v1alpha1.EtcdCluster) any { return c.Spec })
@@ -101,8 +100,7 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
-// Clients, and the operator too, read lists into Go types.
-// One object that does not fit the type would make the whole list fail.
+// Clients, and the operator first of all, read lists into types: one object that does not fit there would hide all others.
 func TestWhatCannotBeReadIsRefusedInBothVersions(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
