@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates bundle/ and bundle.Dockerfile of $VERSION with operator-sdk. The icon is docs/icon.svg. Running it again changes
-# nothing.
+# Generates bundle/ and bundle.Dockerfile of $VERSION with operator-sdk. The icon is docs/icon.svg.
+# Running it again changes nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${VERSION:?which release?}"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Validates the catalog, and checks three things:
+# Validates the catalog, and checks that
 #   - every channel holds every release of catalog/releases.yaml, and the newest is its head;
-#   - the first release has no replaces, skips and skipRange; each later one replaces the newest before it that it does not skip;
+#   - the first release has no replaces, skips and skipRange;
+#   - each later one replaces the newest before it that it does not skip;
 #   - the catalog's image serves: its content is extracted from the image as OLM does it, and served by opm.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Renders catalog/template.yaml into catalog/etcd-warden/catalog.yaml with opm. Nothing is downloaded:
-#   1. take the bundle of every release of catalog/releases.yaml from its commit; that of a release without a commit from bundle/;
+#   1. take the bundle of every release of catalog/releases.yaml from its commit, or from bundle/ if it has none;
 #   2. serve the bundles as images by a registry on loopback, from which opm pulls them under their real names;
 #   3. write docs/icon.svg into the template, and render it.
 set -euo pipefail

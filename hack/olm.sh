@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# The OLM suite's world.
+# Prepares the OLM suite, and cleans up after it.
 #
-#   olm.sh up     start the local cluster with Operator Lifecycle Manager in it. Put the operator's images and bundles into
-#                 the cluster's registry under their real names. Print NAME=VALUE lines for the suite; the rest goes to stderr
+#   olm.sh up     start the local cluster with Operator Lifecycle Manager in it. Put the operator's images and bundles
+#                 into the cluster's registry under their real names. Print NAME=VALUE lines for the suite;
+#                 the rest goes to stderr
 #   olm.sh down   remove the operator, its CRDs and every EtcdCluster; OLM stays
 #
 # The suite needs three releases, PREVIOUS, CURRENT and NEXT; each replaces the one before it:
-#   with an earlier release   the newest of catalog/releases.yaml before the work tree's, the work tree's, one derived from it
+#   with an earlier release   the newest of catalog/releases.yaml before the work tree's, the work tree's,
+#                             and one derived from it
 #   with none                 the work tree's, and two derived from it
-# An earlier release is built from its commit. A derived one is the work tree's code and bundle with the next patch version.
+# An earlier release is built from its commit. A derived one has the work tree's code and bundle, and the next patch
+# version.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE=${ETCD_WARDEN_CACHE:-$HOME/.cache/etcd-warden}
@@ -17,7 +20,8 @@ REPOSITORY=ghcr.io/etcd-warden/etcd-warden
 OUT=$CACHE/test/olm
 mkdir -p "$OUT"
 
-# build_release VERSION [COMMIT] builds the operator of a release, from its commit or the work tree, and pushes its image.
+# build_release VERSION [COMMIT] builds the operator of a release from its commit or the work tree, and pushes its
+# image.
 build_release() {
   local binary=$OUT/etcd-warden-$1
   if [ -z "${2:-}" ]; then
@@ -59,7 +63,8 @@ derived_bundle() {
     "$4/manifests/etcd-warden.clusterserviceversion.yaml"
 }
 
-# derived_catalog VERSION CATALOG NEXT BUNDLE DIR adds BUNDLE, which is NEXT and replaces VERSION, to every channel of CATALOG.
+# derived_catalog VERSION CATALOG NEXT BUNDLE DIR adds BUNDLE to every channel of CATALOG.
+# BUNDLE is NEXT and replaces VERSION.
 derived_catalog() {
   rm -rf "$5"; cp -r "$2" "$5"
   sed -i "s/^entries:\$/entries:\n- name: etcd-warden.v$3\n  replaces: etcd-warden.v$1/" "$5/catalog.yaml"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images of the operator, the bundle and the catalog of $VERSION, for every architecture that the bundle names.
+# Builds the images of the operator, the bundle and the catalog of $VERSION, for each architecture that the bundle has.
 # It needs no Docker and publishes nothing. Each image is a folder in OCI's layout below $OUT.
 # Prints "FOLDER NAME:TAG@DIGEST" lines. Building again gives the same digests.
 set -euo pipefail

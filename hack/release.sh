@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes a release. Nothing is published: the commands that publish it are printed.
 #
-#   release.sh prepare X.Y.Z            prepare release X.Y.Z in this tree: version numbers, upgrade graph, bundle, catalog
-#   release.sh [--dry-run] X.Y.Z        release what is committed on main
+#   release.sh prepare X.Y.Z        prepare release X.Y.Z in this tree: version numbers, upgrade graph, bundle, catalog
+#   release.sh [--dry-run] X.Y.Z    release what is committed on main
 #
 # prepare: a first release replaces nothing. A later one replaces the last release of catalog/releases.yaml.
 #
-# release: it is refused while anything is out of date. The message says what, why and what to do. Nothing is changed then.
+# release: it is refused while anything is out of date. The message says what, why and what to do. Then nothing changes.
 # All the work is done in a clone:
 #   1. check the CRDs against every release, and generate every file again;
 #   2. date the bundle, validate bundle and catalog, and commit "Release X.Y.Z" with the tag vX.Y.Z;
@@ -34,7 +34,8 @@ is_version() { [[ $1 =~ ^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$ ]]; 
 # newer A B reports whether version A is newer than B.
 newer() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | tail -1)" = "$1" ]; }
 
-# released prints "VERSION COMMIT" of every release that was made, oldest first. prepared prints the version of the next one.
+# released prints "VERSION COMMIT" of every release that was made, oldest first.
+# prepared prints the version of the next one.
 released() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 != "\"\"" {print v, $2}' catalog/releases.yaml; }
 prepared() { awk '$1 == "-" && $2 == "version:" {v = $3} $1 == "commit:" && $2 == "\"\"" {print v}' catalog/releases.yaml; }
 previous() { released | tail -1 | cut -d' ' -f1; }
@@ -113,8 +114,8 @@ check_changelog() {
   [ -z "$(section Unreleased)" ] || fail "CHANGELOG.md has changes under Unreleased, which would be in no release's notes: move them to $RELEASE"
 }
 
-# check_graph checks the release's entry in every channel, and the bundle. A first release has no edges. A later one replaces
-# the newest release that it does not skip.
+# check_graph checks the release's entry in every channel, and the bundle. A first release has no edges.
+# A later one replaces the newest release that it does not skip.
 check_graph() {
   local before channel has
   if [ -z "$(previous)" ] && grep -qE '^(  replaces|    olm\.skipRange): ' $BASE; then
@@ -134,7 +135,8 @@ check_graph() {
   done
 }
 
-# edges_of CHANNEL prints "entry" if the template's channel has the release, and "replaces NAME", "skips NAME" and "skipRange" for its edges.
+# edges_of CHANNEL prints "entry" if the template's channel has the release.
+# For its edges it prints "replaces NAME", "skips NAME" and "skipRange".
 edges_of() {
   awk -v c="$1" -v n="etcd-warden.v$RELEASE" '
     $1 == "name:" {in_channel = $2 == c}
@@ -149,7 +151,8 @@ edges_of() {
 # run_of prints how to run a suite.
 run_of() { case $1 in *-full) echo "ETCD_WARDEN_TEST_FULL=true hack/test.sh ${1%-full}" ;; *) echo "hack/test.sh $1" ;; esac; }
 
-# check_tests checks that each suite passed on this code. Only Markdown may have changed since. hack/test.sh notes what passed.
+# check_tests checks that each suite passed on this code. Only Markdown may have changed since.
+# hack/test.sh records what passed.
 check_tests() {
   local suite commit found
   for suite in ${RELEASE_SUITES-unit integration release e2e olm-full}; do

@@ -26,8 +26,8 @@ import (
 var (
 	lab  *world.World
 	kube client.Client
-	// previous, current and next are three releases in a row, as x.y.z. hack/olm.sh tells which they are: those that were not
-	// made yet are derived from the work tree.
+	// previous, current and next are three releases in a row, as x.y.z.
+	// hack/olm.sh tells which they are: those that were not made yet are derived from the work tree.
 	previous, current, next string
 )
 

@@ -1,7 +1,7 @@
 //go:build release
 
-// Package release tests in clones of this repository that a release is made only when everything holds. The clones forget
-// the releases of this repository: first is their first release, and next is made on top of it.
+// Package release tests in clones of this repository that a release is made only when everything holds.
+// The clones forget the releases of this repository: first is their first release, and next is made on top of it.
 package release
 
 import (
@@ -217,7 +217,7 @@ func TestNotesWhichSuitesPassed(t *testing.T) {
 	}
 }
 
-// TestMakesAFirstReleaseAndALaterOne tests the whole story. An attempt that changes nothing comes before the first release.
+// TestMakesAFirstReleaseAndALaterOne tests everything in order. An attempt that changes nothing comes first.
 func TestMakesAFirstReleaseAndALaterOne(t *testing.T) {
 	c := preparedFirst(t)
 	before := c.state(t)
@@ -354,7 +354,8 @@ func TestSkipsABadReleaseWithTheNext(t *testing.T) {
 // clone is a repository that belongs to one test.
 type clone struct{ dir string }
 
-// preparedFirst is a clone of this repository, uncommitted changes included, without any release. It is ready to be released as first.
+// preparedFirst is a clone of this repository, with uncommitted changes and without any release.
+// It is ready to be the first release.
 func preparedFirst(t *testing.T) clone {
 	t.Helper()
 	c := clone{dir: filepath.Join(t.TempDir(), "ready")}
@@ -429,7 +430,8 @@ func (c clone) make(args ...string) (string, error) {
 	return c.said("RELEASE_SUITES=", "make", append([]string{"--no-print-directory"}, args...)...)
 }
 
-// said runs a command with one more variable, and returns what it prints. Images are built for this machine's architecture only.
+// said runs a command with one more variable, and returns its output.
+// Images are built for this machine's architecture only.
 func (c clone) said(variable, name string, args ...string) (string, error) {
 	run := exec.Command(name, args...)
 	run.Dir, run.Env = c.dir, append(os.Environ(), "ARCHITECTURES="+runtime.GOARCH, "OUT="+c.dir+"-images", variable)
