@@ -34,14 +34,15 @@ type option struct {
 	value valueKind
 }
 
-// options are what users may set. It may grow; nothing that a release allowed may leave it, and no value that etcd can start with.
+// options are what users may set. The list may grow. A later release removes no option from it, and refuses no value
+// that an earlier release allowed and etcd starts with.
 var options = []option{
 	{flag: "auth-token-ttl", value: number},
-	{flag: "auto-compaction-mode", value: words("periodic", "revision")},
+	{flag: "auto-compaction-mode", value: oneOf("periodic", "revision")},
 	{flag: "auto-compaction-retention", value: retention},
 	{flag: "backend-batch-interval", value: duration},
 	{flag: "backend-batch-limit", value: number},
-	{flag: "backend-bbolt-freelist-type", value: words("array", "map")},
+	{flag: "backend-bbolt-freelist-type", value: oneOf("array", "map")},
 	{flag: "bcrypt-cost", value: number},
 	{flag: "bootstrap-defrag-threshold-megabytes", before36: "experimental-bootstrap-defrag-threshold-megabytes", value: number},
 	{flag: "cipher-suites", value: ciphers},
@@ -58,22 +59,22 @@ var options = []option{
 	{flag: "heartbeat-interval", value: numberFrom(1, 10_000)},
 	{flag: "host-whitelist", value: text},
 	{flag: "initial-election-tick-advance", value: boolean},
-	{flag: "log-format", new36: true, value: words("json", "console")},
-	{flag: "log-level", value: words("debug", "info", "warn", "error", "panic", "fatal")},
+	{flag: "log-format", new36: true, value: oneOf("json", "console")},
+	{flag: "log-level", value: oneOf("debug", "info", "warn", "error", "panic", "fatal")},
 	{flag: "max-concurrent-streams", value: numberFrom(0, math.MaxUint32)},
 	{flag: "max-request-bytes", value: numberFrom(leastRequest, math.MaxInt64)},
 	{flag: "max-snapshots", value: number},
 	{flag: "max-txn-ops", value: number},
 	{flag: "max-wals", value: number},
-	{flag: "metrics", value: words("basic", "extensive")},
+	{flag: "metrics", value: oneOf("basic", "extensive")},
 	{flag: "pre-vote", value: boolean},
 	{flag: "quota-backend-bytes", value: number},
 	{flag: "raft-read-timeout", value: duration},
 	{flag: "raft-write-timeout", value: duration},
 	{flag: "snapshot-catchup-entries", before36: "experimental-snapshot-catchup-entries", value: number},
 	{flag: "snapshot-count", value: number},
-	{flag: "tls-max-version", value: words("TLS1.2", "TLS1.3")},
-	{flag: "tls-min-version", value: words("TLS1.2", "TLS1.3")},
+	{flag: "tls-max-version", value: oneOf("TLS1.2", "TLS1.3")},
+	{flag: "tls-min-version", value: oneOf("TLS1.2", "TLS1.3")},
 	{flag: "warning-apply-duration", before36: "experimental-warning-apply-duration", value: duration},
 	{flag: "warning-unary-request-duration", new36: true, value: duration},
 	{flag: "watch-progress-notify-interval", before36: "experimental-watch-progress-notify-interval", value: duration},
@@ -92,8 +93,8 @@ func OptionNames() []string {
 	return names
 }
 
-// never says why options that many would try are not passed on. The first entry whose prefix fits speaks.
-var never = []struct{ prefix, why string }{
+// forbiddenOptions says why some well-known options are not passed on. The first entry whose prefix fits applies.
+var forbiddenOptions = []struct{ prefix, why string }{
 	{"name", "etcd-warden names the members"},
 	{"data-dir", "the data directory lies on the member's volume"},
 	{"wal-dir", "the write-ahead log lies on the member's volume"},
@@ -146,11 +147,11 @@ func RefusedOptions(i cluster.Intent) []OptionRefusal {
 	if len(refused) > 0 {
 		return refused
 	}
-	return misfits(i)
+	return conflictingOptions(i)
 }
 
-// misfits returns the options whose values are good in themselves and cannot stand beside each other.
-func misfits(i cluster.Intent) (refused []OptionRefusal) {
+// conflictingOptions returns the options whose values are valid, but contradict each other.
+func conflictingOptions(i cluster.Intent) (refused []OptionRefusal) {
 	set := func(flag string) string { return i.Options[cluster.OptionVariable(flag)] }
 	heartbeat, election := numberOr(set("heartbeat-interval"), defaultHeartbeat), numberOr(set("election-timeout"), defaultElection)
 	if election < 5*heartbeat {
@@ -186,7 +187,7 @@ func refuse(variable, value, version string) string {
 	if known := find(asked); known != nil {
 		return known.refuse(asked, value, minor)
 	}
-	for _, bad := range never {
+	for _, bad := range forbiddenOptions {
 		if strings.HasPrefix(asked, bad.prefix) {
 			return bad.why
 		}
@@ -218,7 +219,8 @@ func (o option) refuse(asked, value string, minor int) string {
 	}
 }
 
-// userFlags returns the user's options by name. What the version does not have is left out: a caller asks RefusedOptions first.
+// userFlags returns the user's options, sorted by name. It leaves out options that the version does not have:
+// callers ask RefusedOptions first.
 // A value is passed on as it stands: what an earlier release let in, and a member runs with, stays.
 func userFlags(i cluster.Intent) []etcdFlag {
 	var flags []etcdFlag
@@ -244,7 +246,8 @@ func (o option) nameIn(minor int) string {
 	}
 }
 
-// lastWithout36Names is the minor version before etcd 3.6, which renamed most experimental options and has feature gates.
+// lastWithout36Names is the last minor version before etcd 3.6.
+// etcd 3.6 renamed most experimental options, and has feature gates.
 const lastWithout36Names = 5
 
 func flagOf(variable string) string {
@@ -273,8 +276,8 @@ type valueKind struct {
 var (
 	number    = valueKind{"a whole number that is not negative, such as 100", isNumber}
 	duration  = valueKind{"a duration, such as 30s", isDuration}
-	period    = valueKind{"a duration of at least 1ms, such as 1m", func(v string) bool { return lasts(v, time.Millisecond) }}
-	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isNumber(v) || lasts(v, time.Second) }}
+	period    = valueKind{"a duration of at least 1ms, such as 1m", func(v string) bool { return isDurationOfAtLeast(v, time.Millisecond) }}
+	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDurationOfAtLeast(v, time.Second) }}
 	boolean   = valueKind{"true or false", isBoolean}
 	ciphers   = valueKind{"names of cipher suites separated by commas, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", areCiphers}
 	origins   = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
@@ -295,7 +298,7 @@ func numberFrom(least, most int64) valueKind {
 	}}
 }
 
-func words(allowed ...string) valueKind {
+func oneOf(allowed ...string) valueKind {
 	return valueKind{"one of " + strings.Join(allowed, ", "), func(v string) bool { return slices.Contains(allowed, v) }}
 }
 
@@ -309,8 +312,9 @@ func isDuration(value string) bool {
 	return err == nil && d >= 0
 }
 
-// lasts takes no duration that etcd divides to nothing, or is not ready for when it ends.
-func lasts(value string, least time.Duration) bool {
+// isDurationOfAtLeast reports whether a value is a duration that is not shorter than least.
+// etcd divides some durations: a shorter one becomes zero, or ends before etcd is ready for it.
+func isDurationOfAtLeast(value string, least time.Duration) bool {
 	d, err := time.ParseDuration(value)
 	return err == nil && d >= least
 }
