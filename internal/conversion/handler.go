@@ -2,12 +2,10 @@ package conversion
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -36,29 +34,21 @@ type question struct {
 }
 
 func serve(w http.ResponseWriter, r *http.Request) {
-	body, err := receive(r)
+	body, reserve, err := receive(r)
 	if err != nil {
 		http.Error(w, "receiving a ConversionReview: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	asked, err := read(body)
+	asked, err := read(body, reserve)
 	if err != nil {
 		http.Error(w, "reading a ConversionReview: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	converted, err := convertAll(asked.objects, asked.desired)
+	converted, err := convertAll(asked.objects, asked.desired, reserve)
 	answer(w, asked, converted, err)
 }
 
-// receive reads the body into memory that is large enough from the start, unless it is very large.
-func receive(r *http.Request) ([]byte, error) {
-	const most = 64 << 20
-	buffer := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), most)+bytes.MinRead))
-	_, err := buffer.ReadFrom(r.Body)
-	return buffer.Bytes(), err
-}
-
-func read(body []byte) (question, error) {
+func read(body []byte, reserve func(int) error) (question, error) {
 	var asked question
 	err := members(body, func(key string, value []byte) error {
 		switch key {
@@ -70,9 +60,15 @@ func read(body []byte) (question, error) {
 				case "uid":
 					asked.uid = value
 				case "desiredAPIVersion":
+					if len(value) > maxVersionBytes {
+						return errors.New("its desiredAPIVersion is no version")
+					}
 					return json.Unmarshal(value, &asked.desired)
 				case "objects":
 					return elements(value, func(object []byte) error {
+						if err := reserve(bytesPerObject); err != nil {
+							return err
+						}
 						asked.objects = append(asked.objects, object)
 						return nil
 					})
@@ -118,18 +114,24 @@ func answer(w http.ResponseWriter, asked question, converted [][]byte, err error
 }
 
 // convertAll converts the objects on all processors; the first error ends it.
-func convertAll(objects [][]byte, desired string) ([][]byte, error) {
+func convertAll(objects [][]byte, desired string, reserve func(int) error) ([][]byte, error) {
 	converted, errs := make([][]byte, len(objects)), make([]error, len(objects))
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(objects)) {
+	for range min(cap(decoders), len(objects)) {
 		workers.Go(func() {
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= len(objects) {
 					return
 				}
-				if converted[n], errs[n] = convert(objects[n], desired); errs[n] != nil {
+				decoders <- struct{}{}
+				converted[n], errs[n] = convert(objects[n], desired)
+				<-decoders
+				if errs[n] == nil {
+					errs[n] = reserve(cap(converted[n]))
+				}
+				if errs[n] != nil {
 					next.Store(int64(len(objects)))
 				}
 			}
@@ -154,9 +156,15 @@ func convert(raw []byte, desired string) (converted []byte, err error) {
 			err = fmt.Errorf("converting an object to %s: internal error, see the log of etcd-warden", desired)
 		}
 	}()
+	if err := checkSize(raw); err != nil {
+		return nil, fmt.Errorf("reading an object to convert: %w", err)
+	}
 	o, err := parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("reading an object to convert: %w", err)
+	}
+	if err := o.checkStructs(); err != nil {
+		return nil, fmt.Errorf("EtcdCluster %s/%s: %w", o.namespace, o.name, err)
 	}
 	switch hub, spoke := v1beta1.GroupVersion.String(), v1alpha1.GroupVersion.String(); {
 	case o.kind != v1beta1.EtcdClusterKind:

@@ -7,7 +7,7 @@ import (
 
 var repairsTotal = prometheus.NewCounter(prometheus.CounterOpts{
 	Name: "etcd_warden_conversion_repairs_total",
-	Help: "How often the conversion of a CustomResourceDefinition was put right.",
+	Help: "Number of repairs of the CustomResourceDefinition's spec.conversion.",
 })
 
 func init() { metrics.Registry.MustRegister(repairsTotal) }

@@ -1,11 +1,19 @@
-// Package webhook serves the conversion of EtcdClusters between the API's versions, and sees to it that the API server finds the
-// server and trusts it. It does not depend on the operator's caches nor on its being the leader: a list of stored objects of an old
-// version needs this very webhook.
+// Package webhook serves the conversion of EtcdClusters between the API's versions.
+// It also keeps the CRD's spec.conversion right, so that the API server finds the server and trusts it.
+// It runs in its own Deployment and needs neither the manager's caches nor its lease.
+// The manager needs the webhook to list objects that are stored in an older version.
+//
+//	webhook.go                 wires the parts
+//	server.go                  the TLS server and its timeouts
+//	connections.go, limits.go  how many connections, how large bodies, how much memory
+//	certificate_controller.go  keeps Secret, CRD and served certificate consistent
+//	secret.go                  what the Secret holds, and when it is renewed
+//	crd_conversion.go          what the CRD's spec.conversion has to be
+//	wait_for_conversion.go     for the manager: wait until the API server can convert
 package webhook
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,43 +35,44 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
 )
 
-// What the manifests in config name the same.
+// Names that the manifests in config use, too.
 const (
 	// CRD is the CustomResourceDefinition that is converted.
 	CRD = "etcdclusters.operator.etcd-warden.io"
-	// Path is where conversions are asked for.
+	// Path is the path of conversion requests.
 	Path = "/convert"
-	// ServiceName is also the name that OLM gives to the Service of the Deployment.
-	ServiceName = "etcd-warden-controller-manager-service"
-	// SecretName is the Secret of the certificate that the operator makes itself.
+	// DeploymentName is the webhook's Deployment.
+	DeploymentName = "etcd-warden-webhook"
+	// ServiceName is the name that OLM gives to the Service of the Deployment. The other installations use it, too.
+	ServiceName = DeploymentName + "-service"
+	// SecretName is the Secret of the certificate that the webhook issues itself.
 	SecretName = "etcd-warden-webhook-certificate"
-	// OLMSecretName is the Secret of the certificate that OLM makes.
+	// OLMSecretName is the Secret of the certificate that OLM issues.
 	OLMSecretName = ServiceName + "-cert"
 
 	servicePort = 443
 )
 
 const (
-	// syncTimeout is how long the API server may be away at the start.
+	// syncTimeout is how long the API server may be unreachable at the start.
 	syncTimeout = time.Hour
-	// How long after the API server's return the stanza is looked at again.
-	quickestRetry = 20 * time.Millisecond
-	slowestRetry  = 5 * time.Second
+	// minRetryDelay and maxRetryDelay bound the delay after a failed reconcile.
+	minRetryDelay = 20 * time.Millisecond
+	maxRetryDelay = 5 * time.Second
 )
 
 // Options say where the webhook serves, and which certificate it shows.
 type Options struct {
-	// Namespace of the operator, its Service and its Secret.
+	// Namespace of the webhook, its Service and its Secret.
 	Namespace string
-	// OLM tells that OLM makes the certificate; otherwise the operator does.
+	// OLM says that OLM issues the certificate. Otherwise the webhook does.
 	OLM bool
-	// Host and Port to listen on; without a host on all addresses.
+	// Host and Port to listen on. An empty host means all addresses.
 	Host string
 	Port int
-	// URL replaces the Service as the way from the API server to the webhook, where there are no Services.
+	// URL replaces the Service in the CRD, where there are no Services.
 	URL string
 	// Handler converts.
 	Handler http.Handler
@@ -73,15 +82,15 @@ type Options struct {
 	Now  func() time.Time
 }
 
-// Webhook is the server and what keeps it trusted.
+// Webhook is the server and the controller of its certificate.
 type Webhook struct {
-	server webhook.Server
-	cache  cache.Cache
-	loop   controller.Controller
-	keeper *keeper
+	server      *server
+	cache       cache.Cache
+	controller  controller.Controller
+	certificate *certificateController
 }
 
-// New makes a webhook, which Start starts.
+// New returns a webhook, which Start starts.
 func New(config *rest.Config, o Options) (*Webhook, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{apiextensionsv1.AddToScheme, corev1.AddToScheme} {
@@ -106,34 +115,32 @@ func New(config *rest.Config, o Options) (*Webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up the webhook's watch: %w", err)
 	}
-	w := &Webhook{cache: watched, keeper: newKeeper(direct, watched, o)}
-	w.server = webhook.NewServer(webhook.Options{Host: o.Host, Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.MinVersion = tls.VersionTLS12
-		c.GetCertificate = w.keeper.certificate
-	}}})
-	w.server.Register(Path, o.Handler)
+	certificate := newCertificateController(direct, watched, o)
+	w := &Webhook{
+		server: newServer(o.Host, o.Port, Path, o.Handler, certificate.getCertificate),
+		cache:  watched, certificate: certificate,
+	}
 	return w, w.watch()
 }
 
-func newKeeper(direct client.Client, watched client.Reader, o Options) *keeper {
-	service := ServiceName + "." + o.Namespace + ".svc"
-	k := &keeper{
+func newCertificateController(direct client.Client, watched client.Reader, o Options) *certificateController {
+	c := &certificateController{
 		client: direct, reader: watched, events: o.Events, now: o.Now,
-		crd:     CRD,
-		secret:  client.ObjectKey{Namespace: o.Namespace, Name: SecretName},
-		olm:     o.OLM,
-		target:  apiextensionsv1.WebhookClientConfig{Service: serviceReference(o.Namespace)},
-		names:   []string{service},
-		repairs: rate.NewLimiter(rate.Every(repairEvery), repairsAtOnce),
+		crd:       CRD,
+		secret:    client.ObjectKey{Namespace: o.Namespace, Name: SecretName},
+		olmSecret: o.OLM,
+		target:    apiextensionsv1.WebhookClientConfig{Service: serviceReference(o.Namespace)},
+		names:     []string{ServiceName + "." + o.Namespace + ".svc"},
+		repairs:   rate.NewLimiter(rate.Every(repairInterval), repairBurst),
 	}
 	if o.OLM {
-		k.secret.Name = OLMSecretName
+		c.secret.Name = OLMSecretName
 	}
 	if o.URL != "" {
-		k.target = apiextensionsv1.WebhookClientConfig{URL: &o.URL}
-		k.names = append(k.names, "localhost")
+		c.target = apiextensionsv1.WebhookClientConfig{URL: &o.URL}
+		c.names = append(c.names, "localhost")
 	}
-	return k
+	return c
 }
 
 func serviceReference(namespace string) *apiextensionsv1.ServiceReference {
@@ -143,29 +150,29 @@ func serviceReference(namespace string) *apiextensionsv1.ServiceReference {
 
 func (w *Webhook) watch() error {
 	var err error
-	w.loop, err = controller.NewUnmanaged("conversion", controller.Options{
-		Reconciler:         w.keeper,
+	w.controller, err = controller.NewUnmanaged("conversion", controller.Options{
+		Reconciler:         w.certificate,
 		CacheSyncTimeout:   syncTimeout,
-		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](quickestRetry, slowestRetry),
+		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetryDelay, maxRetryDelay),
 		SkipNameValidation: new(true), // tests run several in one process
 	})
 	if err != nil {
-		return fmt.Errorf("setting up the webhook's loop: %w", err)
+		return fmt.Errorf("setting up the webhook's controller: %w", err)
 	}
-	crds := source.Kind(w.cache, &apiextensionsv1.CustomResourceDefinition{}, &handler.TypedEnqueueRequestForObject[*apiextensionsv1.CustomResourceDefinition]{})
-	if err := w.loop.Watch(crds); err != nil {
+	enqueue := &handler.TypedEnqueueRequestForObject[*apiextensionsv1.CustomResourceDefinition]{}
+	if err := w.controller.Watch(source.Kind(w.cache, &apiextensionsv1.CustomResourceDefinition{}, enqueue)); err != nil {
 		return fmt.Errorf("setting up the webhook's watch: %w", err)
 	}
 	return nil
 }
 
-// Start serves until the context ends, or until something fails for good.
+// Start serves until the context ends, or until a part fails.
 func (w *Webhook) Start(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for what, start := range map[string]func(context.Context) error{
-		"serving conversions":            w.server.Start,
-		"watching the CRD":               w.cache.Start,
-		"keeping the conversion trusted": w.loop.Start,
+		"serving conversions":                  w.server.Start,
+		"watching the CRD":                     w.cache.Start,
+		"running the certificate's controller": w.controller.Start,
 	} {
 		group.Go(func() error {
 			if err := start(ctx); err != nil {
@@ -177,10 +184,13 @@ func (w *Webhook) Start(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Ready is nil when the server shows a certificate that the API server was told to trust.
-func (w *Webhook) Ready(request *http.Request) error {
-	if !w.keeper.agreed.Load() {
-		return errors.New("the API server was not told yet to trust the webhook")
+// Ready returns nil when the server listens and the CRD names the authority of its certificate.
+func (w *Webhook) Ready(*http.Request) error {
+	if !w.certificate.caBundleInstalled.Load() {
+		return errors.New("the CRD does not name the authority of the webhook's certificate yet")
 	}
-	return w.server.StartedChecker()(request)
+	if !w.server.isListening.Load() {
+		return errors.New("the webhook does not listen yet")
+	}
+	return nil
 }

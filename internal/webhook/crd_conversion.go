@@ -11,9 +11,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// stanza is the CRD's conversion as it has to be, so that the API server finds the webhook and trusts the authorities.
-// It depends on nothing but the one Secret that all operators share, the old and the new one of an upgrade too: they never fight.
-func stanza(target apiextensionsv1.WebhookClientConfig, authorities []byte) *apiextensionsv1.CustomResourceConversion {
+// desiredConversion is the CRD's spec.conversion with which the API server finds the webhook and trusts its certificate.
+// It depends on the content of one Secret only. All replicas read that Secret, so they never disagree.
+func desiredConversion(
+	target apiextensionsv1.WebhookClientConfig, authorities []byte,
+) *apiextensionsv1.CustomResourceConversion {
 	clientConfig := target.DeepCopy()
 	clientConfig.CABundle = bytes.Clone(authorities)
 	return &apiextensionsv1.CustomResourceConversion{
@@ -25,9 +27,9 @@ func stanza(target apiextensionsv1.WebhookClientConfig, authorities []byte) *api
 	}
 }
 
-// replacement is a patch that writes the stanza, and nothing else, over that of one version of the CRD. A patch made of two CRDs would
-// be the same and cost many times more: a CRD is large.
-func replacement(resourceVersion string, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
+// conversionPatch is a patch that replaces spec.conversion, and nothing else, in one resource version of the CRD.
+// It is written by hand because a CRD is large: computing the patch from two copies costs many times more.
+func conversionPatch(resourceVersion string, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
 	target := want.Webhook.ClientConfig
 	raw, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": resourceVersion},
@@ -45,8 +47,8 @@ func replacement(resourceVersion string, want *apiextensionsv1.CustomResourceCon
 	return client.RawPatch(types.MergePatchType, raw), nil
 }
 
-// bundleOf is what the API server is told to trust.
-func bundleOf(crd *apiextensionsv1.CustomResourceDefinition) []byte {
+// caBundleOf returns the authorities that the API server trusts now.
+func caBundleOf(crd *apiextensionsv1.CustomResourceDefinition) []byte {
 	c := crd.Spec.Conversion
 	if c == nil || c.Webhook == nil || c.Webhook.ClientConfig == nil {
 		return nil
@@ -54,18 +56,18 @@ func bundleOf(crd *apiextensionsv1.CustomResourceDefinition) []byte {
 	return c.Webhook.ClientConfig.CABundle
 }
 
-// fault says in a few words what is wrong with the CRD's conversion; nothing if it is as it has to be.
-func fault(have, want *apiextensionsv1.CustomResourceConversion) string {
+// difference says what is wrong with the CRD's spec.conversion. It is empty where nothing is.
+func difference(have, want *apiextensionsv1.CustomResourceConversion) string {
 	switch {
 	case equality.Semantic.DeepEqual(have, want):
 		return ""
 	case have == nil || have.Strategy != want.Strategy || have.Webhook == nil || have.Webhook.ClientConfig == nil:
-		return "it called no webhook"
+		return "it named no webhook"
 	case len(have.Webhook.ClientConfig.CABundle) == 0:
-		return "it named no authority"
+		return "its caBundle was empty"
 	case !bytes.Equal(have.Webhook.ClientConfig.CABundle, want.Webhook.ClientConfig.CABundle):
-		return "it named another authority"
+		return "its caBundle was of another authority"
 	default:
-		return "it called another webhook"
+		return "it named another webhook"
 	}
 }
