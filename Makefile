@@ -91,7 +91,7 @@ build: ## Build the operator into bin/etcd-warden.
 
 .PHONY: run
 run: ## Run the operator here against the cluster of KUBECONFIG (one replica, no leader election, no webhook).
-	go run ./cmd manager --metrics-bind-address=0 --webhook-certificate=none
+	go run ./cmd manager --metrics-bind-address=0
 
 .PHONY: image
 image: build ## Build the operator's image without Docker and print the archive's path.
@@ -134,22 +134,21 @@ install: ## Install the CRDs.
 .PHONY: uninstall
 uninstall: ## Remove the CRDs, and with them every EtcdCluster; the volumes stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
-	@# Nobody may be left who converts, and unread objects would keep the CRD.
+	@# Without a webhook the API server cannot read the objects to delete them, so it has to read them as they are stored.
 	$(KUBECTL) get crd etcdclusters.operator.etcd-warden.io --ignore-not-found -o name | \
 	  xargs -r -I{} $(KUBECTL) patch {} --type=merge -p '{"spec":{"conversion":{"strategy":"None","webhook":null}}}'
 	$(call tool,kustomize) build config/crd | $(KUBECTL) delete --ignore-not-found -f -
 
 .PHONY: deploy
-deploy: ## Install the CRDs and the operator for all namespaces.
+deploy: ## Install the CRDs, the conversion webhook and the operator for all namespaces.
 	@$(BUILD_TOOLS) kustomize kubernetes
 	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: ## Remove the operator, and its Roles in WATCH_NAMESPACES; its namespace, the CRDs and the etcd clusters stay.
+undeploy: ## Remove the operator and its webhook, and its Roles in WATCH_NAMESPACES; its namespace, the CRDs and the etcd clusters stay.
 	@$(BUILD_TOOLS) kustomize kubernetes
-	for config in default namespaced/webhook; do \
-	  $(call tool,kustomize) build config/$$config | \
-	    awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f - || exit 1; done
+	$(call tool,kustomize) build config/default | \
+	  awk -v RS='\n---\n' -v ORS='\n---\n' '!/(^|\n)kind: (CustomResourceDefinition|Namespace)(\n|$$)/' | $(KUBECTL) delete --ignore-not-found -f -
 	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
 	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) delete --ignore-not-found -n "$$ns" -f - || exit 1; done
 	$(KUBECTL) -n etcd-warden-system delete --ignore-not-found secret etcd-warden-webhook-certificate

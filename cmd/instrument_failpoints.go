@@ -13,15 +13,15 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
-// The failpoint, such as before:create:StatefulSet:prod-1 or after:update-status:EtcdCluster:prod#2, and the file whose
-// existence tells that it was used: the operator that is started next goes on.
+// One variable names the failpoint, such as before:create:StatefulSet:prod-1 or after:update-status:EtcdCluster:prod#2.
+// The other names a file, which is created when the failpoint is used. The next process finds the file and goes on.
 const (
 	failpointVariable = "ETCD_WARDEN_FAILPOINT"
 	markerVariable    = "ETCD_WARDEN_FAILPOINT_MARKER"
-	killed            = 137 // as if by SIGKILL
+	killed            = 137 // the exit code after SIGKILL
 )
 
-// instrument has the operator die, once, around the write that the environment names.
+// instrument makes the process exit once, before or after the write that the environment names.
 func instrument(c client.Client) client.Client {
 	when, write, _ := strings.Cut(os.Getenv(failpointVariable), ":")
 	if write == "" {

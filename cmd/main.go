@@ -13,7 +13,7 @@ const usage = `etcd-warden runs etcd clusters on Kubernetes.
 
 Usage:
   etcd-warden manager [flags]   run the operator; -h lists the flags
-  etcd-warden webhook [flags]   run the conversion webhook alone, beside operators of some namespaces
+  etcd-warden webhook [flags]   run the conversion webhook; -h lists the flags
   etcd-warden version           print the version
 `
 

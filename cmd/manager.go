@@ -34,10 +34,17 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
-// leaderElectionID names the lease; it lives in the operator's own namespace.
+const (
+	// operatorConditionVariable is set by OLM to the name of the operator's OperatorCondition.
+	operatorConditionVariable = "OPERATOR_CONDITION_NAME"
+	// namespaceFile holds the namespace of the pod.
+	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+)
+
+// leaderElectionID is the name of the lease in the operator's namespace.
 const leaderElectionID = "etcd-warden.etcd-warden.io"
 
-// syncTimeout is how long the API server may be away, or not reach the webhook, before the operator gives up.
+// syncTimeout is how long the manager waits at the start for the API server and its conversions before it ends.
 const syncTimeout = time.Hour
 
 type options struct {
@@ -46,8 +53,6 @@ type options struct {
 	leaderElection   bool
 	watchNamespaces  string
 	concurrency      int
-	webhook          webhookOptions
-	certificate      certificateSource
 	lifetimes        act.Lifetimes
 	authorityOverlap time.Duration
 	logging          zap.Options
@@ -58,15 +63,21 @@ type options struct {
 func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("etcd-warden manager", flag.ContinueOnError)
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "address of the metrics, over HTTPS, for those whom the API server authenticates and authorizes; 0 turns them off")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443",
+		"address of the metrics over HTTPS; the API server authenticates and authorizes each reader; 0 turns them off")
 	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
-	flags.BoolVar(&o.leaderElection, "leader-elect", false, "act only while holding the lease, so that of several replicas one acts")
-	flags.StringVar(&o.watchNamespaces, "watch-namespaces", "", "namespaces to watch, separated by commas; Roles in them are enough then. Empty: all")
-	flags.IntVar(&o.concurrency, "concurrency", 16, "how many clusters are worked on at once")
-	o.webhook.bind(flags)
-	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour, "how long the certificates are valid that the operator issues; they are renewed when two thirds of it are over")
-	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour, "how long the certificate authorities are valid that the operator makes; they are rotated when two thirds of it are over")
-	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour, "how long clients get to trust a new certificate authority before it issues, and to take up its certificates before the old one is forgotten")
+	flags.BoolVar(&o.leaderElection, "leader-elect", false,
+		"work only while holding the lease, so that one of several replicas works")
+	flags.StringVar(&o.watchNamespaces, "watch-namespaces", "",
+		"namespaces to watch, separated by commas; Roles in them are enough. Empty: all namespaces")
+	flags.IntVar(&o.concurrency, "concurrency", 16,
+		"number of clusters that are reconciled at once")
+	flags.DurationVar(&o.lifetimes.Certificate, "certificate-lifetime", 2160*time.Hour,
+		"lifetime of the certificates that the operator issues; they are renewed after two thirds of it")
+	flags.DurationVar(&o.lifetimes.Authority, "authority-lifetime", 87600*time.Hour,
+		"lifetime of the certificate authorities that the operator creates; they are rotated after two thirds of it")
+	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour,
+		"time that clients have to trust a new certificate authority before it issues, and to load its certificates before the old authority is removed")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -80,36 +91,38 @@ func parseOptions(args []string) (*options, error) {
 	if err := o.checkLifetimes(); err != nil {
 		return nil, err
 	}
-	var err error
-	if o.certificate, err = o.webhook.source(o.watchNamespaces); err != nil {
-		return nil, err
-	}
 	return o, o.parseNamespaces()
 }
 
-// shortestLifetime leaves a renewed certificate, in the last third of the life of the one before, the time to reach every pod.
-const shortestLifetime = 5 * time.Minute
+const (
+	// minLifetime of a certificate leaves a third of it, the time between renewal and end, for the new one to reach every pod.
+	minLifetime = 5 * time.Minute
+	// minOverlap is more than the kubelet takes to update a Secret in a pod.
+	minOverlap = 2 * time.Minute
+)
 
-// shortestOverlap is more than the kubelet takes to bring a changed Secret into a pod.
-const shortestOverlap = 2 * time.Minute
-
-// checkLifetimes has the last third of an authority's life hold a rotation, and the life of a certificate that was issued before it.
+// checkLifetimes checks that a rotation fits into the last third of an authority's lifetime,
+// and so does the lifetime of each certificate that was issued before the rotation.
 func (o *options) checkLifetimes() error {
 	certificate, authority := o.lifetimes.Certificate, o.lifetimes.Authority
 	switch {
-	case certificate < shortestLifetime:
-		return fmt.Errorf("--certificate-lifetime is %s, and must be at least %s: a renewed certificate takes minutes to reach every pod", certificate, shortestLifetime)
-	case o.authorityOverlap < shortestOverlap:
-		return fmt.Errorf("--authority-overlap is %s, and must be at least %s: the kubelet takes as long to bring a changed Secret into a pod", o.authorityOverlap, shortestOverlap)
+	case certificate < minLifetime:
+		return fmt.Errorf("--certificate-lifetime is %s, and must be at least %s: "+
+			"a renewed certificate takes minutes to reach every pod", certificate, minLifetime)
+	case o.authorityOverlap < minOverlap:
+		return fmt.Errorf("--authority-overlap is %s, and must be at least %s: "+
+			"the kubelet takes up to that time to update a Secret in a pod", o.authorityOverlap, minOverlap)
 	case authority < 3*certificate:
-		return fmt.Errorf("--authority-lifetime is %s, and must be at least three times --certificate-lifetime, %s: certificates must not outlive it", authority, 3*certificate)
+		return fmt.Errorf("--authority-lifetime is %s, and must be at least three times --certificate-lifetime, %s: "+
+			"certificates must not outlive it", authority, 3*certificate)
 	case authority < 12*o.authorityOverlap:
-		return fmt.Errorf("--authority-lifetime is %s, and must be at least twelve times --authority-overlap, %s: a rotation takes two overlaps and the restart of every member", authority, 12*o.authorityOverlap)
+		return fmt.Errorf("--authority-lifetime is %s, and must be at least twelve times --authority-overlap, %s: "+
+			"a rotation takes two overlaps and the restart of every member", authority, 12*o.authorityOverlap)
 	}
 	return nil
 }
 
-// parseNamespaces also decides whether cluster-scoped facts may be read: an operator of some namespaces has Roles alone.
+// parseNamespaces also decides whether cluster-scoped objects may be read: an operator of chosen namespaces only has Roles.
 func (o *options) parseNamespaces() error {
 	o.seesClusterScope = o.watchNamespaces == ""
 	if o.seesClusterScope {
@@ -159,24 +172,14 @@ func runManager(args []string) error {
 	if err := setUp(mgr, o); err != nil {
 		return err
 	}
-	hook, err := newWebhook(mgr, o.webhook, o.certificate)
-	if err != nil {
-		return fmt.Errorf("setting up the webhook: %w", err)
-	}
-	ctrl.Log.Info("Starting etcd-warden", "version", Version, "namespaces", o.watchNamespaces, "certificate", o.certificate)
-	ctx := ctrl.SetupSignalHandler()
-	if hook == nil {
-		err = mgr.Start(ctx)
-	} else {
-		err = serve(ctx, mgr, hook, lastService)
-	}
-	if err != nil {
+	ctrl.Log.Info("Starting etcd-warden", "version", Version, "namespaces", o.watchNamespaces)
+	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil
 }
 
-// newCache makes a cache that waits until the webhook can be reached.
+// newCache returns a cache that watches EtcdClusters once the API server can convert them.
 func (o *options) newCache(config *rest.Config, cacheOptions cache.Options) (cache.Cache, error) {
 	inner, err := cache.New(config, cacheOptions)
 	if err != nil {
@@ -186,7 +189,7 @@ func (o *options) newCache(config *rest.Config, cacheOptions cache.Options) (cac
 	if err != nil {
 		return nil, err
 	}
-	return webhook.Patient(inner, webhook.Lister(direct, slices.Collect(maps.Keys(o.namespaces)))), nil
+	return webhook.WaitForConversion(inner, webhook.Lister(direct, slices.Collect(maps.Keys(o.namespaces)))), nil
 }
 
 func newScheme() (*runtime.Scheme, error) {
@@ -217,10 +220,14 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("setting up /healthz: %w", err)
 	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("setting up /readyz: %w", err)
+	}
 	return setUpOperatorCondition(mgr)
 }
 
-// setUpOperatorCondition has OLM told whether the operator may be replaced, where OLM says that it listens.
+// setUpOperatorCondition adds the controller that tells OLM whether the operator may be replaced now.
+// It does nothing where OLM did not install the operator.
 func setUpOperatorCondition(mgr ctrl.Manager) error {
 	name := os.Getenv(operatorConditionVariable)
 	if name == "" {
@@ -246,4 +253,12 @@ func metricsOptions(o *options) metricsserver.Options {
 		FilterProvider: filters.WithAuthenticationAndAuthorization,
 		TLSOpts:        []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }},
 	}
+}
+
+func ownNamespace() (string, error) {
+	name, err := os.ReadFile(namespaceFile)
+	if err != nil {
+		return "", fmt.Errorf("finding the operator's namespace: %w", err)
+	}
+	return strings.TrimSpace(string(name)), nil
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestLifetimesThatCannotWorkAreRefused(t *testing.T) {
+func TestRefusesLifetimesThatCannotWork(t *testing.T) {
 	for flags, says := range map[string]string{
 		"": "",
 		"--certificate-lifetime=6m --authority-lifetime=2h --authority-overlap=2m": "",

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -18,68 +17,84 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
 
-const (
-	// operatorConditionVariable is set by OLM to the name of the operator's OperatorCondition.
-	operatorConditionVariable = "OPERATOR_CONDITION_NAME"
-	// namespaceFile names the namespace of the pod.
-	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-	// lastService is how long the webhook serves on after it was told to end: until no request comes to this pod any more.
-	lastService = 5 * time.Second
-)
+// shutdownDelay is how long the webhook serves after it was told to end.
+// Until then every node has removed the pod from the Service's endpoints.
+const shutdownDelay = 5 * time.Second
 
-// certificateSource is where the webhook's certificate comes from.
-type certificateSource string
+// certificateIssuer is who issues the webhook's certificate.
+type certificateIssuer string
 
 const (
-	fromEnvironment certificateSource = "auto"
-	fromOperator    certificateSource = "self"
-	fromOLM         certificateSource = "olm"
-	fromNowhere     certificateSource = "none"
+	// issuerAuto means OLM where OLM installed the webhook, and the webhook itself elsewhere.
+	issuerAuto certificateIssuer = "auto"
+	issuerSelf certificateIssuer = "self"
+	issuerOLM  certificateIssuer = "olm"
 )
 
-// webhookOptions are the flags of the webhook.
+// webhookOptions are the flags of `etcd-warden webhook`.
 type webhookOptions struct {
-	port        int
-	certificate string
+	port         int
+	probeAddress string
+	issuer       certificateIssuer
+	logging      zap.Options
 }
 
-func (o *webhookOptions) bind(flags *flag.FlagSet) {
-	flags.IntVar(&o.port, "webhook-port", 9443, "port of the conversion webhook")
-	flags.StringVar(&o.certificate, "webhook-certificate", string(fromEnvironment), "who makes the conversion webhook's certificate: self (the operator), olm, or none, and then there is no webhook. "+
-		"auto: none with --watch-namespaces, olm where "+operatorConditionVariable+" is set, self elsewhere")
-}
-
-// source decides what auto stands for.
-func (o *webhookOptions) source(watchNamespaces string) (certificateSource, error) {
-	switch source := certificateSource(o.certificate); source {
-	case fromOperator, fromOLM, fromNowhere:
-		return source, nil
-	case fromEnvironment:
-		switch {
-		case watchNamespaces != "":
-			return fromNowhere, nil
-		case os.Getenv(operatorConditionVariable) != "":
-			return fromOLM, nil
-		default:
-			return fromOperator, nil
+func parseWebhookOptions(args []string) (*webhookOptions, error) {
+	o := &webhookOptions{}
+	var issuer string
+	flags := flag.NewFlagSet("etcd-warden webhook", flag.ContinueOnError)
+	flags.IntVar(&o.port, "port", 9443, "port of the conversion webhook")
+	flags.StringVar(&issuer, "certificate-issuer", string(issuerAuto), "who issues the webhook's certificate: self, olm, "+
+		"or auto, which is olm where "+operatorConditionVariable+" is set and self elsewhere")
+	flags.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	o.logging.BindFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	switch o.issuer = certificateIssuer(issuer); o.issuer {
+	case issuerSelf, issuerOLM:
+	case issuerAuto:
+		o.issuer = issuerSelf
+		if os.Getenv(operatorConditionVariable) != "" {
+			o.issuer = issuerOLM
 		}
 	default:
-		return "", fmt.Errorf("--webhook-certificate: %q is none of auto, self, olm, none", o.certificate)
+		return nil, fmt.Errorf("--certificate-issuer is %q, and must be auto, self or olm", issuer)
 	}
+	return o, nil
 }
 
-// newWebhook sets the webhook up and has the manager's readiness tell of it; it is nil where there is none.
-func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*webhook.Webhook, error) {
-	if source == fromNowhere {
-		return nil, mgr.AddReadyzCheck("ping", healthz.Ping)
+// runWebhook runs the conversion webhook.
+func runWebhook(args []string) error {
+	o, err := parseWebhookOptions(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
 	namespace, err := ownNamespace()
 	if err != nil {
-		return nil, fmt.Errorf("%w; outside a pod, write --webhook-certificate=none", err)
+		return err
 	}
-	hook, err := webhook.New(mgr.GetConfig(), webhook.Options{
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	// This manager has no controllers: it serves the probes, sends the events and runs the webhook.
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: o.probeAddress,
+	})
+	if err != nil {
+		return fmt.Errorf("setting up the manager: %w", err)
+	}
+	hook, err := webhook.New(config, webhook.Options{
 		Namespace: namespace,
-		OLM:       source == fromOLM,
+		OLM:       o.issuer == issuerOLM,
 		Port:      o.port,
 		Handler:   conversion.Handler(),
 		Events:    mgr.GetEventRecorder("etcd-warden"),
@@ -87,89 +102,27 @@ func newWebhook(mgr ctrl.Manager, o webhookOptions, source certificateSource) (*
 		Now:       time.Now,
 	})
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("setting up the webhook: %w", err)
 	}
-	return hook, mgr.AddReadyzCheck("webhook", hook.Ready)
-}
-
-func ownNamespace() (string, error) {
-	name, err := os.ReadFile(namespaceFile)
-	if err != nil {
-		return "", fmt.Errorf("finding the operator's namespace: %w", err)
-	}
-	return strings.TrimSpace(string(name)), nil
-}
-
-// starter runs until its context ends.
-type starter interface {
-	Start(ctx context.Context) error
-}
-
-// serve runs the manager, and beside it the webhook. The webhook outlives the manager by a while: it has no lease that others wait
-// for, and requests come until everybody knows that this pod goes away. If either fails, both end.
-func serve(ctx context.Context, mgr, hook starter, after time.Duration) error {
-	serving, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	managing, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- hook.Start(serving)
-		stop()
-	}()
-	err := mgr.Start(managing)
-	if ctx.Err() != nil {
-		select {
-		case <-time.After(after):
-		case hookErr := <-ended:
-			return errors.Join(err, hookErr)
-		}
-	}
-	end()
-	return errors.Join(err, <-ended)
-}
-
-// runWebhook runs the webhook alone, for operators that watch some namespaces with Roles alone.
-func runWebhook(args []string) error {
-	var o webhookOptions
-	var probeAddress string
-	var logging zap.Options
-	flags := flag.NewFlagSet("etcd-warden webhook", flag.ContinueOnError)
-	o.bind(flags)
-	flags.StringVar(&probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
-	logging.BindFlags(flags)
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q", flags.Arg(0))
-	}
-	source, err := o.source("")
-	if err != nil {
-		return err
-	}
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
-	config, err := ctrl.GetConfig()
-	if err != nil {
-		return fmt.Errorf("finding the API server: %w", err)
-	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: probeAddress})
-	if err != nil {
-		return fmt.Errorf("setting up the manager: %w", err)
+	if err := mgr.Add(hook); err != nil {
+		return fmt.Errorf("setting up the webhook: %w", err)
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("setting up /healthz: %w", err)
 	}
-	hook, err := newWebhook(mgr, o, source)
-	if err != nil {
-		return fmt.Errorf("setting up the webhook: %w", err)
+	if err := mgr.AddReadyzCheck("webhook", hook.Ready); err != nil {
+		return fmt.Errorf("setting up /readyz: %w", err)
 	}
-	ctrl.Log.Info("Starting the conversion webhook", "version", Version, "certificate", source)
-	if hook == nil {
-		return errors.New("--webhook-certificate=none leaves nothing to do")
+	ctrl.Log.Info("Starting the conversion webhook", "version", Version, "certificateIssuer", o.issuer)
+	if err := mgr.Start(delayEnd(ctrl.SetupSignalHandler(), shutdownDelay)); err != nil {
+		return fmt.Errorf("running the webhook: %w", err)
 	}
-	return serve(ctrl.SetupSignalHandler(), mgr, hook, lastService)
+	return nil
+}
+
+// delayEnd returns a context that ends a delay after its parent.
+func delayEnd(parent context.Context, delay time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	context.AfterFunc(parent, func() { time.AfterFunc(delay, cancel) })
+	return ctx
 }

@@ -36,7 +36,7 @@ func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
 	r := &EtcdClusterReconciler{Events: recorder}
 	snapshot := &cluster.Snapshot{Cluster: &v1beta1.EtcdCluster{}}
 	_, err := r.failed(snapshot, errors.New(`conversion webhook for operator.etcd-warden.io/v1alpha1, Kind=EtcdCluster failed: Post "https://x": no endpoints available`))
-	const wayOut = "see that the pods of the Service etcd-warden-controller-manager-service are ready"
+	const wayOut = "Check that the pods of the Service etcd-warden-webhook-service are ready"
 	if err == nil || !strings.Contains(err.Error(), wayOut) {
 		t.Errorf("error: %v", err)
 	}

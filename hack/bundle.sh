@@ -10,7 +10,7 @@ DEFAULT_CHANNEL=${DEFAULT_CHANNEL:-stable}
 SDK=$(hack/build-tools.sh dir operator-sdk)/operator-sdk
 KUSTOMIZE=$(hack/build-tools.sh dir kustomize)/kustomize
 
-(cd config/manager && "$KUSTOMIZE" edit set image "controller=$REPOSITORY:v$VERSION")
+for folder in manager webhook; do (cd config/$folder && "$KUSTOMIZE" edit set image "controller=$REPOSITORY:v$VERSION"); done
 "$SDK" generate kustomize manifests -q --package etcd-warden --apis-dir api
 sed -i "s|\(base64data: \).*|\1$(base64 -w0 docs/icon.svg)|" config/manifests/bases/etcd-warden.clusterserviceversion.yaml
 rm -rf bundle
@@ -22,5 +22,5 @@ rm -rf bundle
 created=$(sed -n 's/^ *createdAt: //p' config/manifests/bases/etcd-warden.clusterserviceversion.yaml)
 sed -i "s/^\( *createdAt: \).*/\1$created/" bundle/manifests/etcd-warden.clusterserviceversion.yaml
 
-# OLM makes this Service itself, for the webhook's Deployment; beside it stands only the CRD that names it.
-rm bundle/manifests/etcd-warden-controller-manager-service_v1_service.yaml
+# OLM creates this Service itself, for the Deployment of the webhook. Without the manifest the CRD alone names it.
+rm bundle/manifests/etcd-warden-webhook-service_v1_service.yaml

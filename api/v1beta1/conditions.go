@@ -200,7 +200,7 @@ const (
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"
 	// EventConversionFailed: the API server could not convert the object, which is stored in an older version, for the operator; etcd runs on.
-	// What to do: see that the pods of the Service etcd-warden-controller-manager-service are ready and that the API server reaches their port 9443.
+	// What to do: see that the pods of the Service etcd-warden-webhook-service are ready and that the API server reaches their port 9443.
 	EventConversionFailed = "ConversionFailed"
 	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator put it right.
 	// What to do: nothing.

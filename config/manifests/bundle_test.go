@@ -5,7 +5,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,12 +18,16 @@ import (
 
 	operatorsv1alpha1 "github.com/operator-framework/api/pkg/operators/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 )
 
-const bundle = "../../bundle/manifests"
+const (
+	bundle      = "../../bundle/manifests"
+	managerName = "etcd-warden-controller-manager"
+)
 
 func TestTheBundleHasAnExampleAndDescriptorsOfEveryVersion(t *testing.T) {
 	csv, crd := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml"), definition(t)
@@ -58,7 +65,7 @@ func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
 		t.Fatalf("the bundle defines %d webhooks", len(csv.Spec.WebhookDefinitions))
 	}
 	w := csv.Spec.WebhookDefinitions[0]
-	deployment := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0]
+	deployment := deploymentOf(t, csv, "etcd-warden-webhook")
 	switch {
 	case w.Type != operatorsv1alpha1.ConversionWebhook, w.GenerateName == "", w.SideEffects == nil || *w.SideEffects != "None":
 		t.Errorf("the webhook is %+v", w)
@@ -80,13 +87,52 @@ func TestTheBundleHasOLMWireTheConversionWebhook(t *testing.T) {
 	}
 }
 
+// TestInstallsTheWebhookBesideTheManager checks what OLM makes of the two Deployments.
+func TestInstallsTheWebhookBesideTheManager(t *testing.T) {
+	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
+	manager, hook := deploymentOf(t, csv, managerName), deploymentOf(t, csv, "etcd-warden-webhook")
+	if n := len(csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs); n != 2 {
+		t.Errorf("the bundle has %d Deployments", n)
+	}
+	if *hook.Spec.Replicas != 2 {
+		t.Errorf("the webhook has %d replicas", *hook.Spec.Replicas)
+	}
+	managerPod, hookPod := manager.Spec.Template.Spec, hook.Spec.Template.Spec
+	if managerPod.Containers[0].Image != hookPod.Containers[0].Image {
+		t.Errorf("the images are %s and %s", managerPod.Containers[0].Image, hookPod.Containers[0].Image)
+	}
+	if slices.ContainsFunc(managerPod.Containers[0].Ports, portIs(csv.Spec.WebhookDefinitions[0].TargetPort.IntVal)) {
+		t.Error("the manager has the webhook's port")
+	}
+	budget := read[policyv1.PodDisruptionBudget](t, "etcd-warden-webhook_policy_v1_poddisruptionbudget.yaml")
+	if selector := budget.Spec.Selector.MatchLabels; !maps.Equal(selector, hook.Spec.Selector.MatchLabels) {
+		t.Errorf("the budget selects %v", selector)
+	}
+	// OLM creates the Service. It would not take over one of the bundle.
+	const service = "etcd-warden-webhook-service_v1_service.yaml"
+	if _, err := os.Stat(filepath.Join(bundle, service)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the bundle has %s: %v", service, err)
+	}
+	strategy := csv.Spec.InstallStrategy.StrategySpec
+	for _, permissions := range slices.Concat(strategy.Permissions, strategy.ClusterPermissions) {
+		for _, rule := range permissions.Rules {
+			if slices.Contains(rule.Resources, "customresourcedefinitions") && permissions.ServiceAccountName != hookPod.ServiceAccountName {
+				t.Errorf("%s may %v CRDs", permissions.ServiceAccountName, rule.Verbs)
+			}
+			if slices.Contains(rule.APIGroups, "operator.etcd-warden.io") && permissions.ServiceAccountName != managerPod.ServiceAccountName {
+				t.Errorf("%s may %v %v", permissions.ServiceAccountName, rule.Verbs, rule.Resources)
+			}
+		}
+	}
+}
+
 func TestTheBundleNamesEveryImage(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
 	images := map[string]bool{}
 	for _, related := range csv.Spec.RelatedImages {
 		images[related.Image] = true
 	}
-	manager := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0]
+	manager := deploymentOf(t, csv, managerName).Spec.Template.Spec.Containers[0]
 	wanted := []string{manager.Image}
 	for _, variable := range manager.Env {
 		if strings.HasPrefix(variable.Name, "RELATED_IMAGE_") {
@@ -195,9 +241,11 @@ func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 // TestTheManagersUserIsTheImages: OpenShift assigns a user to the pod, and refuses a pod that asks for another one.
 func TestTheManagersUserIsTheImages(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
-	pod := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec
-	if s := pod.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
-		t.Errorf("the manager's pod asks for %+v", s)
+	for _, deployment := range csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs {
+		s := deployment.Spec.Template.Spec.SecurityContext
+		if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
+			t.Errorf("the pod of %s asks for %+v", deployment.Name, s)
+		}
 	}
 	dockerfile, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
@@ -211,7 +259,7 @@ func TestTheManagersUserIsTheImages(t *testing.T) {
 // TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord: nothing reads the variable but what mirrors images.
 func TestTheBundleNamesTheEtcdThatAClusterGetsWithoutAWord(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")
-	named := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs[0].Spec.Template.Spec.Containers[0].Env
+	named := deploymentOf(t, csv, managerName).Spec.Template.Spec.Containers[0].Env
 	for _, version := range definition(t).Spec.Versions {
 		spec := version.Schema.OpenAPIV3Schema.Properties["spec"].Properties
 		repository, ok := spec["repository"]
@@ -286,6 +334,15 @@ func TestEveryCopyOfTheIconIsTheFileOfTheDocs(t *testing.T) {
 			}
 		}
 	}
+}
+func deploymentOf(t *testing.T, csv *operatorsv1alpha1.ClusterServiceVersion, name string) operatorsv1alpha1.StrategyDeploymentSpec {
+	t.Helper()
+	all := csv.Spec.InstallStrategy.StrategySpec.DeploymentSpecs
+	i := slices.IndexFunc(all, func(d operatorsv1alpha1.StrategyDeploymentSpec) bool { return d.Name == name })
+	if i < 0 {
+		t.Fatalf("the bundle has no Deployment %s", name)
+	}
+	return all[i]
 }
 
 func portIs(number int32) func(corev1.ContainerPort) bool {

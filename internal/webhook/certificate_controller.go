@@ -215,7 +215,6 @@ func (c *certificateController) repairConversion(
 		return 0, fmt.Errorf("repairing the conversion of %s: %s: %w", c.crd, diff, err)
 	}
 	c.repairs.AllowN(c.now(), 1)
-	repairsTotal.Inc()
 	log.FromContext(ctx).Info("Repaired the CRD's spec.conversion", "crd", c.crd, "difference", diff)
 	c.sendEvent(crd, corev1.EventTypeNormal, v1beta1.EventConversionRepaired, "Repaired spec.conversion: "+diff+".")
 	return 0, nil

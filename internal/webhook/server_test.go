@@ -279,9 +279,9 @@ func (b *heldBody) Read(p []byte) (int, error) {
 
 // TestHoldsNoMemoryForAClaimedLength opens many requests that claim 64 MiB and send one byte.
 func TestHoldsNoMemoryForAClaimedLength(t *testing.T) {
-	const requests, growth = 200, 60 << 20
+	const requests, growth, addressSpace = 200, 60 << 20, 1 << 30
 	p := startProcess(t)
-	before := p.memory("VmRSS")
+	before, addresses := p.memory("VmRSS"), p.memory("VmSize")
 	for range requests {
 		p.openRequest(maxBodyBytes, "{")
 	}
@@ -289,6 +289,10 @@ func TestHoldsNoMemoryForAClaimedLength(t *testing.T) {
 		t.Errorf("beside them one object is not converted: %v", err)
 	}
 	p.expectGrowthBelow(growth, before)
+	// Memory that was allocated and not written to yet is only in the address space.
+	if grown := p.memory("VmSize") - addresses; grown > addressSpace {
+		t.Errorf("the server's address space grew by %d MiB", grown>>20)
+	}
 }
 
 // openRequest sends headers and the begin of a body. The connection stays open until the test ends.

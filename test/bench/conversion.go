@@ -38,7 +38,7 @@ const (
 //go:embed etcdcluster.json
 var sample []byte
 
-// converter is the manager's webhook server with its handler, and another one beside it that decodes the same reviews and echoes their objects.
+// converter is a webhook server with our handler, and another one beside it that decodes the same reviews and echoes their objects.
 type converter struct {
 	*http.Client
 	url string

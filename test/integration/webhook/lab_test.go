@@ -30,22 +30,22 @@ import (
 
 const etcdVersion = "3.6.16"
 
-// lab is one operator's namespace, the way from the API server to it, and a namespace with clusters.
+// lab is the namespace of a webhook, and the Service in front of it.
 type lab struct {
 	*testing.T
 	namespace string
-	door      *door
+	service   *service
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{T: t, namespace: newNamespace(t), door: newDoor(t)}
+	l := &lab{T: t, namespace: newNamespace(t), service: newService(t)}
 	l.clear()
 	changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) { crd.Spec.Conversion = asInstalled() })
 	return l
 }
 
-// asInstalled is the stanza of the manifests: nobody is trusted yet.
+// asInstalled is spec.conversion of the manifests, without a caBundle.
 func asInstalled() *apiextensionsv1.CustomResourceConversion {
 	path, port := webhook.Path, int32(443)
 	return &apiextensionsv1.CustomResourceConversion{
@@ -70,18 +70,18 @@ func (l *lab) clear() {
 	}
 }
 
-// door is where the API server knocks: a Service in front of the webhooks of several pods, or of none.
-type door struct {
+// service stands for the Service in front of the webhook's pods. The API server connects to it.
+type service struct {
 	listener net.Listener
 	// backend is the address of the pod that is ready; nil for none.
 	backend atomic.Pointer[string]
 }
 
-func newDoor(t *testing.T) *door {
+func newService(t *testing.T) *service {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	d := &door{listener: listener}
+	d := &service{listener: listener}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -95,7 +95,7 @@ func newDoor(t *testing.T) *door {
 	return d
 }
 
-func (d *door) pass(connection net.Conn) {
+func (d *service) pass(connection net.Conn) {
 	defer connection.Close()
 	address := d.backend.Load()
 	if address == nil {
@@ -113,11 +113,11 @@ func (d *door) pass(connection net.Conn) {
 	_, _ = io.Copy(connection, inside)
 }
 
-func (d *door) url() string {
+func (d *service) url() string {
 	return fmt.Sprintf("https://localhost:%d%s", d.listener.Addr().(*net.TCPAddr).Port, webhook.Path)
 }
 
-// pod is one operator's webhook.
+// pod is one replica of the webhook.
 type pod struct {
 	*webhook.Webhook
 	address string
@@ -135,17 +135,17 @@ func (l *lab) options() webhook.Options {
 		Namespace: l.namespace,
 		Host:      "127.0.0.1",
 		Port:      free.Addr().(*net.TCPAddr).Port,
-		URL:       l.door.url(),
+		URL:       l.service.url(),
 		Handler:   conversion.Handler(),
 		Events:    events.NewFakeRecorder(1000),
 		Now:       time.Now,
 	}
 }
 
-// start starts a pod that nobody is led to yet. It ends with the test, or earlier.
+// start starts a pod that the Service does not use yet. It ends with the test, or earlier.
 func (l *lab) start(o webhook.Options) *pod {
 	l.Helper()
-	hook, err := webhook.New(operatorConfig, o)
+	hook, err := webhook.New(webhookConfig, o)
 	must(l.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -168,12 +168,12 @@ func (l *lab) start(o webhook.Options) *pod {
 	return p
 }
 
-// serve starts a pod and leads the API server to it as soon as it is ready.
+// serve starts a pod. The Service uses it as soon as it is ready.
 func (l *lab) serve(o webhook.Options) *pod {
 	l.Helper()
 	p := l.start(o)
 	l.awaitReady(p)
-	l.door.backend.Store(&p.address)
+	l.service.backend.Store(&p.address)
 	return p
 }
 
@@ -241,8 +241,8 @@ func both(ctx context.Context, name string) error {
 	return errors.Join(readBoth(ctx, name), writeBoth(ctx, name))
 }
 
-// someone tries both versions again and again, and counts for how long that failed.
-type someone struct {
+// requests counts for how long the requests of a client failed.
+type requests struct {
 	stop func()
 	done chan struct{}
 
@@ -251,10 +251,10 @@ type someone struct {
 	last   error
 }
 
-// tryAgainAndAgain is a client that reads and writes a cluster in both versions a hundred times a second.
-func (l *lab) tryAgainAndAgain(name string) *someone {
+// keepRequesting starts a client that reads and writes a cluster in both versions a hundred times a second.
+func (l *lab) keepRequesting(name string) *requests {
 	ctx, cancel := context.WithCancel(context.Background())
-	u := &someone{stop: cancel, done: make(chan struct{})}
+	u := &requests{stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(u.done)
 		tick := time.NewTicker(10 * time.Millisecond)
@@ -280,13 +280,13 @@ func (l *lab) tryAgainAndAgain(name string) *someone {
 	return u
 }
 
-func (u *someone) end() {
+func (u *requests) end() {
 	u.stop()
 	<-u.done
 }
 
 // result ends the client and tells how often it tried, and for how long it failed.
-func (u *someone) result() (tries int, failed time.Duration, last error) {
+func (u *requests) result() (tries int, failed time.Duration, last error) {
 	u.end()
 	return u.tries, u.failed, u.last
 }

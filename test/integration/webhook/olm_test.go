@@ -22,7 +22,7 @@ import (
 // mostUnavailable is what issue and documentation promise for a whole upgrade.
 const mostUnavailable = 2 * time.Second
 
-// olm plays OLM: it makes the certificate, and has the API server trust it.
+// olm does what OLM does: it issues the certificate and writes the caBundle.
 type olm struct{ *lab }
 
 func (o olm) options() webhook.Options {
@@ -48,7 +48,7 @@ func (o olm) certificate() (authority []byte) {
 // trust writes the conversion stanza as an install of the CSV does.
 func (o olm) trust(authority []byte) {
 	o.Helper()
-	url := o.door.url()
+	url := o.service.url()
 	changeCRD(o.T, func(crd *apiextensionsv1.CustomResourceDefinition) {
 		crd.Spec.Conversion = asInstalled()
 		crd.Spec.Conversion.Webhook.ClientConfig = &apiextensionsv1.WebhookClientConfig{URL: &url, CABundle: authority}
@@ -71,24 +71,27 @@ func (o olm) expectBundle(authority []byte) {
 	})
 }
 
-// TestAnUpgradeByOLMHardlyInterruptsAnybody does to the CRD and the Secret what OLM does in an upgrade from one release with the
-// webhook to the next: the InstallPlan overwrites the stanza; the new CSV writes it again; the old CSV takes the Secret with it when it goes;
-// and OLM, which misses the Secret, makes another authority and writes the stanza once more.
-func TestAnUpgradeByOLMHardlyInterruptsAnybody(t *testing.T) {
+// TestFailsForTwoSecondsAtMostInAnUpgradeByOLM does to CRD and Secret what OLM does in an upgrade to the next release:
+//
+//  1. The InstallPlan overwrites spec.conversion.
+//  2. The new CSV writes it again.
+//  3. The old CSV is deleted, and the Secret with it.
+//  4. OLM creates another authority and Secret, and writes spec.conversion once more.
+func TestFailsForTwoSecondsAtMostInAnUpgradeByOLM(t *testing.T) {
 	o := olm{newLab(t)}
 	authority := o.certificate()
 	o.trust(authority)
 	old := o.serve(o.options())
 	o.create(newAlpha("prod"))
 	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
-	someone := o.tryAgainAndAgain("prod")
+	client := o.keepRequesting("prod")
 
 	changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) { crd.Spec.Conversion = asInstalled() })
 	o.expectBundle(authority)
 	o.trust(authority)
 	young := o.start(o.options())
 	o.awaitReady(young)
-	o.door.backend.Store(&young.address)
+	o.service.backend.Store(&young.address)
 	must(t, old.end())
 	o.deleteCertificate()
 	another := o.certificate()
@@ -96,18 +99,18 @@ func TestAnUpgradeByOLMHardlyInterruptsAnybody(t *testing.T) {
 	o.expectBundle(another)
 	last := o.start(o.options())
 	o.awaitReady(last)
-	o.door.backend.Store(&last.address)
+	o.service.backend.Store(&last.address)
 	must(t, young.end())
 	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 
-	tries, failed, err := someone.result()
+	tries, failed, err := client.result()
 	t.Logf("of %d tries some failed, for %v together, the last with: %v", tries, failed, err)
 	if failed > mostUnavailable {
 		t.Errorf("reads and writes failed for %v, want at most %v", failed, mostUnavailable)
 	}
 }
 
-func TestOLMsSecretIsNeverWritten(t *testing.T) {
+func TestNeverWritesOLMsSecret(t *testing.T) {
 	o := olm{newLab(t)}
 	p := o.start(o.options())
 	if err := p.Ready(nil); err == nil {
@@ -132,8 +135,8 @@ func TestOLMsSecretIsNeverWritten(t *testing.T) {
 	}
 }
 
-// TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired has the InstallPlan and the garbage collector come one upon the other.
-func TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired(t *testing.T) {
+// TestRepairsTheConversionWhileOLMsSecretIsMissing lets an InstallPlan follow the deletion of the Secret.
+func TestRepairsTheConversionWhileOLMsSecretIsMissing(t *testing.T) {
 	o := olm{newLab(t)}
 	authority := o.certificate()
 	p := o.serve(o.options())
@@ -145,8 +148,8 @@ func TestWhileOLMsSecretIsAwayTheStanzaIsStillRepaired(t *testing.T) {
 	must(t, p.Ready(nil))
 }
 
-// TestASecretWithoutAnAuthorityIsExplained has somebody else's Secret stand where OLM's is expected.
-func TestASecretWithoutAnAuthorityIsNoCertificate(t *testing.T) {
+// TestWaitsForASecretWithAnAuthority creates a Secret without OLM's authority under the name of OLM's.
+func TestWaitsForASecretWithAnAuthority(t *testing.T) {
 	o := olm{newLab(t)}
 	must(t, admin.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: webhook.OLMSecretName},
@@ -156,7 +159,7 @@ func TestASecretWithoutAnAuthorityIsNoCertificate(t *testing.T) {
 	generation := getCRD(t).Generation
 	eventually(t, "the webhook listens", func() error {
 		err := p.Ready(nil)
-		if err == nil || !strings.Contains(err.Error(), "was not told yet") {
+		if err == nil || !strings.Contains(err.Error(), "does not name the authority") {
 			return errors.New("it does not")
 		}
 		return nil

@@ -85,7 +85,7 @@ func installOperatorConditions(t *testing.T) {
 // grantOperatorCondition gives what OLM gives.
 func (l *lab) grantOperatorCondition() {
 	l.Helper()
-	must(l.T, bind(l.Context(), l.namespace, &rbacv1.ClusterRole{
+	must(l.T, bind(l.Context(), l.namespace, managerUser, &rbacv1.ClusterRole{
 		TypeMeta:   metav1.TypeMeta{Kind: "Role"},
 		ObjectMeta: metav1.ObjectMeta{Name: csv},
 		Rules: []rbacv1.PolicyRule{{
@@ -99,7 +99,7 @@ func (l *lab) grantOperatorCondition() {
 func (l *lab) startTeller() *atomic.Int64 {
 	l.Helper()
 	requests := &atomic.Int64{}
-	mgr, err := ctrl.NewManager(controlplane.Counted(operatorConfig, "/operatorconditions/"+csv, requests), ctrl.Options{
+	mgr, err := ctrl.NewManager(controlplane.Counted(managerConfig, "/operatorconditions/"+csv, requests), ctrl.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",

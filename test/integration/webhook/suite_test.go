@@ -1,7 +1,7 @@
 //go:build integration
 
-// Package webhook tests the conversion webhook, and what keeps it trusted, with a real API server that calls it on the loopback.
-// There is one CRD, so that these tests run one after the other.
+// Package webhook tests the conversion webhook and its certificates with a real API server, which calls it on the loopback.
+// There is one CRD, so these tests run one after the other.
 package webhook
 
 import (
@@ -34,8 +34,9 @@ import (
 )
 
 const (
-	root = "../../.."
-	user = "etcd-warden"
+	root        = "../../.."
+	managerUser = "etcd-warden-controller-manager"
+	webhookUser = "etcd-warden-webhook"
 	// patience is many times what anything here takes.
 	patience = time.Minute
 )
@@ -45,8 +46,8 @@ var (
 	scheme = runtime.NewScheme()
 	// admin may do everything.
 	admin client.Client
-	// operatorConfig is that of a user who has the operator's and the webhook's roles and nothing else.
-	operatorConfig *rest.Config
+	// managerConfig and webhookConfig are those of users who have the roles of one Deployment and nothing else.
+	managerConfig, webhookConfig *rest.Config
 	// kubectl acts as the administrator.
 	kubectl interface {
 		Run(args ...string) (stdout, stderr io.Reader, err error)
@@ -81,41 +82,43 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 	if kubeconfig, err = administrator.KubeConfig(); err != nil {
 		return fmt.Errorf("writing the administrator's configuration: %w", err)
 	}
-	operator, err := environment.AddUser(envtest.User{Name: user}, &rest.Config{QPS: -1})
-	if err != nil {
-		return fmt.Errorf("adding the operator's user: %w", err)
+	for name, config := range map[string]**rest.Config{managerUser: &managerConfig, webhookUser: &webhookConfig} {
+		added, err := environment.AddUser(envtest.User{Name: name}, &rest.Config{QPS: -1})
+		if err != nil {
+			return fmt.Errorf("adding the user %s: %w", name, err)
+		}
+		*config = added.Config()
 	}
-	operatorConfig = operator.Config()
 	store, err = clientv3.New(clientv3.Config{Endpoints: []string{environment.ControlPlane.Etcd.URL.String()}})
 	if err != nil {
 		return fmt.Errorf("connecting to etcd: %w", err)
 	}
-	return grant(context.Background(), "", "config/rbac/role.yaml", "config/webhook/role.yaml")
+	if err := grant(context.Background(), "", managerUser, "config/rbac/role.yaml"); err != nil {
+		return err
+	}
+	return grant(context.Background(), "", webhookUser, "config/webhook/role.yaml")
 }
 
-// grant gives the operator's user the roles of the files: the ClusterRoles, or for a namespace the Roles.
-func grant(ctx context.Context, namespace string, files ...string) error {
-	for _, name := range files {
-		file, err := os.Open(filepath.Join(root, name))
-		if err != nil {
-			return err
+// grant gives a user the roles of a file: the ClusterRoles, or for a namespace the Roles.
+func grant(ctx context.Context, namespace, user, name string) error {
+	file, err := os.Open(filepath.Join(root, name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	decoder := yaml.NewYAMLOrJSONDecoder(file, 1<<16)
+	for {
+		role := &rbacv1.ClusterRole{} // a Role looks the same
+		if decoder.Decode(role) != nil {
+			return nil
 		}
-		defer file.Close()
-		decoder := yaml.NewYAMLOrJSONDecoder(file, 1<<16)
-		for {
-			role := &rbacv1.ClusterRole{} // a Role looks the same
-			if decoder.Decode(role) != nil {
-				break
-			}
-			if err := bind(ctx, namespace, role); err != nil {
-				return fmt.Errorf("granting %s of %s: %w", role.Name, name, err)
-			}
+		if err := bind(ctx, namespace, user, role); err != nil {
+			return fmt.Errorf("granting %s of %s: %w", role.Name, name, err)
 		}
 	}
-	return nil
 }
 
-func bind(ctx context.Context, namespace string, role *rbacv1.ClusterRole) error {
+func bind(ctx context.Context, namespace, user string, role *rbacv1.ClusterRole) error {
 	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}
 	reference := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: role.Name}
 	meta := metav1.ObjectMeta{Namespace: namespace, Name: role.Name}
@@ -139,12 +142,12 @@ func bind(ctx context.Context, namespace string, role *rbacv1.ClusterRole) error
 
 var namespaces atomic.Int64
 
-// newNamespace is the operator's in one test.
+// newNamespace creates the webhook's namespace of one test.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("operator-%d", namespaces.Add(1))
 	must(t, admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
-	must(t, grant(t.Context(), name, "config/webhook/role.yaml"))
+	must(t, grant(t.Context(), name, webhookUser, "config/webhook/role.yaml"))
 	return name
 }
 
@@ -176,7 +179,7 @@ func getCRD(t *testing.T) *apiextensionsv1.CustomResourceDefinition {
 	return crd
 }
 
-// changeCRD changes the CRD as its owner or somebody else would.
+// changeCRD changes the CRD as an administrator does.
 func changeCRD(t *testing.T, change func(*apiextensionsv1.CustomResourceDefinition)) {
 	t.Helper()
 	eventually(t, "the CRD is changed", func() error {

@@ -30,7 +30,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/webhook/webhooktest"
 )
 
-func TestBothVersionsCanBeReadAndWritten(t *testing.T) {
+func TestReadsAndWritesBothVersions(t *testing.T) {
 	l := newLab(t)
 	l.serve(l.options())
 	for _, object := range []client.Object{newAlpha("old"), newBeta("new")} {
@@ -44,7 +44,7 @@ func TestBothVersionsCanBeReadAndWritten(t *testing.T) {
 	}
 }
 
-// overwritten are ways in which somebody spoils the CRD's conversion.
+// overwritten are ways to break the CRD's spec.conversion.
 var overwritten = map[string]func(*apiextensionsv1.CustomResourceConversion){
 	"no webhook": func(c *apiextensionsv1.CustomResourceConversion) {
 		*c = apiextensionsv1.CustomResourceConversion{Strategy: apiextensionsv1.NoneConverter}
@@ -64,7 +64,7 @@ var overwritten = map[string]func(*apiextensionsv1.CustomResourceConversion){
 	},
 }
 
-func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
+func TestRepairsAnOverwrittenConversionAtOnce(t *testing.T) {
 	l := newLab(t)
 	p := l.serve(l.options())
 	l.create(newAlpha("prod"))
@@ -76,7 +76,7 @@ func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
 			changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) { spoil(crd.Spec.Conversion) })
 			begin := time.Now()
 			t.Logf("the overwriting itself took %v", begin.Sub(spoiling))
-			eventually(t, "the stanza is right", func() error { return isStanza(t, want) })
+			eventually(t, "spec.conversion is right", func() error { return isConversion(t, want) })
 			took := time.Since(begin)
 			eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 			t.Logf("right after %v, both versions after %v", took, time.Since(begin))
@@ -87,7 +87,7 @@ func TestAnOverwrittenStanzaIsPutRightAtOnce(t *testing.T) {
 	}
 }
 
-func isStanza(t *testing.T, want *apiextensionsv1.CustomResourceConversion) error {
+func isConversion(t *testing.T, want *apiextensionsv1.CustomResourceConversion) error {
 	t.Helper()
 	have := getCRD(t).Spec.Conversion
 	if have.Strategy != want.Strategy || have.Webhook == nil ||
@@ -99,9 +99,8 @@ func isStanza(t *testing.T, want *apiextensionsv1.CustomResourceConversion) erro
 	return nil
 }
 
-// TestTwoOperatorsDoNotFight runs the old and the new pod of an upgrade beside each other: each time that the stanza is overwritten,
-// it is written once more and no more.
-func TestTwoOperatorsDoNotFight(t *testing.T) {
+// TestRepairsOnceWithTwoReplicas overwrites spec.conversion beside two replicas. It is then written once.
+func TestRepairsOnceWithTwoReplicas(t *testing.T) {
 	l := newLab(t)
 	l.serve(l.options())
 	l.awaitReady(l.start(l.options()))
@@ -111,18 +110,18 @@ func TestTwoOperatorsDoNotFight(t *testing.T) {
 		changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) {
 			crd.Spec.Conversion.Webhook.ClientConfig.CABundle = nil
 		})
-		eventually(t, "the stanza is right", func() error { return isStanza(t, want.Spec.Conversion) })
+		eventually(t, "spec.conversion is right", func() error { return isConversion(t, want.Spec.Conversion) })
 	}
 	if writes := getCRD(t).Generation - want.Generation; writes != 2*times {
-		t.Errorf("the stanza was written %d times, want %d: as often as it was overwritten, and the overwriting", writes, 2*times)
+		t.Errorf("spec.conversion was written %d times, want %d: as often as it was overwritten, and the overwriting", writes, 2*times)
 	}
 }
 
-// TestWhoOverwritesAgainAndAgainIsNotFoughtForever bounds what two programs that want different things cost the API server.
-func TestWhoOverwritesAgainAndAgainIsNotFoughtForever(t *testing.T) {
+// TestPausesRepairsWhileAnotherClientKeepsOverwriting bounds what two writers cost the API server.
+func TestPausesRepairsWhileAnotherClientKeepsOverwriting(t *testing.T) {
 	l := newLab(t)
 	p := l.serve(l.options())
-	eventually(t, "the operator complains", func() error {
+	eventually(t, "the webhook warns", func() error {
 		changeCRD(t, func(crd *apiextensionsv1.CustomResourceDefinition) {
 			if crd.Spec.Conversion.Webhook.ClientConfig.CABundle != nil {
 				crd.Spec.Conversion.Webhook.ClientConfig.CABundle = nil
@@ -131,7 +130,7 @@ func TestWhoOverwritesAgainAndAgainIsNotFoughtForever(t *testing.T) {
 		for {
 			select {
 			case event := <-p.events.Events:
-				if strings.Contains(event, v1beta1.EventConversionNotRepaired) && strings.Contains(event, "again and again") {
+				if strings.Contains(event, v1beta1.EventConversionNotRepaired) && strings.Contains(event, "keeps overwriting") {
 					return nil
 				}
 			default:
@@ -141,9 +140,9 @@ func TestWhoOverwritesAgainAndAgainIsNotFoughtForever(t *testing.T) {
 	})
 }
 
-// TestAReadinessThatWaitsForNoCache has clusters stored as v1alpha1, so that the operator's first list needs the webhook, which
-// nobody reaches before it is ready. The list then has to follow at once.
-func TestTheFirstListFollowsTheReadinessOfTheWebhook(t *testing.T) {
+// TestStartsWorkAsSoonAsTheWebhookIsReady stores clusters as v1alpha1, so the manager's first list needs the webhook.
+// The list has to follow as soon as the webhook can be reached.
+func TestStartsWorkAsSoonAsTheWebhookIsReady(t *testing.T) {
 	l := newLab(t)
 	l.storeAs("v1alpha1")
 	l.create(newAlpha("prod"))
@@ -153,29 +152,29 @@ func TestTheFirstListFollowsTheReadinessOfTheWebhook(t *testing.T) {
 	p := l.start(l.options())
 	l.awaitReady(p)
 	lists := &atomic.Int64{}
-	o := l.startOperator(lists)
-	eventually(t, "the operator asks in vain", func() error {
+	o := l.startManager(lists)
+	eventually(t, "the manager's list fails", func() error {
 		if lists.Load() < 2 {
 			return errors.New("it does not")
 		}
 		return nil
 	})
 	must(t, p.Ready(nil))
-	l.door.backend.Store(&p.address)
+	l.service.backend.Store(&p.address)
 	begin := time.Now()
-	o.awaitSight("prod")
-	t.Logf("the operator saw the cluster %v after the webhook could be reached", time.Since(begin))
+	o.awaitReconcile("prod")
+	t.Logf("the manager saw the cluster %v after the webhook could be reached", time.Since(begin))
 }
 
-// TestAnOperatorThatWaitsForTheWebhookCanBeStopped would hang if the manager's caches were to wait.
-func TestAnOperatorThatWaitsForTheWebhookCanBeStopped(t *testing.T) {
+// TestStopsAManagerThatWaitsForTheWebhook would hang if the manager waited for its caches.
+func TestStopsAManagerThatWaitsForTheWebhook(t *testing.T) {
 	l := newLab(t)
 	l.storeAs("v1alpha1")
 	must(t, admin.Create(t.Context(), newAlpha("prod")))
 	l.storeAs("v1beta1")
 	lists := &atomic.Int64{}
-	o := l.startOperator(lists)
-	eventually(t, "the operator asks in vain", func() error {
+	o := l.startManager(lists)
+	eventually(t, "the manager's list fails", func() error {
 		if lists.Load() == 0 {
 			return errors.New("it does not")
 		}
@@ -189,7 +188,7 @@ func TestAnOperatorThatWaitsForTheWebhookCanBeStopped(t *testing.T) {
 	}
 }
 
-// operator is a manager as cmd makes it, whose one controller looks at clusters and does nothing.
+// operator is a manager as cmd creates it, whose only controller reconciles clusters and does nothing.
 type operator struct {
 	*testing.T
 	manager ctrl.Manager
@@ -198,10 +197,10 @@ type operator struct {
 	ended   chan error
 }
 
-// startOperator starts an operator and counts its lists.
-func (l *lab) startOperator(lists *atomic.Int64) *operator {
+// startManager starts a manager and counts its lists.
+func (l *lab) startManager(lists *atomic.Int64) *operator {
 	l.Helper()
-	mgr, err := ctrl.NewManager(operatorConfig, ctrl.Options{
+	mgr, err := ctrl.NewManager(managerConfig, ctrl.Options{
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
@@ -216,7 +215,7 @@ func (l *lab) startOperator(lists *atomic.Int64) *operator {
 				return nil, err
 			}
 			list := webhook.Lister(direct, nil)
-			return webhook.Patient(inner, func(ctx context.Context) error {
+			return webhook.WaitForConversion(inner, func(ctx context.Context) error {
 				lists.Add(1)
 				return list(ctx)
 			}), nil
@@ -248,8 +247,8 @@ func (o *operator) stop() <-chan error {
 	return o.ended
 }
 
-// awaitSight waits until the operator looks at a cluster.
-func (o *operator) awaitSight(name string) {
+// awaitReconcile waits until the manager reconciles a cluster.
+func (o *operator) awaitReconcile(name string) {
 	o.Helper()
 	deadline := time.After(patience)
 	for {
@@ -259,18 +258,18 @@ func (o *operator) awaitSight(name string) {
 				return
 			}
 		case <-deadline:
-			o.Fatalf("the operator never looked at %s", name)
+			o.Fatalf("the manager never reconciled %s", name)
 		}
 	}
 }
 
-func TestAWebhookThatIsDownBlocksWritesOfTheOldVersionAndNoMore(t *testing.T) {
+func TestOnlyRefusesTheOldVersionWhileTheWebhookIsDown(t *testing.T) {
 	l := newLab(t)
 	p := l.serve(l.options())
 	l.create(newBeta("prod"))
 	eventually(t, "the API server asks the webhook", func() error { return both(t.Context(), "prod") })
-	o := l.startOperator(&atomic.Int64{})
-	o.awaitSight("prod")
+	o := l.startManager(&atomic.Int64{})
+	o.awaitReconcile("prod")
 	mgr := o.manager
 	seen := func() (*v1beta1.EtcdCluster, error) {
 		c := &v1beta1.EtcdCluster{}
@@ -278,7 +277,7 @@ func TestAWebhookThatIsDownBlocksWritesOfTheOldVersionAndNoMore(t *testing.T) {
 	}
 
 	must(t, p.end())
-	l.door.backend.Store(nil)
+	l.service.backend.Store(nil)
 	var refusal error
 	eventually(t, "a write in v1alpha1 is refused", func() error {
 		if refusal = admin.Create(t.Context(), newAlpha("other")); refusal == nil {
@@ -305,7 +304,32 @@ func TestAWebhookThatIsDownBlocksWritesOfTheOldVersionAndNoMore(t *testing.T) {
 	must(t, again.Ready(nil))
 }
 
-// secretOf is the operator's own Secret.
+// TestConvertsWhileTheManagerOrOneReplicaIsDown stops the manager, then one of two replicas. No request fails.
+func TestConvertsWhileTheManagerOrOneReplicaIsDown(t *testing.T) {
+	l := newLab(t)
+	first := l.serve(l.options())
+	second := l.start(l.options())
+	l.awaitReady(second)
+	l.create(newAlpha("prod"))
+	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
+	o := l.startManager(&atomic.Int64{})
+	o.awaitReconcile("prod")
+	client := l.keepRequesting("prod")
+
+	must(t, <-o.stop())
+	must(t, both(t.Context(), "prod"))
+	l.service.backend.Store(&second.address) // kube-proxy does this before the first replica stops serving
+	must(t, first.end())
+	must(t, both(t.Context(), "prod"))
+	must(t, second.Ready(nil))
+	again := l.startManager(&atomic.Int64{})
+	again.awaitReconcile("prod")
+	if tries, failed, err := client.result(); failed > 0 {
+		t.Errorf("of %d tries some failed, for %v together, the last with: %v", tries, failed, err)
+	}
+}
+
+// secretOf reads the webhook's own Secret.
 func (l *lab) secretOf() *corev1.Secret {
 	l.Helper()
 	secret := &corev1.Secret{}
@@ -313,12 +337,12 @@ func (l *lab) secretOf() *corev1.Secret {
 	return secret
 }
 
-// names are what the API server may call the webhook here.
+// names are those of the webhook's certificate here.
 func (l *lab) names() []string {
 	return []string{webhook.ServiceName + "." + l.namespace + ".svc", "localhost"}
 }
 
-// createSecret is what an operator of another year left.
+// createSecret creates the Secret that a webhook left earlier.
 func (l *lab) createSecret(data map[string][]byte) {
 	l.Helper()
 	must(l.T, admin.Create(l.Context(), &corev1.Secret{
@@ -329,27 +353,27 @@ func (l *lab) createSecret(data map[string][]byte) {
 	}))
 }
 
-// aged is the Secret of an operator whose authority is due, and whose certificate is not.
+// aged is a Secret whose authority is due, and whose certificate is not.
 func (l *lab) aged() map[string][]byte {
 	data := webhooktest.Secret(l.names(), time.Now().AddDate(-7, 0, 0))
 	return webhooktest.Reissue(data, l.names(), time.Now())
 }
 
-// TestAnAuthorityIsReplacedWithoutAnyInterruption has a second pod, whose clock is ahead, replace the authority while somebody reads and writes.
-func TestAnAuthorityIsReplacedWithoutAnyInterruption(t *testing.T) {
+// TestReplacesAnAuthorityWithoutAFailedRequest starts a second pod whose clock is ahead. It replaces the authority.
+func TestReplacesAnAuthorityWithoutAFailedRequest(t *testing.T) {
 	l := newLab(t)
 	old := webhooktest.Reissue(webhooktest.Secret(l.names(), time.Now().AddDate(-6, -6, 0)), l.names(), time.Now())
 	l.createSecret(old)
 	p := l.serve(l.options())
 	l.create(newAlpha("prod"))
 	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
-	someone := l.tryAgainAndAgain("prod")
+	client := l.keepRequesting("prod")
 
 	ahead := l.options()
 	ahead.Now = func() time.Time { return time.Now().AddDate(0, 4, 0) }
 	l.awaitReady(l.start(ahead))
 	secret := &corev1.Secret{}
-	eventually(t, "the API server is told of both authorities", func() error {
+	eventually(t, "the CRD names both authorities", func() error {
 		secret = l.secretOf()
 		identities, err := pki.Identities(secret.Data["ca.crt"])
 		if err != nil || len(identities) != 2 || !bytes.Equal(getCRD(t).Spec.Conversion.Webhook.ClientConfig.CABundle, secret.Data["ca.crt"]) {
@@ -362,14 +386,14 @@ func TestAnAuthorityIsReplacedWithoutAnyInterruption(t *testing.T) {
 	}
 	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 	must(t, p.Ready(nil))
-	tries, failed, err := someone.result()
+	tries, failed, err := client.result()
 	t.Logf("%d tries", tries)
 	if failed > 0 {
 		t.Errorf("reads and writes failed for %v, the last with: %v", failed, err)
 	}
 }
 
-func TestASecretOfSomebodyElseIsLeftAlone(t *testing.T) {
+func TestNeverWritesAForeignSecret(t *testing.T) {
 	l := newLab(t)
 	foreign := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: webhook.SecretName},
@@ -384,11 +408,11 @@ func TestASecretOfSomebodyElseIsLeftAlone(t *testing.T) {
 	l.awaitReady(p)
 }
 
-// errDead is what an operator gets that has died.
-var errDead = errors.New("this operator is dead")
+// errDead is what a webhook gets that has crashed.
+var errDead = errors.New("this webhook has crashed")
 
-// TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext records the writes, then plays it again for each moment around each.
-func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
+// TestFinishesWhatACrashedReplicaBegan records the writes, then crashes before and after each of them.
+func TestFinishesWhatACrashedReplicaBegan(t *testing.T) {
 	for name, prepare := range map[string]func(*lab){
 		"at the first start":              func(*lab) {},
 		"when the authority is due":       func(l *lab) { l.createSecret(l.aged()) },
@@ -444,7 +468,7 @@ func crashAt(t *testing.T, prepare func(*lab), at *failpoint.Write, before bool)
 		p = l.start(l.options())
 	}
 	l.awaitReady(p)
-	l.door.backend.Store(&p.address)
+	l.service.backend.Store(&p.address)
 	l.create(newAlpha("prod"))
 	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
 	must(t, p.end())
