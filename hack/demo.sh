@@ -27,6 +27,7 @@ $CLUSTER load "$("$images" operator --binary bin/etcd-warden --version "${VERSIO
 
 step "4/6 Installing the operator"
 make --no-print-directory deploy
+run kubectl -n etcd-warden-system rollout status deployment/etcd-warden-webhook --timeout=180s
 run kubectl -n etcd-warden-system rollout status deployment/etcd-warden-controller-manager --timeout=180s
 
 step "5/6 Creating an etcd cluster of three"

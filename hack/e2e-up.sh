@@ -40,6 +40,7 @@ eval "$("$CLUSTER" env)"
 make -s deploy IMG="$operator" >&2
 kubectl wait --for=condition=Established --timeout=60s crd/etcdclusters.operator.etcd-warden.io >&2
 kubectl -n etcd-warden-system scale deployment/etcd-warden-controller-manager --replicas=1 >&2
+kubectl -n etcd-warden-system rollout status deployment/etcd-warden-webhook --timeout=180s >&2
 kubectl -n etcd-warden-system rollout status deployment/etcd-warden-controller-manager --timeout=180s >&2
 
 cat <<VALUES

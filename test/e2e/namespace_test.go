@@ -44,7 +44,7 @@ func show(ctx context.Context, namespace string) {
 		out, err := lab.Kubectl(ctx, append([]string{"-n", namespace}, args...)...)
 		AddReportEntry(strings.Join(args, " "), ReportEntryVisibilityFailureOrVerbose, fmt.Sprint(out, errorText(err)))
 	}
-	log, err := lab.Kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=-1", "-l", "control-plane=controller-manager")
+	log, err := lab.Kubectl(ctx, "-n", operatorNamespace, "logs", "--tail=-1", "-l", "control-plane in (controller-manager,webhook)")
 	var ours strings.Builder
 	for line := range strings.Lines(log) {
 		if strings.Contains(line, namespace) {

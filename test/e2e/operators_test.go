@@ -19,7 +19,10 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-const operatorName = "etcd-warden-controller-manager"
+const (
+	operatorName = "etcd-warden-controller-manager"
+	webhookName  = "etcd-warden-webhook"
+)
 
 // These stop the operator that all other specs need.
 var _ = Describe("Whatever happens to the operator", Serial, func() {
@@ -93,11 +96,6 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 
 	It("it needs Roles alone to work in chosen namespaces, and stays out of the others", func(ctx SpecContext) {
 		DeferCleanup(func(ctx SpecContext) {
-			for _, object := range []client.Object{&appsv1.Deployment{}, &corev1.ServiceAccount{}} {
-				object.SetNamespace(operatorNamespace)
-				object.SetName("etcd-warden-webhook")
-				Expect(kube.Delete(ctx, object)).To(Succeed())
-			}
 			makeTarget(ctx, "deploy", "IMG="+settings["OPERATOR_IMAGE"])
 			awaitOperator(ctx)
 		})
@@ -107,7 +105,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		}
 		makeTarget(ctx, "deploy-namespaced", "WATCH_NAMESPACES="+watched, "IMG="+settings["OPERATOR_IMAGE"])
 		awaitOperator(ctx)
-		out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/etcd-warden-webhook", "--timeout=180s")
+		out, err := lab.Kubectl(ctx, "-n", operatorNamespace, "rollout", "status", "deployment/"+webhookName, "--timeout=180s")
 		Expect(err).NotTo(HaveOccurred(), out)
 
 		ignored := makeCluster(other)

@@ -28,6 +28,7 @@ const (
 	operatorNamespace = "operators"
 	packageName       = "etcd-warden"
 	deploymentName    = "etcd-warden-controller-manager"
+	webhookName       = "etcd-warden-webhook"
 	crdName           = "etcdclusters.operator.etcd-warden.io"
 	catalogPort       = "50051"
 )
@@ -143,35 +144,60 @@ func awaitInstalled(ctx context.Context, version string) {
 		g.Expect(phases).To(Equal(map[string]operatorsv1alpha1.ClusterServiceVersionPhase{csvName(version): operatorsv1alpha1.CSVPhaseSucceeded}))
 	}).Should(Succeed())
 	Expect(imageOf(operatorDeployment(ctx))).To(HaveSuffix(":v" + version))
+	Expect(imageOf(webhookDeployment(ctx))).To(HaveSuffix(":v" + version))
 }
 
 func operatorDeployment(ctx context.Context) *appsv1.Deployment {
 	GinkgoHelper()
-	var deployment appsv1.Deployment
-	Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: deploymentName}, &deployment)).To(Succeed())
-	return &deployment
+	return deployment(ctx, deploymentName)
+}
+
+func webhookDeployment(ctx context.Context) *appsv1.Deployment {
+	GinkgoHelper()
+	return deployment(ctx, webhookName)
+}
+
+func deployment(ctx context.Context, name string) *appsv1.Deployment {
+	GinkgoHelper()
+	var found appsv1.Deployment
+	Expect(kube.Get(ctx, client.ObjectKey{Namespace: operatorNamespace, Name: name}, &found)).To(Succeed())
+	return &found
 }
 
 func imageOf(deployment *appsv1.Deployment) string {
 	return deployment.Spec.Template.Spec.Containers[0].Image
 }
 
-// awaitSettled waits until the Deployment runs what it should and nothing else.
+// awaitSettled waits until both Deployments run what they should and nothing else.
 func awaitSettled(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
-		deployment := operatorDeployment(ctx)
-		g.Expect(deployment.Status.ObservedGeneration).To(Equal(deployment.Generation))
-		g.Expect(deployment.Status.UpdatedReplicas).To(Equal(*deployment.Spec.Replicas))
-		g.Expect(deployment.Status.AvailableReplicas).To(Equal(*deployment.Spec.Replicas))
-		g.Expect(operatorPods(ctx)).To(HaveLen(int(*deployment.Spec.Replicas)))
+		for deployment, pods := range map[*appsv1.Deployment][]corev1.Pod{
+			operatorDeployment(ctx): operatorPods(ctx), webhookDeployment(ctx): webhookPods(ctx),
+		} {
+			g.Expect(deployment.Status.ObservedGeneration).To(Equal(deployment.Generation), deployment.Name)
+			g.Expect(deployment.Status.UpdatedReplicas).To(Equal(*deployment.Spec.Replicas), deployment.Name)
+			g.Expect(deployment.Status.AvailableReplicas).To(Equal(*deployment.Spec.Replicas), deployment.Name)
+			g.Expect(pods).To(HaveLen(int(*deployment.Spec.Replicas)), deployment.Name)
+		}
 	}).Should(Succeed())
 }
 
 func operatorPods(ctx context.Context) []corev1.Pod {
 	GinkgoHelper()
+	return podsOf(ctx, "controller-manager")
+}
+
+func webhookPods(ctx context.Context) []corev1.Pod {
+	GinkgoHelper()
+	return podsOf(ctx, "webhook")
+}
+
+// podsOf are the pods of the operator or of its webhook.
+func podsOf(ctx context.Context, controlPlane string) []corev1.Pod {
+	GinkgoHelper()
 	var pods corev1.PodList
-	Expect(kube.List(ctx, &pods, client.InNamespace(operatorNamespace), client.MatchingLabels{"control-plane": "controller-manager"})).To(Succeed())
+	Expect(kube.List(ctx, &pods, client.InNamespace(operatorNamespace), client.MatchingLabels{"control-plane": controlPlane})).To(Succeed())
 	return pods.Items
 }
 
@@ -202,6 +228,7 @@ func uninstall(ctx context.Context, version string) {
 	Expect(kube.Delete(ctx, &operatorsv1alpha1.Subscription{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: packageName}})).To(Succeed())
 	Expect(kube.Delete(ctx, &operatorsv1alpha1.ClusterServiceVersion{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: csvName(version)}})).To(Succeed())
 	Eventually(ctx, operatorPods).WithArguments(ctx).Should(BeEmpty())
+	Eventually(ctx, webhookPods).WithArguments(ctx).Should(BeEmpty())
 }
 
 // show prints what OLM knows, for whoever looks into a failed spec.
@@ -209,7 +236,7 @@ func show(ctx context.Context, namespace string) {
 	for _, args := range [][]string{
 		{"-n", operatorNamespace, "get", "subscriptions,installplans,csv,operatorconditions,deployments,pods", "-o", "wide"},
 		{"-n", operatorNamespace, "get", "subscriptions,csv,operatorconditions", "-o", "jsonpath={range .items[*]}{.kind}{\" \"}{.metadata.name}{\" \"}{.status}{\"\\n\"}{end}"},
-		{"-n", operatorNamespace, "logs", "--tail=200", "--prefix", "-l", "control-plane=controller-manager"},
+		{"-n", operatorNamespace, "logs", "--tail=200", "--prefix", "-l", "control-plane in (controller-manager,webhook)"},
 		{"-n", olmNamespace, "get", "pods,jobs,catalogsources", "-o", "wide"},
 		{"-n", olmNamespace, "logs", "--tail=60", "deployment/catalog-operator"},
 		{"-n", olmNamespace, "logs", "--tail=60", "deployment/olm-operator"},

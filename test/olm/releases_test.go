@@ -115,16 +115,21 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		Expect(err).To(HaveOccurred(), "a client in clear was answered")
 	})
 
-	It("kills the operator: the next is ready though every read of an old object needs its webhook", func(ctx SpecContext) {
-		killed := operatorPods(ctx)
-		Expect(killed).To(HaveLen(1))
+	It("kills the operator and its webhook: the next ones are ready though every read of an old object needs the webhook", func(ctx SpecContext) {
+		all := func() []corev1.Pod { return append(operatorPods(ctx), webhookPods(ctx)...) }
+		killed := all()
+		Expect(killed).To(HaveLen(3))
 		begin := time.Now()
-		Expect(kube.Delete(ctx, &killed[0], client.GracePeriodSeconds(0))).To(Succeed())
+		for i := range killed {
+			Expect(kube.Delete(ctx, &killed[i], client.GracePeriodSeconds(0))).To(Succeed())
+		}
 		Eventually(ctx, func(g Gomega) {
-			pods := operatorPods(ctx)
-			g.Expect(pods).To(HaveLen(1))
-			g.Expect(pods[0].UID).NotTo(Equal(killed[0].UID))
-			g.Expect(pods[0].Status.Conditions).To(ContainElement(And(HaveField("Type", corev1.PodReady), HaveField("Status", corev1.ConditionTrue))))
+			pods := all()
+			g.Expect(pods).To(HaveLen(len(killed)))
+			for _, pod := range pods {
+				g.Expect(killed).NotTo(ContainElement(HaveField("UID", pod.UID)))
+				g.Expect(pod.Status.Conditions).To(ContainElement(And(HaveField("Type", corev1.PodReady), HaveField("Status", corev1.ConditionTrue))))
+			}
 		}).WithTimeout(time.Minute).Should(Succeed())
 		figure("olm-ready-after-kill", time.Since(begin))
 		awaitInstalled(ctx, current)
@@ -189,7 +194,7 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		awaitSettled(ctx)
 		figure("olm-upgrade-to-next", time.Since(begin))
 		awaitHealthy(ctx, held)
-		Consistently(ctx, operatorDeployment).WithArguments(ctx).WithTimeout(15 * time.Second).
+		Consistently(ctx, webhookDeployment).WithArguments(ctx).WithTimeout(15 * time.Second).
 			Should(WithTransform(func(d *appsv1.Deployment) int32 { return d.Status.AvailableReplicas }, BeNumerically(">", 0)))
 		awaitSettled(ctx)
 		client.tell("to-next")
