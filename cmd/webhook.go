@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -100,6 +99,8 @@ func runWebhook(args []string) error {
 		Events:    mgr.GetEventRecorder("etcd-warden"),
 		Wrap:      instrument,
 		Now:       time.Now,
+
+		ShutdownDelay: shutdownDelay,
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the webhook: %w", err)
@@ -114,15 +115,8 @@ func runWebhook(args []string) error {
 		return fmt.Errorf("setting up /readyz: %w", err)
 	}
 	ctrl.Log.Info("Starting the conversion webhook", "version", Version, "certificateIssuer", o.issuer)
-	if err := mgr.Start(delayEnd(ctrl.SetupSignalHandler(), shutdownDelay)); err != nil {
+	if err := mgr.Start(ctrl.SetupSignalHandler()); err != nil {
 		return fmt.Errorf("running the webhook: %w", err)
 	}
 	return nil
-}
-
-// delayEnd returns a context that ends a delay after its parent.
-func delayEnd(parent context.Context, delay time.Duration) context.Context {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	context.AfterFunc(parent, func() { time.AfterFunc(delay, cancel) })
-	return ctx
 }

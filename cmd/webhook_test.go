@@ -1,10 +1,6 @@
 package main
 
-import (
-	"context"
-	"testing"
-	"time"
-)
+import "testing"
 
 func TestChoosesWhoIssuesTheWebhooksCertificate(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -29,20 +25,5 @@ func TestChoosesWhoIssuesTheWebhooksCertificate(t *testing.T) {
 				t.Errorf("the issuer is %s, want %s", o.issuer, test.want)
 			}
 		})
-	}
-}
-
-func TestServesForAWhileAfterTheSignal(t *testing.T) {
-	const delay = 100 * time.Millisecond
-	parent, cancel := context.WithCancel(t.Context())
-	ctx := delayEnd(parent, delay)
-	if ctx.Err() != nil {
-		t.Fatal("it ended before its parent")
-	}
-	begin := time.Now()
-	cancel()
-	<-ctx.Done()
-	if lasted := time.Since(begin); lasted < delay {
-		t.Errorf("it ended %v after its parent, want %v", lasted, delay)
 	}
 }

@@ -165,7 +165,7 @@ func (c *certificateController) ensureSecret(ctx context.Context, secret *corev1
 		}}
 	}
 	if secret.Labels[cluster.LabelManagedBy] != cluster.ManagedByValue {
-		return nil, fmt.Errorf("Secret %s is not the operator's: it lacks the label %s=%s. "+
+		return nil, fmt.Errorf("the Secret %s is not the operator's: it lacks the label %s=%s. "+
 			"Delete it, and the webhook creates its own", c.secret, cluster.LabelManagedBy, cluster.ManagedByValue)
 	}
 	data, done, err := renewSecretData(secret.Data, c.names, c.now())

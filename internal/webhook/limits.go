@@ -74,6 +74,9 @@ type limitedHandler struct {
 	work   budget
 }
 
+// Limit returns a handler that bounds the requests to next.
+func Limit(next http.Handler) http.Handler { return newLimitedHandler(next) }
+
 func newLimitedHandler(next http.Handler) *limitedHandler {
 	return &limitedHandler{next: next, bodies: budget{max: maxBodyBytesInFlight}, work: budget{max: maxWorkBytes}}
 }

@@ -32,25 +32,40 @@ const (
 // server serves conversions over TLS with HTTP/1.1.
 // HTTP/2 is off: a client could open hundreds of streams on each connection, each with its own buffers.
 type server struct {
-	address     string
-	handler     http.Handler
-	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	readTimeout time.Duration
-	isListening atomic.Bool
+	address        string
+	mux            *http.ServeMux
+	getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	readTimeout    time.Duration
+	// shutdownDelay is how long the server serves after the context ended.
+	// Until then every node has removed the pod from the Service's endpoints.
+	shutdownDelay time.Duration
+	isListening   atomic.Bool
+	isEnding      atomic.Bool
 }
 
-// newServer returns a server of one path. All other paths are answered with 404.
-func newServer(host string, port int, path string, handler http.Handler,
-	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error),
-) *server {
+// newServer returns a server that converts at Path. It answers other paths with 404.
+func newServer(o Options, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *server {
 	mux := http.NewServeMux()
-	mux.Handle(path, newLimitedHandler(handler))
+	mux.Handle(Path, Limit(o.Handler))
 	return &server{
-		address: net.JoinHostPort(host, strconv.Itoa(port)), handler: mux, certificate: certificate, readTimeout: readTimeout,
+		address:        net.JoinHostPort(o.Host, strconv.Itoa(o.Port)),
+		mux:            mux,
+		getCertificate: getCertificate,
+		readTimeout:    readTimeout,
+		shutdownDelay:  o.ShutdownDelay,
 	}
 }
 
-// Start serves until the context ends. It returns when the last answers are written.
+// ServeHTTP closes each connection after its answer while the server ends.
+// Otherwise clients might send a request on an idle connection just when the server closes it.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.isEnding.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// Start serves until the context ends and the shutdown delay is over. It returns when the last answers are written.
 func (s *server) Start(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.address)
 	if err != nil {
@@ -59,8 +74,8 @@ func (s *server) Start(ctx context.Context) error {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	served := &http.Server{
-		Handler:           s.handler,
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.certificate},
+		Handler:           s,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.getCertificate},
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       s.readTimeout,
@@ -72,6 +87,8 @@ func (s *server) Start(ctx context.Context) error {
 	go func() {
 		defer close(stopped)
 		<-ctx.Done()
+		s.isEnding.Store(true)
+		<-time.After(s.shutdownDelay)
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
 		if err := served.Shutdown(ending); err != nil {

@@ -63,9 +63,8 @@ func serveForTests(address string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	s := newServer(host, port, Path, conversion.Handler(), func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return &certified.TLS.Certificates[0], nil
-	})
+	options := Options{Host: host, Port: port, Handler: conversion.Handler()}
+	s := newServer(options, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certified.TLS.Certificates[0], nil })
 	if timeout, err := time.ParseDuration(os.Getenv(serverVariable + "_READ_TIMEOUT")); err == nil {
 		s.readTimeout = timeout
 	}
@@ -368,6 +367,51 @@ func TestBoundsItsMemoryForBodiesThatGrowWhenDecoded(t *testing.T) {
 // maxAllowed is below the limit of structs in internal/conversion.
 const maxAllowed = 99_000
 
+// TestClosesConnectionsAfterTheirAnswerWhileItEnds: a client that keeps its connection is answered until the delay is over.
+func TestClosesConnectionsAfterTheirAnswerWhileItEnds(t *testing.T) {
+	certified := httptest.NewUnstartedServer(nil)
+	certified.StartTLS()
+	certified.Close()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().(*net.TCPAddr)
+	const delay = 2 * time.Second
+	options := Options{Host: address.IP.String(), Port: address.Port, Handler: conversion.Handler(), ShutdownDelay: delay}
+	s := newServer(options, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certified.TLS.Certificates[0], nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Start(ctx) }()
+	p := &process{T: t, address: address.String(), client: newClient()}
+	for end := time.Now().Add(deadline); p.convertOne() != nil; {
+		if time.Now().After(end) {
+			t.Fatal("the server does not convert")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	begin := time.Now()
+	cancel()
+	for closing := false; !closing; {
+		response, err := p.client.Post(p.url(), "application/json", strings.NewReader(review(oneObject)))
+		if err != nil {
+			t.Fatalf("%v after the end began: %v", time.Since(begin), err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		closing = response.Close
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if lasted := time.Since(begin); lasted < delay {
+		t.Errorf("the server ended after %v, want %v", lasted, delay)
+	}
+}
+
 func TestRefusesOtherMethods(t *testing.T) {
 	h := newLimitedHandler(conversion.Handler())
 	for method, want := range map[string]int{
@@ -383,7 +427,7 @@ func TestRefusesOtherMethods(t *testing.T) {
 
 // TestReleasesEachBudgetWithTheAnswer sends bodies of all sizes around the limits.
 func TestReleasesEachBudgetWithTheAnswer(t *testing.T) {
-	h := newLimitedHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := newLimitedHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, ok := r.Body.(conversion.Body)
 		if !ok || int64(len(body.Bytes())) != r.ContentLength && r.ContentLength >= 0 {
 			t.Errorf("the body of %d bytes is not complete", r.ContentLength)

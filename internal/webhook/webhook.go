@@ -74,6 +74,8 @@ type Options struct {
 	Port int
 	// URL replaces the Service in the CRD, where there are no Services.
 	URL string
+	// ShutdownDelay is how long the webhook serves after it was told to end.
+	ShutdownDelay time.Duration
 	// Handler converts.
 	Handler http.Handler
 	Events  events.EventRecorder
@@ -117,7 +119,7 @@ func New(config *rest.Config, o Options) (*Webhook, error) {
 	}
 	certificate := newCertificateController(direct, watched, o)
 	w := &Webhook{
-		server: newServer(o.Host, o.Port, Path, o.Handler, certificate.getCertificate),
+		server: newServer(o, certificate.getCertificate),
 		cache:  watched, certificate: certificate,
 	}
 	return w, w.watch()

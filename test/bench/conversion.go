@@ -212,7 +212,7 @@ func startConverter(ctx context.Context) (*converter, error) {
 	server := ctrlwebhook.NewServer(ctrlwebhook.Options{Host: "127.0.0.1", Port: port, TLSOpts: []func(*tls.Config){func(o *tls.Config) {
 		o.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certified.TLS.Certificates[0], nil }
 	}}})
-	server.Register(webhook.Path, conversion.Handler())
+	server.Register(webhook.Path, webhook.Limit(conversion.Handler()))
 	server.Register(echoPath, http.HandlerFunc(echo))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Start(ctx) }()

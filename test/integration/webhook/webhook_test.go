@@ -5,9 +5,13 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -307,7 +311,9 @@ func TestOnlyRefusesTheOldVersionWhileTheWebhookIsDown(t *testing.T) {
 // TestConvertsWhileTheManagerOrOneReplicaIsDown stops the manager, then one of two replicas. No request fails.
 func TestConvertsWhileTheManagerOrOneReplicaIsDown(t *testing.T) {
 	l := newLab(t)
-	first := l.serve(l.options())
+	options := l.options()
+	options.ShutdownDelay = 2 * time.Second
+	first := l.serve(options)
 	second := l.start(l.options())
 	l.awaitReady(second)
 	l.create(newAlpha("prod"))
@@ -326,6 +332,44 @@ func TestConvertsWhileTheManagerOrOneReplicaIsDown(t *testing.T) {
 	again.awaitReconcile("prod")
 	if tries, failed, err := client.result(); failed > 0 {
 		t.Errorf("of %d tries some failed, for %v together, the last with: %v", tries, failed, err)
+	}
+}
+
+// TestConvertsWhileLargeBodiesAreSent sends large bodies to the webhook again and again. No request of the API server fails.
+func TestConvertsWhileLargeBodiesAreSent(t *testing.T) {
+	const attackers, size, wanted = 8, 30 << 20, 20
+	l := newLab(t)
+	p := l.serve(l.options())
+	l.create(newAlpha("prod"))
+	eventually(t, "both versions work", func() error { return both(t.Context(), "prod") })
+	attack, stop := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	var refused atomic.Int64
+	attacker := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for range attackers {
+		ended.Go(func() {
+			for attack.Err() == nil {
+				body := io.NopCloser(bytes.NewReader(make([]byte, size)))
+				request, err := http.NewRequestWithContext(attack, http.MethodPost, "https://"+p.address+webhook.Path, body)
+				if err != nil {
+					panic(err)
+				}
+				if response, err := attacker.Do(request); err == nil {
+					response.Body.Close()
+				}
+				refused.Add(1)
+			}
+		})
+	}
+	for range wanted {
+		if err := both(t.Context(), "prod"); err != nil {
+			t.Errorf("during the attack: %v", err)
+		}
+	}
+	stop()
+	ended.Wait()
+	if refused.Load() < attackers {
+		t.Errorf("only %d bodies were sent", refused.Load())
 	}
 }
 
