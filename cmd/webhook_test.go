@@ -8,12 +8,12 @@ func TestChoosesWhoIssuesTheWebhooksCertificate(t *testing.T) {
 		condition string
 		want      certificateIssuer
 	}{
-		"itself in a plain installation":         {nil, "", issuerSelf},
-		"OLM where OLM installed it":             {nil, "etcd-warden.v0.3.0", issuerOLM},
-		"itself where the flag says so":          {[]string{"--certificate-issuer=self"}, "etcd-warden.v0.3.0", issuerSelf},
-		"OLM where the flag says so":             {[]string{"--certificate-issuer=olm"}, "", issuerOLM},
-		"nobody for an issuer that is not known": {[]string{"--certificate-issuer=cert-manager"}, "", ""},
-		"nobody for an unknown argument":         {[]string{"self"}, "", ""},
+		"itself in a plain installation":       {nil, "", issuerSelf},
+		"OLM where OLM installed it":           {nil, "etcd-warden.v0.3.0", issuerOLM},
+		"itself where the flag says so":        {[]string{"--certificate-issuer=self"}, "etcd-warden.v0.3.0", issuerSelf},
+		"OLM where the flag says so":           {[]string{"--certificate-issuer=olm"}, "", issuerOLM},
+		"none for an issuer that is not known": {[]string{"--certificate-issuer=cert-manager"}, "", ""},
+		"none for an unknown argument":         {[]string{"self"}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(operatorConditionVariable, test.condition)

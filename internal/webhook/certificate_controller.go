@@ -61,7 +61,7 @@ type certificateController struct {
 	latest             *secretContent
 	servingCertificate atomic.Pointer[servingCertificate]
 	// caBundleInstalled is set once the CRD names the authority of the serving certificate.
-	// It is never reset: a replica that is not ready gets no requests at all, which helps nobody.
+	// It is never reset: while no replica is ready, the API server reaches none of them.
 	caBundleInstalled atomic.Bool
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // The webhook's port is open to every pod of the cluster, and API servers send no client certificate.
-// So every number here holds for a client that nobody knows. docs/adr/0005 adds them up.
+// So these limits hold for every client. docs/adr/0005 adds them up.
 const (
 	// maxBodyBytes is the largest body that is accepted: about 30,000 EtcdClusters in one list.
 	maxBodyBytes = 64 << 20

@@ -132,7 +132,7 @@ func (p *process) memory(line string) int64 {
 	p.Helper()
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
 	if err != nil {
-		p.Skipf("this system does not tell the memory of a process: %v", err)
+		p.Skipf("this system does not report the memory of a process: %v", err)
 	}
 	for text := range strings.Lines(string(raw)) {
 		if value, ok := strings.CutPrefix(text, line+":"); ok {

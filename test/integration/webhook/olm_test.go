@@ -45,7 +45,7 @@ func (o olm) certificate() (authority []byte) {
 	return secret.Data["olmCAKey"]
 }
 
-// trust writes the conversion stanza as an install of the CSV does.
+// trust writes spec.conversion as the install of a CSV does.
 func (o olm) trust(authority []byte) {
 	o.Helper()
 	url := o.service.url()
