@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -333,27 +334,24 @@ func TestBoundsItsMemoryForBodiesThatGrowWhenDecoded(t *testing.T) {
 	pod := func(list, element string, n int) string {
 		return strings.Replace(oneObject, `"size":3`, `"size":3,"pod":{"`+list+`":[`+strings.Repeat(element+",", n)+element+`]}`, 1)
 	}
-	repeat := func(object string) []string {
-		objects := make([]string, size/len(object))
-		for i := range objects {
-			objects[i] = object
-		}
-		return objects
+	repeat := func(object string) func() string {
+		return func() string { return review(slices.Repeat([]string{object}, size/len(object))...) }
 	}
-	for name, body := range map[string]string{
-		"numbers for objects":       review(repeat("0")...),
-		"the smallest objects":      review(repeat(`{"apiVersion":"operator.etcd-warden.io/v1alpha1","kind":"EtcdCluster","metadata":{}}`)...),
-		"one object of tolerations": review(pod("tolerations", "{}", size/3)),
-		"objects of tolerations":    review(repeat(pod("tolerations", "{}", 1<<20))...),
-		"objects of nulls":          review(repeat(pod("tolerations", "null", 700_000))...),
-		"objects just allowed":      review(repeat(pod("tolerations", "{}", maxAllowed))...),
-		"a long version":            strings.Replace(review(oneObject), "v1beta1", strings.Repeat("x", size), 1),
+	const smallest = `{"apiVersion":"operator.etcd-warden.io/v1alpha1","kind":"EtcdCluster","metadata":{}}`
+	for name, body := range map[string]func() string{
+		"numbers for objects":       repeat("0"),
+		"the smallest objects":      repeat(smallest),
+		"one object of tolerations": func() string { return review(pod("tolerations", "{}", size/3)) },
+		"objects of tolerations":    repeat(pod("tolerations", "{}", 1<<20)),
+		"objects of nulls":          repeat(pod("tolerations", "null", 700_000)),
+		"objects just allowed":      repeat(pod("tolerations", "{}", maxAllowed)),
+		"a long version":            func() string { return strings.Replace(review(oneObject), "v1beta1", strings.Repeat("x", size), 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startProcess(t)
+			p, sent := startProcess(t), body()
 			var ended sync.WaitGroup
 			for range 4 {
-				ended.Go(func() { post(newClient(), p.url(), strings.NewReader(body), int64(len(body))) })
+				ended.Go(func() { post(newClient(), p.url(), strings.NewReader(sent), int64(len(sent))) })
 			}
 			ended.Wait()
 			if err := p.convertOne(); err != nil {
