@@ -13,7 +13,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
-// One variable names the failpoint, such as before:create:StatefulSet:prod-1 or after:update-status:EtcdCluster:prod#2.
+// One variable names the failpoint, such as before:create:StatefulSet:prod-1 or
+// after:update-status:EtcdCluster:prod#2.
 // The other names a file, which is created when the failpoint is used. The next process finds the file and goes on.
 const (
 	failpointVariable = "ETCD_WARDEN_FAILPOINT"

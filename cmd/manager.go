@@ -95,7 +95,8 @@ func parseOptions(args []string) (*options, error) {
 }
 
 const (
-	// minLifetime of a certificate leaves a third of it, the time between renewal and end, for the new one to reach every pod.
+	// minLifetime of a certificate leaves a third of it, the time between renewal and end, for the new one to
+	// reach every pod.
 	minLifetime = 5 * time.Minute
 	// minOverlap is more than the kubelet takes to update a Secret in a pod.
 	minOverlap = 2 * time.Minute
@@ -122,7 +123,8 @@ func (o *options) checkLifetimes() error {
 	return nil
 }
 
-// parseNamespaces also decides whether cluster-scoped objects may be read: an operator of chosen namespaces only has Roles.
+// parseNamespaces also decides whether cluster-scoped objects may be read: an operator of chosen namespaces
+// only has Roles.
 func (o *options) parseNamespaces() error {
 	o.seesClusterScope = o.watchNamespaces == ""
 	if o.seesClusterScope {

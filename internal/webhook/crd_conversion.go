@@ -11,7 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// desiredConversion is the CRD's spec.conversion with which the API server finds the webhook and trusts its certificate.
+// desiredConversion is the CRD's spec.conversion with which the API server finds the webhook and trusts its
+// certificate.
 // It depends on the content of one Secret only. All replicas read that Secret, so they never disagree.
 func desiredConversion(
 	target apiextensionsv1.WebhookClientConfig, authorities []byte,

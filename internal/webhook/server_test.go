@@ -194,7 +194,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// post sends a body. A server that refuses may close the connection before the client reads the answer: then status is 0.
+// post sends a body. A server that refuses may close the connection before the client reads the answer: then
+// status is 0.
 func post(client *http.Client, url string, body io.Reader, length int64) (status int) {
 	request, err := http.NewRequest(http.MethodPost, url, body)
 	if err != nil {
@@ -328,7 +329,8 @@ func TestEndsASlowBody(t *testing.T) {
 	}
 }
 
-// TestBoundsItsMemoryForBodiesThatGrowWhenDecoded sends what takes many times its bytes when it is decoded or converted.
+// TestBoundsItsMemoryForBodiesThatGrowWhenDecoded sends what takes many times its bytes when it is decoded or
+// converted.
 func TestBoundsItsMemoryForBodiesThatGrowWhenDecoded(t *testing.T) {
 	const size = 60 << 20
 	pod := func(list, element string, n int) string {
@@ -365,7 +367,8 @@ func TestBoundsItsMemoryForBodiesThatGrowWhenDecoded(t *testing.T) {
 // maxAllowed is below the limit of structs in internal/conversion.
 const maxAllowed = 99_000
 
-// TestClosesConnectionsAfterTheirAnswerWhileItEnds: a client that keeps its connection is answered until the delay is over.
+// TestClosesConnectionsAfterTheirAnswerWhileItEnds: a client that keeps its connection is answered until the
+// delay is over.
 func TestClosesConnectionsAfterTheirAnswerWhileItEnds(t *testing.T) {
 	certified := httptest.NewUnstartedServer(nil)
 	certified.StartTLS()

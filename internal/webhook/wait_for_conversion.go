@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// listInterval is the pause between two tries. It bounds how long after the webhook's start the manager begins work.
+	// listInterval is the pause between two tries.
+	// It bounds how long after the webhook's start the manager begins work.
 	listInterval = 250 * time.Millisecond
 	// listTimeout bounds one try.
 	listTimeout = 30 * time.Second

@@ -60,7 +60,8 @@ func (o olm) deleteCertificate() {
 	must(o.T, admin.Delete(o.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: webhook.OLMSecretName}}))
 }
 
-// expectBundle fails unless the CRD names exactly the authority: OLM compares its bytes, and installs again when they differ.
+// expectBundle fails unless the CRD names exactly the authority: OLM compares its bytes, and installs again
+// when they differ.
 func (o olm) expectBundle(authority []byte) {
 	o.Helper()
 	eventually(o.T, "the CRD names OLM's authority", func() error {
@@ -71,7 +72,8 @@ func (o olm) expectBundle(authority []byte) {
 	})
 }
 
-// TestFailsForTwoSecondsAtMostInAnUpgradeByOLM does to CRD and Secret what OLM does in an upgrade to the next release:
+// TestFailsForTwoSecondsAtMostInAnUpgradeByOLM does to CRD and Secret what OLM does in an upgrade to the next
+// release:
 //
 //  1. The InstallPlan overwrites spec.conversion.
 //  2. The new CSV writes it again.

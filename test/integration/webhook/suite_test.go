@@ -1,6 +1,7 @@
 //go:build integration
 
-// Package webhook tests the conversion webhook and its certificates with a real API server, which calls it on the loopback.
+// Package webhook tests the conversion webhook and its certificates with a real API server, which calls it on
+// the loopback.
 // There is one CRD, so these tests run one after the other.
 package webhook
 

@@ -335,7 +335,8 @@ func TestConvertsWhileTheManagerOrOneReplicaIsDown(t *testing.T) {
 	}
 }
 
-// TestConvertsWhileLargeBodiesAreSent sends large bodies to the webhook again and again. No request of the API server fails.
+// TestConvertsWhileLargeBodiesAreSent sends large bodies to the webhook again and again.
+// No request of the API server fails.
 func TestConvertsWhileLargeBodiesAreSent(t *testing.T) {
 	const attackers, size, wanted = 8, 30 << 20, 20
 	l := newLab(t)
