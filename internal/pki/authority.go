@@ -69,20 +69,16 @@ func NewAuthority(name string, now time.Time, lifetime time.Duration) (*Authorit
 
 // ReadAuthority reads an authority as PEM wrote it. The error never tells anything of the key.
 func ReadAuthority(certificate, key []byte) (*Authority, error) {
-	chain, err := parse(certificate)
+	chain, err := parseCertificates(certificate)
 	if err != nil {
 		return nil, fmt.Errorf("reading an authority: the certificate %w", err)
 	}
-	block, _ := pem.Decode(key)
-	if block == nil {
-		return nil, errors.New("reading an authority: the key is not there")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := parseKey(key)
 	if err != nil {
-		return nil, errors.New("reading an authority: the key cannot be read")
+		return nil, fmt.Errorf("reading an authority: the key %w", err)
 	}
 	private, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !private.PublicKey.Equal(chain[0].PublicKey) || !chain[0].IsCA {
+	if !ok || !fits(private, chain[0]) || !chain[0].IsCA {
 		return nil, errors.New("reading an authority: the key is not that of the authority's certificate")
 	}
 	return &Authority{certificate: chain[0], key: private}, nil
@@ -152,7 +148,7 @@ type Identity struct {
 
 // Identities reads all certificates of PEM text in their order; there is at least one.
 func Identities(text []byte) ([]Identity, error) {
-	certificates, err := parse(text)
+	certificates, err := parseCertificates(text)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +164,7 @@ func Bundle(now time.Time, texts ...[]byte) []byte {
 	var bundle []byte
 	var have []string
 	for _, text := range texts {
-		certificates, err := parse(text)
+		certificates, err := parseCertificates(text)
 		if err != nil {
 			continue
 		}
