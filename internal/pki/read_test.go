@@ -217,6 +217,7 @@ func TestChecksTheMostExpensiveChainQuickly(t *testing.T) {
 	chain = append(chain, encode("CERTIFICATE", create(t, leaf, middle, &key.PublicKey, key))...)
 	for n := range maxCertificates {
 		middle.SerialNumber = big.NewInt(int64(n + 2))
+		middle.DNSNames = []string{fmt.Sprint(n)} // crypto/x509 takes certificates for equal that differ in less
 		der := create(t, middle, middle, &key.PublicKey, key)
 		if signed, err = x509.ParseCertificate(der); err != nil {
 			t.Fatal(err)
@@ -240,8 +241,10 @@ func TestChecksTheMostExpensiveChainQuickly(t *testing.T) {
 	begin := time.Now()
 	report, err := Check(material, Client, nil, time.Now())
 	must(t, err)
-	// crypto/x509 verifies at most 100 signatures a call. A call for each authority would be 3,200.
-	if signatures := time.Since(begin).Nanoseconds() / one; signatures > 1000 {
+	// crypto/x509 verifies at most 100 signatures a call. A call for each authority takes as long as 900.
+	signatures := time.Since(begin).Nanoseconds() / one
+	t.Logf("Check took as long as %d signatures of %d ns", signatures, one)
+	if signatures > 500 {
 		t.Errorf("Check takes as long as %d signatures", signatures)
 	}
 	if len(report.Issuers) != maxCertificates {
