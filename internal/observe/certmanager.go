@@ -155,7 +155,7 @@ func ready(request *unstructured.Unstructured) bool {
 func says(request *unstructured.Unstructured) string {
 	condition := readiness(request)
 	if message, _ := condition["message"].(string); message != "" && condition["status"] != "True" {
-		return ": " + message
+		return ": " + cluster.ForeignText(message)
 	}
 	return ""
 }

@@ -17,9 +17,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
-// probeTimeout bounds what one member may take to answer.
-const probeTimeout = 3 * time.Second
-
 // Observer takes snapshots.
 type Observer struct {
 	// Reader serves from the manager's caches.

@@ -88,7 +88,7 @@ func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: serves(m)}
 	if m.Volume.Started() {
-		status.ID, status.Version = m.Volume.MemberID.String(), m.Volume.Version
+		status.ID, status.Version = m.Volume.MemberID.String(), cluster.ForeignVersion(m.Volume.Version)
 	}
 	if m.Probe.Answered() {
 		status.ID, status.Version = m.Probe.MemberID.String(), m.Probe.Version
