@@ -17,21 +17,22 @@ const (
 // line, without control characters, of at most MaxForeignText bytes. A text that was cut ends with "...".
 func ForeignText(text string) string {
 	const more = "..."
-	cut := len(text) > MaxForeignText
-	if cut {
-		text = text[:MaxForeignText]
+	if len(text) <= MaxForeignText {
+		return OneLine(text)
 	}
+	text = OneLine(text[:MaxForeignText])
+	return strings.ToValidUTF8(text[:min(len(text), MaxForeignText-len(more))], "") + more
+}
+
+// OneLine replaces what is not valid UTF-8, control characters and line ends, and joins the words with single spaces.
+func OneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
+		if r == unicode.ReplacementChar || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, " "))
-	text = strings.Join(strings.Fields(text), " ")
-	if cut {
-		text = strings.ToValidUTF8(text[:min(len(text), MaxForeignText-len(more))], "") + more
-	}
-	return text
+	return strings.Join(strings.Fields(text), " ")
 }
 
 var versionPattern = regexp.MustCompile(`^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}([-+][0-9A-Za-z.+-]+)?$`)

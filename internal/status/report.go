@@ -74,12 +74,16 @@ func clientSecretName(s *cluster.Snapshot) string {
 func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
 	c.ObservedGeneration = s.Cluster.Generation
 	c.LastTransitionTime = metav1.NewTime(s.Now)
+	c.Message = shortened(c.Message, maxMessage)
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
+// maxMembers bounds the members in the status, however many objects a tenant labels as members.
+const maxMembers = 64
+
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 	var list []v1beta1.MemberStatus
-	for i := range s.Members {
+	for i := range min(len(s.Members), maxMembers) {
 		list = append(list, member(s, &s.Members[i]))
 	}
 	return list

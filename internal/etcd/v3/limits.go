@@ -37,16 +37,20 @@ func newCodec() encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name)}
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if message, ok := v.(protobuf.Message); ok {
-		buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
-		defer buffer.Free()
-		if n, err := countFields(buffer.ReadOnlyData(), message.ProtoReflect().Descriptor()); err != nil {
-			return err
-		} else if n > maxFields {
-			return fmt.Errorf("the message has more than %d fields", maxFields)
-		}
+	message, ok := v.(protobuf.Message)
+	if !ok {
+		return fmt.Errorf("%T is no message", v)
 	}
-	return c.CodecV2.Unmarshal(data, v)
+	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer buffer.Free()
+	n, err := countFields(buffer.ReadOnlyData(), message.ProtoReflect().Descriptor())
+	if err != nil {
+		return err
+	}
+	if n > maxFields {
+		return fmt.Errorf("the message has more than %d fields", maxFields)
+	}
+	return c.CodecV2.Unmarshal(mem.BufferSlice{buffer}, v)
 }
 
 // countFields counts the fields of an encoded message and of those in it.
@@ -102,7 +106,9 @@ func (c *boundedConn) SetDeadline(t time.Time) error { return c.Conn.SetDeadline
 func (c *boundedConn) SetReadDeadline(t time.Time) error { return c.Conn.SetReadDeadline(c.bounded(t)) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *boundedConn) SetWriteDeadline(t time.Time) error { return c.Conn.SetWriteDeadline(c.bounded(t)) }
+func (c *boundedConn) SetWriteDeadline(t time.Time) error {
+	return c.Conn.SetWriteDeadline(c.bounded(t))
+}
 
 func (c *boundedConn) bounded(t time.Time) time.Time {
 	if !c.deadline.IsZero() && (t.IsZero() || t.After(c.deadline)) {
