@@ -348,3 +348,11 @@ func TestTheStatusHoldsVersionsOnly(t *testing.T) {
 		t.Errorf("the version is %q", got)
 	}
 }
+
+func TestTheClaimOfAPausedClusterStays(t *testing.T) {
+	s := MakeCluster("prod").Paused().Claim(v1beta1.OperationRollMember).Snapshot()
+	d := analyse.Next(s)
+	if op := Of(&s, &d, nil).Status.Operation; d.Action != nil || op == nil || op.Type != v1beta1.OperationRollMember {
+		t.Errorf("the action is %v and the claim %v", d.Action, op)
+	}
+}
