@@ -119,7 +119,10 @@ func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmM
 func urls(list []string) []string {
 	var result []string
 	for _, url := range list[:min(len(list), maxURLs)] {
-		result = append(result, cluster.ForeignText(url))
+		if len(url) > maxURLBytes {
+			url = cluster.ForeignText(url)
+		}
+		result = append(result, cluster.OneLine(url))
 	}
 	slices.Sort(result)
 	return result
