@@ -179,7 +179,7 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 	emptyMembers := bytes.Repeat([]byte{2<<3 | 2, 0}, (1<<20-64)/2)
 	emptyErrors := bytes.Repeat([]byte{8<<3 | 2, 0}, (1<<20-64)/2)
 	frame := make([]byte, 1<<14)
-	longText := strings.Repeat("no\nleader\x1b[31m\xff", 1<<15)
+	longText := strings.Repeat("no\nleader\x1b[31m\xff", 1<<13)
 	for name, address := range map[string]func(*testing.T) string{
 		"a status of 64 MiB": func(t *testing.T) string { return serveGRPC(t, honest().but(methodStatus, sayBytes(megabytes(64)...))) },
 		"a read of 64 MiB":   func(t *testing.T) string { return serveGRPC(t, honest().but(methodRange, sayBytes(megabytes(64)...))) },
