@@ -29,7 +29,7 @@ type Material struct {
 	Certificate, Key, Authorities []byte
 }
 
-// Format tells that there is material, and nothing of it, whatever the verb.
+// Format prints no key, whatever the verb.
 func (Material) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "certificate material") }
 
 // Material takes the certificate, the key and the authorities out of a Secret's data.
@@ -49,15 +49,15 @@ func (k Keys) Material(data map[string][]byte) (Material, error) {
 	return Material{data[k.Certificate], data[k.Key], data[k.Authorities]}, problems.orNil()
 }
 
-// Use is what a certificate is needed for.
+// Use is the purpose of a certificate.
 type Use int
 
-// The uses of certificates. Members show their server certificate as clients too.
+// The uses of certificates. Members present their peer and server certificates as clients, too.
 const (
 	Peer Use = iota
 	Server
 	Client
-	// Webhook is shown by the operator to the API server.
+	// Webhook is the operator's serving certificate, for the API server.
 	Webhook
 )
 
@@ -79,7 +79,7 @@ func (u Use) usages() []usage {
 	panic("unknown use of a certificate")
 }
 
-// Problems say what is wrong with a Secret and what to do, one sentence each.
+// Problems are what is wrong with a Secret. Each also says what to do.
 type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "; ") }
@@ -91,14 +91,15 @@ func (p Problems) orNil() error {
 	return p
 }
 
-// Report is what there is to know of a usable certificate.
+// Report describes a certificate.
 type Report struct {
 	NotBefore, NotAfter time.Time
-	// RenewalDue is when two thirds of the certificate's life are over.
+	// RenewalDue is when two thirds of the certificate's lifetime are over.
 	RenewalDue time.Time
-	// Authorities are the fingerprints of the set of authorities, sorted: their order does not matter.
+	// Authorities are the fingerprints of the authorities in the bundle, sorted.
 	Authorities []string
-	// Issuers are the fingerprints of those of the set that the certificate goes back to: an authority that was renewed with its key is there twice.
+	// Issuers are the fingerprints of those authorities that the certificate's chain leads to. An authority that was
+	// renewed with the same key counts twice.
 	Issuers []string
 }
 
@@ -180,7 +181,7 @@ func checkKey(material Material, certificate *x509.Certificate) Problems {
 	case errors.Is(err, errNoKey):
 		return Problems{"the key is not there: write the certificate's key in PEM"}
 	case err != nil || !fits(key, certificate):
-		return Problems{"the key does not fit the certificate, or cannot be read: write the certificate's own key, unencrypted"}
+		return Problems{"the key does not fit the certificate, or cannot be read: write the key of the certificate, unencrypted"}
 	default:
 		return nil
 	}
@@ -189,15 +190,15 @@ func checkKey(material Material, certificate *x509.Certificate) Problems {
 func checkValidity(certificate *x509.Certificate, now time.Time) Problems {
 	switch {
 	case now.After(certificate.NotAfter):
-		return Problems{fmt.Sprintf("the certificate expired at %s: renew it", stamp(certificate.NotAfter))}
+		return Problems{fmt.Sprintf("the certificate expired at %s: renew it", formatTime(certificate.NotAfter))}
 	case now.Before(certificate.NotBefore):
-		return Problems{fmt.Sprintf("the certificate is not valid before %s: wait, or issue it again", stamp(certificate.NotBefore))}
+		return Problems{fmt.Sprintf("the certificate is not valid before %s: wait, or issue it again", formatTime(certificate.NotBefore))}
 	default:
 		return nil
 	}
 }
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // notIssued says why no authority of the bundle vouches for a certificate.
 func notIssued(err error) string {
@@ -227,7 +228,7 @@ func nearestValid(certificate *x509.Certificate, now time.Time) time.Time {
 	return earlier(later(now, certificate.NotBefore), certificate.NotAfter)
 }
 
-// verify returns every way from the certificate to one of the authorities.
+// verify returns every chain from the certificate to one of the authorities.
 func verify(chain, authorities []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) ([][]*x509.Certificate, error) {
 	return chain[0].Verify(x509.VerifyOptions{
 		Roots:         pool(authorities),
@@ -278,8 +279,8 @@ func issuers(verified [][]*x509.Certificate, chain, authorities []*x509.Certific
 		verified = slices.Concat(verified, signed)
 	}
 	var all []*x509.Certificate
-	for _, way := range verified {
-		all = append(all, way[len(way)-1])
+	for _, path := range verified {
+		all = append(all, path[len(path)-1])
 	}
 	return fingerprints(all)
 }

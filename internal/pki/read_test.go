@@ -146,7 +146,7 @@ func TestRefusesAHugeRSAKeyBeforeItVerifiesASignature(t *testing.T) {
 }
 
 func TestReadsEachEntryUpToItsLimit(t *testing.T) {
-	good, authority := sound(t, pkitest.Leaf{})
+	good, authority := validMaterial(t, pkitest.Leaf{})
 	padded := func(text []byte, size int) []byte {
 		return append(bytes.Repeat([]byte("#"), size-len(text)-1), append([]byte("\n"), text...)...)
 	}
@@ -204,7 +204,7 @@ func TestReadsEachEntryUpToItsLimit(t *testing.T) {
 	}
 }
 
-// A chain within all limits costs the most when every intermediate may have signed every other, with the slowest key.
+// TestChecksTheMostExpensiveChainQuickly: a chain within all limits costs the most when every intermediate may have signed every other, with the slowest key.
 func TestChecksTheMostExpensiveChainQuickly(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	must(t, err)
