@@ -39,7 +39,7 @@ func keep[T client.Object](t *testing.T, transform toolscache.TransformFunc, obj
 
 // foreign adds what others write on an object.
 func foreign(object client.Object) {
-	object.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}}})
+	object.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: metav1.ManagedFieldsOperationApply}})
 	add := func(all map[string]string) map[string]string {
 		kept := map[string]string{"example.com/note": "x"}
 		for key, value := range all {

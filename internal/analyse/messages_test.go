@@ -15,7 +15,7 @@ import (
 func changed(t *testing.T, i cluster.Intent, field int) cluster.Intent {
 	t.Helper()
 	v := reflect.ValueOf(&i).Elem().Field(field)
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // the default fails
 	case reflect.String:
 		v.SetString(v.String() + "x")
 	case reflect.Bool:

@@ -64,8 +64,8 @@ func TestEtcdTakesFiveSecondsOfAPassAtMost(t *testing.T) {
 		asked               int // voters that are asked for the member list
 		known               bool
 	}{
-		"every member answers":                                 {always(0), always(0), 1, true},
-		"every member hangs":                                   {always(time.Hour), always(0), 0, false},
+		"every member answers": {always(0), always(0), 1, true},
+		"every member hangs":   {always(time.Hour), always(0), 0, false},
 		"every member answers late and hangs in the next call": {always(2900 * time.Millisecond), always(time.Hour), 2, false},
 		"every member hangs in the member list":                {always(0), always(time.Hour), 2, false},
 		"every member refuses the member list":                 {always(0), always(-1), 2, false},
