@@ -38,9 +38,9 @@ type raw struct{ mem.BufferSlice }
 
 type rawCodec struct{}
 
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error)      { return v.(*raw).BufferSlice, nil }
-func (rawCodec) Unmarshal(mem.BufferSlice, any) error { return nil }
-func (rawCodec) Name() string                                { return "proto" }
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) { return v.(*raw).BufferSlice, nil }
+func (rawCodec) Unmarshal(mem.BufferSlice, any) error   { return nil }
+func (rawCodec) Name() string                           { return "proto" }
 
 // answers says what a server answers to a method.
 type answers map[string]func(grpc.ServerStream) error
