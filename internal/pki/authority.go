@@ -21,7 +21,7 @@ import (
 // TLSKeys are the keys of a kubernetes.io/tls Secret, and of cert-manager's.
 var TLSKeys = Keys{"tls.crt", "tls.key", "ca.crt"}
 
-// PreviousKeys are the keys of the former authority in an authority's Secret. They are there while the former one issues.
+// PreviousKeys are the keys of the former authority in an authority's Secret, while that one still issues.
 var PreviousKeys = Keys{"previous.crt", "previous.key", "ca.crt"}
 
 // A certificate is valid from a little before now on, because other clocks may be behind: by maxClockSkew, and by at

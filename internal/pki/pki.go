@@ -1,4 +1,4 @@
-// Package pki makes certificate authorities and certificates, and checks those of Secrets before members depend on them.
+// Package pki makes certificate authorities and certificates. It checks those of Secrets before members depend on them.
 // It knows no Kubernetes and no clock: time is passed in.
 package pki
 

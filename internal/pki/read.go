@@ -181,7 +181,7 @@ func parseKeyDER(der []byte) (any, error) {
 	return x509.ParseECPrivateKey(der)
 }
 
-// certificateLimits and keyLimits check the limits of an entry alone. Text that is no PEM at all is for Check to refuse.
+// certificateLimits and keyLimits check the limits of an entry alone. Check refuses text that is no PEM.
 func certificateLimits(text []byte) error {
 	_, err := parseCertificates(text)
 	return limitOnly(err)

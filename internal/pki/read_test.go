@@ -204,7 +204,7 @@ func TestReadsEachEntryUpToItsLimit(t *testing.T) {
 	}
 }
 
-// TestChecksTheMostExpensiveChainQuickly: a chain within all limits costs the most when every intermediate may have signed every other, with the slowest key.
+// A chain within all limits costs the most when each intermediate may have signed each other one, with the slowest key.
 func TestChecksTheMostExpensiveChainQuickly(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	must(t, err)
