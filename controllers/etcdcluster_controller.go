@@ -12,10 +12,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -159,19 +157,4 @@ func clusterOf(_ context.Context, object client.Object) []reconcile.Request {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: object.GetNamespace(), Name: name}}}
-}
-
-// CacheOptions keep only what the operator made itself: nobody else's pods are held in memory. Without namespaces all are watched.
-func CacheOptions(namespaces map[string]cache.Config) cache.Options {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{cluster.LabelManagedBy: cluster.ManagedByValue})}
-	return cache.Options{
-		DefaultNamespaces: namespaces,
-		ByObject: map[client.Object]cache.ByObject{
-			&appsv1.StatefulSet{}:           ours,
-			&corev1.Pod{}:                   ours,
-			&corev1.PersistentVolumeClaim{}: ours,
-			&corev1.Service{}:               ours,
-			&policyv1.PodDisruptionBudget{}: ours,
-		},
-	}
 }

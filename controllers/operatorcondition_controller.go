@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
@@ -30,44 +31,69 @@ type OperatorConditionReconciler struct {
 	Live client.Reader
 	// Key of the OperatorCondition that OLM made for this operator.
 	Key client.ObjectKey
+	// Now is the clock, time.Now if nil.
+	Now func() time.Time
 
-	// told is what was written last, so that nothing is asked of the API server until something else is to be said.
-	told *metav1.Condition
+	// lastWritten are the conditions in the OperatorCondition. While they are right, nothing is asked of the API server.
+	lastWritten []metav1.Condition
 }
 
-// Reconcile writes the condition, if it is to change.
+// Reconcile writes the conditions that changed, and comes back when they change by time alone.
 func (r *OperatorConditionReconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
 	var clusters v1beta1.EtcdClusterList
 	if err := r.Client.List(ctx, &clusters, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, fmt.Errorf("listing EtcdClusters: %w", err)
 	}
-	want := status.Upgradeable(clusters.Items)
-	if r.told != nil && *r.told == want {
-		return ctrl.Result{}, nil
+	now := time.Now
+	if r.Now != nil {
+		now = r.Now
 	}
-	err := r.tell(ctx, want)
-	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) { // nobody listens
+	if r.lastWritten != nil {
+		want, next := status.Upgradeable(clusters.Items, r.lastWritten, now())
+		if holds(r.lastWritten, want) {
+			return ctrl.Result{RequeueAfter: next}, nil
+		}
+	}
+	next, err := r.writeConditions(ctx, clusters.Items, now())
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) { // OLM did not install this operator
 		return ctrl.Result{RequeueAfter: absenceDelay}, nil
 	}
 	if err != nil {
 		return retry(fmt.Errorf("telling OLM whether the operator may be replaced: %w", err))
 	}
-	r.told = &want
-	return ctrl.Result{}, nil
+	return ctrl.Result{RequeueAfter: next}, nil
 }
 
-func (r *OperatorConditionReconciler) tell(ctx context.Context, want metav1.Condition) error {
-	condition := &operatorsv2.OperatorCondition{}
-	if err := r.Live.Get(ctx, r.Key, condition); err != nil {
-		return err
+// writeConditions decides on the conditions that the OperatorCondition has now: they outlive this process.
+func (r *OperatorConditionReconciler) writeConditions(ctx context.Context, clusters []v1beta1.EtcdCluster, now time.Time) (time.Duration, error) {
+	object := &operatorsv2.OperatorCondition{}
+	if err := r.Live.Get(ctx, r.Key, object); err != nil {
+		return 0, err
 	}
-	if !meta.SetStatusCondition(&condition.Spec.Conditions, want) {
-		return nil
+	want, next := status.Upgradeable(clusters, object.Spec.Conditions, now)
+	if !holds(object.Spec.Conditions, want) {
+		for _, condition := range want {
+			object.Spec.Conditions = slices.DeleteFunc(object.Spec.Conditions, func(c metav1.Condition) bool { return c.Type == condition.Type })
+			object.Spec.Conditions = append(object.Spec.Conditions, condition)
+		}
+		if err := r.Client.Update(ctx, object); err != nil {
+			return 0, err
+		}
 	}
-	return r.Client.Update(ctx, condition)
+	r.lastWritten = object.Spec.Conditions
+	return next, nil
 }
 
-// SetupWithManager has the start, and every change of a cluster, lead to one and the same request.
+// holds reports whether the conditions are among those that are there. Stored times have no fractions of a second.
+func holds(have, want []metav1.Condition) bool {
+	return !slices.ContainsFunc(want, func(w metav1.Condition) bool {
+		h := meta.FindStatusCondition(have, w.Type)
+		return h == nil || h.Status != w.Status || h.Reason != w.Reason || h.Message != w.Message ||
+			h.LastTransitionTime.Unix() != w.LastTransitionTime.Unix()
+	})
+}
+
+// SetupWithManager enqueues one fixed request: at start, and whenever an EtcdCluster changes.
 func (r *OperatorConditionReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	request := reconcile.Request{NamespacedName: r.Key}
 	atStart := source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {

@@ -212,10 +212,13 @@ const (
 
 // Reasons of the condition Upgradeable of the operator's OperatorCondition, which OLM reads before it replaces the operator.
 const (
-	// ReasonStepInFlight: a step that may disturb members is under way.
-	// What to do: nothing; OLM waits until it is done. To upgrade all the same, override the condition in the OperatorCondition's spec.overrides.
+	// ReasonStepInFlight: a member was taken down on purpose, or the membership changes.
+	// What to do: nothing; OLM waits until the step is done, at most 10 minutes for one step and 30 minutes for steps that follow one another. To upgrade at once, override the condition in the OperatorCondition's spec.overrides.
 	ReasonStepInFlight = "StepInFlight"
 	// ReasonNoStepInFlight: the operator may be replaced.
 	// What to do: nothing.
 	ReasonNoStepInFlight = "NoStepInFlight"
+	// ReasonHeldLongEnough: steps followed one another for 30 minutes, and the operator may be replaced in the middle of one.
+	// What to do: nothing; the new operator finishes the step.
+	ReasonHeldLongEnough = "HeldLongEnough"
 )

@@ -166,8 +166,8 @@ func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 		return &Decision{
 			Reason: v1beta1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
-				"Set the spec back, or delete the cluster and create it again as you want it with the annotation %s=%s.",
-				strings.Join(changes, "; "), v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
+				"Set the spec back, or delete the cluster and create it again with the spec that you want and %s.",
+				strings.Join(changes, "; "), startEmpty),
 		}
 	}
 	names := make([]string, len(unstarted))
@@ -180,6 +180,9 @@ func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(unstarted), len(s.Members), strings.Join(names, ", ")),
 	}
 }
+
+// startEmpty is how users say that a new cluster is to leave the volumes of an earlier one alone.
+const startEmpty = "spec.bootstrap.existingVolumes: Ignore (in v1alpha1 the annotation " + v1beta1.BootstrapAnnotation + "=" + v1beta1.BootstrapEmpty + ")"
 
 func unstartedMembers(s *cluster.Snapshot) []cluster.Member {
 	var unstarted []cluster.Member

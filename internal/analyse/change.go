@@ -2,7 +2,6 @@ package analyse
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -11,7 +10,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. Before release 0.3.0 none is carried out.
+// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. This release carries out none of them.
 // They keep silent while members are to take up a change of the certificate authorities, which is nobody's wish and does not wait.
 
 func scale(s *cluster.Snapshot) *Decision {
@@ -42,7 +41,7 @@ func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) 
 		Guard:  "changeSupported",
 		Reason: v1beta1.ReasonNotYetSupported,
 		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
-			"Set the spec back, or wait for release 0.3.0.", strings.Join(unsupportedChanges(s), "; ")),
+			"Set the spec back, or wait for a later release.", strings.Join(unsupportedChanges(s), "; ")),
 	}})
 }
 
@@ -86,26 +85,11 @@ func templateChange(s *cluster.Snapshot) string {
 		if have.QuotaBackendBytes != 0 && want.QuotaBackendBytes != 0 {
 			have.QuotaBackendBytes = want.QuotaBackendBytes
 		}
-		if fields := have.Differences(want); len(fields) > 0 {
-			return fmt.Sprintf("the spec changes %s of the members' pods", strings.Join(inUsersTerms(fields), ", "))
+		if paths := have.Differences(want); len(paths) > 0 {
+			return fmt.Sprintf("the pod of %s was made with other values of %s", m.Name, strings.Join(paths, ", "))
 		}
 	}
 	return ""
-}
-
-// inUsersTerms puts the parts of the spec in the place of the several fields of an intent that hold them.
-func inUsersTerms(fields []string) []string {
-	terms := make([]string, len(fields))
-	for i, field := range fields {
-		switch terms[i] = field; {
-		case strings.HasPrefix(field, "Peer"):
-			terms[i] = "tls.peer"
-		case strings.HasPrefix(field, "Server"):
-			terms[i] = "tls.client"
-		}
-	}
-	slices.Sort(terms)
-	return slices.Compact(terms)
 }
 
 func storageChange(s *cluster.Snapshot) string {
@@ -113,7 +97,7 @@ func storageChange(s *cluster.Snapshot) string {
 	for _, m := range s.Members {
 		if m.Volume != nil && m.Volume.RequestedBytes != want.Value() {
 			have := resource.NewQuantity(m.Volume.RequestedBytes, resource.BinarySI)
-			return fmt.Sprintf("the spec asks for volumes of %s and %s asks for %s", want.String(), m.Volume.Name, have)
+			return fmt.Sprintf("spec.storage asks for volumes of %s and PersistentVolumeClaim %s asks for %s", want.String(), m.Volume.Name, have)
 		}
 	}
 	return ""

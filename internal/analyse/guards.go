@@ -191,8 +191,8 @@ func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
 		Guard:  "volumesUnambiguous",
 		Reason: v1beta1.ReasonAmbiguousVolumes,
 		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
-			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or %s=%s on this cluster to start empty.",
-			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
+			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or set %s to start empty.",
+			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
 	}
 }
 
@@ -216,8 +216,8 @@ func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
 		Guard:  "volumesKeepQuorum",
 		Reason: v1beta1.ReasonVolumesBelowQuorum,
 		Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d; starting them could not serve. "+
-			"Bring the missing volumes back, or set the annotation %s=%s on this cluster to start empty beside them.",
-			have, len(founders), cluster.Quorum(len(founders)), v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty),
+			"Bring the missing volumes back, or set %s to start empty beside them.",
+			have, len(founders), cluster.Quorum(len(founders)), startEmpty),
 	}
 }
 

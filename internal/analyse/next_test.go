@@ -500,8 +500,9 @@ func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
 		s.Storage = Gibibytes(16)
 	}).Snapshot()
 	want := "The running cluster stays as it is, because this release does not carry out changes to it: spec.replicas is 5 and the cluster has 3 members; " +
-		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the spec changes Labels of the members' pods; the spec asks for volumes of 16Gi and data-prod-0 asks for 8Gi. " +
-		"Set the spec back, or wait for release 0.3.0."
+		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the pod of prod-0 was made with other values of spec.podTemplate.metadata.labels; " +
+		"spec.storage asks for volumes of 16Gi and PersistentVolumeClaim data-prod-0 asks for 8Gi. " +
+		"Set the spec back, or wait for a later release."
 	if diff := cmp.Diff(want, Next(s).Message); diff != "" {
 		t.Error(diff)
 	}

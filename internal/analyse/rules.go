@@ -123,13 +123,28 @@ func deletion(s *cluster.Snapshot) *Decision {
 		return nil
 	}
 	fate := "its volumes are kept"
-	if slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Volume != nil && m.Volume.GoesWith == s.Cluster.UID }) {
-		fate = "its volumes and the data on them go too, as spec.storage.retentionPolicy says"
+	if deletesVolumes(s) {
+		fate = "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says"
 	}
 	return &Decision{
 		Reason:  v1beta1.ReasonDeleting,
 		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; " + fate + ".",
 	}
+}
+
+// deletesVolumes reports whether the volumes go with the cluster. Their owner decides; the spec speaks where there is
+// none any more, because Kubernetes deletes the volumes first in a foreground deletion.
+func deletesVolumes(s *cluster.Snapshot) bool {
+	volumes := false
+	for i := range s.Members {
+		if v := s.Members[i].Volume; v != nil {
+			if v.GoesWith == s.Cluster.UID {
+				return true
+			}
+			volumes = true
+		}
+	}
+	return !volumes && cluster.DeletesVolumes(s.Cluster)
 }
 
 func paused(s *cluster.Snapshot) *Decision {

@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,10 +89,11 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 	}
 	if recordable(s, m) {
 		started = true
-		if !m.Volume.Started() || m.Volume.Version != m.Probe.Version {
+		version := cmp.Or(m.Probe.Version, m.Volume.Version) // a member whose version is unknown keeps the last known one
+		if !m.Volume.Started() || m.Volume.Version != version {
 			list = append(list, RecordMember{
 				Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion,
-				ClusterID: m.Probe.ClusterID, MemberID: m.Probe.MemberID, Version: m.Probe.Version,
+				ClusterID: m.Probe.ClusterID, MemberID: m.Probe.MemberID, Version: version,
 			})
 		}
 	}

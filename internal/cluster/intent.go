@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -285,17 +286,52 @@ func DecodeIntent(text string) (Intent, error) {
 	return intent, nil
 }
 
-// Differences names the fields in which the pods of two intents differ.
+// Differences returns where the spec says what differs between the pods of two intents, sorted.
 // The authorities are left out: they are what was found, not what was asked.
 func (i Intent) Differences(other Intent) []string {
 	i.OperatorSecret = other.OperatorSecret
 	i.PeerAuthorities, i.ServerAuthorities = other.PeerAuthorities, other.ServerAuthorities
-	var names []string
+	var paths []string
 	a, b := reflect.ValueOf(i), reflect.ValueOf(other)
 	for n := range a.NumField() {
 		if !equality.Semantic.DeepEqual(a.Field(n).Interface(), b.Field(n).Interface()) {
-			names = append(names, a.Type().Field(n).Name)
+			paths = append(paths, specPaths[a.Type().Field(n).Name])
 		}
 	}
-	return names
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
+// specPaths are the places in v1beta1 that the fields of an Intent are made from.
+var specPaths = map[string]string{
+	"Version":           "spec.version",
+	"Repository":        "spec.image.repository",
+	"ClusterDomain":     "spec.clusterDomain",
+	"QuotaBackendBytes": "spec.config.quotaBackendBytes",
+	"Options":           "spec.config",
+	"Limits":            "spec.resources.limits",
+	"Requests":          "spec.resources.requests",
+
+	"Labels":                    "spec.podTemplate.metadata.labels",
+	"Annotations":               "spec.podTemplate.metadata.annotations",
+	"AntiAffinity":              "spec.podTemplate.memberAntiAffinity",
+	"NodeSelector":              "spec.podTemplate.spec.nodeSelector",
+	"Affinity":                  "spec.podTemplate.spec.affinity",
+	"Tolerations":               "spec.podTemplate.spec.tolerations",
+	"SecurityContext":           "spec.podTemplate.spec.securityContext",
+	"TopologySpreadConstraints": "spec.podTemplate.spec.topologySpreadConstraints",
+	"PriorityClassName":         "spec.podTemplate.spec.priorityClassName",
+	"SchedulerName":             "spec.podTemplate.spec.schedulerName",
+	"RuntimeClassName":          "spec.podTemplate.spec.runtimeClassName",
+	"ImagePullSecrets":          "spec.podTemplate.spec.imagePullSecrets",
+
+	"PeerSecret":         "spec.tls.peer",
+	"PeerCertificates":   "spec.tls.peer",
+	"PeerIssuer":         "spec.tls.peer",
+	"PeerAuthorities":    "spec.tls.peer",
+	"ServerSecret":       "spec.tls.client",
+	"ServerCertificates": "spec.tls.client",
+	"ServerIssuer":       "spec.tls.client",
+	"ServerAuthorities":  "spec.tls.client",
+	"OperatorSecret":     "spec.tls.client",
 }

@@ -74,7 +74,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),
 		MemberID:        cluster.ParseID(memory[cluster.AnnotationMemberID]),
 		PeerURL:         memory[cluster.AnnotationPeerURL],
-		Version:         memory[cluster.AnnotationEtcdVersion],
+		Version:         cluster.ForeignText(memory[cluster.AnnotationEtcdVersion]),
 		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
 	}
 	v.Founders = split(memory[cluster.AnnotationFoundingMembers])

@@ -52,7 +52,7 @@ func (r *secretReader) withoutCertManager() string {
 	if r.begun() {
 		return "Install it again before the certificates expire: nobody renews them."
 	}
-	return "Install cert-manager, or delete this cluster and create it with tls.client and tls.peer of another kind."
+	return "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
 }
 
 // begun reports whether members were made, with the certificates that there were.
@@ -155,7 +155,7 @@ func ready(request *unstructured.Unstructured) bool {
 func says(request *unstructured.Unstructured) string {
 	condition := readiness(request)
 	if message, _ := condition["message"].(string); message != "" && condition["status"] != "True" {
-		return ": " + message
+		return ": " + cluster.ForeignText(message)
 	}
 	return ""
 }

@@ -6,15 +6,29 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
+// What etcd may take of a pass, in which a worker is bound. A member of a tenant's image may hang in every call.
+const (
+	etcdTimeout = 5 * time.Second
+	// probeTimeout bounds what one member may take to answer; it leaves time to read the membership.
+	probeTimeout = 3 * time.Second
+	// membershipVoters is how many voters are asked for the member list, one after the other.
+	membershipVoters = 2
+	// probedMembers bounds how many members are asked, however many objects a tenant labels as members.
+	probedMembers = 64
+)
+
 // observeEtcd asks all members at once, then reads the membership from the first voter that serves.
 func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credentials *etcd.Credentials) {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
 	var asked sync.WaitGroup
-	for i := range s.Members {
+	for i := range min(len(s.Members), probedMembers) {
 		m := &s.Members[i]
 		endpoint, ok := endpointOf(s, m, credentials)
 		if !ok {
@@ -23,20 +37,31 @@ func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credent
 		asked.Go(func() { m.Probe = o.probe(ctx, s, m, endpoint) })
 	}
 	asked.Wait()
+	var voters []*cluster.Member
 	for i := range s.Members {
-		m := &s.Members[i]
-		if !m.Probe.Answered() || !m.Probe.Linearizable || m.Probe.Learner {
-			continue
+		if m := &s.Members[i]; m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner {
+			voters = append(voters, m)
 		}
+	}
+	voters = voters[:min(len(voters), membershipVoters)]
+	for i, m := range voters {
 		endpoint, _ := endpointOf(s, m, credentials)
-		bounded, cancel := context.WithTimeout(ctx, probeTimeout)
-		membership, err := o.Etcd.Membership(bounded, endpoint)
-		cancel()
-		if err == nil && membership.ClusterID == m.Probe.ClusterID {
-			s.Membership = &membership
+		if s.Membership = o.membership(ctx, m, endpoint, len(voters)-i); s.Membership != nil {
 			return
 		}
 	}
+}
+
+// membership asks a voter, and returns nil where it does not answer. The voters that are left share the time that is left.
+func (o *Observer) membership(ctx context.Context, m *cluster.Member, endpoint etcd.Endpoint, left int) *cluster.Membership {
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
+	defer cancel()
+	membership, err := o.Etcd.Membership(ctx, endpoint)
+	if err != nil || membership.ClusterID != m.Probe.ClusterID {
+		return nil
+	}
+	return &membership
 }
 
 func (o *Observer) probe(ctx context.Context, s *cluster.Snapshot, m *cluster.Member, endpoint etcd.Endpoint) *cluster.Probe {

@@ -350,7 +350,7 @@ func TestTheSecretsOfACertManagerThatIsGoneAreReadAllTheSame(t *testing.T) {
 			}
 			return nil
 		}
-		if got := s.observe(); len(got.Problems) != 1 || !strings.Contains(got.Problems[0].Message, "Install cert-manager, or delete this cluster") {
+		if got := s.observe(); len(got.Problems) != 1 || !strings.Contains(got.Problems[0].Message, "Install cert-manager, or set another source in spec.tls.client") {
 			t.Errorf("%s, before the founding: %v", what, got.Problems)
 		}
 		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})

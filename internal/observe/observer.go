@@ -17,9 +17,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
-// probeTimeout bounds what one member may take to answer.
-const probeTimeout = 3 * time.Second
-
 // Observer takes snapshots.
 type Observer struct {
 	// Reader serves from the manager's caches.
@@ -47,11 +44,11 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
 	}
 	s := &cluster.Snapshot{Now: o.Now(), Cluster: c.DeepCopy(), AuthorityOverlap: o.AuthorityOverlap}
-	if !c.DeletionTimestamp.IsZero() {
-		return s, nil
-	}
 	if err := o.observeObjects(ctx, s); err != nil {
 		return nil, err
+	}
+	if !c.DeletionTimestamp.IsZero() {
+		return s, nil // neither Secrets nor etcd matter any more
 	}
 	credentials, err := o.observeSecrets(ctx, s)
 	if err != nil {

@@ -456,3 +456,13 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 		}
 	})
 }
+
+func TestOfAClusterThatIsDeletedOnlyKubernetesObjectsAreRead(t *testing.T) {
+	s := secured(t, time.Hour)
+	now := metav1.NewTime(s.now)
+	s.cluster.DeletionTimestamp, s.cluster.Finalizers = &now, []string{"foregroundDeletion"}
+	got := s.expectReads(0, "of a cluster that is deleted")
+	if len(got.Members) == 0 || got.Members[0].Volume == nil || got.Members[0].Probe != nil || len(s.asked) > 0 {
+		t.Errorf("members %+v, asked %q", got.Members, s.asked)
+	}
+}

@@ -112,9 +112,9 @@ func lastWords(log string) string {
 			return ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
 		}
 		if entry.Error == "" {
-			return ": " + entry.Msg
+			return ": " + cluster.ForeignText(entry.Msg)
 		}
-		return fmt.Sprintf(": %s: %s", entry.Msg, entry.Error)
+		return fmt.Sprintf(": %s: %s", cluster.ForeignText(entry.Msg), cluster.ForeignText(entry.Error))
 	}
 	return ""
 }

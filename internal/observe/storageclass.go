@@ -54,7 +54,7 @@ func (o *Observer) observeDefaultClass(ctx context.Context, s *cluster.Snapshot)
 	s.Problems = append(s.Problems, cluster.Problem{
 		Reason: v1beta1.ReasonStorageClassNotFound,
 		Message: "The spec names no StorageClass and there is no default one, so no volume can be made. " +
-			"Mark a class as the default, or delete this cluster and create it with pod.persistentVolumeClaimSpec.storageClassName.",
+			"Mark a class as the default, or delete this cluster and create it with spec.storage.volumeClaimTemplate.spec.storageClassName.",
 	})
 	return nil
 }

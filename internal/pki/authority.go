@@ -21,12 +21,13 @@ import (
 // TLSKeys are the keys of a kubernetes.io/tls Secret, and of cert-manager's.
 var TLSKeys = Keys{"tls.crt", "tls.key", "ca.crt"}
 
-// PreviousKeys are the keys under which an authority's Secret keeps the authority before it, for as long as that one still issues.
+// PreviousKeys are the keys of the former authority in an authority's Secret, while that one still issues.
 var PreviousKeys = Keys{"previous.crt", "previous.key", "ca.crt"}
 
-// mostSkew is how far back a certificate begins, for the sake of clocks that are behind; of a short life it is a small part.
+// A certificate is valid from a little before now on, because other clocks may be behind: by maxClockSkew, and by at
+// most one part in skewFraction of its lifetime.
 const (
-	mostSkew     = 5 * time.Minute
+	maxClockSkew = 5 * time.Minute
 	skewFraction = 20
 )
 
@@ -36,11 +37,11 @@ type Authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-// Format tells that there is an authority, and nothing of its key, whatever the verb.
+// Format prints no key, whatever the verb.
 func (*Authority) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "certificate authority") }
 
-// NewAuthority makes a root authority that begins now. Its subject is the name and a random part, so that a rotated authority
-// never has the subject of the one before it.
+// NewAuthority makes a root authority that is valid from now on. Its subject is the name and a random part, so that a
+// rotated authority never has the subject of the former one.
 func NewAuthority(name string, now time.Time, lifetime time.Duration) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -53,7 +54,7 @@ func NewAuthority(name string, now time.Time, lifetime time.Duration) (*Authorit
 	template := &x509.Certificate{
 		SerialNumber:          number,
 		Subject:               pkix.Name{CommonName: name + " " + number.Text(36)[:8]},
-		NotBefore:             beginning(now, lifetime),
+		NotBefore:             validFrom(now, lifetime),
 		NotAfter:              now.Add(lifetime),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -67,23 +68,19 @@ func NewAuthority(name string, now time.Time, lifetime time.Duration) (*Authorit
 	return &Authority{certificate: certificate, key: key}, nil
 }
 
-// ReadAuthority reads an authority as PEM wrote it. The error never tells anything of the key.
+// ReadAuthority reads an authority that PEM wrote. The error contains nothing of the key.
 func ReadAuthority(certificate, key []byte) (*Authority, error) {
-	chain, err := parse(certificate)
+	chain, err := parseCertificates(certificate)
 	if err != nil {
 		return nil, fmt.Errorf("reading an authority: the certificate %w", err)
 	}
-	block, _ := pem.Decode(key)
-	if block == nil {
-		return nil, errors.New("reading an authority: the key is not there")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := parseKey(key)
 	if err != nil {
-		return nil, errors.New("reading an authority: the key cannot be read")
+		return nil, fmt.Errorf("reading an authority: the key %w", err)
 	}
 	private, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !private.PublicKey.Equal(chain[0].PublicKey) || !chain[0].IsCA {
-		return nil, errors.New("reading an authority: the key is not that of the authority's certificate")
+	if !ok || !fits(private, chain[0]) || !chain[0].IsCA {
+		return nil, errors.New("reading an authority: the key does not belong to the authority's certificate")
 	}
 	return &Authority{certificate: chain[0], key: private}, nil
 }
@@ -94,7 +91,7 @@ func (a *Authority) PEM() (certificate, key []byte, err error) {
 	return encodeCertificate(a.certificate), key, err
 }
 
-// Request says what a certificate is to hold.
+// Request is the content of a certificate that is to be issued.
 type Request struct {
 	CommonName string
 	Names      []string
@@ -102,10 +99,11 @@ type Request struct {
 	Use        Use
 }
 
-// Issue makes a certificate that begins now and ends with its life, or earlier with its authority, which must not have expired. Material.Authorities is the issuer alone.
+// Issue makes a certificate that is valid from now on, for a lifetime or until its authority expires.
+// It fails if the authority has expired. Material.Authorities is the issuer alone.
 func (a *Authority) Issue(request Request, now time.Time, lifetime time.Duration) (Material, error) {
 	if ends := a.certificate.NotAfter; !now.Before(ends) {
-		return Material{}, fmt.Errorf("issuing a certificate: the authority expired at %s", stamp(ends))
+		return Material{}, fmt.Errorf("issuing a certificate: the authority expired at %s", formatTime(ends))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -120,7 +118,7 @@ func (a *Authority) Issue(request Request, now time.Time, lifetime time.Duration
 		Subject:      pkix.Name{CommonName: request.CommonName},
 		DNSNames:     request.Names,
 		IPAddresses:  request.Addresses,
-		NotBefore:    later(beginning(now, lifetime), a.certificate.NotBefore),
+		NotBefore:    later(validFrom(now, lifetime), a.certificate.NotBefore),
 		NotAfter:     earlier(now.Add(lifetime), a.certificate.NotAfter),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 	}
@@ -138,21 +136,21 @@ func (a *Authority) Issue(request Request, now time.Time, lifetime time.Duration
 	return Material{Certificate: encodeCertificate(certificate), Key: encoded, Authorities: encodeCertificate(a.certificate)}, nil
 }
 
-// RenewalDue is when two thirds of a life are over.
+// RenewalDue returns when two thirds of a lifetime are over.
 func RenewalDue(notBefore, notAfter time.Time) time.Time {
 	return notBefore.Add(notAfter.Sub(notBefore) / 3 * 2)
 }
 
-// Identity is what there is to know of an authority's certificate.
+// Identity identifies an authority's certificate.
 type Identity struct {
-	// Fingerprint tells certificates apart.
+	// Fingerprint differs for different certificates.
 	Fingerprint         string
 	NotBefore, NotAfter time.Time
 }
 
-// Identities reads all certificates of PEM text in their order; there is at least one.
+// Identities reads all certificates of PEM text, in their order. It returns at least one, or an error.
 func Identities(text []byte) ([]Identity, error) {
-	certificates, err := parse(text)
+	certificates, err := parseCertificates(text)
 	if err != nil {
 		return nil, err
 	}
@@ -163,12 +161,13 @@ func Identities(text []byte) ([]Identity, error) {
 	return list, nil
 }
 
-// Bundle joins the certificates of PEM texts, each once, in their order. What is no certificate, and what expired, is left out.
+// Bundle joins the certificates of PEM texts, each once, in their order. It skips expired certificates, and texts that
+// cannot be read.
 func Bundle(now time.Time, texts ...[]byte) []byte {
 	var bundle []byte
 	var have []string
 	for _, text := range texts {
-		certificates, err := parse(text)
+		certificates, err := parseCertificates(text)
 		if err != nil {
 			continue
 		}
@@ -182,14 +181,14 @@ func Bundle(now time.Time, texts ...[]byte) []byte {
 	return bundle
 }
 
-// fingerprint tells certificates apart in a cluster; it is short because it is stored on every StatefulSet.
+// fingerprint identifies a certificate within a cluster. It is short because every StatefulSet stores it.
 func fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:8])
 }
 
-func beginning(now time.Time, lifetime time.Duration) time.Time {
-	return now.Add(-min(mostSkew, lifetime/skewFraction))
+func validFrom(now time.Time, lifetime time.Duration) time.Time {
+	return now.Add(-min(maxClockSkew, lifetime/skewFraction))
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -206,7 +205,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// serialNumber is random and of full length.
+// serialNumber returns a random number of full length.
 func serialNumber() (*big.Int, error) {
 	top := new(big.Int).Lsh(big.NewInt(1), 126)
 	number, err := rand.Int(rand.Reader, top)

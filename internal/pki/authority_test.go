@@ -29,7 +29,7 @@ func issue(t *testing.T, a *Authority, request Request, now time.Time, lifetime 
 	return m
 }
 
-func TestAnIssuedCertificatePassesTheChecksOfItsUse(t *testing.T) {
+func TestIssuesACertificateThatPassesTheChecksOfItsUse(t *testing.T) {
 	a := newAuthority(t, start, 1000*time.Hour)
 	for use, others := range map[Use][]Use{Peer: nil, Server: nil, Client: {Peer, Server}} {
 		m := issue(t, a, Request{CommonName: "x", Names: []string{"*.prod.ns.svc", "localhost"}, Addresses: []net.IP{net.IPv6loopback}, Use: use}, start, 90*time.Hour)
@@ -51,7 +51,7 @@ func TestAnIssuedCertificatePassesTheChecksOfItsUse(t *testing.T) {
 	}
 }
 
-func TestACertificateNeverOutlivesItsAuthority(t *testing.T) {
+func TestIssuesNoCertificateThatOutlivesItsAuthority(t *testing.T) {
 	a := newAuthority(t, start, 10*time.Hour)
 	m := issue(t, a, Request{Use: Client}, start.Add(5*time.Hour), 90*time.Hour)
 	report, err := Check(m, Client, nil, start.Add(5*time.Hour))

@@ -1,11 +1,9 @@
-// Package pki makes certificate authorities and certificates, and checks those of Secrets before members depend on them.
+// Package pki makes certificate authorities and certificates. It checks those of Secrets before members depend on them.
 // It knows no Kubernetes and no clock: time is passed in.
 package pki
 
 import (
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -31,29 +29,35 @@ type Material struct {
 	Certificate, Key, Authorities []byte
 }
 
-// Format tells that there is material, and nothing of it, whatever the verb.
+// Format prints no key, whatever the verb.
 func (Material) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "certificate material") }
 
-// Material takes the material out of a Secret's data; what is missing is named.
+// Material takes the certificate, the key and the authorities out of a Secret's data.
+// The error names each entry that is missing or beyond a limit.
 func (k Keys) Material(data map[string][]byte) (Material, error) {
 	var problems Problems
-	for _, key := range []string{k.Certificate, k.Key, k.Authorities} {
-		if len(data[key]) == 0 {
-			problems = append(problems, key+" is missing: add it")
+	for _, entry := range []struct {
+		key   string
+		check func([]byte) error
+	}{{k.Certificate, certificateLimits}, {k.Key, keyLimits}, {k.Authorities, certificateLimits}} {
+		if len(data[entry.key]) == 0 {
+			problems = append(problems, entry.key+" is missing: add it")
+		} else if err := entry.check(data[entry.key]); err != nil {
+			problems = append(problems, entry.key+" "+err.Error())
 		}
 	}
 	return Material{data[k.Certificate], data[k.Key], data[k.Authorities]}, problems.orNil()
 }
 
-// Use is what a certificate is needed for.
+// Use is the purpose of a certificate.
 type Use int
 
-// The uses of certificates. Members show their server certificate as clients too.
+// The uses of certificates. Members present their peer and server certificates as clients, too.
 const (
 	Peer Use = iota
 	Server
 	Client
-	// Webhook is shown by the operator to the API server.
+	// Webhook is the operator's serving certificate, for the API server.
 	Webhook
 )
 
@@ -75,7 +79,7 @@ func (u Use) usages() []usage {
 	panic("unknown use of a certificate")
 }
 
-// Problems say what is wrong with a Secret and what to do, one sentence each.
+// Problems are what is wrong with a Secret. Each also says what to do.
 type Problems []string
 
 func (p Problems) Error() string { return strings.Join(p, "; ") }
@@ -87,140 +91,151 @@ func (p Problems) orNil() error {
 	return p
 }
 
-// Report is what there is to know of a usable certificate.
+// Report describes a certificate.
 type Report struct {
 	NotBefore, NotAfter time.Time
-	// RenewalDue is when two thirds of the certificate's life are over.
+	// RenewalDue is when two thirds of the certificate's lifetime are over.
 	RenewalDue time.Time
-	// Authorities are the fingerprints of the set of authorities, sorted: their order does not matter.
+	// Authorities are the fingerprints of the authorities in the bundle, sorted.
 	Authorities []string
-	// Issuers are the fingerprints of those of the set that the certificate goes back to: an authority that was renewed with its key is there twice.
+	// Issuers are the fingerprints of those authorities that the certificate's chain leads to. An authority that was
+	// renewed with the same key counts twice.
 	Issuers []string
 }
 
-// Check reports on a certificate, or returns the Problems that keep it from being used under the names.
+// Check reports on a certificate. The error is the Problems that keep it from being used under the names.
 // The report of a certificate with problems holds what could be read.
 func Check(material Material, use Use, names []string, now time.Time) (Report, error) {
 	var report Report
-	chain, err := parse(material.Certificate)
+	chain, err := parseCertificates(material.Certificate)
 	if err != nil {
-		return report, Problems{"the certificate " + err.Error() + ": write the certificate in PEM"}
+		return report, problemOf("the certificate", err, "write the certificate in PEM")
 	}
-	authorities, err := parse(material.Authorities)
+	authorities, err := parseCertificates(material.Authorities)
 	if err != nil {
-		return report, Problems{"the CA bundle " + err.Error() + ": write the authorities' certificates in PEM"}
+		return report, problemOf("the CA bundle", err, "write the authorities' certificates in PEM")
 	}
 	leaf := chain[0]
+	verified, err := verify(chain, authorities, x509.ExtKeyUsageAny, nearestValid(leaf, now))
 	report = Report{
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,
 		RenewalDue:  RenewalDue(leaf.NotBefore, leaf.NotAfter),
 		Authorities: fingerprints(authorities),
-		Issuers:     issuers(chain, authorities, now),
+		Issuers:     issuers(verified, chain, authorities, now),
 	}
 	var problems Problems
-	problems = append(problems, checkKey(material)...)
+	problems = append(problems, checkKey(material, leaf)...)
 	problems = append(problems, checkValidity(leaf, now)...)
-	problems = append(problems, checkIssue(chain, authorities, use, now)...)
+	if err != nil {
+		problems = append(problems, notIssued(err))
+	} else {
+		problems = append(problems, checkUsages(chain, authorities, use, now)...)
+	}
 	problems = append(problems, checkNames(leaf, names)...)
 	return report, problems.orNil()
 }
 
-// CheckTrust checks that members and the operator accept each other's certificates. Both materials are usable on their own.
+// problemOf says what is wrong with PEM text. A limit comes with its own remedy.
+func problemOf(what string, err error, remedy string) Problems {
+	var limit *limitError
+	if errors.As(err, &limit) {
+		return Problems{what + " " + limit.Error()}
+	}
+	return Problems{what + " " + err.Error() + ": " + remedy}
+}
+
+// CheckTrust checks that members and the operator accept each other's certificates. Both materials passed Check.
 func CheckTrust(server, operator Material, now time.Time) error {
 	var problems Problems
 	if !trusts(server.Authorities, operator.Certificate, x509.ExtKeyUsageClientAuth, now) {
-		problems = append(problems, "the operator's certificate is not issued by the members' CA bundle: add its authority there, or have it issued by one that is there")
+		problems = append(problems, "the operator's certificate is not issued by the members' CA bundle: "+
+			"add its authority there, or issue the certificate by one that is there")
 	}
 	if !trusts(operator.Authorities, server.Certificate, x509.ExtKeyUsageServerAuth, now) {
-		problems = append(problems, "the members' certificate is not issued by the operator's CA bundle: add its authority there, or have it issued by one that is there")
+		problems = append(problems, "the members' certificate is not issued by the operator's CA bundle: "+
+			"add its authority there, or issue the certificate by one that is there")
 	}
 	return problems.orNil()
 }
 
 func trusts(authorities, certificate []byte, usage x509.ExtKeyUsage, now time.Time) bool {
-	roots, err := parse(authorities)
+	roots, err := parseCertificates(authorities)
 	if err != nil {
 		return false
 	}
-	chain, err := parse(certificate)
-	return err == nil && verify(chain, roots, usage, now) == nil
+	chain, err := parseCertificates(certificate)
+	if err != nil {
+		return false
+	}
+	_, err = verify(chain, roots, usage, now)
+	return err == nil
 }
 
-// parse reads all certificates of PEM text; there is at least one.
-func parse(text []byte) ([]*x509.Certificate, error) {
-	var certificates []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("cannot be read")
-		}
-		certificates = append(certificates, certificate)
-	}
-	if len(certificates) == 0 {
-		return nil, errors.New("is not there")
-	}
-	return certificates, nil
-}
-
-func checkKey(material Material) Problems {
-	if block, _ := pem.Decode(material.Key); block == nil {
-		return Problems{"the key is not there: write the certificate's key in PEM"}
-	}
-	if _, err := tls.X509KeyPair(material.Certificate, material.Key); err != nil {
-		return Problems{"the key does not fit the certificate, or cannot be read: write the certificate's own key, unencrypted"}
-	}
-	return nil
-}
-
-func checkValidity(certificate *x509.Certificate, now time.Time) Problems {
+func checkKey(material Material, certificate *x509.Certificate) Problems {
+	key, err := parseKey(material.Key)
+	var limit *limitError
 	switch {
-	case now.After(certificate.NotAfter):
-		return Problems{fmt.Sprintf("the certificate expired at %s: renew it", stamp(certificate.NotAfter))}
-	case now.Before(certificate.NotBefore):
-		return Problems{fmt.Sprintf("the certificate is not valid before %s: wait, or have it issued again", stamp(certificate.NotBefore))}
+	case errors.As(err, &limit):
+		return problemOf("the key", err, "")
+	case errors.Is(err, errNoKey):
+		return Problems{"the key is not there: write the certificate's key in PEM"}
+	case err != nil || !fits(key, certificate):
+		return Problems{"the key does not fit the certificate, or cannot be read: write the key of the certificate, unencrypted"}
 	default:
 		return nil
 	}
 }
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// checkIssue checks who issued a certificate and for what. The certificate's own dates are left to checkValidity.
-func checkIssue(chain, authorities []*x509.Certificate, use Use, now time.Time) Problems {
-	now = within(chain[0], now)
-	if err := verify(chain, authorities, x509.ExtKeyUsageAny, now); err != nil {
-		var invalid x509.CertificateInvalidError
-		if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-			return Problems{"an authority of the certificate has expired, or is not valid yet: have the certificate issued by a valid one and put that into the CA bundle"}
-		}
-		return Problems{"the certificate is not issued by the CA bundle: put the authority that issued it, and no other kind of certificate, into the bundle"}
+func checkValidity(certificate *x509.Certificate, now time.Time) Problems {
+	switch {
+	case now.After(certificate.NotAfter):
+		return Problems{fmt.Sprintf("the certificate expired at %s: renew it", formatTime(certificate.NotAfter))}
+	case now.Before(certificate.NotBefore):
+		return Problems{fmt.Sprintf("the certificate is not valid before %s: wait, or issue it again", formatTime(certificate.NotBefore))}
+	default:
+		return nil
 	}
+}
+
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// notIssued says why no authority of the bundle vouches for a certificate.
+func notIssued(err error) string {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return "an authority of the certificate has expired, or is not valid yet: " +
+			"issue the certificate by a valid one and put that into the CA bundle"
+	}
+	return "the certificate is not issued by the CA bundle: " +
+		"put the authority that issued it, and no other kind of certificate, into the bundle"
+}
+
+func checkUsages(chain, authorities []*x509.Certificate, use Use, now time.Time) Problems {
 	var problems Problems
 	for _, usage := range use.usages() {
-		if verify(chain, authorities, usage.key, now) != nil {
-			problems = append(problems, fmt.Sprintf("the certificate lacks the extended key usage for %s authentication: have it issued with that usage", usage.name))
+		if _, err := verify(chain, authorities, usage.key, nearestValid(chain[0], now)); err != nil {
+			problems = append(problems,
+				fmt.Sprintf("the certificate lacks the extended key usage for %s authentication: issue it with that usage", usage.name))
 		}
 	}
 	return problems
 }
 
-// within returns the time of a certificate's life that is nearest to now.
-func within(certificate *x509.Certificate, now time.Time) time.Time {
+// nearestValid returns the time in a certificate's lifetime that is nearest to now.
+// checkValidity alone judges the certificate's own dates.
+func nearestValid(certificate *x509.Certificate, now time.Time) time.Time {
 	return earlier(later(now, certificate.NotBefore), certificate.NotAfter)
 }
 
-func verify(chain, authorities []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
-	_, err := chain[0].Verify(x509.VerifyOptions{
+// verify returns every chain from the certificate to one of the authorities.
+func verify(chain, authorities []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) ([][]*x509.Certificate, error) {
+	return chain[0].Verify(x509.VerifyOptions{
 		Roots:         pool(authorities),
 		Intermediates: pool(chain[1:]),
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{usage},
 	})
-	return err
 }
 
 func pool(certificates []*x509.Certificate) *x509.CertPool {
@@ -241,7 +256,7 @@ func checkNames(certificate *x509.Certificate, names []string) Problems {
 	if len(missing) == 0 {
 		return nil
 	}
-	return Problems{fmt.Sprintf("the certificate does not fit %s: have it issued with DNS names that do", strings.Join(missing, ", "))}
+	return Problems{fmt.Sprintf("the certificate does not fit %s: issue it with DNS names that do", strings.Join(missing, ", "))}
 }
 
 func fingerprints(certificates []*x509.Certificate) []string {
@@ -253,13 +268,19 @@ func fingerprints(certificates []*x509.Certificate) []string {
 	return slices.Compact(prints)
 }
 
-// issuers returns the fingerprints of the authorities that the chain goes back to. The certificate's own dates do not matter.
-func issuers(chain, authorities []*x509.Certificate, now time.Time) []string {
+// issuers returns the fingerprints of the authorities at which the verified chains end.
+// A certificate that is in the bundle itself counts as its own issuer, beside the authorities that signed it:
+// crypto/x509 looks no further than the certificate.
+func issuers(verified [][]*x509.Certificate, chain, authorities []*x509.Certificate, now time.Time) []string {
+	leaf := chain[0]
+	others := slices.DeleteFunc(slices.Clone(authorities), leaf.Equal)
+	if len(others) < len(authorities) {
+		signed, _ := verify(chain, others, x509.ExtKeyUsageAny, nearestValid(leaf, now))
+		verified = slices.Concat(verified, signed)
+	}
 	var all []*x509.Certificate
-	for _, authority := range authorities {
-		if verify(chain, []*x509.Certificate{authority}, x509.ExtKeyUsageAny, within(chain[0], now)) == nil {
-			all = append(all, authority)
-		}
+	for _, path := range verified {
+		all = append(all, path[len(path)-1])
 	}
 	return fingerprints(all)
 }

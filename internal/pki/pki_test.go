@@ -15,8 +15,8 @@ const host = "prod-0-0.prod.ns.svc"
 
 var serverNames = []string{host, "prod-client.ns.svc", "localhost"}
 
-// sound is a Secret without fault, and its authority.
-func sound(t *testing.T, leaf pkitest.Leaf) (Material, *pkitest.Authority) {
+// validMaterial returns a Secret without a fault, and its authority.
+func validMaterial(t *testing.T, leaf pkitest.Leaf) (Material, *pkitest.Authority) {
 	t.Helper()
 	authority := pkitest.NewAuthority(t, "authority")
 	if leaf.Names == nil {
@@ -50,23 +50,23 @@ func TestCheckTellsWhatIsWrongAndWhatToDo(t *testing.T) {
 		{name: "no key", change: func(m *Material) { m.Key = []byte("hello") }, want: []string{"the key is not there: write"}},
 		{name: "another certificate's key", change: func(m *Material) { m.Key = otherPair.Key }, want: []string{"the key does not fit the certificate"}},
 		{name: "an expired certificate", leaf: pkitest.Leaf{NotBefore: now.Add(-48 * time.Hour), NotAfter: now.Add(-time.Hour)},
-			want: []string{"the certificate expired at " + stamp(now.Add(-time.Hour))}},
+			want: []string{"the certificate expired at " + formatTime(now.Add(-time.Hour))}},
 		{name: "a certificate from the future", leaf: pkitest.Leaf{NotBefore: now.Add(time.Hour)},
-			want: []string{"the certificate is not valid before " + stamp(now.Add(time.Hour))}},
+			want: []string{"the certificate is not valid before " + formatTime(now.Add(time.Hour))}},
 		{name: "another authority", change: func(m *Material) { m.Authorities = other.PEM }, want: []string{"not issued by the CA bundle: put"}},
 		{name: "the certificate as its own authority", change: func(m *Material) { m.Authorities = otherPair.Certificate }, want: []string{"not issued by the CA bundle: put"}},
-		{name: "a peer that cannot be a client", use: Peer, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: have"}},
-		{name: "a peer that cannot be a server", use: Peer, leaf: pkitest.Leaf{Usages: pkitest.ClientOnly}, want: []string{"usage for server authentication: have"}},
-		{name: "a server that cannot be a client", use: Server, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: have"}},
-		{name: "an operator that can only be a server", use: Client, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: have"}},
+		{name: "a peer that cannot be a client", use: Peer, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: issue"}},
+		{name: "a peer that cannot be a server", use: Peer, leaf: pkitest.Leaf{Usages: pkitest.ClientOnly}, want: []string{"usage for server authentication: issue"}},
+		{name: "a server that cannot be a client", use: Server, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: issue"}},
+		{name: "an operator that can only be a server", use: Client, leaf: pkitest.Leaf{Usages: pkitest.ServerOnly}, want: []string{"usage for client authentication: issue"}},
 		{name: "names that do not fit", use: Server, leaf: pkitest.Leaf{Names: []string{"*.prod.ns.svc"}}, names: serverNames,
-			want: []string{"does not fit prod-client.ns.svc, localhost: have"}},
+			want: []string{"does not fit prod-client.ns.svc, localhost: issue"}},
 		{name: "several faults at once", use: Server, leaf: pkitest.Leaf{Usages: pkitest.ClientOnly, Names: []string{"a"}},
 			change: func(m *Material) { m.Key = nil }, names: []string{host},
 			want: []string{"the key is not there", "server authentication", "does not fit " + host}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			material, _ := sound(t, test.leaf)
+			material, _ := validMaterial(t, test.leaf)
 			if test.change != nil {
 				test.change(&material)
 			}
@@ -108,7 +108,7 @@ func TestCheckFollowsIntermediateAuthorities(t *testing.T) {
 
 func TestTheReportGivesTheDatesAndWhenTwoThirdsOfTheLifeAreOver(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	material, _ := sound(t, pkitest.Leaf{NotBefore: start, NotAfter: start.Add(90 * time.Hour)})
+	material, _ := validMaterial(t, pkitest.Leaf{NotBefore: start, NotAfter: start.Add(90 * time.Hour)})
 	report, err := Check(material, Peer, nil, start.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestTheReportGivesTheDatesAndWhenTwoThirdsOfTheLifeAreOver(t *testing.T) {
 }
 
 func TestTheFingerprintsOfTheAuthoritiesFollowTheSet(t *testing.T) {
-	material, authority := sound(t, pkitest.Leaf{})
+	material, authority := validMaterial(t, pkitest.Leaf{})
 	other := pkitest.NewAuthority(t, "other")
 	of := func(bundles ...[]byte) string {
 		material.Authorities = slices.Concat(bundles...)
@@ -142,8 +142,8 @@ func TestTheFingerprintsOfTheAuthoritiesFollowTheSet(t *testing.T) {
 }
 
 func TestCheckTrustNamesTheSideThatIsNotTrusted(t *testing.T) {
-	server, serverAuthority := sound(t, pkitest.Leaf{})
-	operator, operatorAuthority := sound(t, pkitest.Leaf{CommonName: "root", Usages: pkitest.ClientOnly})
+	server, serverAuthority := validMaterial(t, pkitest.Leaf{})
+	operator, operatorAuthority := validMaterial(t, pkitest.Leaf{CommonName: "root", Usages: pkitest.ClientOnly})
 	exchange := func(serverTrusts, operatorTrusts *pkitest.Authority) error {
 		server.Authorities, operator.Authorities = serverTrusts.PEM, operatorTrusts.PEM
 		return CheckTrust(server, operator, time.Now())

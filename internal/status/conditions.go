@@ -218,7 +218,7 @@ func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
 func alarmCondition(kind cluster.AlarmKind, names string) metav1.Condition {
 	if kind == cluster.AlarmCorrupt {
 		return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonCorrupt,
-			fmt.Sprintf("The data of %s differs from the other members'. Take a snapshot from another member and do not restart this one; replacing it comes with release 0.3.0.", names))
+			fmt.Sprintf("The data of %s differs from the other members'. Take a snapshot from another member and do not restart this one. This release does not replace it.", names))
 	}
 	return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonNoSpace,
 		fmt.Sprintf("The database of %s reached its quota, and etcd refuses writes. Delete keys, compact and defragment, then run etcdctl alarm disarm.", names))

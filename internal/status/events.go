@@ -35,7 +35,7 @@ func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1beta1.EtcdClus
 		}
 	}
 	for i := range list {
-		list[i].Message = shortened(list[i].Message)
+		list[i].Message = shortened(list[i].Message, maxNote)
 	}
 	return list
 }
@@ -53,15 +53,21 @@ func withEvent(list []Event, e Event) []Event {
 	return list
 }
 
-// noteLimit is how many bytes of a message Kubernetes takes in an event; the condition has all of it.
-const noteLimit = 1024
+const (
+	// maxNote is how many bytes of a message Kubernetes takes in an event. The condition has more of it.
+	maxNote = 1024
+	// maxMessage is how many bytes of a message the operator writes in a condition.
+	maxMessage = 8 << 10
+)
 
-func shortened(message string) string {
-	if len(message) <= noteLimit {
+// shortened puts a message on one line and cuts it to a number of bytes. The end of a message that was cut says so.
+func shortened(message string, limit int) string {
+	message = cluster.OneLine(message)
+	if len(message) <= limit {
 		return message
 	}
-	const more = "..."
-	return strings.ToValidUTF8(message[:noteLimit-len(more)], "") + more
+	const hint = "... (shortened)"
+	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
 }
 
 func acted(d *analyse.Decision) Event {

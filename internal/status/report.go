@@ -74,12 +74,16 @@ func clientSecretName(s *cluster.Snapshot) string {
 func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
 	c.ObservedGeneration = s.Cluster.Generation
 	c.LastTransitionTime = metav1.NewTime(s.Now)
+	c.Message = shortened(c.Message, maxMessage)
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
+// maxMembers bounds the members in the status, however many objects a tenant labels as members.
+const maxMembers = 64
+
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 	var list []v1beta1.MemberStatus
-	for i := range s.Members {
+	for i := range min(len(s.Members), maxMembers) {
 		list = append(list, member(s, &s.Members[i]))
 	}
 	return list
@@ -88,7 +92,7 @@ func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: serves(m)}
 	if m.Volume.Started() {
-		status.ID, status.Version = m.Volume.MemberID.String(), m.Volume.Version
+		status.ID, status.Version = m.Volume.MemberID.String(), cluster.ForeignVersion(m.Volume.Version)
 	}
 	if m.Probe.Answered() {
 		status.ID, status.Version = m.Probe.MemberID.String(), m.Probe.Version

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -277,7 +278,7 @@ func TestEventsFitTheirLimit(t *testing.T) {
 		t.Fatal("nothing was told")
 	}
 	for _, e := range report.Events {
-		if len(e.Message) > noteLimit || !strings.HasSuffix(e.Message, "ä...") {
+		if len(e.Message) > maxNote || !strings.HasSuffix(e.Message, "ä... (shortened)") {
 			t.Errorf("%d bytes: %q", len(e.Message), e.Message)
 		}
 	}
@@ -309,5 +310,49 @@ func TestADeletedClusterKeepsItsLastReport(t *testing.T) {
 	got := Of(&s, &d, nil).Status
 	if got.Replicas != 3 || len(got.Members) != 3 || got.ClusterID != "c1" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestConditionsAndMembersAreBounded(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	for n := range 100 {
+		name := cluster.MemberName("prod", 10+n)
+		s.Members = append(s.Members, cluster.Member{Name: name, Pod: &cluster.Pod{
+			Name: name, Trouble: v1beta1.ReasonUnschedulable, TroubleDetail: strings.Repeat("ä\n", 500),
+		}})
+	}
+	d := analyse.Next(s)
+	report := Of(&s, &d, nil)
+	if got := len(report.Status.Members); got != maxMembers {
+		t.Errorf("the status has %d members", got)
+	}
+	cut := 0
+	for _, c := range report.Status.Conditions {
+		if len(c.Message) > 8<<10 || !utf8.ValidString(c.Message) || strings.Contains(c.Message, "\n") {
+			t.Errorf("the message of %s has %d bytes: %.200q", c.Type, len(c.Message), c.Message)
+		}
+		if strings.HasSuffix(c.Message, "... (shortened)") {
+			cut++
+		}
+	}
+	if cut == 0 {
+		t.Error("no message says that it was shortened")
+	}
+}
+
+func TestTheStatusHoldsVersionsOnly(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).
+		Member("prod-1", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Volume.Version = "see\nhttps://example.org" })).Snapshot()
+	d := analyse.Next(s)
+	if got := Of(&s, &d, nil).Status.Members[1].Version; got != "" {
+		t.Errorf("the version is %q", got)
+	}
+}
+
+func TestTheClaimOfAPausedClusterStays(t *testing.T) {
+	s := MakeCluster("prod").Paused().Claim(v1beta1.OperationRollMember).Snapshot()
+	d := analyse.Next(s)
+	if op := Of(&s, &d, nil).Status.Operation; d.Action != nil || op == nil || op.Type != v1beta1.OperationRollMember {
+		t.Errorf("the action is %v and the claim %v", d.Action, op)
 	}
 }

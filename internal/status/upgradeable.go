@@ -2,41 +2,141 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// Upgradeable tells whether the operator may be replaced now: not while a step is in flight. The successor would finish the step;
-// but who replaces the operator wants to know first whether it came out well.
-func Upgradeable(clusters []v1beta1.EtcdCluster) metav1.Condition {
-	first, more := "", 0
+const (
+	// ConditionUpgradeable is OLM's: while it is False, OLM does not replace the operator.
+	ConditionUpgradeable = "Upgradeable"
+	// ConditionUpgradesHeld remembers in the OperatorCondition when the present row of steps began: its lastTransitionTime.
+	// Steps belong to one row until Upgradeable was True for openTime.
+	ConditionUpgradesHeld = "UpgradesHeld"
+)
+
+// No tenant may keep the operator from being upgraded. The successor finishes every step that this operator began.
+const (
+	// stepTime is how long one step of one cluster holds upgrades up.
+	stepTime = 10 * time.Minute
+	// rowTime is how long steps hold upgrades up that follow one another, of whatever clusters.
+	rowTime = 30 * time.Minute
+	// openTime is how long Upgradeable is True after such a row. OLM asks again after 1000 s at the latest, client-go's
+	// longest delay of an item that failed.
+	openTime = 30 * time.Minute
+	// clockSkew is how far ahead the clock of the operator that began a step may be.
+	clockSkew = time.Minute
+)
+
+// Upgradeable returns the conditions that tell OLM whether the operator may be replaced now, and how long they hold if
+// nothing else changes; 0 is for ever. The last conditions are those of the OperatorCondition.
+func Upgradeable(clusters []v1beta1.EtcdCluster, last []metav1.Condition, now time.Time) ([]metav1.Condition, time.Duration) {
+	steps, stepEnds := stepsInFlight(clusters, now)
+	began := rowBegan(last, now)
+	upgradeable := metav1.Condition{
+		Type: ConditionUpgradeable, Status: metav1.ConditionTrue,
+		Reason: v1beta1.ReasonNoStepInFlight, Message: "No step is in flight.",
+	}
+	var until time.Time
+	switch {
+	case len(steps) == 0:
+	case now.Before(began.Add(rowTime)):
+		upgradeable.Status, upgradeable.Reason, upgradeable.Message = metav1.ConditionFalse, v1beta1.ReasonStepInFlight, stepText(steps)
+		until = earliest(stepEnds, began.Add(rowTime))
+	default:
+		upgradeable.Reason = v1beta1.ReasonHeldLongEnough
+		upgradeable.Message = "Steps followed one another for 30 minutes. OLM may replace the operator now: the new one finishes the step in flight."
+	}
+	upgradeable.LastTransitionTime = metav1.NewTime(now)
+	if before := meta.FindStatusCondition(last, ConditionUpgradeable); before != nil && before.Status == upgradeable.Status {
+		upgradeable.LastTransitionTime = before.LastTransitionTime
+	}
+	if upgradeable.Reason == v1beta1.ReasonHeldLongEnough {
+		until = upgradeable.LastTransitionTime.Add(openTime)
+	}
+	conditions := []metav1.Condition{upgradeable}
+	if held := meta.FindStatusCondition(last, ConditionUpgradesHeld); held != nil || len(steps) > 0 {
+		conditions = append(conditions, heldSince(held, steps, began))
+	}
+	if until.IsZero() {
+		return conditions, 0
+	}
+	return conditions, until.Sub(now)
+}
+
+// rowBegan returns when the present row of steps began: now, where there is none.
+func rowBegan(last []metav1.Condition, now time.Time) time.Time {
+	held, upgradeable := meta.FindStatusCondition(last, ConditionUpgradesHeld), meta.FindStatusCondition(last, ConditionUpgradeable)
+	switch {
+	case held == nil || upgradeable == nil || held.LastTransitionTime.After(now):
+		return now
+	case upgradeable.Status == metav1.ConditionTrue && !now.Before(upgradeable.LastTransitionTime.Add(openTime)):
+		return now
+	default:
+		return held.LastTransitionTime.Time
+	}
+}
+
+// heldSince keeps the last row in mind until a step begins another.
+func heldSince(held *metav1.Condition, steps []string, began time.Time) metav1.Condition {
+	if len(steps) == 0 {
+		return *held
+	}
+	return metav1.Condition{
+		Type: ConditionUpgradesHeld, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonStepInFlight,
+		Message:            "The lastTransitionTime is when the first of the latest row of steps was seen.",
+		LastTransitionTime: metav1.NewTime(began),
+	}
+}
+
+// stepsInFlight names the steps that hold upgrades up, sorted, and returns when the first of them ceases to.
+func stepsInFlight(clusters []v1beta1.EtcdCluster, now time.Time) (steps []string, ends time.Time) {
 	for i := range clusters {
-		if clusters[i].Status.Operation == nil {
+		op := clusters[i].Status.Operation
+		if op == nil || !disturbsMembers(op.Type) {
 			continue
 		}
-		more++
-		if step := stepOf(&clusters[i]); first == "" || step < first {
-			first = step
+		end := op.StartedAt.Add(stepTime)
+		if !now.Before(end) || op.StartedAt.After(now.Add(clockSkew)) {
+			continue
+		}
+		steps = append(steps, strings.TrimSuffix(fmt.Sprintf("EtcdCluster %s: %s of %s", clusters[i].Key(), op.Type, op.Member), " of "))
+		if ends.IsZero() || end.Before(ends) {
+			ends = end
 		}
 	}
-	switch more {
-	case 0:
-		return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionTrue, Reason: v1beta1.ReasonNoStepInFlight, Message: "No step is in flight."}
-	case 1:
-		return stepInFlight(first + " is in flight.")
-	default:
-		return stepInFlight(fmt.Sprintf("%s is in flight, and %d more.", first, more-1))
+	slices.Sort(steps)
+	return steps, ends
+}
+
+// disturbsMembers reports whether a step takes a member down or changes the membership. The others only start members:
+// a cluster whose pods cannot be scheduled may be in one for ever.
+func disturbsMembers(t v1beta1.OperationType) bool {
+	switch t {
+	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:
+		return false
+	case v1beta1.OperationRollMember:
+		return true
+	default: // of a later release
+		return true
 	}
 }
 
-func stepInFlight(message string) metav1.Condition {
-	return metav1.Condition{Type: "Upgradeable", Status: metav1.ConditionFalse, Reason: v1beta1.ReasonStepInFlight, Message: message}
+func stepText(steps []string) string {
+	if len(steps) == 1 {
+		return steps[0] + " is in flight."
+	}
+	return fmt.Sprintf("%s is in flight, and %d more.", steps[0], len(steps)-1)
 }
 
-func stepOf(c *v1beta1.EtcdCluster) string {
-	step := fmt.Sprintf("EtcdCluster %s: %s", c.Key(), c.Status.Operation.Type)
-	return strings.TrimSuffix(step+" of "+c.Status.Operation.Member, " of ")
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -63,17 +63,17 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }, "spec.replicas is 1"},
 		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
 		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
-		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "Repository"},
+		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "spec.image.repository"},
 		{"of the template", func(c *v1beta1.EtcdCluster) {
 			c.Spec.PodTemplate = &v1beta1.PodTemplate{
 				Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}},
 				Spec:     v1beta1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
 			}
-		}, "Labels, Tolerations"},
-		{"of an option", withOption("snapshot-count", "1000"), "Options"},
-		{"to an option that is refused", withOption("max-txn-ops", "many"), "Options"},
+		}, "spec.podTemplate.metadata.labels, spec.podTemplate.spec.tolerations"},
+		{"of an option", withOption("snapshot-count", "1000"), "spec.config"},
+		{"to an option that is refused", withOption("max-txn-ops", "many"), "spec.config"},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi"},
-		{"to TLS", withTLS, "tls.client, tls.peer"},
+		{"to TLS", withTLS, "spec.tls.client, spec.tls.peer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +86,7 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 			l.expectVersions(before)
 			now := l.get()
 			progressing := expectCondition(t, now, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
-			for _, text := range []string{c.says, "0.3.0", "Set the spec back"} {
+			for _, text := range []string{c.says, "Set the spec back"} {
 				if !strings.Contains(progressing.Message, text) {
 					t.Errorf("the message is %q, want %q in it", progressing.Message, text)
 				}

@@ -528,7 +528,7 @@ func TestAChangeOfTLSOfARunningClusterIsReportedAndTouchesNothing(t *testing.T) 
 		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.TLS = tls })
 		l.settle()
 		told := expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
-		if !strings.Contains(told.Message, "the spec changes tls.client, tls.peer of the members' pods") {
+		if !strings.Contains(told.Message, "made with other values of spec.tls.client, spec.tls.peer") {
 			t.Errorf("%s: %s", what, told.Message)
 		}
 		for _, w := range l.operator.writes[before:] {

@@ -163,13 +163,16 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		held := newCluster(ns, "held", 1)
 		held.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{NodeSelector: map[string]string{"example.com/held": "free"}}}
 		Expect(kube.Create(ctx, held)).To(Succeed())
-		Eventually(ctx, func(g Gomega) {
-			condition, err := upgradeable(ctx, current)
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(condition).NotTo(BeNil())
-			g.Expect(condition.Status).To(Equal(metav1.ConditionFalse))
-			g.Expect(condition.Message).To(ContainSubstring("held"))
-		}).Should(Succeed())
+		Eventually(ctx, func() (*v1beta1.Operation, error) {
+			err := kube.Get(ctx, client.ObjectKeyFromObject(held), held)
+			return held.Status.Operation, err
+		}).ShouldNot(BeNil(), "its founding is not claimed")
+		awaitUpgradeable(ctx, metav1.ConditionTrue, "No step is in flight.") // a tenant's cluster that cannot be scheduled holds nothing up
+		stepping := newCluster(ns, "stepping", 1)
+		stepping.Spec.Paused = true // the operator leaves the claim of a paused cluster alone
+		Expect(kube.Create(ctx, stepping)).To(Succeed())
+		setOperation(ctx, stepping, &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "stepping-0", StartedAt: metav1.Now()})
+		awaitUpgradeable(ctx, metav1.ConditionFalse, "RollMember of stepping-0")
 		right, running := crd(ctx).Spec.Conversion, operatorDeployment(ctx)
 
 		client := watch(ns, "written", "v1alpha1", "v1beta1")
@@ -189,10 +192,11 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		Eventually(ctx, func() *apiextensionsv1.CustomResourceConversion { return crd(ctx).Spec.Conversion }).Should(Equal(right))
 
 		begin := time.Now()
-		labelNode(ctx, "example.com/held", "free")
+		setOperation(ctx, stepping, nil)
 		awaitInstalled(ctx, next)
 		awaitSettled(ctx)
 		figure("olm-upgrade-to-next", time.Since(begin))
+		labelNode(ctx, "example.com/held", "free")
 		awaitHealthy(ctx, held)
 		Consistently(ctx, webhookDeployment).WithArguments(ctx).WithTimeout(15 * time.Second).
 			Should(WithTransform(func(d *appsv1.Deployment) int32 { return d.Status.AvailableReplicas }, BeNumerically(">", 0)))
@@ -250,6 +254,30 @@ func awaitReason(ctx context.Context, object client.Object, kind, reason string)
 		g.Expect(got).NotTo(BeNil())
 		g.Expect(got.Reason).To(Equal(reason))
 		g.Expect(got.ObservedGeneration).To(Equal(object.GetGeneration()))
+	}).Should(Succeed())
+}
+
+// awaitUpgradeable waits until the current release's operator tells OLM so.
+func awaitUpgradeable(ctx context.Context, status metav1.ConditionStatus, message string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		condition, err := upgradeable(ctx, current)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(condition).NotTo(BeNil())
+		g.Expect(condition.Status).To(Equal(status))
+		g.Expect(condition.Message).To(ContainSubstring(message))
+	}).Should(Succeed())
+}
+
+// setOperation writes a claim into the status of a cluster, or takes it away.
+func setOperation(ctx context.Context, c *v1beta1.EtcdCluster, operation *v1beta1.Operation) {
+	GinkgoHelper()
+	Eventually(ctx, func() error { // the operator writes the status, too
+		if err := kube.Get(ctx, client.ObjectKeyFromObject(c), c); err != nil {
+			return err
+		}
+		c.Status.Operation = operation
+		return kube.Status().Update(ctx, c)
 	}).Should(Succeed())
 }
 

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"syscall"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
@@ -27,9 +29,9 @@ func (f *failure) Unwrap() error { return f.cause }
 
 // explain returns the cause of a failed call.
 func (m *member) explain(ctx context.Context, err error) error {
-	said := status.Convert(err).Message()
-	if strings.HasPrefix(said, "etcdserver: ") {
-		return &failure{said, err}
+	said := status.Convert(err)
+	if text := cluster.ForeignText(said.Message()); strings.HasPrefix(text, "etcdserver: ") {
+		return &failure{text, err}
 	}
 	tlsCause, network := m.transport.failures()
 	switch {
@@ -39,6 +41,8 @@ func (m *member) explain(ctx context.Context, err error) error {
 		return explainNetwork(network)
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
+	case said.Code() == codes.ResourceExhausted, said.Code() == codes.Internal, said.Code() == codes.Unimplemented:
+		return &failure{"the member does not answer as etcd does", err}
 	default:
 		return &failure{"the connection was closed", err}
 	}
@@ -62,9 +66,9 @@ func explainTLS(err error) error {
 	case errors.As(err, &record):
 		return &failure{"the member does not speak TLS", err}
 	case isAlert(err) && errors.As(err, &operation):
-		return &failure{"the member refused: " + operation.Err.Error(), err}
+		return &failure{"the member refused: " + cluster.ForeignText(operation.Err.Error()), err}
 	default:
-		return err
+		return &failure{cluster.ForeignText(err.Error()), err}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -31,7 +32,7 @@ func New() Port { return Port{} }
 
 // Probe implements etcd.Port.
 func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, error) {
-	member, err := connect(endpoint)
+	member, err := connect(ctx, endpoint)
 	if err != nil {
 		return cluster.Probe{}, err
 	}
@@ -44,12 +45,12 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		ClusterID: cluster.ID(status.Header.GetClusterId()),
 		MemberID:  cluster.ID(status.Header.GetMemberId()),
 		Leader:    cluster.ID(status.Leader),
-		Version:   status.Version,
+		Version:   cluster.ForeignVersion(status.Version),
 		Learner:   status.IsLearner,
 	}
-	for _, text := range status.Errors {
-		// The spaces in a printed alarm differ from one build of etcd to the next.
-		probe.Errors = append(probe.Errors, strings.Join(strings.Fields(text), " "))
+	for _, text := range status.Errors[:min(len(status.Errors), maxAlarms)] {
+		// ForeignText also makes the spaces of a printed alarm equal: they differ from one build of etcd to the next.
+		probe.Errors = append(probe.Errors, cluster.ForeignText(text))
 	}
 	probe.Linearizable = !probe.Learner && probe.Leader != 0 && member.reads(ctx)
 	return probe, nil
@@ -57,7 +58,7 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 
 // Membership implements etcd.Port.
 func (Port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Membership, error) {
-	member, err := connect(endpoint)
+	member, err := connect(ctx, endpoint)
 	if err != nil {
 		return cluster.Membership{}, err
 	}
@@ -71,7 +72,7 @@ func (Port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Mem
 	if err != nil {
 		return cluster.Membership{}, member.explain(ctx, err)
 	}
-	return membership(list, alarms), nil
+	return membership(list, alarms)
 }
 
 // alarms lists the alarms only where the status tells of one: listing them goes through the log of every member,
@@ -91,11 +92,15 @@ func (m *member) alarms(ctx context.Context, endpoint etcd.Endpoint) ([]*etcdser
 	return list.Alarms, nil
 }
 
-func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmMember) cluster.Membership {
+func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmMember) (cluster.Membership, error) {
+	if len(list.Members) > maxMembers || len(alarms) > maxAlarms {
+		return cluster.Membership{}, fmt.Errorf("the member lists %d members and %d alarms, and the limits are %d and %d",
+			len(list.Members), len(alarms), maxMembers, maxAlarms)
+	}
 	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId())}
 	for _, m := range list.Members {
 		result.Members = append(result.Members, cluster.EtcdMember{
-			ID: cluster.ID(m.ID), Name: m.Name, PeerURLs: slices.Sorted(slices.Values(m.PeerURLs)), Learner: m.IsLearner,
+			ID: cluster.ID(m.ID), Name: cluster.ForeignText(m.Name), PeerURLs: urls(m.PeerURLs), Learner: m.IsLearner,
 		})
 	}
 	for _, alarm := range alarms {
@@ -107,6 +112,19 @@ func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmM
 	slices.SortFunc(result.Alarms, func(a, b cluster.Alarm) int {
 		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Kind, b.Kind))
 	})
+	return result, nil
+}
+
+// urls returns the first URLs of a member, sorted.
+func urls(list []string) []string {
+	var result []string
+	for _, url := range list[:min(len(list), maxURLs)] {
+		if len(url) > maxURLBytes {
+			url = cluster.ForeignText(url)
+		}
+		result = append(result, cluster.OneLine(url))
+	}
+	slices.Sort(result)
 	return result
 }
 
@@ -117,8 +135,8 @@ type member struct {
 	transport   *transport
 }
 
-func connect(endpoint etcd.Endpoint) (*member, error) {
-	transport, err := newTransport(endpoint)
+func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
+	transport, err := newTransport(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +144,16 @@ func connect(endpoint etcd.Endpoint) (*member, error) {
 		Endpoints: []string{endpoint.Address},
 		Logger:    zap.NewNop(),
 		// One attempt: the caller asks again in its next pass.
-		MaxUnaryRetries: 1,
+		MaxUnaryRetries:    1,
+		MaxCallSendMsgSize: maxRequestBytes,
+		MaxCallRecvMsgSize: maxMessageBytes,
 		DialOptions: []grpc.DialOption{
+			grpc.WithMaxHeaderListSize(maxHeaderBytes),
+			// Static windows: gRPC otherwise lets a fast sender grow them to 16 MiB.
+			grpc.WithStaticStreamWindowSize(windowBytes),
+			grpc.WithStaticConnWindowSize(windowBytes),
+			grpc.WithDisableServiceConfig(),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
 			grpc.WithTransportCredentials(transport.credentials),
 			grpc.WithContextDialer(transport.dial), // without it gRPC obeys the proxy settings of the environment
 			grpc.WithChainUnaryInterceptor(failFast),

@@ -18,17 +18,26 @@ import (
 // alertPatience is how long a connection that broke while it was written to is read for the reason.
 const alertPatience = time.Second
 
+// closeTime is what a connection gets to close after its call has ended.
+const closeTime = 100 * time.Millisecond
+
 // transport connects to one member and remembers why it could not: gRPC tells it only in the text of an error.
 type transport struct {
 	credentials credentials.TransportCredentials
+	// deadline ends what gRPC waits for beyond the call, as for the end of a write. It is a little later than the
+	// call's, so that the call ends for its own deadline.
+	deadline time.Time
 
 	mu sync.Mutex
 	// tls is the last failure to agree with the member on TLS, network the last failure to reach it.
 	tls, network error
 }
 
-func newTransport(endpoint etcd.Endpoint) (*transport, error) {
+func newTransport(ctx context.Context, endpoint etcd.Endpoint) (*transport, error) {
 	t := &transport{credentials: insecure.NewCredentials()}
+	if deadline, ok := ctx.Deadline(); ok {
+		t.deadline = deadline.Add(closeTime)
+	}
 	if endpoint.Credentials != nil {
 		config, err := tlsConfig(endpoint)
 		if err != nil {
@@ -60,7 +69,11 @@ func tlsConfig(endpoint etcd.Endpoint) (*tls.Config, error) {
 func (t *transport) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	t.note(err)
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	bounded := &boundedConn{Conn: conn, deadline: t.deadline, left: maxConnectionBytes}
+	return bounded, bounded.SetDeadline(t.deadline)
 }
 
 // note remembers a failure.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/controllers"
+	"github.com/etcd-warden/etcd-warden/internal/status"
 	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
 
@@ -35,12 +36,12 @@ func TestOLMIsToldWhenNotToReplaceTheOperator(t *testing.T) {
 	requests := l.startTeller()
 	l.expectUpgradeable(metav1.ConditionTrue, "No step is in flight.")
 
-	prod := newBeta("prod")
+	prod, held := newBeta("prod"), newBeta("held")
 	l.create(prod)
-	must(t, admin.Get(t.Context(), prod.Key(), prod))
-	prod.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationResume, Member: "prod-1", StartedAt: metav1.Now()}
-	must(t, admin.Status().Update(t.Context(), prod))
-	l.expectUpgradeable(metav1.ConditionFalse, "EtcdCluster default/prod: Resume of prod-1 is in flight.")
+	l.create(held)
+	l.claim(held, v1beta1.OperationBootstrap, "", time.Now()) // as one whose pods cannot be scheduled, for ever
+	l.claim(prod, v1beta1.OperationRollMember, "prod-1", time.Now())
+	l.expectUpgradeable(metav1.ConditionFalse, "EtcdCluster default/prod: RollMember of prod-1 is in flight.")
 	said := l.condition().Generation
 
 	before := requests.Load()
@@ -55,6 +56,46 @@ func TestOLMIsToldWhenNotToReplaceTheOperator(t *testing.T) {
 	if sent := requests.Load() - before; sent != 2 {
 		t.Errorf("%d requests were sent about the OperatorCondition, want a read and a write", sent)
 	}
+}
+
+func TestAStepThatDoesNotEndHoldsUpgradesForTenMinutes(t *testing.T) {
+	l := newLab(t)
+	installOperatorConditions(t)
+	must(t, admin.Create(t.Context(), &operatorsv2.OperatorCondition{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: csv}}))
+	l.grantOperatorCondition()
+	prod := newBeta("prod")
+	l.create(prod)
+	l.claim(prod, v1beta1.OperationRollMember, "prod-1", time.Now().Add(45*time.Second-10*time.Minute))
+	l.startTeller()
+	l.expectUpgradeable(metav1.ConditionFalse, "EtcdCluster default/prod: RollMember of prod-1 is in flight.")
+	l.expectUpgradeable(metav1.ConditionTrue, "No step is in flight.") // by time alone: no object changes
+}
+
+func TestTheThirtyMinutesSurviveARestartOfTheOperator(t *testing.T) {
+	l := newLab(t)
+	installOperatorConditions(t)
+	since := metav1.NewTime(time.Now().Add(-31 * time.Minute))
+	must(t, admin.Create(t.Context(), &operatorsv2.OperatorCondition{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: csv},
+		Spec: operatorsv2.OperatorConditionSpec{Conditions: []metav1.Condition{
+			{Type: operatorsv2.Upgradeable, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonStepInFlight, LastTransitionTime: since},
+			{Type: status.ConditionUpgradesHeld, Status: metav1.ConditionTrue, Reason: v1beta1.ReasonStepInFlight, LastTransitionTime: since},
+		}},
+	}))
+	l.grantOperatorCondition()
+	prod := newBeta("prod")
+	l.create(prod)
+	l.claim(prod, v1beta1.OperationRollMember, "prod-1", time.Now())
+	l.startTeller()
+	l.expectUpgradeable(metav1.ConditionTrue, "Steps followed one another for 30 minutes. OLM may replace the operator now: the new one finishes the step in flight.")
+}
+
+// claim writes a claim into the status of a cluster that no operator of this test works on.
+func (l *lab) claim(c *v1beta1.EtcdCluster, kind v1beta1.OperationType, member string, startedAt time.Time) {
+	l.Helper()
+	must(l.T, admin.Get(l.Context(), c.Key(), c))
+	c.Status.Operation = &v1beta1.Operation{Type: kind, Member: member, StartedAt: metav1.NewTime(startedAt)}
+	must(l.T, admin.Status().Update(l.Context(), c))
 }
 
 func TestTheAbsenceOfAnOperatorConditionIsNoError(t *testing.T) {

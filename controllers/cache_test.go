@@ -1,0 +1,157 @@
+package controllers
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/render"
+)
+
+func keep[T client.Object](t *testing.T, transform toolscache.TransformFunc, object T) T {
+	t.Helper()
+	kept, err := transform(object.DeepCopyObject())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := transform(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(kept, again); diff != "" {
+		t.Errorf("a second time it keeps less:\n%s", diff)
+	}
+	return kept.(T)
+}
+
+// foreign adds what others write on an object.
+func foreign(object client.Object) {
+	object.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: metav1.ManagedFieldsOperationApply}})
+	add := func(all map[string]string) map[string]string {
+		kept := map[string]string{"example.com/note": "x"}
+		for key, value := range all {
+			kept[key] = value
+		}
+		return kept
+	}
+	object.SetLabels(add(object.GetLabels()))
+	object.SetAnnotations(add(object.GetAnnotations()))
+}
+
+func TestTheCachesKeepWhatIsComparedWithTheRenderedObjects(t *testing.T) {
+	s := clustertest.MakeCluster("prod").TLS().Objects().Members(clustertest.Healthy).Snapshot()
+	input := render.MemberInput{Cluster: s.Cluster, Name: "prod-0", Intent: cluster.IntentOf(s.Cluster)}
+	for name, test := range map[string]struct {
+		object    client.Object
+		transform toolscache.TransformFunc
+	}{
+		"StatefulSet":         {render.MemberStatefulSet(input), keepStatefulSet},
+		"peers' Service":      {render.PeerService(s.Cluster), keepService},
+		"clients' Service":    {render.ClientService(s.Cluster), keepService},
+		"PodDisruptionBudget": {render.Budget(s.Cluster, 2), keepBudget},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live := test.object.DeepCopyObject().(client.Object)
+			foreign(live)
+			live.SetUID("uid")
+			live.SetResourceVersion("7")
+			kept := keep(t, test.transform, live)
+			if same, err := render.UpToDate(test.object, kept); err != nil || !same {
+				t.Errorf("what is kept differs from what was rendered (%v):\n%s", err, cmp.Diff(test.object, kept))
+			}
+			if !cluster.Owns(s.Cluster, kept) || kept.GetUID() != "uid" || kept.GetResourceVersion() != "7" {
+				t.Errorf("the metadata is %+v", kept)
+			}
+			if len(kept.GetManagedFields()) > 0 || kept.GetLabels()["example.com/note"] != "" || kept.GetAnnotations()["example.com/note"] != "" {
+				t.Errorf("foreign metadata is kept: %+v", kept)
+			}
+		})
+	}
+}
+
+func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
+	now := metav1.Now()
+	meta := metav1.ObjectMeta{
+		Namespace: "shop", Name: "x", UID: "uid", ResourceVersion: "7", DeletionTimestamp: &now,
+		Labels:          map[string]string{cluster.LabelManagedBy: cluster.ManagedByValue, cluster.LabelCluster: "prod", cluster.LabelMember: "prod-0"},
+		Annotations:     map[string]string{cluster.AnnotationRenderHash: "hash", cluster.AnnotationClusterID: "c1"},
+		OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "prod-0", UID: "set", Controller: new(true)}},
+	}
+	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n"}, Status: corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", Ready: true}},
+	}}
+	volume := &corev1.PersistentVolumeClaim{ObjectMeta: meta}
+	volume.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")}
+
+	live := pod.DeepCopy()
+	foreign(live)
+	live.Spec.Containers = []corev1.Container{{Name: "etcd"}}
+	live.Status.Message = "x"
+	if diff := cmp.Diff(pod, keep(t, keepPod, live)); diff != "" {
+		t.Errorf("Pod:\n%s", diff)
+	}
+	claim := volume.DeepCopy()
+	foreign(claim)
+	claim.Spec.VolumeName = "pv"
+	claim.Status.Phase = corev1.ClaimBound
+	if diff := cmp.Diff(volume, keep(t, keepVolume, claim)); diff != "" {
+		t.Errorf("PersistentVolumeClaim:\n%s", diff)
+	}
+}
+
+func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {
+	large := strings.Repeat("x", 200<<10)
+	controller := []metav1.OwnerReference{{Kind: v1beta1.EtcdClusterKind, Name: "prod", UID: "prod", Controller: new(true)}}
+	ports := make([]corev1.ServicePort, 1000)
+	volumes := make([]metav1.OwnerReference, 0, 100)
+	for n := range 100 {
+		volumes = append(volumes, metav1.OwnerReference{Kind: "ConfigMap", Name: fmt.Sprint(n), UID: types.UID(fmt.Sprint(n))})
+	}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large}}}
+	for name, test := range map[string]struct {
+		object    client.Object
+		transform toolscache.TransformFunc
+	}{
+		"an annotation of the operator's": {&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{cluster.AnnotationPeerURL: large}}}, keepVolume},
+		"a Service's ports":               {&corev1.Service{Spec: corev1.ServiceSpec{Ports: ports}}, keepService},
+		"a Service's selector":            {&corev1.Service{Spec: corev1.ServiceSpec{Selector: map[string]string{"x": large}}}, keepService},
+		"a budget's selector":             {&policyv1.PodDisruptionBudget{Spec: policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"x": large}}}}, keepBudget},
+		"a template":                      {&appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: template}}, keepStatefulSet},
+		"a pod's message":                 {&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Message: large}}}}, keepPod},
+		"a pod's spec":                    {&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: large}}}}, keepPod},
+		"an EtcdCluster's annotation":     {&v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large}}}, keepCluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.object.SetName("prod-0")
+			test.object.SetOwnerReferences(append(append([]metav1.OwnerReference{}, volumes...), controller...))
+			kept := keep(t, test.transform, test.object)
+			if size := len(fmt.Sprintf("%+v", kept)); size > 20<<10 {
+				t.Errorf("%d bytes are kept", size)
+			}
+			if owner := metav1.GetControllerOf(kept); kept.GetName() != "prod-0" || owner == nil || owner.UID != "prod" {
+				t.Errorf("the name is %q and the owner %v", kept.GetName(), owner)
+			}
+		})
+	}
+}
+
+func TestAStatefulSetWithoutAnEtcdClusterIsKeptWithoutItsSpec(t *testing.T) {
+	set := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{ServiceName: "prod"}}
+	if kept := keep(t, keepStatefulSet, set); kept.Spec.ServiceName != "" {
+		t.Errorf("got %+v", kept.Spec)
+	}
+}

@@ -1,0 +1,95 @@
+package analyse
+
+import (
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+)
+
+// changed returns an intent that differs in one field.
+func changed(t *testing.T, i cluster.Intent, field int) cluster.Intent {
+	t.Helper()
+	v := reflect.ValueOf(&i).Elem().Field(field)
+	switch kind := v.Kind(); {
+	case kind == reflect.String:
+		v.SetString(v.String() + "x")
+	case kind == reflect.Bool:
+		v.SetBool(!v.Bool())
+	case kind == reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case kind == reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem())
+	case kind == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case kind == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	default:
+		t.Fatalf("no other value for a %s", kind)
+	}
+	return i
+}
+
+// Paths of the spec are v1beta1's, and no name of Go's is shown.
+func TestEveryChangeIsToldByItsPathInTheSpec(t *testing.T) {
+	path := regexp.MustCompile(`^the pod of prod-0 was made with other values of spec\.[a-zA-Z.]+$`)
+	intent := reflect.TypeFor[cluster.Intent]()
+	for n := range intent.NumField() {
+		name := intent.Field(n).Name
+		switch name {
+		case "Version", "QuotaBackendBytes": // have rules of their own
+			continue
+		case "OperatorSecret", "PeerAuthorities", "ServerAuthorities": // no pod depends on it, or not the user's
+			continue
+		}
+		s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+		s.Members[0].Workload.Intent = changed(t, s.Members[0].Workload.Intent, n)
+		if got := templateChange(&s); !path.MatchString(got) {
+			t.Errorf("a change of %s is told as %q", name, got)
+		}
+	}
+}
+
+func TestTheDeletionTellsWhatBecomesOfTheVolumes(t *testing.T) {
+	const kept, deleted = "its volumes are kept.", "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says."
+	owned := Changed(func(m *cluster.Member) { m.Volume.GoesWith = UID })
+	for name, test := range map[string]struct {
+		b    *Builder
+		want string
+	}{
+		"volumes without an owner":                    {MakeCluster("prod").Objects().Members(Healthy), kept},
+		"volumes of the cluster":                      {MakeCluster("prod").Objects().Members(Healthy, owned), deleted},
+		"volumes without an owner, and Delete":        {MakeCluster("prod").Objects().Members(Healthy).LaterSpec(deleteVolumes), kept},
+		"a foreground deletion that took the volumes": {MakeCluster("prod").LaterSpec(deleteVolumes), deleted},
+		"a cluster that never had volumes":            {MakeCluster("prod"), kept},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(test.b.Deleted().Snapshot())
+			if d.Rule != RuleDeletion || !strings.HasSuffix(d.Message, test.want) {
+				t.Errorf("%s says %q, want %q", d.Rule, d.Message, test.want)
+			}
+		})
+	}
+}
+
+func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
+	const advice = "spec.bootstrap.existingVolumes: Ignore"
+	for name, b := range map[string]*Builder{
+		"too few volumes": MakeCluster("prod").Objects().Kept(nil, "prod-0").Later(func(s *cluster.Snapshot) {
+			s.Kept[0].Founders = []string{"prod-0", "prod-1", "prod-2"}
+		}),
+		"a founding that did not start": MakeCluster("prod").Objects().Members(Volume, Founding, FoundingPod).Claim(v1beta1.OperationBootstrap).
+			LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.17" }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d := Next(b.Snapshot()); !strings.Contains(d.Message, advice) {
+				t.Errorf("the message is %q", d.Message)
+			}
+		})
+	}
+}
