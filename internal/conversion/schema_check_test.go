@@ -37,7 +37,7 @@ func definition(t *testing.T) apix.CustomResourceDefinition {
 	return definition
 }
 
-// hubSchema returns what the API server says to an object of v1beta1 at its creation.
+// hubSchema returns a function that validates a new object in v1beta1 as the API server does.
 func hubSchema(t *testing.T) func(*v1beta1.EtcdCluster) field.ErrorList {
 	t.Helper()
 	for _, version := range definition(t).Spec.Versions {
@@ -71,15 +71,15 @@ func hubSchema(t *testing.T) func(*v1beta1.EtcdCluster) field.ErrorList {
 	return nil
 }
 
-// tampered are fields that v1alpha1 cannot say, or not in all their forms.
+// tampered are fields that v1alpha1 lacks, or for which it lacks some values.
 var tampered = []string{
 	"storage", "storage.retentionPolicy", "tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
 	"podTemplate.memberAntiAffinity", "podTemplate.spec.topologySpreadConstraints", "podTemplate.spec.priorityClassName",
 	"podTemplate.spec.schedulerName", "podTemplate.spec.runtimeClassName", "podTemplate.spec.imagePullSecrets", "bootstrap", "bootstrap.existingVolumes",
 }
 
-// Whatever a writer of v1alpha1 puts into annotations makes an object that v1beta1's schema lets in, options apart.
-func TestNoAnnotationBringsInWhatTheSchemaRefuses(t *testing.T) {
+// The options of etcd are the exception: the operator checks them.
+func TestNoAnnotationAddsWhatTheSchemaRefuses(t *testing.T) {
 	from, says := newSource(t), hubSchema(t)
 	wild := randfill.NewWithSeed(1).NilChance(0.3).NumElements(0, 18).Funcs(fillQuantity, fillTime, fillMeta, func(s *string, c randfill.Continue) {
 		*s = oneOf(c.Rand, "", "a", "Managed", "TLS", "1h", "1", "Retain", "16Mi", strings.Repeat("x", 300), c.String(0))
@@ -93,14 +93,14 @@ func TestNoAnnotationBringsInWhatTheSchemaRefuses(t *testing.T) {
 		wild.Fill(&donor)
 		path := "spec." + tampered[n%len(tampered)]
 		fromTree(t, transplant([]string{path}, asTree(allowed(from)), asTree(&donor)), &tampering)
-		annotations := saved(&tampering, toHub(spoke))
+		annotations := saved(&tampering, hubOf(spoke))
 		spoke.Annotations = map[string]string{}
 		for path, value := range annotations {
 			spoke.Annotations[HubPrefix+path] = value
 		}
-		hub := toHub(spoke)
+		hub := hubOf(spoke)
 		if errs := says(hub); len(errs) > 0 {
-			t.Fatalf("%s lets in %s\n%v", spoke.Annotations, asJSON(hub.Spec), errs)
+			t.Fatalf("with the annotations %s the schema refuses %s\n%v", spoke.Annotations, asJSON(hub.Spec), errs)
 		}
 		for key, value := range hub.Annotations {
 			if strings.HasPrefix(key, HubPrefix) && value != spoke.Annotations[key] {
@@ -113,21 +113,21 @@ func TestNoAnnotationBringsInWhatTheSchemaRefuses(t *testing.T) {
 			taken++
 		}
 	}
-	t.Logf("of %d some leaves were left, %d were taken as a whole", left, taken)
+	t.Logf("%d objects had invalid annotations, %d had none", left, taken)
 	if left < rounds/50 || taken < rounds/50 {
-		t.Error("too few of either to prove anything")
+		t.Error("too few objects of one kind to prove anything")
 	}
 }
 
-// saved returns what hub says and other does not.
-func saved(hub, other *v1beta1.EtcdCluster) leaves {
-	var all leaves
-	all.difference(nil, reflect.ValueOf(hub).Elem(), reflect.ValueOf(other).Elem())
+// saved returns the fields of hub that differ in other.
+func saved(hub, other *v1beta1.EtcdCluster) lostFields {
+	var all lostFields
+	all.addDifferences(nil, reflect.ValueOf(hub).Elem(), reflect.ValueOf(other).Elem())
 	maps.DeleteFunc(all, func(path, _ string) bool { return !strings.HasPrefix(path, "spec.") })
 	return all
 }
 
-// allowed returns an object whose fields that v1alpha1 cannot say are as the schema wants them.
+// allowed returns an object that keeps the schema in the fields that v1alpha1 lacks.
 func allowed(from source) *v1beta1.EtcdCluster {
 	hub := from.hub()
 	if hub.Spec.Config != nil {
