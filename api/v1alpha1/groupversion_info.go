@@ -1,5 +1,5 @@
 // Package v1alpha1 contains the API with the field names of the original etcd operator.
-// It is deprecated. internal/conversion converts it to and from v1beta1.
+// It is deprecated. Write v1beta1 instead.
 // +kubebuilder:object:generate=true
 // +groupName=operator.etcd-warden.io
 package v1alpha1

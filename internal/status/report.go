@@ -50,7 +50,7 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 	status.ReadyReplicas = countReady(status.Members)
 	status.ClusterID = clusterID(s, old.ClusterID)
 	status.Version = commonVersion(status.Members)
-	status.TargetVersion = targetVersion(s)
+	status.TargetVersion = shortVersion(targetVersion(s))
 	status.Selector = render.MemberSelector(s.Cluster)
 	status.Leader = leader(s)
 	if s.ClientService != nil {
@@ -77,12 +77,27 @@ func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c meta
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
+// The limits of the schema. A status beyond them could not be written at all. Versions are read from annotations,
+// which users can change.
+const (
+	maxMembers = 64
+	maxVersion = 256
+)
+
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 	var list []v1beta1.MemberStatus
-	for i := range s.Members {
+	for i := range min(len(s.Members), maxMembers) {
 		list = append(list, member(s, &s.Members[i]))
 	}
 	return list
+}
+
+// shortVersion returns a version, or "" if it is too long to be one.
+func shortVersion(version string) string {
+	if len(version) > maxVersion {
+		return ""
+	}
+	return version
 }
 
 func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
@@ -102,6 +117,7 @@ func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 			status.Role = v1beta1.RoleLearner
 		}
 	}
+	status.Version = shortVersion(status.Version)
 	if !status.Ready {
 		status.Reason, _ = trouble(s, m)
 	}
