@@ -143,12 +143,12 @@ type PodPolicy struct {
 type ResourceRequirements struct {
 	// Limits of the etcd container.
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, for example 500m or 2Gi."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 	// Requests of the etcd container.
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, for example 500m or 2Gi."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
@@ -190,7 +190,7 @@ type VolumeResources struct {
 	// Requests contains the key storage, and no other key.
 	// +kubebuilder:validation:MaxProperties=1
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k == 'storage')",message="requests of a volume may contain only the key storage. Remove the other keys."
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, for example 8Gi. etcd allocates its log in steps of 64 MB."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, for example 8Gi. etcd allocates its log in steps of 64 MB."
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 

@@ -152,7 +152,7 @@ type VolumeResources struct {
 	// Requests contains the key storage, and no other key.
 	// +kubebuilder:validation:MaxProperties=1
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k == 'storage')",message="requests of a volume may contain only the key storage. Remove the other keys."
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, for example 8Gi. etcd allocates its log in steps of 64 MB."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, for example 8Gi. etcd allocates its log in steps of 64 MB."
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
@@ -324,7 +324,7 @@ type Config struct {
 	// At this size etcd refuses writes. A fifth of the volume, and at least 128Mi, must stay free for the log,
 	// because etcd exits when the disk is full.
 	// The default is 40% of the volume, at most 2Gi: defragmentation writes a second copy of the database.
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, for example 2Gi."
+	// +kubebuilder:validation:XValidation:rule="!string(self).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, for example 2Gi."
 	// +optional
 	QuotaBackendBytes *resource.Quantity `json:"quotaBackendBytes,omitempty"`
 	// AutoCompaction makes etcd discard old revisions. Without it etcd keeps all revisions.
@@ -371,12 +371,12 @@ type AutoCompaction struct {
 type ResourceRequirements struct {
 	// Limits of the etcd container.
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, for example 500m or 2Gi."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 	// Requests of the etcd container.
 	// +kubebuilder:validation:MaxProperties=16
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, for example 500m or 2Gi."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }

@@ -135,6 +135,9 @@ func bound(path string, schema map[string]any) {
 		}
 	case (kind == "string" && schema["enum"] == nil) || schema["x-kubernetes-int-or-string"] == true:
 		setDefault(schema, "maxLength", cmp.Or(lengths[name], stringLength))
+		if schema["format"] == "date-time" {
+			requireTime(schema)
+		}
 	}
 }
 
@@ -150,6 +153,17 @@ func boundKeys(schema map[string]any) {
 		"rule":    fmt.Sprintf("self.all(k, size(k) <= %d)", labelKey),
 		"message": fmt.Sprintf("a key may have at most %d characters. Write a shorter key.", labelKey),
 	})
+}
+
+// requireTime refuses a list in the place of a time. The API server checks the format of texts only, so it would accept
+// a list that no client can decode.
+func requireTime(schema map[string]any) {
+	if schema["x-kubernetes-validations"] == nil {
+		schema["x-kubernetes-validations"] = []any{map[string]any{
+			"rule":    "self >= timestamp('0001-01-01T00:00:00Z')",
+			"message": "write a time, for example 2026-01-02T15:04:05Z.",
+		}}
+	}
 }
 
 func setDefault(schema map[string]any, limit string, value int64) {

@@ -9,8 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	strict "sigs.k8s.io/json"
 
+	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
@@ -150,6 +153,11 @@ func setField(to reflect.Value, path, value string) error {
 	known := savedStructs.fieldsOf(to.Type())
 	switch {
 	case path == "" && known == nil:
+		if hasLongExponent([]byte(value)) || strings.Contains(value, `\u`) { // see errLongExponent
+			if holdsQuantities(to.Type()) {
+				return errLongExponent
+			}
+		}
 		read := reflect.New(to.Type())
 		unknown, err := strict.UnmarshalStrict([]byte(value), read.Interface())
 		if err = errors.Join(append(unknown, err)...); err == nil {
@@ -176,6 +184,12 @@ func setField(to reflect.Value, path, value string) error {
 		}
 	}
 	return fmt.Errorf("there is no field %s", name)
+}
+
+// holdsQuantities reports whether values of a type contain quantities.
+func holdsQuantities(t reflect.Type) bool {
+	return t == reflect.TypeFor[*resource.Quantity]() || t == reflect.TypeFor[corev1.ResourceList]() ||
+		t == reflect.TypeFor[*v1beta1.VolumeClaimTemplate]() || t == reflect.TypeFor[*v1alpha1.VolumeClaimSpec]()
 }
 
 // removeEmptyStructs removes the empty structs along a path, except those that an annotation creates.

@@ -10,6 +10,7 @@
 //	merge.go          merges saved fields with the changes of the client
 //	struct_fields.go  the structs whose fields are saved and merged one by one
 //	schema_check.go   refuses annotations that the schema of v1beta1 would refuse
+//	quantity_check.go refuses quantities that take hours to decode
 //	handler.go        the HTTP handler of the conversion webhook: many objects
 //	limits.go         limits what one request may cost
 //	json_scan.go      finds values in JSON without decoding them

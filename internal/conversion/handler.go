@@ -259,6 +259,9 @@ func (o *object) fromHub() ([]byte, error) {
 func (o *object) decode(meta *metav1.ObjectMeta, spec, status any) error {
 	meta.Namespace, meta.Name, meta.Annotations = o.namespace, o.name, o.annotations
 	if o.spec != nil {
+		if err := checkQuantities(o.spec); err != nil {
+			return fmt.Errorf("reading spec: %w", err)
+		}
 		if err := json.Unmarshal(o.spec, spec); err != nil {
 			return fmt.Errorf("reading spec: %w", err)
 		}
