@@ -50,6 +50,7 @@ clean: ## Remove what builds leave in the tree; the cache stays.
 manifests: ## Generate the CRDs and the operator's roles from the Go markers.
 	@$(BUILD_TOOLS) controller-gen
 	$(call tool,controller-gen) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	go run ./hack/crdbounds config/crd/bases/*.yaml
 	$(call tool,controller-gen) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(call tool,controller-gen) rbac:roleName=webhook-role paths=./internal/webhook/... output:rbac:artifacts:config=config/webhook
 

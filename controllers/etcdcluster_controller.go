@@ -99,7 +99,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 	if d.Action == nil {
 		return nil
 	}
-	if err := r.Actor.Claim(ctx, s, d.Action); err != nil {
+	if err := r.Actor.Claim(ctx, s, d.Action, d.Reason); err != nil {
 		return err
 	}
 	return r.Actor.Act(ctx, s, d.Action)

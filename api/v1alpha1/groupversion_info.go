@@ -1,4 +1,5 @@
-// Package v1alpha1 holds the API of release 0.1: EtcdCluster in the shape that users of the original etcd operator know.
+// Package v1alpha1 contains the API with the field names of the original etcd operator.
+// It is deprecated. Write v1beta1 instead.
 // +kubebuilder:object:generate=true
 // +groupName=operator.etcd-warden.io
 package v1alpha1

@@ -1,24 +1,27 @@
 package v1beta1
 
-// Condition types. Available and Progressing are good or neutral when true; the others are bad when true.
+// Condition types. Available and Progressing are good or neutral if true. The others are bad if true.
 const (
 	// ConditionAvailable is true while a quorum of voters serves linearizable reads.
-	// What to do: while it is false, look at QuorumLost and Degraded, which name the members and what stands in their way.
+	// What to do: if it is false, read QuorumLost and Degraded. They name the members and the causes.
 	ConditionAvailable = "Available"
-	// ConditionProgressing is true while the operator carries the cluster towards its spec; false with a reason when there is nothing to do or something stands in the way.
-	// What to do: true needs nothing; false with another reason than UpToDate names what to change.
+	// ConditionProgressing is true while the operator changes the cluster towards its spec. It is false if there is
+	// nothing to change, or if something prevents the change.
+	// What to do: nothing if it is true. If it is false with another reason than UpToDate, the message says what to
+	// change.
 	ConditionProgressing = "Progressing"
-	// ConditionDegraded is true while the cluster is less than its spec asks for.
-	// What to do: the message names the members or the object that is in the way, and the way out.
+	// ConditionDegraded is true while the cluster does not have all that its spec asks for.
+	// What to do: the message names the members or the object that is the cause, and the solution.
 	ConditionDegraded = "Degraded"
-	// ConditionQuorumLost is true while a cluster that once served has fewer answering voters than its quorum.
-	// What to do: bring members back (nodes, volumes, images, certificates); with the quorum back etcd serves again with its data. Never delete volumes.
+	// ConditionQuorumLost is true while fewer voters answer than the quorum, in a cluster that has served before.
+	// What to do: repair the nodes, volumes, images or certificates of the members. With the quorum etcd serves again,
+	// with all its data. Never delete volumes.
 	ConditionQuorumLost = "QuorumLost"
-	// ConditionStorageAlarm is true while etcd has an alarm about its storage.
-	// What to do: see the reasons; etcd refuses writes while NoSpace stands.
+	// ConditionStorageAlarm is true while etcd reports an alarm about its storage.
+	// What to do: see the reasons. While the reason is NoSpace, etcd refuses writes.
 	ConditionStorageAlarm = "StorageAlarm"
-	// ConditionRestartPending is true while members run with older options than their template has; a later restart brings them up to date.
-	// What to do: nothing; the next restart of the pod takes the newer template up.
+	// ConditionRestartPending is true while members run with an older pod template than the current one.
+	// What to do: nothing. The next restart of the pod loads the current template.
 	ConditionRestartPending = "RestartPending"
 )
 
@@ -27,23 +30,26 @@ const (
 	// ReasonQuorumServing: enough voters answer linearizable reads.
 	// What to do: nothing.
 	ReasonQuorumServing = "QuorumServing"
-	// ReasonQuorumAtRisk: the quorum serves, and one more failure would end that.
-	// What to do: bring the silent members back soon; Degraded tells which and why. Do not drain or restart others.
+	// ReasonQuorumAtRisk: the quorum serves, but one more failure would stop it.
+	// What to do: bring back the members that do not answer. Degraded names them and the cause. Do not drain or restart
+	// other members.
 	ReasonQuorumAtRisk = "QuorumAtRisk"
-	// ReasonNoReadyEndpoint: enough voters answer, and Kubernetes counts none of their pods as ready, so no client finds them.
-	// What to do: nothing at first: readiness follows within seconds. If it stays, see kubectl describe pod.
+	// ReasonNoReadyEndpoint: enough voters answer, but no pod is ready. The client Service has no endpoints.
+	// What to do: nothing at first: pods become ready within seconds. If the reason stays, read kubectl describe pod.
 	ReasonNoReadyEndpoint = "NoReadyEndpoint"
 	// ReasonNoQuorum: fewer voters than the quorum answer.
-	// What to do: bring the members back that the message names, with their volumes. Where all volumes are gone, bring them back, or delete the cluster and create it again to start empty.
+	// What to do: bring back the members that the message names, with their volumes. If all volumes are gone, restore
+	// them. To start empty instead, delete the cluster and create it again.
 	ReasonNoQuorum = "NoQuorum"
 	// ReasonNotStarted: the cluster has never served.
-	// What to do: nothing while Progressing is true; else Progressing or Degraded tells what stands in the way.
+	// What to do: nothing while Progressing is true. Otherwise Progressing or Degraded names the cause.
 	ReasonNotStarted = "NotStarted"
-	// ReasonUnobservable: the operator cannot ask the members.
-	// What to do: mend the Secret that the message names; the members run on meanwhile.
+	// ReasonUnobservable: the operator cannot connect to the members.
+	// What to do: correct the Secret that the message names. The members continue to run.
 	ReasonUnobservable = "Unobservable"
-	// ReasonClusterIDConflict: members report more than one cluster ID, or not the one that was recorded.
-	// What to do: find the volume that does not belong here by the annotation operator.etcd-warden.io/cluster-id of the PersistentVolumeClaims, and move it away.
+	// ReasonClusterIDConflict: the members report more than one cluster ID, or another one than the recorded cluster ID.
+	// What to do: find the volume of another cluster by the annotation operator.etcd-warden.io/cluster-id of the
+	// PersistentVolumeClaims, and move it away.
 	ReasonClusterIDConflict = "ClusterIDConflict"
 )
 
@@ -52,132 +58,149 @@ const (
 	// ReasonUpToDate: the cluster is as its spec says.
 	// What to do: nothing.
 	ReasonUpToDate = "UpToDate"
-	// ReasonBootstrapping: the founding members are being started.
-	// What to do: nothing; if it lasts for minutes, Degraded tells which member does not start and why.
+	// ReasonBootstrapping: the founding members are starting.
+	// What to do: nothing. If it takes minutes, Degraded names the member that does not start, and the cause.
 	ReasonBootstrapping = "Bootstrapping"
-	// ReasonTakingBack: members of kept volumes are being started.
-	// What to do: nothing; if it lasts for minutes, Degraded tells which member does not start and why.
+	// ReasonTakingBack: the members of kept volumes are starting.
+	// What to do: nothing. If it takes minutes, Degraded names the member that does not start, and the cause.
 	ReasonTakingBack = "TakingBack"
-	// ReasonResuming: members are given their StatefulSets back.
-	// What to do: nothing.
+	// ReasonResuming: missing StatefulSets are being created again.
+	// What to do: nothing. Find out who deleted them.
 	ReasonResuming = "Resuming"
-	// ReasonRotatingAuthorities: members take up a change of the trusted certificate authorities, one by one.
-	// What to do: nothing; each member is restarted once, while the others keep the quorum.
+	// ReasonRotatingAuthorities: the members load a change of the trusted certificate authorities, one after the other.
+	// What to do: nothing. Each member restarts once, while the others keep the quorum.
 	ReasonRotatingAuthorities = "RotatingAuthorities"
-	// ReasonMembersNotHealthy: a member is not to be restarted before every other is a healthy voter.
-	// What to do: bring the member back that the message names; the step goes on by itself.
+	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.
+	// What to do: bring back the member that the message names. The operator then continues.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
-	// ReasonDeleting: the cluster is being deleted; its volumes are kept, unless spec.storage.retentionPolicy.whenDeleted is Delete.
-	// What to do: nothing; where volumes are kept, delete the PersistentVolumeClaims as well to be rid of the data.
+	// ReasonDeleting: the cluster is being deleted. Its volumes are kept, unless spec.storage.retentionPolicy.whenDeleted
+	// is Delete.
+	// What to do: nothing. To delete kept data too, delete the PersistentVolumeClaims.
 	ReasonDeleting = "Deleting"
 	// ReasonPaused: spec.paused is true.
-	// What to do: set spec.paused to false to have the operator act again.
+	// What to do: set spec.paused to false, so that the operator changes the cluster again.
 	ReasonPaused = "Paused"
-	// ReasonNotYetSupported: the spec differs from what runs, and this release does not carry out such a change.
-	// What to do: set the field that the message names back to what runs, or wait for release 0.3.0.
+	// ReasonNotYetSupported: the spec differs from the running cluster, and this release cannot make such a change.
+	// What to do: set the field that the message names back to its old value, or install a release that can make the
+	// change.
 	ReasonNotYetSupported = "NotYetSupported"
-	// ReasonUnsupportedOption: spec.config.extraArgs has an option that the version's allow list does not have, or a value that etcd cannot start with.
-	// What to do: remove the option that the message names, correct its value, or choose a version of etcd that has it.
+	// ReasonUnsupportedVersion: the operator does not support the version of etcd in spec.version.
+	// What to do: write a supported version. The message says which. A running cluster stays as it is.
+	ReasonUnsupportedVersion = "UnsupportedVersion"
+	// ReasonUnsupportedOption: spec.config.extraArgs has an option that is not on the allow list of the version, or a
+	// value with which etcd cannot start.
+	// What to do: remove the option that the message names, correct its value, or write a version of etcd that has it.
 	ReasonUnsupportedOption = "UnsupportedOption"
-	// ReasonQuotaTooLarge: the database may grow until the volume is full, and etcd would end instead of refusing writes.
-	// What to do: lower the quota to what the message says, or ask for a larger volume.
+	// ReasonSecurityNotRestricted: the pod template has a sysctl, an SELinux option or an AppArmor annotation that the
+	// restricted Pod Security Standard forbids.
+	// What to do: remove from spec.podTemplate what the message names. A running cluster stays as it is.
+	ReasonSecurityNotRestricted = "SecurityNotRestricted"
+	// ReasonQuotaTooLarge: the database could fill the volume before it reaches its quota. etcd exits when the disk is
+	// full.
+	// What to do: lower the quota to the value in the message, or request a larger volume.
 	ReasonQuotaTooLarge = "QuotaTooLarge"
-	// ReasonImageInvalid: spec.image.repository, with the version as its tag, names no image.
-	// What to do: write a repository without a tag or digest, such as gcr.io/etcd-development/etcd.
-	ReasonImageInvalid = "ImageInvalid"
-	// ReasonSecretNotFound: a Secret that the spec names does not exist, or cannot exist under that name.
-	// What to do: create the Secret with the keys that the message names, in the cluster's namespace.
+	// ReasonSecretNotFound: a Secret that the spec names does not exist.
+	// What to do: create the Secret in the namespace of the cluster, with the keys that the message names.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonCertificateInvalid: a Secret's certificate cannot be used for this cluster.
-	// What to do: replace the certificate; the message tells what does not fit. It is taken up without a restart.
+	// ReasonCertificateInvalid: the certificate in a Secret cannot be used for this cluster.
+	// What to do: replace the certificate. The message says what is wrong. etcd loads the new one without a restart.
 	ReasonCertificateInvalid = "CertificateInvalid"
-	// ReasonCertificateNotReady: cert-manager is not installed, or has not issued a certificate yet.
-	// What to do: install cert-manager, or mend the issuer; kubectl describe certificate tells what it waits for.
+	// ReasonCertificateNotReady: cert-manager is not installed, or it has not issued a certificate yet.
+	// What to do: install cert-manager, or correct the issuer. kubectl describe certificate shows the cause.
 	ReasonCertificateNotReady = "CertificateNotReady"
-	// ReasonStorageClassNotFound: the StorageClass that the spec names does not exist, or there is no default one.
-	// What to do: name an existing class in the cluster's storage, or make one the default class.
+	// ReasonStorageClassNotFound: the StorageClass that the spec names does not exist, or there is no default
+	// StorageClass.
+	// What to do: name an existing StorageClass in the spec, or mark one as the default.
 	ReasonStorageClassNotFound = "StorageClassNotFound"
-	// ReasonForeignObject: an object of a name that this cluster needs belongs to somebody else.
-	// What to do: rename or delete the object that the message names, or create this cluster under another name; to one that came back from a backup give its owner again (docs/tls.md).
+	// ReasonForeignObject: another owner has an object with a name that this cluster needs.
+	// What to do: rename or delete the object that the message names, or create this cluster under another name. If the
+	// object was restored from a backup, set its owner again (docs/tls.md).
 	ReasonForeignObject = "ForeignObject"
-	// ReasonWaitingForDeletion: objects of a deleted cluster of the same name are still going away.
-	// What to do: nothing; if it lasts, look for finalizers on the object that the message names.
+	// ReasonWaitingForDeletion: objects of a deleted cluster with the same name are still being deleted.
+	// What to do: nothing. If it takes minutes, look for finalizers on the object that the message names.
 	ReasonWaitingForDeletion = "WaitingForDeletion"
-	// ReasonAmbiguousVolumes: kept volumes belong to more than one cluster.
-	// What to do: mark the volumes that are not wanted as the message says, or start empty with spec.bootstrap.existingVolumes: Ignore.
+	// ReasonAmbiguousVolumes: the kept volumes belong to more than one cluster.
+	// What to do: mark the volumes that you do not want as the message says, or start empty with
+	// spec.bootstrap.existingVolumes: Ignore.
 	ReasonAmbiguousVolumes = "AmbiguousVolumes"
-	// ReasonVolumesBelowQuorum: fewer volumes than the quorum were kept.
-	// What to do: bring the missing volumes back, or start empty beside them with spec.bootstrap.existingVolumes: Ignore.
+	// ReasonVolumesBelowQuorum: fewer volumes are kept than the quorum.
+	// What to do: restore the missing volumes, or start empty with spec.bootstrap.existingVolumes: Ignore.
 	ReasonVolumesBelowQuorum = "VolumesBelowQuorum"
-	// ReasonVersionMismatch: the kept volumes were written by another minor version.
-	// What to do: set spec.version to a version of the minor that the message names.
+	// ReasonVersionMismatch: another minor version of etcd wrote the kept volumes.
+	// What to do: set spec.version to a version of the minor version that the message names.
 	ReasonVersionMismatch = "VersionMismatch"
-	// ReasonPeerURLMismatch: the kept volumes know their peers by other URLs.
-	// What to do: set the TLS of peers and the cluster domain as they were when the volumes were written.
+	// ReasonPeerURLMismatch: the peers know the kept volumes by other URLs.
+	// What to do: set spec.tls.peer and spec.clusterDomain to the values that they had when the volumes were written.
 	ReasonPeerURLMismatch = "PeerURLMismatch"
-	// ReasonUnknownOperation: the status holds a claim that this release does not know.
-	// What to do: install the release of the operator that began the operation again; it finishes it.
+	// ReasonUnknownOperation: status.operation has a type that this release does not know.
+	// What to do: install the release of the operator that started the operation. It completes the operation.
 	ReasonUnknownOperation = "UnknownOperation"
 	// ReasonReadRefused: the API server does not let the operator read an object that this cluster needs.
-	// What to do: the message has the API server's answer; grant the right that it names.
+	// What to do: grant the right that the message names.
 	ReasonReadRefused = "ReadRefused"
-	// ReasonWriteRefused: the API server refused what the operator wrote.
-	// What to do: the message has the API server's answer: a quota, an admission policy or a missing right, most often.
+	// ReasonWriteRefused: the API server refused a write of the operator.
+	// What to do: see the answer of the API server in the message. Frequent causes are a quota, an admission policy and a
+	// missing right.
 	ReasonWriteRefused = "WriteRefused"
 )
 
 // Reasons of Degraded, and of members that are not ready.
 const (
-	// ReasonAsExpected: nothing is wrong.
+	// ReasonAsExpected: the cluster is as its spec asks.
 	// What to do: nothing.
 	ReasonAsExpected = "AsExpected"
-	// ReasonMembersNotReady: some members do not answer; the message says which and why.
+	// ReasonMembersNotReady: some members do not answer. The message says which members, and why.
 	// What to do: look up the reason of each member that the message names.
 	ReasonMembersNotReady = "MembersNotReady"
 	// ReasonPodMissing: the member has no pod.
-	// What to do: nothing at first: the StatefulSet makes the pod. If it stays, kubectl describe statefulset tells why.
+	// What to do: nothing at first: the StatefulSet creates the pod. If the reason stays, kubectl describe statefulset
+	// shows the cause.
 	ReasonPodMissing = "PodMissing"
 	// ReasonUnschedulable: the scheduler finds no node for the pod.
-	// What to do: make room, or loosen the affinity, the node selector or the requests; kubectl describe pod tells what is missing.
+	// What to do: add nodes, or change the affinity, the node selector or the requests. kubectl describe pod shows what is
+	// missing.
 	ReasonUnschedulable = "Unschedulable"
 	// ReasonImagePullFailed: the image cannot be pulled.
-	// What to do: correct the image repository or the version, give the nodes access to the registry, or name a pull Secret.
+	// What to do: correct the image repository or the version, give the nodes access to the registry, or name a pull
+	// Secret.
 	ReasonImagePullFailed = "ImagePullFailed"
-	// ReasonContainerFailed: the container cannot be started.
-	// What to do: kubectl describe pod tells why the kubelet cannot start it.
+	// ReasonContainerFailed: the kubelet cannot start the container.
+	// What to do: kubectl describe pod shows the cause.
 	ReasonContainerFailed = "ContainerFailed"
-	// ReasonCrashLooping: etcd ends again and again.
-	// What to do: the message has etcd's exit code and last words; kubectl logs --previous has the rest.
+	// ReasonCrashLooping: etcd keeps exiting.
+	// What to do: see the exit code and the last log line of etcd in the message. kubectl logs --previous shows the log.
 	ReasonCrashLooping = "CrashLooping"
-	// ReasonVolumeLost: the member's volume is gone; it is never made anew under the same name.
-	// What to do: bring the volume back. While a quorum is left the cluster serves on; replacing the member comes with release 0.3.0.
+	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
+	// What to do: restore the volume. The cluster serves while a quorum is left.
 	ReasonVolumeLost = "VolumeLost"
-	// ReasonNodeLost: the pod's node does not answer.
-	// What to do: bring the node back, or delete its Node object so that Kubernetes moves the pod.
+	// ReasonNodeLost: the node of the pod does not answer.
+	// What to do: repair the node, or delete its Node object so that Kubernetes moves the pod.
 	ReasonNodeLost = "NodeLost"
-	// ReasonStarting: the pod starts.
+	// ReasonStarting: the pod is starting.
 	// What to do: nothing.
 	ReasonStarting = "Starting"
 	// ReasonNotAnswering: etcd does not answer the operator.
-	// What to do: kubectl logs of the pod; a network policy must let the operator reach the port 2379 of the members.
+	// What to do: read kubectl logs of the pod. Network policies must let the operator connect to port 2379 of the
+	// members.
 	ReasonNotAnswering = "NotAnswering"
-	// ReasonNoLeader: etcd answers and has no leader.
-	// What to do: nothing at first: an election takes seconds. If it stays, too few members reach each other; see the other members' reasons.
+	// ReasonNoLeader: etcd answers, but has no leader.
+	// What to do: nothing at first: an election takes seconds. If the reason stays, too few members can connect to each
+	// other: see the reasons of the other members.
 	ReasonNoLeader = "NoLeader"
 )
 
 // Reasons of StorageAlarm and RestartPending.
 const (
-	// ReasonNoAlarm: etcd has no alarm.
+	// ReasonNoAlarm: etcd reports no alarm.
 	// What to do: nothing.
 	ReasonNoAlarm = "NoAlarm"
-	// ReasonNoSpace: a member's database reached its quota; etcd refuses writes.
-	// What to do: delete keys, compact and defragment, then run etcdctl alarm disarm.
+	// ReasonNoSpace: the database of a member reached its quota. etcd refuses writes.
+	// What to do: delete keys, compact and defragment. Then run etcdctl alarm disarm.
 	ReasonNoSpace = "NoSpace"
-	// ReasonCorrupt: a member's data differs from the others'.
-	// What to do: take a snapshot from another member and do not restart this one; replacing it comes with release 0.3.0.
+	// ReasonCorrupt: the data of a member differs from the data of the others.
+	// What to do: take a snapshot from another member. Do not restart this member.
 	ReasonCorrupt = "Corrupt"
-	// ReasonTemplateNewer: the members' templates are newer than their pods.
+	// ReasonTemplateNewer: the pod templates of members are newer than their pods.
 	// What to do: nothing.
 	ReasonTemplateNewer = "TemplateNewer"
 )
@@ -190,32 +213,36 @@ const (
 	// EventVolumesTakenBack: kept volumes were taken back.
 	// What to do: nothing.
 	EventVolumesTakenBack = "VolumesTakenBack"
-	// EventMembersResumed: members were given their StatefulSets back.
+	// EventMembersResumed: missing StatefulSets of members were created again.
 	// What to do: find out who deleted the StatefulSets.
 	EventMembersResumed = "MembersResumed"
-	// EventMemberRolled: a member's pod was deleted to start it anew.
+	// EventMemberRolled: the pod of a member was deleted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
-	// EventOperationFinished: the step in flight is done.
+	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"
-	// EventConversionFailed: the API server could not convert the object, which is stored in an older version, for the operator; etcd runs on.
-	// What to do: see that the pods of the Service etcd-warden-webhook-service are ready and that the API server reaches their port 9443.
+	// EventConversionFailed: the API server could not convert the object for the operator. etcd continues to run.
+	// What to do: make sure that the pods of the Service etcd-warden-webhook-service are ready, and that the API server
+	// can connect to their port 9443.
 	EventConversionFailed = "ConversionFailed"
-	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator put it right.
+	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator repaired
+	// it.
 	// What to do: nothing.
 	EventConversionRepaired = "ConversionRepaired"
-	// EventConversionNotRepaired: the conversion of the CustomResourceDefinition is wrong, and the operator cannot put it right.
-	// What to do: as the message says; writes in v1alpha1 are refused until then, and running clusters serve on.
+	// EventConversionNotRepaired: the conversion of the CustomResourceDefinition is wrong, and the operator cannot repair
+	// it.
+	// What to do: see the message. Until then v1alpha1 requests fail. Running clusters continue to serve.
 	EventConversionNotRepaired = "ConversionNotRepaired"
 )
 
-// Reasons of the condition Upgradeable of the operator's OperatorCondition, which OLM reads before it replaces the operator.
+// Reasons of the condition Upgradeable. OLM reads it in the OperatorCondition of the operator before it upgrades.
 const (
 	// ReasonStepInFlight: a member was taken down on purpose, or the membership changes.
-	// What to do: nothing; OLM waits until the step is done, at most 10 minutes for one step and 30 minutes for steps that follow one another. To upgrade at once, override the condition in the OperatorCondition's spec.overrides.
+	// What to do: nothing; OLM waits until the step is done, at most 10 minutes for one step and 30 minutes for steps that
+	// follow one another. To upgrade at once, override the condition in the OperatorCondition's spec.overrides.
 	ReasonStepInFlight = "StepInFlight"
-	// ReasonNoStepInFlight: the operator may be replaced.
+	// ReasonNoStepInFlight: OLM may replace the operator.
 	// What to do: nothing.
 	ReasonNoStepInFlight = "NoStepInFlight"
 	// ReasonHeldLongEnough: steps followed one another for 30 minutes, and the operator may be replaced in the middle of one.

@@ -10,59 +10,60 @@ import (
 // EtcdClusterKind is the kind of an EtcdCluster, in every version.
 const EtcdClusterKind = "EtcdCluster"
 
-// BootstrapAnnotation on an EtcdCluster, with the value BootstrapEmpty, says in v1alpha1 what spec.bootstrap.existingVolumes: Ignore says here.
-// It is obeyed in both versions.
+// BootstrapAnnotation with the value BootstrapEmpty means the same as spec.bootstrap.existingVolumes: Ignore.
+// v1alpha1 has no such field, so it uses the annotation. The operator obeys it in both versions.
 const (
 	BootstrapAnnotation = "operator.etcd-warden.io/bootstrap"
 	BootstrapEmpty      = "Empty"
 )
 
-// RotateAuthoritiesAnnotation on an EtcdCluster has the operator put new certificate authorities in the place of those that it manages:
-// once for every new value.
+// RotateAuthoritiesAnnotation makes the operator replace the certificate authorities that it manages.
+// Each new value starts one rotation.
 const RotateAuthoritiesAnnotation = "operator.etcd-warden.io/rotate-authorities"
 
-// EtcdClusterSpec says what the user wants. This release creates it and keeps it running;
-// a change to a running cluster's replicas, version, template, TLS or volume size is reported and not carried out before 0.3.0.
-// +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change: the members' peer URLs contain it; create another cluster with the new domain"
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')).compareTo(has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? quantity(string(oldSelf.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')) >= 0",message="storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink (8Gi where it is not set): write the old size or a larger one"
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.storageClassName) ? self.storage.volumeClaimTemplate.spec.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.storageClassName) ? oldSelf.storage.volumeClaimTemplate.spec.storageClassName : '-')",message="storage.volumeClaimTemplate.spec.storageClassName cannot change: existing volumes keep their class; create another cluster with the new class"
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.accessModes) ? self.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce']) == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.accessModes) ? oldSelf.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce'])",message="storage.volumeClaimTemplate.spec.accessModes cannot change: existing volumes keep theirs; create another cluster with the new ones"
-// +kubebuilder:validation:XValidation:rule="!has(self.config) || !has(self.config.quotaBackendBytes) || [has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')].all(v, quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() * 5.0 <= v.asApproximateFloat() * 4.0 && quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() <= v.asApproximateFloat() - 134217728.0)",message="config.quotaBackendBytes must leave a fifth of the volume (8Gi where storage is not set), and at least 128Mi, to the log: write a lower quota or ask for a larger volume"
+// EtcdClusterSpec is the desired state of a cluster.
+// The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
+// +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')).compareTo(has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? quantity(string(oldSelf.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')) >= 0",message="storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink. Write the old size or a larger one. Without a volumeClaimTemplate the size is 8Gi."
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.storageClassName) ? self.storage.volumeClaimTemplate.spec.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.storageClassName) ? oldSelf.storage.volumeClaimTemplate.spec.storageClassName : '-')",message="storage.volumeClaimTemplate.spec.storageClassName cannot change, because existing volumes keep their class. Write the old class, or create another cluster with the new class."
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.spec.accessModes) ? self.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce']) == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.spec.accessModes) ? oldSelf.storage.volumeClaimTemplate.spec.accessModes : ['ReadWriteOnce'])",message="storage.volumeClaimTemplate.spec.accessModes cannot change, because existing volumes keep their access modes. Write the old modes, or create another cluster with the new modes."
+// +kubebuilder:validation:XValidation:rule="!has(self.config) || !has(self.config.quotaBackendBytes) || [has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')].all(v, quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() * 5.0 <= v.asApproximateFloat() * 4.0 && quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() <= v.asApproximateFloat() - 134217728.0)",message="config.quotaBackendBytes must leave a fifth of the volume, and at least 128Mi, to the log of etcd. Write a lower quota or request a larger volume. Without a volumeClaimTemplate the size is 8Gi."
 type EtcdClusterSpec struct {
-	// Replicas is the number of members: 1, 3, 5 or 7. An even number survives no more failures than the odd number below it.
-	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",message="replicas must be 1, 3, 5 or 7: an even number survives no more failures than the odd one below it, and more than 7 members slow every write; write the next odd number"
+	// Replicas is the number of members: 1, 3, 5 or 7.
+	// An even number survives no more failures than the odd number below it.
+	// +kubebuilder:validation:XValidation:rule="self in [1, 3, 5, 7]",message="replicas must be 1, 3, 5 or 7. An even number survives no more failures than the odd number below it, and more than 7 members make every write slow."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Members",order=1,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:podCount"}
 	// +required
 	Replicas int32 `json:"replicas"`
 
-	// Version is the etcd version, x.y.z without a "v": 3.5.32 and later, 3.6.12 and later, or 3.7.
+	// Version is the etcd version, written as x.y.z without a leading "v", for example 3.6.16.
+	// Supported are 3.5 from 3.5.32 on, 3.6 from 3.6.12 on, and 3.7.
+	// Another version is refused by the condition Progressing with the reason UnsupportedVersion.
 	// +kubebuilder:default="3.6.16"
 	// +kubebuilder:validation:MaxLength=16
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')",message="version must be x.y.z without a leading v, such as 3.6.16"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0-9]+[.][0-9]+[.][0-9]+$') || self.matches('^3[.][567][.]')",message="etcd 3.5, 3.6 and 3.7 are supported: write such a version, for example 3.6.16; data of etcd 3.4 and older is moved by upgrading it to 3.5 with its present operator first"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^3[.]5[.]([0-9]|[12][0-9]|3[01])$')",message="etcd 3.5 below 3.5.32 has bugs that can lose or revive members: write 3.5.32 or later"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^3[.]6[.]([0-9]|1[01])$')",message="etcd 3.6 below 3.6.12 has bugs that can lose or revive members: write 3.6.12 or later"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(0|[1-9][0-9]*)[.](0|[1-9][0-9]*)[.](0|[1-9][0-9]*)$')",message="version must have the form x.y.z without a leading v, for example 3.6.16."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="etcd version",order=2,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:text"}
 	// +optional
 	Version string `json:"version,omitempty"`
 
-	// Image says where etcd's image comes from.
+	// Image is the container image of etcd.
 	// +kubebuilder:default={}
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Image",order=3,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	Image Image `json:"image,omitempty,omitzero"`
 
-	// Storage describes the members' volumes; without it 8Gi of the default StorageClass each.
+	// Storage describes the volumes of the members. The default is 8Gi of the default StorageClass for each member.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Storage",order=4
 	// +optional
 	Storage *Storage `json:"storage,omitempty"`
 
-	// TLS secures the traffic of clients and between members. Without it the operator makes and renews every certificate.
+	// TLS secures the traffic of clients and between members.
+	// By default the operator issues and renews all certificates.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="TLS",order=5
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
 
-	// Config tunes etcd.
+	// Config sets options of etcd.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="etcd configuration",order=6
 	// +optional
 	Config *Config `json:"config,omitempty"`
@@ -72,85 +73,86 @@ type EtcdClusterSpec struct {
 	// +optional
 	Resources ResourceRequirements `json:"resources,omitempty,omitzero"`
 
-	// PodTemplate shapes the members' pods.
+	// PodTemplate sets fields of the pods of the members.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Pod template",order=8,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	PodTemplate *PodTemplate `json:"podTemplate,omitempty"`
 
-	// ClusterDomain is the DNS domain of the Kubernetes cluster, appended to the members' names in peer URLs.
-	// Without it the names end in ".svc" and the pods' DNS search path completes them.
+	// ClusterDomain is the DNS domain of the Kubernetes cluster. The operator appends it to the host names in peer URLs.
+	// Without it the host names end in ".svc", and the DNS search path of the pods completes them.
 	// +kubebuilder:validation:MaxLength=100
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="clusterDomain must be a DNS name in lower case without a dot at its ends, such as cluster.local"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="clusterDomain must be a DNS name in lower case that neither begins nor ends with a dot, for example cluster.local."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Cluster domain",order=9,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	ClusterDomain string `json:"clusterDomain,omitempty"`
 
-	// Bootstrap says how the cluster begins.
+	// Bootstrap says how a new cluster starts.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Bootstrap",order=10,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	Bootstrap *Bootstrap `json:"bootstrap,omitempty"`
 
-	// Paused stops the operator from acting on this cluster; etcd runs on and the status is still reported.
+	// Paused stops all changes by the operator to this cluster. etcd continues to run, and the status stays current.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Paused",order=11,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:booleanSwitch"}
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Image says where etcd's image comes from.
+// Image is the container image of etcd.
 type Image struct {
-	// Repository is the image repository without a tag; the tag is "v" and the version.
-	// The image holds etcd, etcdctl and etcdutl.
+	// Repository is the image repository without a tag. The tag is "v" followed by the version.
+	// The image must contain etcd, etcdctl and etcdutl.
 	// +kubebuilder:default="gcr.io/etcd-development/etcd"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
-	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",message="repository must be an image repository without a tag or digest, such as gcr.io/etcd-development/etcd; the tag is made from version"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",message="repository must be an image repository without a tag or digest, for example gcr.io/etcd-development/etcd. The operator makes the tag from version."
 	// +optional
 	Repository string `json:"repository,omitempty"`
 }
 
-// Storage describes the members' volumes.
+// Storage describes the volumes of the members.
 type Storage struct {
-	// VolumeClaimTemplate describes each member's PersistentVolumeClaim; without it 8Gi of the default StorageClass.
+	// VolumeClaimTemplate describes the PersistentVolumeClaim of each member.
+	// The default is 8Gi of the default StorageClass.
 	// +optional
 	VolumeClaimTemplate *VolumeClaimTemplate `json:"volumeClaimTemplate,omitempty"`
-	// RetentionPolicy says what becomes of volumes that are no longer needed.
+	// RetentionPolicy says whether volumes are kept when they are no longer needed.
 	// +optional
 	RetentionPolicy *RetentionPolicy `json:"retentionPolicy,omitempty"`
 }
 
-// VolumeClaimTemplate describes a member's PersistentVolumeClaim.
+// VolumeClaimTemplate describes the PersistentVolumeClaim of a member.
 type VolumeClaimTemplate struct {
 	// Spec of the claim.
 	// +required
 	Spec VolumeClaimSpec `json:"spec"`
 }
 
-// VolumeClaimSpec describes a member's PersistentVolumeClaim.
-// +kubebuilder:validation:XValidation:rule="has(self.resources.requests) && 'storage' in self.resources.requests",message="resources.requests.storage is required: write the volume's size, such as 8Gi"
+// VolumeClaimSpec describes the PersistentVolumeClaim of a member.
+// +kubebuilder:validation:XValidation:rule="has(self.resources.requests) && 'storage' in self.resources.requests",message="resources.requests.storage is required. Write the size of the volume, for example 8Gi."
 type VolumeClaimSpec struct {
-	// StorageClassName names the class; without it the default class is used.
+	// StorageClassName is the name of the StorageClass. The default is the default StorageClass.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Storage class",xDescriptors={"urn:alm:descriptor:io.kubernetes:StorageClass"}
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
-	// AccessModes of the volume; ReadWriteOnce without it.
+	// AccessModes of the volume. The default is ReadWriteOnce.
 	// +kubebuilder:validation:MaxItems=1
 	// +kubebuilder:validation:items:Enum=ReadWriteOnce;ReadWriteOncePod
 	// +listType=atomic
 	// +optional
 	AccessModes []corev1.PersistentVolumeAccessMode `json:"accessModes,omitempty"`
-	// Resources holds the volume's size in requests.storage.
+	// Resources contains the size of the volume in requests.storage.
 	// +required
 	Resources VolumeResources `json:"resources"`
 }
 
-// VolumeResources holds a volume's size.
+// VolumeResources contains the size of a volume.
 type VolumeResources struct {
-	// Requests holds the key storage.
+	// Requests contains the key storage, and no other key.
 	// +kubebuilder:validation:MaxProperties=1
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k == 'storage')",message="only storage can be requested of a volume"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, such as 8Gi: etcd preallocates 64 MB of log at a time"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k == 'storage')",message="requests of a volume may contain only the key storage. Remove the other keys."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && quantity(string(self[k])).compareTo(quantity('256Mi')) >= 0)",message="storage must be a quantity of at least 256Mi, for example 8Gi. etcd allocates its log in steps of 64 MB."
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
@@ -158,17 +160,17 @@ type VolumeResources struct {
 // +kubebuilder:validation:Enum=Retain;Delete
 type RetentionPolicyType string
 
-// What becomes of volumes.
+// The retention policies.
 const (
-	// RetentionRetain keeps them; a cluster that is created again takes them back.
+	// RetentionRetain keeps the volumes. A new cluster with the same name takes them back.
 	RetentionRetain RetentionPolicyType = "Retain"
-	// RetentionDelete deletes them, and the data with them.
+	// RetentionDelete deletes the volumes and their data.
 	RetentionDelete RetentionPolicyType = "Delete"
 )
 
-// RetentionPolicy says what becomes of volumes that are no longer needed.
+// RetentionPolicy says whether volumes are kept when they are no longer needed.
 type RetentionPolicy struct {
-	// WhenDeleted is what becomes of the volumes when the EtcdCluster is deleted: Retain, or Delete, which deletes the data.
+	// WhenDeleted applies when the EtcdCluster is deleted: Retain keeps the volumes, Delete deletes them and their data.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of a deleted cluster",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +kubebuilder:default=Retain
 	// +optional
@@ -177,78 +179,79 @@ type RetentionPolicy struct {
 
 // TLS secures the traffic of clients and between members.
 type TLS struct {
-	// Client is the traffic between clients and members, the operator's own included.
+	// Client secures the traffic between clients and members. The operator is one of these clients.
 	// +optional
 	Client *ClientTLS `json:"client,omitempty"`
-	// Peer is the traffic between members.
+	// Peer secures the traffic between members.
 	// +optional
 	Peer *PeerTLS `json:"peer,omitempty"`
 }
 
-// TLSMode says who provides certificates where neither certManager nor secretRef is given.
+// TLSMode selects certificates of the operator, or no TLS.
 // +kubebuilder:validation:Enum=Managed;Disabled
 type TLSMode string
 
-// Who provides certificates.
+// The modes of TLS.
 const (
-	// TLSManaged has the operator make an authority and every certificate, and renew them.
+	// TLSManaged makes the operator create a certificate authority, issue all certificates and renew them.
 	TLSManaged TLSMode = "Managed"
-	// TLSDisabled leaves the traffic in clear, for everybody who can reach the pods.
+	// TLSDisabled turns TLS off: traffic is not encrypted, and any client that can reach the pods has access.
 	TLSDisabled TLSMode = "Disabled"
 )
 
-// ClientTLS says where the certificates of client traffic come from: from the operator, unless something else is said.
-// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
+// ClientTLS selects the source of the certificates for client traffic. The default is the operator.
+// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each is a source of certificates."
 type ClientTLS struct {
-	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// Mode is Managed, which is the default, or Disabled, which turns TLS off.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Client certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
-	// CertManager has cert-manager issue the certificates.
+	// CertManager makes cert-manager issue the certificates.
 	// +optional
 	CertManager *CertManagerTLS `json:"certManager,omitempty"`
-	// SecretRef names Secrets that the user provides, in the cluster's namespace.
+	// SecretRef names Secrets of the user in the namespace of the cluster.
 	// +optional
 	SecretRef *ClientSecretRef `json:"secretRef,omitempty"`
 }
 
-// PeerTLS says where the certificates of traffic between members come from: from the operator, unless something else is said.
-// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write one of mode, certManager and secretRef: they say where the certificates come from"
+// PeerTLS selects the source of the certificates for traffic between members. The default is the operator.
+// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each is a source of certificates."
 type PeerTLS struct {
-	// Mode is Managed, the default, or Disabled for traffic in clear.
+	// Mode is Managed, which is the default, or Disabled, which turns TLS off.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
 	// +optional
 	Mode TLSMode `json:"mode,omitempty"`
-	// CertManager has cert-manager issue the certificate.
+	// CertManager makes cert-manager issue the certificate.
 	// +optional
 	CertManager *CertManagerTLS `json:"certManager,omitempty"`
-	// SecretRef names a Secret that the user provides, in the cluster's namespace.
+	// SecretRef names a Secret of the user in the namespace of the cluster.
 	// +optional
 	SecretRef *PeerSecretRef `json:"secretRef,omitempty"`
 }
 
-// CertManagerTLS has cert-manager issue certificates.
+// CertManagerTLS makes cert-manager issue certificates.
 type CertManagerTLS struct {
-	// IssuerRef names the issuer. Its certificates must come with the authority's in ca.crt, as those of a CA or Vault issuer do.
+	// IssuerRef names the issuer. The issuer must write the certificate of its authority into ca.crt.
+	// CA issuers and Vault issuers do so.
 	// +required
 	IssuerRef IssuerRef `json:"issuerRef"`
 }
 
-// IssuerRef names an issuer of cert-manager.
+// IssuerRef refers to an issuer of cert-manager.
 type IssuerRef struct {
 	// Name of the issuer.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be that of an issuer: lower case letters, digits, hyphens and dots, such as ca"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of an issuer. Write lower case letters, digits, hyphens and dots, for example ca."
 	// +required
 	Name string `json:"name"`
-	// Kind is Issuer, one of the cluster's namespace, or ClusterIssuer, or an external issuer's kind.
+	// Kind is Issuer, ClusterIssuer, or the kind of an external issuer. An Issuer is in the namespace of the cluster.
 	// +kubebuilder:default=Issuer
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +optional
 	Kind string `json:"kind,omitempty"`
-	// Group of the issuer's kind.
+	// Group is the API group of the kind.
 	// +kubebuilder:default="cert-manager.io"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -256,102 +259,108 @@ type IssuerRef struct {
 	Group string `json:"group,omitempty"`
 }
 
-// SecretFormat names the keys that a Secret has.
+// SecretFormat selects the names of the keys in a Secret.
 // +kubebuilder:validation:Enum=TLS;EtcdOperator
 type SecretFormat string
 
 // The formats of Secrets.
 const (
-	// SecretFormatTLS is that of kubernetes.io/tls and cert-manager: tls.crt, tls.key and ca.crt.
+	// SecretFormatTLS has the keys of kubernetes.io/tls and cert-manager: tls.crt, tls.key and ca.crt.
 	SecretFormatTLS SecretFormat = "TLS"
-	// SecretFormatEtcdOperator is that of the original etcd operator, and of v1alpha1: peer.crt, peer.key and peer-ca.crt;
-	// server.crt, server.key and server-ca.crt; etcd-client.crt, etcd-client.key and etcd-client-ca.crt.
+	// SecretFormatEtcdOperator has the keys of the original etcd operator and of v1alpha1:
+	// peer.crt, peer.key and peer-ca.crt for peers; server.crt, server.key and server-ca.crt for the servers;
+	// etcd-client.crt, etcd-client.key and etcd-client-ca.crt for the operator.
 	SecretFormatEtcdOperator SecretFormat = "EtcdOperator"
 )
 
-// ClientSecretRef names the Secrets of client traffic.
+// ClientSecretRef names the Secrets for client traffic.
 type ClientSecretRef struct {
-	// Name of the Secret with the members' server certificate. It has server and client usage and fits
-	// *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
+	// Name of the Secret with the server certificate of the members. The certificate must have server and client usage,
+	// and the DNS names *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server-tls."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Server Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
-	// OperatorName of the Secret with the operator's client certificate.
-	// Where etcd's authentication is to be turned on, its common name is root.
+	// OperatorName is the name of the Secret with the client certificate of the operator.
+	// If you turn on authentication in etcd, its common name must be root.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorName must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorName must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-client-tls."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Operator's client Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	OperatorName string `json:"operatorName"`
-	// Format names the keys of both Secrets: TLS for tls.crt, tls.key and ca.crt; EtcdOperator for those of the original etcd operator.
+	// Format selects the keys of both Secrets. TLS means tls.crt, tls.key and ca.crt.
+	// EtcdOperator means the keys of the original etcd operator.
 	// +kubebuilder:default=TLS
 	// +optional
 	Format SecretFormat `json:"format,omitempty"`
 }
 
-// PeerSecretRef names the Secret of traffic between members.
+// PeerSecretRef names the Secret for traffic between members.
 type PeerSecretRef struct {
-	// Name of the Secret with the members' peer certificate. It has server and client usage and fits
-	// *.NAME.NAMESPACE.svc and *.NAME.NAMESPACE.svc.CLUSTERDOMAIN.
+	// Name of the Secret with the peer certificate of the members. The certificate must have server and client usage,
+	// and the DNS names *.NAME.NAMESPACE.svc and *.NAME.NAMESPACE.svc.CLUSTERDOMAIN.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret: lower case letters, digits, hyphens and dots, such as prod-server-tls"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server-tls."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
-	// Format names the keys of the Secret: TLS for tls.crt, tls.key and ca.crt; EtcdOperator for those of the original etcd operator.
+	// Format selects the keys of the Secret. TLS means tls.crt, tls.key and ca.crt.
+	// EtcdOperator means the keys of the original etcd operator.
 	// +kubebuilder:default=TLS
 	// +optional
 	Format SecretFormat `json:"format,omitempty"`
 }
 
-// Config tunes etcd.
-// +kubebuilder:validation:XValidation:rule="!has(self.quotaBackendBytes) || !has(self.extraArgs) || !('quota-backend-bytes' in self.extraArgs)",message="write either quotaBackendBytes or extraArgs.quota-backend-bytes, not both"
-// +kubebuilder:validation:XValidation:rule="!has(self.autoCompaction) || !has(self.extraArgs) || !('auto-compaction-mode' in self.extraArgs || 'auto-compaction-retention' in self.extraArgs)",message="write either autoCompaction or extraArgs.auto-compaction-mode and extraArgs.auto-compaction-retention, not both"
-// +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 32",message="config may set at most 32 options; quotaBackendBytes counts as one, autoCompaction as two"
+// Config sets options of etcd.
+// +kubebuilder:validation:XValidation:rule="!has(self.quotaBackendBytes) || !has(self.extraArgs) || !('quota-backend-bytes' in self.extraArgs)",message="write either quotaBackendBytes or extraArgs.quota-backend-bytes, not both. They set the same option."
+// +kubebuilder:validation:XValidation:rule="!has(self.autoCompaction) || !has(self.extraArgs) || !('auto-compaction-mode' in self.extraArgs || 'auto-compaction-retention' in self.extraArgs)",message="write either autoCompaction or the options auto-compaction-mode and auto-compaction-retention of extraArgs, not both. They set the same options."
+// +kubebuilder:validation:XValidation:rule="(has(self.extraArgs) ? size(self.extraArgs) : 0) + (has(self.quotaBackendBytes) ? 1 : 0) + (has(self.autoCompaction) ? 2 : 0) <= 64",message="config may set at most 64 options. quotaBackendBytes counts as one option and autoCompaction as two. Remove some options."
 type Config struct {
-	// QuotaBackendBytes is the size at which a member's database refuses writes, from 16Mi to 16Gi.
-	// It leaves a fifth of the volume, and at least 128Mi, to the log: on a full disk etcd ends.
-	// Without it 40% of the volume, at most 2Gi: defragmentation writes a second copy, and the log needs room as well.
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, such as 2Gi"
+	// QuotaBackendBytes is the largest size of the database of a member, from 16Mi to 16Gi.
+	// At this size etcd refuses writes. A fifth of the volume, and at least 128Mi, must stay free for the log,
+	// because etcd exits when the disk is full.
+	// The default is 40% of the volume, at most 2Gi: defragmentation writes a second copy of the database.
+	// +kubebuilder:validation:XValidation:rule="!string(self).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('16Mi')) >= 0 && quantity(string(self)).compareTo(quantity('16Gi')) <= 0",message="quotaBackendBytes must be a quantity from 16Mi to 16Gi, for example 2Gi."
 	// +optional
 	QuotaBackendBytes *resource.Quantity `json:"quotaBackendBytes,omitempty"`
-	// AutoCompaction has etcd discard old revisions; without it etcd keeps them all.
+	// AutoCompaction makes etcd discard old revisions. Without it etcd keeps all revisions.
 	// +optional
 	AutoCompaction *AutoCompaction `json:"autoCompaction,omitempty"`
-	// ExtraArgs are further options of etcd by their names without dashes, such as snapshot-count: "10000". An allow list says which;
-	// an option that the version of etcd does not have is refused and reported.
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k in ['auth-token-ttl', 'auto-compaction-mode', 'auto-compaction-retention', 'backend-batch-interval', 'backend-batch-limit', 'backend-bbolt-freelist-type', 'bcrypt-cost', 'bootstrap-defrag-threshold-megabytes', 'cipher-suites', 'compact-hash-check-time', 'compaction-batch-limit', 'compaction-sleep-interval', 'corrupt-check-time', 'cors', 'election-timeout', 'enable-grpc-gateway', 'experimental-bootstrap-defrag-threshold-megabytes', 'experimental-compact-hash-check-time', 'experimental-compaction-batch-limit', 'experimental-compaction-sleep-interval', 'experimental-corrupt-check-time', 'experimental-snapshot-catchup-entries', 'experimental-warning-apply-duration', 'experimental-watch-progress-notify-interval', 'grpc-keepalive-interval', 'grpc-keepalive-min-time', 'grpc-keepalive-timeout', 'heartbeat-interval', 'host-whitelist', 'initial-election-tick-advance', 'log-format', 'log-level', 'max-concurrent-streams', 'max-request-bytes', 'max-snapshots', 'max-txn-ops', 'max-wals', 'metrics', 'pre-vote', 'quota-backend-bytes', 'raft-read-timeout', 'raft-write-timeout', 'snapshot-catchup-entries', 'snapshot-count', 'tls-max-version', 'tls-min-version', 'warning-apply-duration', 'warning-unary-request-duration', 'watch-progress-notify-interval'] || oldSelf.hasValue() && k in oldSelf.value())",optionalOldSelf=true,message="extraArgs holds an option that etcd-warden does not pass on, or that etcd does not have: write options of https://etcd.io/docs/latest/op-guide/configuration by their names without dashes at the beginning, such as snapshot-count; etcd-warden sets addresses, certificates, folders and membership itself"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 1024)",message="an option's value may have at most 1024 characters"
+	// ExtraArgs are further options of etcd. A key is the name of an option without leading dashes,
+	// for example snapshot-count: "10000".
+	// The operator passes on the options of an allow list. It sets addresses, certificates, folders and membership itself.
+	// Another option is refused by the condition Progressing with the reason UnsupportedOption.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 100 && k.matches('^[a-z0-9]+(-[a-z0-9]+)*$'))",message="a key of extraArgs must be the name of an option without leading dashes, for example snapshot-count. It has at most 100 lower case letters, digits and single hyphens."
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
 
-// AutoCompactionMode says what the retention of revisions is measured in.
+// AutoCompactionMode is the unit of the retention.
 // +kubebuilder:validation:Enum=Periodic;Revision
 type AutoCompactionMode string
 
 // The modes of automatic compaction.
 const (
-	// AutoCompactionPeriodic keeps the revisions of a time.
+	// AutoCompactionPeriodic keeps the revisions of a duration.
 	AutoCompactionPeriodic AutoCompactionMode = "Periodic"
 	// AutoCompactionRevision keeps a number of revisions.
 	AutoCompactionRevision AutoCompactionMode = "Revision"
 )
 
-// AutoCompaction has etcd discard old revisions.
-// +kubebuilder:validation:XValidation:rule="self.mode != 'Periodic' || self.retention.matches('^[1-9][0-9]*(s|m|h)$')",message="with the mode Periodic, retention is a duration in s, m or h, such as 1h"
-// +kubebuilder:validation:XValidation:rule="self.mode != 'Revision' || self.retention.matches('^[1-9][0-9]*$')",message="with the mode Revision, retention is a number of revisions, such as 10000"
+// AutoCompaction makes etcd discard old revisions.
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Periodic' || self.retention.matches('^[1-9][0-9]*(s|m|h)$')",message="with the mode Periodic, retention must be a duration in s, m or h, for example 1h."
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Revision' || self.retention.matches('^[1-9][0-9]*$')",message="with the mode Revision, retention must be a number of revisions, for example 10000."
 type AutoCompaction struct {
 	// Mode is Periodic or Revision.
 	// +required
 	Mode AutoCompactionMode `json:"mode"`
-	// Retention is a duration such as 1h with the mode Periodic, a number of revisions with the mode Revision.
+	// Retention is a duration with the mode Periodic, for example 1h.
+	// With the mode Revision it is a number of revisions, for example 10000.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=20
 	// +required
@@ -361,29 +370,30 @@ type AutoCompaction struct {
 // ResourceRequirements are the requests and limits of the etcd container.
 type ResourceRequirements struct {
 	// Limits of the etcd container.
-	// +kubebuilder:validation:MaxProperties=8
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, such as 500m or 2Gi"
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="limits must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Limits corev1.ResourceList `json:"limits,omitempty"`
 	// Requests of the etcd container.
-	// +kubebuilder:validation:MaxProperties=8
-	// +kubebuilder:validation:XValidation:rule="self.all(k, isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, such as 500m or 2Gi"
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self[k])) && !string(self[k]).startsWith('-'))",message="requests must be quantities that are not negative, for example 500m or 2Gi."
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
-// PodTemplate shapes the members' pods.
-// +kubebuilder:validation:XValidation:rule="!has(self.memberAntiAffinity) || self.memberAntiAffinity != 'Required' || !has(self.spec) || !has(self.spec.affinity) || !has(self.spec.affinity.podAntiAffinity)",message="write either memberAntiAffinity: Required or spec.affinity.podAntiAffinity, not both"
+// PodTemplate sets fields of the pods of the members.
+// +kubebuilder:validation:XValidation:rule="!has(self.memberAntiAffinity) || self.memberAntiAffinity != 'Required' || !has(self.spec) || !has(self.spec.affinity) || !has(self.spec.affinity.podAntiAffinity)",message="write either memberAntiAffinity: Required or spec.affinity.podAntiAffinity, not both. The first sets the second."
 type PodTemplate struct {
-	// Metadata is added to the pods.
+	// Metadata contains labels and annotations for the pods.
 	// +optional
 	Metadata PodMetadata `json:"metadata,omitempty,omitzero"`
-	// Spec of the pods, as far as it can be shaped.
+	// Spec contains the fields of the pod spec that can be set.
 	// +optional
 	Spec PodSpec `json:"spec,omitempty,omitzero"`
-	// MemberAntiAffinity is Required to never put two members of this cluster on one node.
-	// Preferred, which holds without it, spreads them over nodes and zones where the scheduler can,
-	// unless spec.affinity or spec.topologySpreadConstraints says something else.
+	// MemberAntiAffinity says how strictly members are kept on different nodes.
+	// Required never puts two members of this cluster on one node.
+	// Preferred, which is the default, spreads the members over nodes and zones if the scheduler can do so.
+	// Preferred has no effect if spec.affinity or spec.topologySpreadConstraints is set.
 	// +optional
 	MemberAntiAffinity MemberAntiAffinity `json:"memberAntiAffinity,omitempty"`
 }
@@ -398,81 +408,92 @@ const (
 	MemberAntiAffinityRequired  MemberAntiAffinity = "Required"
 )
 
-// PodMetadata is added to the members' pods.
+// PodMetadata contains labels and annotations for the pods of the members.
 type PodMetadata struct {
-	// Labels are added to the members' pods.
+	// Labels are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels under operator.etcd-warden.io/ and app.kubernetes.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="the operator uses the prefixes operator.etcd-warden.io/ and app.kubernetes.io/ of labels itself. Write another prefix."
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
-	// Annotations are added to the members' pods.
+	// Annotations are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="annotations under operator.etcd-warden.io/ are the operator's own: choose another prefix"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="the operator uses the prefix operator.etcd-warden.io/ of annotations itself. Write another prefix."
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// PodSpec is what can be shaped of the members' pods.
+// PodSpec contains the fields of the pod spec that can be set.
 type PodSpec struct {
-	// NodeSelector restricts the nodes that members run on.
+	// NodeSelector selects the nodes that members may run on, by the labels of the nodes.
+	// +kubebuilder:validation:MaxProperties=64
 	// +optional
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
-	// Affinity replaces the default, which spreads members softly over nodes and zones.
+	// Affinity replaces the default. The default spreads members over nodes and zones if the scheduler can do so.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
-	// Tolerations of the members' pods.
+	// Tolerations of the pods of the members.
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
-	// TopologySpreadConstraints replace the default, which spreads members softly over nodes and zones.
+	// TopologySpreadConstraints replace the default.
+	// The default spreads members over nodes and zones if the scheduler can do so.
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=atomic
 	// +optional
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
-	// PriorityClassName of the pods: a cluster that others depend on should outlive them under pressure.
+	// PriorityClassName is the PriorityClass of the pods. When nodes are full, pods of a lower priority are stopped first.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	PriorityClassName string `json:"priorityClassName,omitempty"`
-	// SchedulerName of the pods; the default scheduler without it.
+	// SchedulerName is the name of the scheduler of the pods. The default is the default scheduler of Kubernetes.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	SchedulerName string `json:"schedulerName,omitempty"`
-	// RuntimeClassName of the pods.
+	// RuntimeClassName is the RuntimeClass of the pods. The default is the default container runtime.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
-	// ImagePullSecrets are Secrets of the cluster's namespace that pull the image.
+	// ImagePullSecrets are Secrets with access to the image registry, in the namespace of the cluster.
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self.all(r, size(r.name) > 0 && size(r.name) <= 253 && !r.name.contains('/'))",message="imagePullSecrets must have names of Secrets, such as pull"
+	// +kubebuilder:validation:XValidation:rule="self.all(r, size(r.name) > 0 && size(r.name) <= 253 && !r.name.contains('/'))",message="each entry of imagePullSecrets must have a name, which is the name of a Secret, for example pull."
 	// +listType=atomic
 	// +optional
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
-	// SecurityContext of the pods; what it leaves out follows the restricted Pod Security Standard.
+	// SecurityContext of the pods. Fields that are not set follow the restricted Pod Security Standard of Kubernetes.
+	// Values that this standard forbids are refused: the user root, unconfined profiles, other SELinux types,
+	// and sysctls that are not on its list. The last two are refused by the condition Progressing
+	// with the reason SecurityNotRestricted.
+	// +kubebuilder:validation:XValidation:rule="!has(self.runAsUser) || self.runAsUser != 0",message="runAsUser must not be 0, because members do not run as root. Remove it, or write another user, for example 65532."
+	// +kubebuilder:validation:XValidation:rule="!has(self.runAsNonRoot) || self.runAsNonRoot",message="runAsNonRoot must not be false, because members do not run as root. Remove it, or write true."
+	// +kubebuilder:validation:XValidation:rule="!has(self.seccompProfile) || self.seccompProfile.type != 'Unconfined'",message="seccompProfile.type must not be Unconfined. Remove seccompProfile, or write RuntimeDefault or Localhost."
+	// +kubebuilder:validation:XValidation:rule="!has(self.appArmorProfile) || self.appArmorProfile.type != 'Unconfined'",message="appArmorProfile.type must not be Unconfined. Remove appArmorProfile, or write RuntimeDefault or Localhost."
+	// +kubebuilder:validation:XValidation:rule="!has(self.windowsOptions) || !has(self.windowsOptions.hostProcess) || !self.windowsOptions.hostProcess",message="windowsOptions.hostProcess must not be true. Remove it: members run in Linux containers."
 	// +optional
 	SecurityContext *corev1.PodSecurityContext `json:"securityContext,omitempty"`
 }
 
-// Bootstrap says how a cluster begins.
+// Bootstrap says how a new cluster starts.
 type Bootstrap struct {
-	// ExistingVolumes is what becomes of volumes that an earlier cluster of this name left: TakeBack starts the members
-	// that live on them; Ignore leaves them alone and starts with new, empty ones. It is read only until the cluster has volumes of its own.
+	// ExistingVolumes applies to volumes that an earlier cluster with this name left.
+	// TakeBack starts their members again. Ignore keeps them, and starts members with new, empty volumes.
+	// The operator reads this field only until the cluster has volumes.
 	// +kubebuilder:default=TakeBack
 	// +optional
 	ExistingVolumes ExistingVolumes `json:"existingVolumes,omitempty"`
 }
 
-// ExistingVolumes is what becomes of volumes that an earlier cluster of this name left.
+// ExistingVolumes says how to use volumes that an earlier cluster with this name left.
 // +kubebuilder:validation:Enum=TakeBack;Ignore
 type ExistingVolumes string
 
-// What becomes of existing volumes.
+// The uses of existing volumes.
 const (
 	ExistingVolumesTakeBack ExistingVolumes = "TakeBack"
 	ExistingVolumesIgnore   ExistingVolumes = "Ignore"
 )
 
-// EtcdCluster is a cluster of etcd members.
+// EtcdCluster is an etcd cluster.
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:subresource:status
@@ -482,12 +503,12 @@ const (
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyReplicas`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Available",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`,priority=1
 // +kubebuilder:printcolumn:name="Cluster ID",type=string,JSONPath=`.status.clusterID`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 46",message="the name may have at most 46 characters: the pods' names and labels are made from it"
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name must start with a letter and hold only lower case letters, digits and hyphens: Services are named after it"
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 46",message="the name of the cluster may have at most 46 characters, because the names of its pods contain it. Write a shorter name."
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name of the cluster must start with a letter, must not end with a hyphen, and may contain only lower case letters, digits and hyphens, because the names of its Services contain it."
 // +operator-sdk:csv:customresourcedefinitions:displayName="etcd cluster",resources={{StatefulSet,v1,NAME-0},{Service,v1,NAME-client},{Secret,v1,NAME-client-tls},{PersistentVolumeClaim,v1,data-NAME-0},{PodDisruptionBudget,v1,NAME},{Pod,v1,NAME-0-0},{Event,v1,NAME}}
 type EtcdCluster struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -499,12 +520,12 @@ type EtcdCluster struct {
 	Status EtcdClusterStatus `json:"status,omitempty,omitzero"`
 }
 
-// Key returns the cluster's namespace and name.
+// Key returns the namespace and the name of the cluster.
 func (c *EtcdCluster) Key() types.NamespacedName {
 	return types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
 }
 
-// EtcdClusterList is a list of clusters.
+// EtcdClusterList is a list of etcd clusters.
 // +kubebuilder:object:root=true
 type EtcdClusterList struct {
 	metav1.TypeMeta `json:",inline"`

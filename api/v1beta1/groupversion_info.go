@@ -1,4 +1,5 @@
-// Package v1beta1 holds the API of releases 0.2 and later, in today's terms. It is the hub and the stored version: the operator knows no other.
+// Package v1beta1 contains the current API. It is the stored version and the hub of conversion.
+// The operator reads and writes only this version.
 // +kubebuilder:object:generate=true
 // +groupName=operator.etcd-warden.io
 package v1beta1

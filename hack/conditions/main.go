@@ -35,8 +35,11 @@ func main() {
 
 const head = `<!-- Generated from api/v1beta1/conditions.go by ` + "`make docs`" + `: edit the comments there. -->
 # Conditions, reasons and events
-` + "`kubectl describe etcdcluster NAME`" + ` shows them: a condition's message tells what is, why, and what comes next. Types and reasons are part of the API
-and keep their meaning; messages are for people and may change. The reasons of members stand in ` + "`status.members`" + `.
+` + "`kubectl describe etcdcluster NAME`" + ` shows them. The message of a condition says what is wrong, why, and what to do.
+
+- Types and reasons are part of the API. They keep their meaning.
+- Messages are for people. They may change.
+- The reasons of members are in ` + "`status.members`" + `.
 `
 
 // entry is one constant.

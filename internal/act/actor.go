@@ -33,13 +33,13 @@ type Actor struct {
 	Lifetimes Lifetimes
 }
 
-// Claim writes to the status that the action is under way, on condition that nobody wrote the cluster since it was read.
+// Claim writes to the status that the action is under way and why, on condition that nobody wrote the cluster since it was read.
 // A claim that stands already is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
-func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
+func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action, reason string) error {
 	claimed := s.Cluster.DeepCopy()
 	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() || op.Member != action.On() {
-		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.On(), StartedAt: metav1.NewTime(s.Now)}
+		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.On(), StartedAt: metav1.NewTime(s.Now), Reason: reason}
 	}
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)

@@ -33,16 +33,17 @@ func storageGrowth(s *cluster.Snapshot) *Decision {
 }
 
 // notYetSupported speaks when its own change was asked for, and then tells every change.
+// What the operator would refuse for a new cluster as well comes first.
 func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *Decision {
 	if asked(s) == "" || len(membersBehind(s)) > 0 {
 		return nil
 	}
-	return refused([]Refusal{{
+	return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), Refusal{
 		Guard:  "changeSupported",
 		Reason: v1beta1.ReasonNotYetSupported,
 		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
 			"Set the spec back, or wait for a later release.", strings.Join(unsupportedChanges(s), "; ")),
-	}})
+	}))
 }
 
 // unsupportedChanges tells in what the spec differs from what runs.

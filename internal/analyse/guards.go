@@ -2,7 +2,6 @@ package analyse
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -122,10 +121,49 @@ func specUsable(s *cluster.Snapshot) *Refusal {
 	return &Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
 }
 
-// optionsAllowed refuses etcd options that the version's allow list does not have. It asks about the pods that are to be made.
-func optionsAllowed(s *cluster.Snapshot) *Refusal {
-	intent := settledIntent(s)
-	bad := render.RefusedOptions(intent)
+// intentRefusals refuses an intent that the operator carries out for no cluster.
+func intentRefusals(i cluster.Intent) []Refusal {
+	var refusals []Refusal
+	for _, refuse := range []func(cluster.Intent) *Refusal{refuseVersion, refuseOptions, refuseSecurity} {
+		if r := refuse(i); r != nil {
+			refusals = append(refusals, *r)
+		}
+	}
+	return refusals
+}
+
+// versionSupported refuses a version of etcd that the operator does not support.
+func versionSupported(s *cluster.Snapshot) *Refusal { return refuseVersion(settledIntent(s)) }
+
+// securityRestricted refuses a security context that the restricted Pod Security Standard forbids.
+func securityRestricted(s *cluster.Snapshot) *Refusal { return refuseSecurity(settledIntent(s)) }
+
+// optionsAllowed refuses options of etcd that are not on the allow list of the version.
+func optionsAllowed(s *cluster.Snapshot) *Refusal { return refuseOptions(settledIntent(s)) }
+
+func refuseVersion(i cluster.Intent) *Refusal {
+	why := cluster.UnsupportedVersion(i.Version)
+	if why == "" {
+		return nil
+	}
+	return &Refusal{Guard: "versionSupported", Reason: v1beta1.ReasonUnsupportedVersion, Message: "spec.version: " + why}
+}
+
+func refuseSecurity(i cluster.Intent) *Refusal {
+	problems := render.UnrestrictedSecurity(i)
+	if len(problems) == 0 {
+		return nil
+	}
+	return &Refusal{
+		Guard:  "securityRestricted",
+		Reason: v1beta1.ReasonSecurityNotRestricted,
+		Message: fmt.Sprintf("The pod template has what the restricted Pod Security Standard forbids: %s. Remove it from spec.podTemplate "+
+			"(spec.pod in v1alpha1).", strings.Join(problems, "; ")),
+	}
+}
+
+func refuseOptions(i cluster.Intent) *Refusal {
+	bad := render.RefusedOptions(i)
 	if len(bad) == 0 {
 		return nil
 	}
@@ -136,25 +174,7 @@ func optionsAllowed(s *cluster.Snapshot) *Refusal {
 	return &Refusal{
 		Guard:   "optionsAllowed",
 		Reason:  v1beta1.ReasonUnsupportedOption,
-		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it, or correct its value.", intent.Version, strings.Join(parts, "; ")),
-	}
-}
-
-// image takes what a container runtime takes: a host, perhaps with a port, before a path in lower case, and no tag.
-var image = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?([.][a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*(:[0-9]+)?/)?` +
-	`[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$`)
-
-// imageNamed refuses a repository that v1alpha1's schema takes, and no container runtime.
-func imageNamed(s *cluster.Snapshot) *Refusal {
-	repository := settledIntent(s).Repository
-	if image.MatchString(repository) {
-		return nil
-	}
-	return &Refusal{
-		Guard:  "imageNamed",
-		Reason: v1beta1.ReasonImageInvalid,
-		Message: fmt.Sprintf("spec.image.repository (spec.repository in v1alpha1) is %s, and the version is to follow it as the tag: that names no image. "+
-			"Write a repository without a tag or digest, such as gcr.io/etcd-development/etcd.", repository),
+		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it, or correct its value.", i.Version, strings.Join(parts, "; ")),
 	}
 }
 

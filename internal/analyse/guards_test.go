@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -16,6 +17,11 @@ func TestGuards(t *testing.T) {
 	option := func(name, value string) *Builder {
 		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{name: value}}
+		})
+	}
+	sysctl := func(name string) *Builder {
+		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: name, Value: "1"}}}}}
 		})
 	}
 	of := func(role cluster.Role, issuers ...string) *Builder {
@@ -36,9 +42,6 @@ func TestGuards(t *testing.T) {
 				s.Member(name).Pod.PeerAuthorities = []string{authority}
 			}
 		}
-	}
-	repository := func(name string) *Builder {
-		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = name })
 	}
 	sized := func(volume string, quota int64) *Builder {
 		return prod().LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
@@ -70,9 +73,12 @@ func TestGuards(t *testing.T) {
 		},
 		"specUsable":                  {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
 		"optionsAllowed":              {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"versionSupported":            {versionSupported, prod().Version("3.5.32"), prod().Version("3.5.31"), "Write 3.5.32 or a later patch"},
+		"versionSupported of a minor": {versionSupported, prod().Version("3.7.0"), prod().Version("3.8.0"), "3.7 from 3.7.0 on"},
+		"securityRestricted": {
+			securityRestricted, sysctl("net.ipv4.tcp_keepalive_time"), sysctl("kernel.msgmax"), "the sysctl kernel.msgmax is not among",
+		},
 		"optionsAllowed with a value": {optionsAllowed, option("heartbeat-interval", "1"), option("heartbeat-interval", "0"), "correct its value"},
-		"imageNamed":                  {imageNamed, repository("Registry.example.com:5000/mirror/etcd"), repository("etcd:3"), "etcd:3, and the version"},
-		"imageNamed without a label":  {imageNamed, repository("etcd"), repository("gcr..io/etcd"), "names no image"},
 		"quotaFits":                   {quotaFits, sized("10Gi", 8<<30), sized("10Gi", 8<<30+1), "at most 8589934592"},
 		"quotaFits on the smallest":   {quotaFits, sized("256Mi", 128<<20), sized("256Mi", 128<<20+1), "at most 134217728"},
 		"quotaFits as an option": {

@@ -429,6 +429,25 @@ func TestNext(t *testing.T) {
 			}),
 			says{Rule: RuleConfiguration, Reason: "NotYetSupported"},
 		},
+		"refuses a version that is not supported before anything is made": {
+			prod().Version("3.4.37"), says{Rule: RuleBootstrap, Reason: "UnsupportedVersion"},
+		},
+		"refuses a change to a version that is not supported": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.8.0" }),
+			says{Rule: RuleUpgrade, Reason: "UnsupportedVersion"},
+		},
+		"refuses a change to an option that is not supported": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+				s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"data-dir": "/tmp"}}
+			}),
+			says{Rule: RuleConfiguration, Reason: "UnsupportedOption"},
+		},
+		"refuses a change to a security context that is not restricted": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+				s.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{SecurityContext: &corev1.PodSecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t"}}}}
+			}),
+			says{Rule: RuleConfiguration, Reason: "SecurityNotRestricted"},
+		},
 		"reports larger volumes as that alone": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 				s.Storage = Gibibytes(16)

@@ -23,7 +23,7 @@ func samples(b *testing.B) (hub, spoke []byte) {
 	if err := json.Unmarshal(sample, &h); err != nil {
 		b.Fatal(err)
 	}
-	s := fromHub(&h)
+	s := spokeOf(&h)
 	s.APIVersion, s.Kind = "operator.etcd-warden.io/v1alpha1", "EtcdCluster"
 	return asJSON(h), asJSON(s)
 }
@@ -57,7 +57,7 @@ func benchmarkHandler(b *testing.B, h http.Handler, n int, desired string) {
 	for range n {
 		objects = append(objects, object)
 	}
-	body := review(desired, objects...)
+	body := newReview(desired, objects...)
 	b.SetBytes(int64(len(body)))
 	start := cpu()
 	defer func() { b.ReportMetric(float64(cpu()-start)/float64(b.N)/1e6, "cpu-ms/op") }()

@@ -1,6 +1,19 @@
-// Package conversion converts EtcdClusters between v1alpha1 and v1beta1, the hub.
+// Package conversion converts EtcdClusters between v1alpha1 and v1beta1, which is the hub and the stored version.
 //
-// What the other version cannot say travels in annotations, one for each field, and what its reader changed is told by a three-way merge: docs/adr/0004-conversion.md.
+// Each version has fields that the other version lacks. Such a field is lost when an object is converted, so conversion
+// saves it in an annotation. On the way back a three-way merge finds out what the client changed in between.
+// docs/adr/0004-conversion.md explains the decisions.
+//
+//	conversion.go     ToHub and FromHub: one object
+//	field_mapping.go  which field of one version is which field of the other
+//	annotations.go    saves lost fields in annotations, and reads them back
+//	merge.go          merges saved fields with the changes of the client
+//	struct_fields.go  the structs whose fields are saved and merged one by one
+//	schema_check.go   refuses annotations that the schema of v1beta1 would refuse
+//	quantity_check.go refuses quantities that take hours to decode
+//	handler.go        the HTTP handler of the conversion webhook: many objects
+//	limits.go         limits what one request may cost
+//	json_scan.go      finds values in JSON without decoding them
 package conversion
 
 import (
@@ -12,120 +25,126 @@ import (
 )
 
 const (
-	// HubPrefix begins the annotations of an EtcdCluster that is read as v1alpha1 which hold what only v1beta1 can say: one for each
-	// field that is lost, with its path behind the prefix and its value in JSON.
+	// HubPrefix is the prefix of annotations on an EtcdCluster in v1alpha1. They save the fields that only v1beta1 has:
+	// one annotation for each field, with the path of the field after the prefix and its JSON as the value.
 	HubPrefix = "v1beta1.operator.etcd-warden.io/"
-	// SpokePrefix begins those of an EtcdCluster of v1beta1 which hold what its v1alpha1 writer said and v1beta1 does not.
+	// SpokePrefix is the prefix of annotations on an EtcdCluster in v1beta1. They save the fields that only v1alpha1 has.
 	SpokePrefix = "v1alpha1.operator.etcd-warden.io/"
 )
 
-// ToHub sets hub to what spoke means in v1beta1, its TypeMeta apart. The two share memory afterwards.
-// It cannot fail: a list with one object that cannot be read could not be read at all. An annotation that it cannot read, or that
-// v1beta1's schema would refuse, counts as absent and stays.
+// ToHub converts spoke into hub, except the TypeMeta. The two share memory afterwards.
+//
+// It cannot fail, because one object that cannot be converted makes the list of all objects fail. An annotation that it
+// cannot read, or that the schema of v1beta1 would refuse, has no effect and stays on the object.
 func ToHub(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
-	taken := readSpoke(spoke, hub)
-	saved := lost(spoke, hub, down)
-	hub.Annotations = annotate(spoke.Annotations, HubPrefix, taken, SpokePrefix, saved)
-	dropStrays(hub.Annotations, SpokePrefix, saved, func() leaves { return readHub(hub, &v1alpha1.EtcdCluster{}) })
+	used := readSpoke(spoke, hub)
+	lost := findLost(spoke, hub, fromHub)
+	hub.Annotations = replaceAnnotations(spoke.Annotations, HubPrefix, used, SpokePrefix, lost)
+	removeForeign(hub.Annotations, SpokePrefix, lost, func() lostFields { return readHub(hub, &v1alpha1.EtcdCluster{}) })
 }
 
-// FromHub sets spoke to what hub means in v1alpha1, its TypeMeta apart, as ToHub does the other way.
+// FromHub converts hub into spoke, except the TypeMeta. It keeps the promises of ToHub.
 func FromHub(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) {
-	taken := readHub(hub, spoke)
-	saved := lost(hub, spoke, up)
-	spoke.Annotations = annotate(hub.Annotations, SpokePrefix, taken, HubPrefix, saved)
-	dropStrays(spoke.Annotations, HubPrefix, saved, func() leaves { return readSpoke(spoke, &v1beta1.EtcdCluster{}) })
+	used := readHub(hub, spoke)
+	lost := findLost(hub, spoke, toHub)
+	spoke.Annotations = replaceAnnotations(hub.Annotations, SpokePrefix, used, HubPrefix, lost)
+	removeForeign(spoke.Annotations, HubPrefix, lost, func() lostFields { return readSpoke(spoke, &v1beta1.EtcdCluster{}) })
 }
 
-// readSpoke converts with what the annotations bring back, and returns what it took of them: all that can be read and that v1beta1's schema lets in.
-func readSpoke(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) leaves {
-	taken := leavesOf(spoke.Annotations, HubPrefix)
+// readSpoke converts spoke into hub and restores the saved fields. It returns the saved fields that it used:
+// those that it can read and that the schema of v1beta1 accepts.
+func readSpoke(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) lostFields {
+	used := savedFields(spoke.Annotations, HubPrefix)
 	for {
-		up(spoke, hub)
-		if len(taken) == 0 {
-			return taken
+		toHub(spoke, hub)
+		if len(used) == 0 {
+			return used
 		}
-		taken = restore(taken, spoke, hub, up, down)
-		if !taken.drop(check(&hub.Spec)) {
-			return taken
+		used = restore(used, spoke, hub, toHub, fromHub)
+		if !used.removeInvalid(invalidPaths(&hub.Spec)) {
+			return used
 		}
 	}
 }
 
-// readHub converts with what the annotations bring back, and returns what it took of them: all that can be read.
-func readHub(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) leaves {
-	down(hub, spoke)
-	saved := leavesOf(hub.Annotations, SpokePrefix)
+// readHub converts hub into spoke and restores the saved fields. It returns the saved fields that it could read.
+func readHub(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) lostFields {
+	fromHub(hub, spoke)
+	saved := savedFields(hub.Annotations, SpokePrefix)
 	if len(saved) == 0 {
 		return saved
 	}
-	return restore(saved, hub, spoke, down, up)
+	return restore(saved, hub, spoke, fromHub, toHub)
 }
 
-// restore sets to, which is from converted by there, to the object that the leaves were saved of, except what the reader of from changed since:
-// what saved reads as now, and read as then, is told by converting it there and back. It returns the leaves that it could read.
-func restore[From, To any](saved leaves, from *From, to *To, there func(*From, *To), back func(*To, *From)) leaves {
-	var then, before To
-	var seen From
-	there(from, &then)
-	taken := saved.overlay(reflect.ValueOf(&then).Elem())
-	if hub, ok := any(&then).(*v1beta1.EtcdCluster); ok && hub.Spec.Config != nil {
-		withoutTyped(hub.Spec.Config, hub.Spec.Config)
+// restore writes the saved fields into to, which is from after convert, unless the client has changed them.
+// It returns the saved fields that it could read. Three objects tell what the client changed:
+//
+//	to     what the client sent, converted
+//	saved  what the client sent, converted, with the saved fields: the object as it was if the client changed nothing
+//	base   saved after convertBack and convert: what to would be if the client had changed nothing
+func restore[From, To any](fields lostFields, from *From, to *To, convert func(*From, *To), convertBack func(*To, *From)) lostFields {
+	var saved, base To
+	var view From
+	convert(from, &saved)
+	used := fields.writeInto(reflect.ValueOf(&saved).Elem())
+	if hub, ok := any(&saved).(*v1beta1.EtcdCluster); ok && hub.Spec.Config != nil {
+		removeTypedOptions(hub.Spec.Config, hub.Spec.Config)
 	}
-	back(&then, &seen)
-	there(&seen, &before)
-	mergeFields(reflect.ValueOf(&before).Elem(), reflect.ValueOf(to).Elem(), reflect.ValueOf(&then).Elem())
-	return taken
+	convertBack(&saved, &view)
+	convert(&view, &base)
+	mergeFields(reflect.ValueOf(&base).Elem(), reflect.ValueOf(to).Elem(), reflect.ValueOf(&saved).Elem())
+	return used
 }
 
-// lost returns what from says and to does not.
-func lost[From, To any](from *From, to *To, back func(*To, *From)) leaves {
+// findLost returns the fields of from that are lost in to.
+func findLost[From, To any](from *From, to *To, convertBack func(*To, *From)) lostFields {
 	var again From
-	back(to, &again)
+	convertBack(to, &again)
 	if hub, ok := any(from).(*v1beta1.EtcdCluster); ok && hub.Spec.Config != nil {
 		if config := any(&again).(*v1beta1.EtcdCluster).Spec.Config; config != nil {
-			withoutTyped(config, hub.Spec.Config)
+			removeTypedOptions(config, hub.Spec.Config)
 		}
 	}
-	var all leaves
-	all.difference(make([]string, 0, deepest), reflect.ValueOf(from).Elem(), reflect.ValueOf(&again).Elem())
-	return all
+	var lost lostFields
+	lost.addDifferences(make([]string, 0, typicalDepth), reflect.ValueOf(from).Elem(), reflect.ValueOf(&again).Elem())
+	return lost
 }
 
-// annotate returns the annotations without the leaves that were taken of them, and with those that were saved.
-func annotate(annotations map[string]string, prefix string, taken leaves, savedPrefix string, saved leaves) map[string]string {
-	if len(taken)+len(saved) == 0 && len(leavesOf(annotations, savedPrefix)) == 0 {
+// replaceAnnotations returns the annotations without the saved fields that were used, and with those that are lost now.
+func replaceAnnotations(annotations map[string]string, usedPrefix string, used lostFields, lostPrefix string, lost lostFields) map[string]string {
+	if len(used)+len(lost) == 0 && len(savedFields(annotations, lostPrefix)) == 0 {
 		return annotations
 	}
 	annotations = maps.Clone(annotations)
-	for path := range taken {
-		delete(annotations, prefix+path)
+	for path := range used {
+		delete(annotations, usedPrefix+path)
 	}
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	for path, value := range saved {
-		annotations[savedPrefix+path] = value
+	for path, value := range lost {
+		annotations[lostPrefix+path] = value
 	}
 	return annotations
 }
 
-// dropStrays removes the annotations that were not saved by this conversion and that the conversion back would mistake for its own.
-// What it cannot read stays, unless what was saved could not be read beside it.
-func dropStrays(annotations map[string]string, prefix string, saved leaves, read func() leaves) {
-	all := leavesOf(annotations, prefix)
-	if len(all) == len(saved) {
+// removeForeign removes annotations that this conversion did not write, but that the conversion back would use.
+// Annotations that cannot be read stay, unless they make an annotation of this conversion unreadable.
+func removeForeign(annotations map[string]string, prefix string, lost lostFields, readBack func() lostFields) {
+	all := savedFields(annotations, prefix)
+	if len(all) == len(lost) {
 		return
 	}
-	taken := read()
-	disturbed := false
-	for path := range saved {
-		_, ok := taken[path]
-		disturbed = disturbed || !ok
+	used := readBack()
+	conflict := false
+	for path := range lost {
+		_, ok := used[path]
+		conflict = conflict || !ok
 	}
 	for path := range all {
-		_, ours := saved[path]
-		if _, read := taken[path]; !ours && (read || disturbed) {
+		_, ours := lost[path]
+		if _, read := used[path]; !ours && (read || conflict) {
 			delete(annotations, prefix+path)
 		}
 	}

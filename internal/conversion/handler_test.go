@@ -20,7 +20,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// reference is controller-runtime's handler with the same conversion.
+// reference is the handler of controller-runtime with our conversion.
 func reference(t testing.TB) http.Handler {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -49,8 +49,8 @@ func reference(t testing.TB) http.Handler {
 	return conversion.NewWebhookHandler(scheme, registry)
 }
 
-// review is what the API server asks with.
-func review(desired string, objects ...[]byte) []byte {
+// newReview returns the request of the API server.
+func newReview(desired string, objects ...[]byte) []byte {
 	r := apix.ConversionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "ConversionReview"},
 		Request:  &apix.ConversionRequest{UID: "7\"", DesiredAPIVersion: "operator.etcd-warden.io/" + desired},
@@ -82,16 +82,16 @@ func withKind[T any](t *testing.T, object T, version string) []byte {
 	return asJSON(tree)
 }
 
-func TestTheHandlerAnswersAsControllerRuntimesDoes(t *testing.T) {
+func TestTheHandlerGivesTheAnswersOfControllerRuntime(t *testing.T) {
 	from, other := newSource(t), reference(t)
 	for range 100 {
 		var hubs, spokes [][]byte
 		for range 3 {
 			hub, spoke := from.hub(), from.spoke()
-			hubs = append(hubs, withKind(t, hub, "v1beta1"), withKind(t, toHub(spoke), "v1beta1"))
-			spokes = append(spokes, withKind(t, spoke, "v1alpha1"), withKind(t, fromHub(hub), "v1alpha1"))
+			hubs = append(hubs, withKind(t, hub, "v1beta1"), withKind(t, hubOf(spoke), "v1beta1"))
+			spokes = append(spokes, withKind(t, spoke, "v1alpha1"), withKind(t, spokeOf(hub), "v1alpha1"))
 		}
-		for _, body := range [][]byte{review("v1alpha1", hubs...), review("v1beta1", spokes...)} {
+		for _, body := range [][]byte{newReview("v1alpha1", hubs...), newReview("v1beta1", spokes...)} {
 			got, want := ask(t, Handler(), body), ask(t, other, body)
 			if got.TypeMeta != want.TypeMeta || got.Response.UID != want.Response.UID || got.Response.Result.Status != want.Response.Result.Status {
 				t.Fatalf("the answer is %s, want %s", asJSON(got), asJSON(want))
@@ -112,14 +112,14 @@ func TestTheHandlerAnswersAsControllerRuntimesDoes(t *testing.T) {
 	}
 }
 
-func TestMetadataPassesThroughAsItStands(t *testing.T) {
+func TestTheHandlerCopiesMetadataUnchanged(t *testing.T) {
 	const metadata = `{"name":"prod","namespace":"shop","annotations":{"a\u003c":"\u003c\"}","b":""},"managedFields":[{"fieldsV1":{"f:spec":{"k:{\"a\":\"]\"}":{}}}}],"unknown":1.50}`
 	object := []byte(`{"apiVersion":"operator.etcd-warden.io/v1beta1", "kind":"EtcdCluster", "metadata":` + metadata + `,"spec":{"replicas":3}}`)
-	there := ask(t, Handler(), review("v1alpha1", object)).Response.ConvertedObjects[0].Raw
+	there := ask(t, Handler(), newReview("v1alpha1", object)).Response.ConvertedObjects[0].Raw
 	if !strings.Contains(string(there), `"v1beta1.operator.etcd-warden.io/spec.tls.peer":"null"`) {
 		t.Fatalf("nothing is saved in %s", there)
 	}
-	back := ask(t, Handler(), review("v1beta1", there)).Response.ConvertedObjects[0].Raw
+	back := ask(t, Handler(), newReview("v1beta1", there)).Response.ConvertedObjects[0].Raw
 	var want, got struct {
 		Metadata json.RawMessage `json:"metadata"`
 	}
@@ -140,7 +140,7 @@ func TestMetadataPassesThroughAsItStands(t *testing.T) {
 	}
 }
 
-func TestTheHandlerTellsWhatItCannotConvert(t *testing.T) {
+func TestTheHandlerSaysWhatItCannotConvert(t *testing.T) {
 	object := func(version, spec string) []byte {
 		return []byte(`{"apiVersion":"operator.etcd-warden.io/` + version + `","kind":"EtcdCluster","metadata":{"namespace":"shop","name":"prod"},"spec":` + spec + `}`)
 	}
@@ -156,7 +156,7 @@ func TestTheHandlerTellsWhatItCannotConvert(t *testing.T) {
 		"a spec of other types": {"v1beta1", object("v1alpha1", `{"size":"three"}`), []string{"shop/prod", "spec", "size"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer := ask(t, Handler(), review(test.desired, test.object))
+			answer := ask(t, Handler(), newReview(test.desired, test.object))
 			if answer.Response.Result.Status != metav1.StatusFailure || len(answer.Response.ConvertedObjects) != 0 || answer.Response.UID != "7\"" {
 				t.Fatalf("the answer is %s, want a failure", asJSON(answer))
 			}
@@ -169,7 +169,7 @@ func TestTheHandlerTellsWhatItCannotConvert(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsNoReviewIsABadRequest(t *testing.T) {
+func TestTheHandlerRefusesABodyThatIsNoReview(t *testing.T) {
 	for _, body := range []string{"", "null", "{", "[]", `{"request":{}}`, `{"apiVersion":"v1","request":{"uid":"u","objects":[{}`, `{"apiVersion":"v1","request":{"uid":"u","objects":7}}`} {
 		recorder := httptest.NewRecorder()
 		Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/convert", strings.NewReader(body)))
@@ -179,9 +179,8 @@ func TestABodyThatIsNoReviewIsABadRequest(t *testing.T) {
 	}
 }
 
-// The scanner trusts what is inside values, but finds the same members as encoding/json where there is an object, and neither
-// panics nor runs on where there is none.
-func TestTheScannerFindsTheMembersOfWhateverObject(t *testing.T) {
+// The scanner finds the same members as encoding/json if the input is a JSON object. It never panics and always ends.
+func TestTheScannerFindsTheMembersOfEveryObject(t *testing.T) {
 	r := newSource(t).rand
 	seeds := []string{`{"a":[1,"\\\"]",{"b":null}], "c" : -1.5e3}`, `{"a":{"b":[[],{},""]},"":"\u0041"}`, ` {"a" :true,"b": false}`, `{}`}
 	for range rounds {

@@ -48,7 +48,7 @@ func TestRefusesObjectsThatGrowWhenDecoded(t *testing.T) {
 		"more than etcd would store": {object(`{"repository":"`+strings.Repeat("x", maxObjectBytes)+`"}`, ""), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := convert([]byte(test.object), "operator.etcd-warden.io/v1beta1")
+			_, err := convertObject([]byte(test.object), "operator.etcd-warden.io/v1beta1")
 			switch {
 			case test.says == "" && err != nil:
 				t.Errorf("%.300v", err)

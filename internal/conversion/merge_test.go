@@ -16,7 +16,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// counterparts says of every field of either version where the other says the same; one side is empty for what the other cannot say.
+// counterparts lists the fields that are converted into each other. One side is empty if the other version lacks the
+// field.
 var counterparts = []row{
 	{[]string{"spec.size"}, []string{"spec.replicas"}},
 	{[]string{"spec.version"}, []string{"spec.version"}},
@@ -45,90 +46,77 @@ var counterparts = []row{
 	{hub: []string{"spec.podTemplate.spec.runtimeClassName"}},
 	{hub: []string{"spec.podTemplate.spec.imagePullSecrets"}},
 	{hub: []string{"spec.bootstrap.existingVolumes"}},
-	{[]string{"status.observedGeneration"}, []string{"status.observedGeneration", "status.selector"}},
-	{[]string{"status.clusterID"}, []string{"status.clusterID"}},
-	{[]string{"status.operation"}, []string{"status.operation"}},
-	{[]string{"status.version"}, []string{"status.version"}},
-	{[]string{"status.targetVersion"}, []string{"status.targetVersion"}},
-	{[]string{"status.size"}, []string{"status.replicas"}},
-	{[]string{"status.readyMembers"}, []string{"status.readyReplicas"}},
-	{[]string{"status.leader"}, []string{"status.leader"}},
-	{[]string{"status.serviceName"}, []string{"status.serviceName"}},
-	{[]string{"status.clientPort"}, []string{"status.clientPort"}},
-	{[]string{"status.members"}, []string{"status.members"}},
-	{[]string{"status.conditions"}, []string{"status.conditions"}},
-	{hub: []string{"status.clientSecretName"}},
 }
 
-// row holds fields that are converted into each other, with those below them.
+// row contains paths of fields. A path includes the fields below it.
 type row struct{ spoke, hub []string }
 
-// leafPaths returns the paths of the fields that conversion takes or leaves as a whole.
-func leafPaths(t reflect.Type, path string) []string {
+// mergedPaths returns the paths of the fields that are merged as a whole.
+func mergedPaths(t reflect.Type, path string) []string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if fieldsOf[t] == nil {
+	if mergedStructs[t] == nil {
 		return []string{path}
 	}
 	var all []string
-	for _, f := range fieldsOf[t] {
-		all = append(all, leafPaths(t.Field(f.index).Type, strings.TrimPrefix(path+"."+f.name, "."))...)
+	for _, f := range mergedStructs[t] {
+		all = append(all, mergedPaths(t.Field(f.index).Type, strings.TrimPrefix(path+"."+f.name, "."))...)
 	}
 	return all
 }
 
-func TestEveryFieldHasACounterpartOrIsKnownToHaveNone(t *testing.T) {
+func TestCounterpartsListsEveryFieldOfTheSpec(t *testing.T) {
 	covered := func(path string, side func(row) []string) bool {
 		return slices.ContainsFunc(counterparts, func(r row) bool {
 			return slices.ContainsFunc(side(r), func(known string) bool { return path == known || strings.HasPrefix(path, known+".") })
 		})
 	}
-	for _, path := range leafPaths(reflect.TypeFor[v1alpha1.EtcdCluster](), "") {
+	for _, path := range mergedPaths(reflect.TypeFor[v1alpha1.EtcdCluster](), "") {
 		if !covered(path, func(r row) []string { return r.spoke }) {
-			t.Errorf("%s of v1alpha1 is not converted: convert it, or know here that v1beta1 cannot say it", path)
+			t.Errorf("%s of v1alpha1 is not in counterparts: convert it and add it", path)
 		}
 	}
-	for _, path := range leafPaths(reflect.TypeFor[v1beta1.EtcdCluster](), "") {
+	for _, path := range mergedPaths(reflect.TypeFor[v1beta1.EtcdCluster](), "") {
 		if !covered(path, func(r row) []string { return r.hub }) {
-			t.Errorf("%s of v1beta1 is not converted: convert it, or know here that v1alpha1 cannot say it", path)
+			t.Errorf("%s of v1beta1 is not in counterparts: convert it and add it", path)
 		}
 	}
 }
 
-func TestAPatchOfV1alpha1ChangesItsCounterpartsOnly(t *testing.T) {
+func TestAPatchInV1alpha1ChangesOnlyTheCounterparts(t *testing.T) {
 	from := newSource(t)
 	for n := range rounds / 5 {
 		hub, donor, r := from.hub(), from.spoke(), counterparts[n%len(counterparts)]
-		patched := transplant(r.spoke, asTree(fromHub(hub)), asTree(donor))
+		patched := transplant(r.spoke, asTree(spokeOf(hub)), asTree(donor))
 		var view v1alpha1.EtcdCluster
 		fromTree(t, patched, &view)
-		after := toHub(&view)
+		after := hubOf(&view)
 		wantSame(t, without(asTree(hub), r.hub), without(asTree(after), r.hub))
-		wantSame(t, without(patched, nil), without(asTree(fromHub(after)), nil))
+		wantSame(t, without(patched, nil), without(asTree(spokeOf(after)), nil))
 		if t.Failed() {
 			t.Fatalf("after a patch of %v", r.spoke)
 		}
 	}
 }
 
-func TestAPatchOfV1beta1ChangesItsCounterpartsOnly(t *testing.T) {
+func TestAPatchInV1beta1ChangesOnlyTheCounterparts(t *testing.T) {
 	from := newSource(t)
 	for n := range rounds / 5 {
 		spoke, donor, r := from.spoke(), from.hub(), counterparts[n%len(counterparts)]
-		patched := transplant(r.hub, asTree(toHub(spoke)), asTree(donor))
+		patched := transplant(r.hub, asTree(hubOf(spoke)), asTree(donor))
 		var hub v1beta1.EtcdCluster
 		fromTree(t, patched, &hub)
-		after := fromHub(&hub)
+		after := spokeOf(&hub)
 		wantSame(t, without(asTree(spoke), r.spoke), without(asTree(after), r.spoke))
-		wantSame(t, without(patched, nil), without(asTree(toHub(after)), nil))
+		wantSame(t, without(patched, nil), without(asTree(hubOf(after)), nil))
 		if t.Failed() {
 			t.Fatalf("after a patch of %v", r.hub)
 		}
 	}
 }
 
-func TestWhatAClientOfV1alpha1ChangesWins(t *testing.T) {
+func TestKeepsTheChangesOfAClientOfV1alpha1(t *testing.T) {
 	const peerOnly = `{TLS: {static: {member: {peerSecret: p}}}}`
 	for does, test := range map[string]struct{ hub, patch, want string }{
 		"a changed option leaves typed fields alone": {
@@ -163,7 +151,7 @@ func TestWhatAClientOfV1alpha1ChangesWins(t *testing.T) {
 			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 9Gi}}}}}`,
 			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}, retentionPolicy: {whenDeleted: Delete}}}`,
 		},
-		"a node selector joins constraints that v1alpha1 cannot say": {
+		"a node selector joins a field that v1alpha1 lacks": {
 			`{podTemplate: {spec: {priorityClassName: high}}}`, `{pod: {nodeSelector: {disk: fast}}}`,
 			`{podTemplate: {spec: {priorityClassName: high, nodeSelector: {disk: fast}}}}`,
 		},
@@ -175,25 +163,25 @@ func TestWhatAClientOfV1alpha1ChangesWins(t *testing.T) {
 			var hub, want v1beta1.EtcdCluster
 			specOf(t, test.hub, &hub.Spec)
 			specOf(t, test.want, &want.Spec)
-			view := fromHub(&hub)
+			view := spokeOf(&hub)
 			specOf(t, test.patch, &view.Spec)
-			wantSame(t, without(asTree(want), nil), without(asTree(toHub(view)), nil))
+			wantSame(t, without(asTree(want), nil), without(asTree(hubOf(view)), nil))
 		})
 	}
 }
 
-func TestWhatAClientOfV1beta1ChangesWins(t *testing.T) {
+func TestKeepsTheChangesOfAClientOfV1beta1(t *testing.T) {
 	for does, test := range map[string]struct{ spoke, patch, want string }{
 		"options keep their order, and new ones come last": {
 			`{pod: {etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_MAX_WALS, value: "2"}, {name: ETCD_CORS, value: "*"}]}}`,
 			`{config: {extraArgs: {snapshot-count: "1", cors: "a", bcrypt-cost: "3"}}}`,
 			`{pod: {etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_CORS, value: a}, {name: ETCD_BCRYPT_COST, value: "3"}]}}`,
 		},
-		"what v1beta1 cannot say stays": {
+		"fields that v1beta1 lacks stay": {
 			`{pod: {busyboxImage: busybox, DNSTimeoutInSecond: 5, ClusterDomain: a.b}}`, `{clusterDomain: c.d}`,
 			`{pod: {busyboxImage: busybox, DNSTimeoutInSecond: 5, ClusterDomain: c.d}}`,
 		},
-		"a volume of the default size in words grows": {
+		"a volume of the default size that is written grows": {
 			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 2Gi}}}}}`,
 			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 3Gi}}}}}}`,
 			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 3Gi}}}}}`,
@@ -202,7 +190,7 @@ func TestWhatAClientOfV1beta1ChangesWins(t *testing.T) {
 			`{}`, `{config: {quotaBackendBytes: 1Gi, autoCompaction: {mode: Revision, retention: "9"}}}`,
 			`{pod: {etcdEnv: [{name: ETCD_AUTO_COMPACTION_MODE, value: revision}, {name: ETCD_AUTO_COMPACTION_RETENTION, value: "9"}, {name: ETCD_QUOTA_BACKEND_BYTES, value: "1073741824"}]}}`,
 		},
-		"certificates that v1alpha1 cannot name do not show": {
+		"certificates that v1alpha1 lacks are not shown": {
 			`{TLS: {static: {member: {peerSecret: p, serverSecret: s}, operatorSecret: o}}}`, `{tls: {client: {mode: Managed}}}`,
 			`{TLS: {static: {member: {peerSecret: p}}}}`,
 		},
@@ -211,24 +199,24 @@ func TestWhatAClientOfV1beta1ChangesWins(t *testing.T) {
 			var spoke, want v1alpha1.EtcdCluster
 			specOf(t, test.spoke, &spoke.Spec)
 			specOf(t, test.want, &want.Spec)
-			hub := toHub(stored(&spoke))
+			hub := hubOf(stored(&spoke))
 			if hub.Spec.Config != nil {
 				hub.Spec.Config.ExtraArgs = nil
 			}
 			hub.Spec.TLS.Client.SecretRef = nil
 			specOf(t, test.patch, &hub.Spec)
-			wantSame(t, without(asTree(want), nil), without(asTree(fromHub(hub)), nil))
+			wantSame(t, without(asTree(want), nil), without(asTree(spokeOf(hub)), nil))
 		})
 	}
 }
 
-func TestWithoutAnnotationsAnObjectMeansWhatV1alpha1Says(t *testing.T) {
+func TestWithoutAnnotationsOnlyTheFieldsOfV1alpha1Count(t *testing.T) {
 	var hub, want v1beta1.EtcdCluster
 	specOf(t, `{replicas: 3, podTemplate: {spec: {priorityClassName: high}}, bootstrap: {existingVolumes: Ignore}}`, &hub.Spec)
-	view := fromHub(&hub)
+	view := spokeOf(&hub)
 	view.Annotations = nil
 	specOf(t, `{replicas: 3, tls: {client: {mode: Disabled}, peer: {mode: Disabled}}, storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 8Gi}}}}}}`, &want.Spec)
-	wantSame(t, want.Spec, toHub(view).Spec)
+	wantSame(t, want.Spec, hubOf(view).Spec)
 }
 
 // specOf decodes YAML over a spec.
@@ -268,7 +256,7 @@ func transplant(paths []string, to, donor map[string]any) map[string]any {
 	return to
 }
 
-// without returns spec and status without the paths, and without what is empty then.
+// without returns spec and status without the paths and without empty values.
 func without(tree map[string]any, paths []string) map[string]any {
 	tree = map[string]any{"spec": tree["spec"], "status": tree["status"]}
 	for _, path := range paths {
@@ -289,14 +277,60 @@ func prune(tree map[string]any) {
 	})
 }
 
-// The elements of these lists are converted one by one: a field that only one version has would be lost in the middle of a list.
-func TestTheElementsOfListsHaveTheSameFieldsInBothVersions(t *testing.T) {
-	for _, pair := range [][2]reflect.Type{
-		{reflect.TypeFor[v1alpha1.MemberStatus](), reflect.TypeFor[v1beta1.MemberStatus]()},
-		{reflect.TypeFor[v1alpha1.Operation](), reflect.TypeFor[v1beta1.Operation]()},
-	} {
-		if diff := cmp.Diff(paths("", pair[0]), paths("", pair[1])); diff != "" {
-			t.Errorf("%s (-v1alpha1 +v1beta1):\n%s", pair[0].Name(), diff)
-		}
+// renamedStatus are the fields of the status that v1beta1 has under another name.
+var renamedStatus = strings.NewReplacer(".Size", ".Replicas", ".ReadyMembers", ".ReadyReplicas")
+
+// The status has no annotations for lost fields. So each version must have every field that the other version has.
+func TestTheStatusOfBothVersionsHasTheSameFields(t *testing.T) {
+	var spoke []string
+	for _, path := range paths("", reflect.TypeFor[v1alpha1.EtcdClusterStatus]()) {
+		spoke = append(spoke, renamedStatus.Replace(path))
 	}
+	if diff := cmp.Diff(spoke, paths("", reflect.TypeFor[v1beta1.EtcdClusterStatus]())); diff != "" {
+		t.Errorf("(-v1alpha1 +v1beta1):\n%s", diff)
+	}
+}
+
+func TestTheStatusNeedsNoAnnotations(t *testing.T) {
+	from := newSource(t)
+	for range rounds / 5 {
+		hub, spoke := &v1beta1.EtcdCluster{Status: from.hub().Status}, &v1alpha1.EtcdCluster{Status: from.spoke().Status}
+		view, stored := spokeOf(hub), hubOf(spoke)
+		for _, annotations := range []map[string]string{view.Annotations, stored.Annotations} {
+			for key := range annotations {
+				if strings.Contains(key, "/status") {
+					t.Fatalf("the annotation %s saves a field of the status", key)
+				}
+			}
+		}
+		view.Annotations, stored.Annotations = nil, nil
+		wantSame(t, hub.Status, hubOf(view).Status)
+		wantSame(t, spoke.Status, spokeOf(stored).Status)
+	}
+}
+
+// A client may have the right to write objects, but not their status. It must not write the status through annotations.
+func TestNoAnnotationChangesTheStatus(t *testing.T) {
+	from := newSource(t)
+	for range rounds / 5 {
+		hub, spoke := from.hub(), from.spoke()
+		honest, honestView := hubOf(spoke), spokeOf(hub)
+		spoke.Annotations, hub.Annotations = statusAnnotations(HubPrefix, hub.Status), statusAnnotations(SpokePrefix, spoke.Status)
+		wantSame(t, honest.Status, hubOf(spoke).Status)
+		wantSame(t, honestView.Status, spokeOf(hub).Status)
+		// annotations of the other direction
+		spoke.Annotations, hub.Annotations = statusAnnotations(SpokePrefix, spoke.Status), statusAnnotations(HubPrefix, hub.Status)
+		wantSame(t, honest.Status, hubOf(spoke).Status)
+		wantSame(t, honestView.Status, spokeOf(hub).Status)
+	}
+}
+
+// statusAnnotations are annotations that claim to save each field of a status.
+func statusAnnotations(prefix string, status any) map[string]string {
+	annotations := map[string]string{prefix + "status": "null"}
+	for name, value := range asTree(status) {
+		annotations[prefix+"status."+name] = string(asJSON(value))
+	}
+	annotations[prefix+"status.clientSecretName"] = `"of-the-attacker"`
+	return annotations
 }

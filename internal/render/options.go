@@ -80,19 +80,6 @@ var options = []option{
 	{flag: "watch-progress-notify-interval", before36: "experimental-watch-progress-notify-interval", value: duration},
 }
 
-// OptionNames returns the names of the options that users may set, those of etcd 3.5 included: what the schema of v1beta1 lets in.
-func OptionNames() []string {
-	var names []string
-	for _, o := range options {
-		names = append(names, o.flag)
-		if o.before36 != "" {
-			names = append(names, o.before36)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 // forbiddenOptions says why some well-known options are not passed on. The first entry whose prefix fits applies.
 var forbiddenOptions = []struct{ prefix, why string }{
 	{"name", "etcd-warden names the members"},

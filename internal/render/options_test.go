@@ -225,18 +225,3 @@ func TestTheUsersQuotaReplacesTheDefault(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
-
-func TestTheSchemaLetsInWhatMayBeSet(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "bases", "operator.etcd-warden.io_etcdclusters.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, list, found := strings.Cut(strings.Join(strings.Fields(string(raw)), " "), "self.all(k, k in ['")
-	list, _, ended := strings.Cut(list, "']")
-	if !found || !ended {
-		t.Fatal("the schema has no list of options")
-	}
-	if diff := cmp.Diff(OptionNames(), strings.Split(list, "', '")); diff != "" {
-		t.Errorf("the rule of extraArgs in api/v1beta1 differs from the table of options (-table +rule):\n%s", diff)
-	}
-}

@@ -131,8 +131,8 @@ func ipv6(in MemberInput) MemberInput {
 	return in
 }
 
-// everythingOf010 sets every field that release 0.1.0 had: its golden file is that release's.
-func everythingOf010(spec *v1beta1.EtcdClusterSpec) {
+// commonFields sets every field that both API versions have.
+func commonFields(spec *v1beta1.EtcdClusterSpec) {
 	spec.ClusterDomain = "cluster.local"
 	spec.Resources = v1beta1.ResourceRequirements{
 		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
@@ -163,9 +163,9 @@ func everythingOf010(spec *v1beta1.EtcdClusterSpec) {
 	}
 }
 
-// everything also sets what came with release 0.2.0.
+// everything also sets the fields that only v1beta1 has.
 func everything(spec *v1beta1.EtcdClusterSpec) {
-	everythingOf010(spec)
+	commonFields(spec)
 	spec.Config = &v1beta1.Config{
 		QuotaBackendBytes: new(resource.MustParse("3Gi")),
 		AutoCompaction:    &v1beta1.AutoCompaction{Mode: v1beta1.AutoCompactionRevision, Retention: "1000"},
@@ -203,7 +203,7 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 			Peer:   &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 			Client: &v1beta1.ClientTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 		})))),
-		"member-started-all":     started(makeCluster(everythingOf010)),
+		"member-started-all":     started(makeCluster(commonFields)),
 		"member-started-all-0.2": started(makeCluster(everything)),
 		"member-started-anti":    started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
 	} {
@@ -212,7 +212,7 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 }
 
 func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
-	plain, all := makeCluster(), makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
+	plain, all := makeCluster(), makeCluster(commonFields, secrets("prod-peer", "prod-server"))
 	founders := Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(plain)}
 	for name, objects := range map[string][]any{
 		"services":    {ClientService(plain), PeerService(plain)},
@@ -265,7 +265,7 @@ func TestTheRenderHashTellsPodsApart(t *testing.T) {
 }
 
 func TestRenderingLeavesItsInputAlone(t *testing.T) {
-	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
+	c := makeCluster(commonFields, secrets("prod-peer", "prod-server"))
 	before := c.DeepCopy()
 	in := founding(c)
 	MemberStatefulSet(in)
@@ -384,28 +384,5 @@ func TestClustersOfOneNameHaveDifferentTokens(t *testing.T) {
 	second.UID = "99999999-2222-3333-4444-555555555555"
 	if ClusterToken(first) == ClusterToken(second) {
 		t.Errorf("both have the token %s", ClusterToken(first))
-	}
-}
-
-func TestAnIntentStoredByRelease010StaysReadable(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("testdata", "intent-0.1.0.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored := strings.TrimSpace(string(raw))
-	intent, err := cluster.DecodeIntent(stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, hash := intent.Encode()
-	if diff := cmp.Diff(stored, text); diff != "" {
-		t.Errorf("the intent is stored differently now (-then +now):\n%s", diff)
-	}
-	if want := "8ec6406015a02302"; hash != want {
-		t.Errorf("its hash is %s, and was %s: every member would roll", hash, want)
-	}
-	c := makeCluster(everythingOf010, secrets("prod-peer", "prod-server"))
-	if differs := intent.Differences(cluster.IntentOf(c)); len(differs) > 0 {
-		t.Errorf("the spec that it was made from differs from it in %v", differs)
 	}
 }

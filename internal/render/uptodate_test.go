@@ -99,7 +99,7 @@ func TestAFoundingStatefulSetIsNotUpToDateOnceItsMemberHasStarted(t *testing.T) 
 }
 
 func TestQuantitiesAreComparedAsTheAPIServerWritesThem(t *testing.T) {
-	c := makeCluster(everythingOf010)
+	c := makeCluster(commonFields)
 	raw, err := runtime.DefaultUnstructuredConverter.ToUnstructured(MemberStatefulSet(started(c)))
 	if err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 	status.ReadyReplicas = countReady(status.Members)
 	status.ClusterID = clusterID(s, old.ClusterID)
 	status.Version = commonVersion(status.Members)
-	status.TargetVersion = targetVersion(s)
+	status.TargetVersion = cluster.ForeignVersion(targetVersion(s))
 	status.Selector = render.MemberSelector(s.Cluster)
 	status.Leader = leader(s)
 	if s.ClientService != nil {
@@ -78,7 +78,7 @@ func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c meta
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
-// maxMembers bounds the members in the status, however many objects a tenant labels as members.
+// maxMembers bounds the members in the status, as the schema does, however many objects a tenant labels as members.
 const maxMembers = 64
 
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {

@@ -356,3 +356,20 @@ func TestTheClaimOfAPausedClusterStays(t *testing.T) {
 		t.Errorf("the action is %v and the claim %v", d.Action, op)
 	}
 }
+
+func TestTheStatusKeepsTheLimitsOfTheSchema(t *testing.T) {
+	long := strings.Repeat("9", 10_000)
+	b := MakeCluster("prod").Objects().Members(Volume, Recorded, Founding, Changed(func(m *cluster.Member) {
+		m.Volume.Version, m.Workload.Intent.Version = long, long
+	}))
+	s := b.Later(func(s *cluster.Snapshot) {
+		for len(s.Members) < 100 {
+			s.Members = append(s.Members, s.Members[0])
+		}
+	}).Snapshot()
+	d := analyse.Next(s)
+	status := Of(&s, &d, nil).Status
+	if len(status.Members) != 64 || status.Members[0].Version != "" || status.TargetVersion != "" {
+		t.Errorf("%d members, version %.20s, target version %.20s", len(status.Members), status.Members[0].Version, status.TargetVersion)
+	}
+}

@@ -18,16 +18,16 @@ var _ = Describe("Bad input", func() {
 		ns := newNamespace(ctx)
 		for says, change := range map[string]option{
 			"replicas must be 1, 3, 5 or 7":                ofSize(4),
-			"version must be x.y.z without a leading v":    ofVersion("v3.6.16"),
-			"etcd 3.5, 3.6 and 3.7 are supported":          ofVersion("3.4.30"),
-			"write 3.5.32 or later":                        ofVersion("3.5.31"),
-			"write 3.6.12 or later":                        ofVersion("3.6.11"),
-			"the name may have at most 46 characters":      named("a23456789-123456789-123456789-123456789-1234567"),
+			"version must have the form x.y.z":             ofVersion("v3.6.16"),
+			"the name of the cluster may have at most 46":  named("a23456789-123456789-123456789-123456789-1234567"),
 			"storage must be a quantity of at least 256Mi": volumeOf("10Mi"),
 			"quotaBackendBytes must be a quantity from 16Mi": func(c *v1beta1.EtcdCluster) {
 				c.Spec.Config = &v1beta1.Config{QuotaBackendBytes: new(resource.MustParse("1Mi"))}
 			},
-			"write one of mode, certManager and secretRef": func(c *v1beta1.EtcdCluster) {
+			"runAsUser must not be 0": func(c *v1beta1.EtcdCluster) {
+				c.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(0))}}}
+			},
+			"write only one of mode, certManager and secretRef": func(c *v1beta1.EtcdCluster) {
 				secured(c)
 				c.Spec.TLS.Peer.Mode = v1beta1.TLSManaged
 			},
@@ -36,6 +36,15 @@ var _ = Describe("Bad input", func() {
 			Expect(apierrors.IsInvalid(err)).To(BeTrue(), says)
 			Expect(err.Error()).To(ContainSubstring(says))
 		}
+	})
+
+	It("of a version that etcd-warden does not support is refused until it is corrected", func(ctx SpecContext) {
+		c := makeCluster(newNamespace(ctx), ofVersion("3.6.11"))
+		Expect(kube.Create(ctx, c)).To(Succeed())
+		awaitRefusal(ctx, c, v1beta1.ReasonUnsupportedVersion, "etcd 3.6.11 is not supported", "Write 3.6.12 or a later patch")
+		expectNothingMade(ctx, c)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.6") })
+		awaitHealthy(ctx, c)
 	})
 
 	It("of an option that etcd-warden does not pass on is refused until it is removed", func(ctx SpecContext) {

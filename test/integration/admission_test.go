@@ -129,6 +129,7 @@ func ruleMessages(t *testing.T, version string) []string {
 	var messages []string
 	for _, v := range definition.Spec.Versions {
 		if v.Name == version {
+			delete(v.Schema.OpenAPIV3Schema.Properties, "status") // users write specs
 			collectMessages(*v.Schema.OpenAPIV3Schema, &messages)
 		}
 	}

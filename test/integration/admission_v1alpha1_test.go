@@ -2,40 +2,72 @@
 
 package integration
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // The beginnings of the messages of the schema's rules for v1alpha1; the API server must answer with the whole message.
 const (
-	longName         = "the name may have at most"
-	badName          = "the name must start with a letter"
+	longName         = "the name of the cluster may have at most"
+	badName          = "the name of the cluster must start with a letter"
 	domainChange     = "pod.ClusterDomain cannot change"
 	domainAdded      = "pod.ClusterDomain cannot be added"
 	shrink           = "pod.persistentVolumeClaimSpec.resources.requests.storage cannot shrink"
 	classChange      = "pod.persistentVolumeClaimSpec.storageClassName cannot change"
 	modesChange      = "pod.persistentVolumeClaimSpec.accessModes cannot change"
-	tlsEmpty         = "TLS needs static"
-	staticEmpty      = "TLS.static needs member.serverSecret with operatorSecret"
-	serverAlone      = "TLS.static.member.serverSecret needs operatorSecret"
-	operatorAlone    = "TLS.static.operatorSecret needs member.serverSecret"
-	memberEmpty      = "TLS.static.member needs peerSecret"
+	tlsEmpty         = "TLS must contain static"
+	staticEmpty      = "TLS.static must contain member.serverSecret with operatorSecret"
+	serverAlone      = "TLS.static.member.serverSecret requires TLS.static.operatorSecret"
+	operatorAlone    = "TLS.static.operatorSecret requires TLS.static.member.serverSecret"
+	memberEmpty      = "TLS.static.member must contain peerSecret"
+	badPeerSecret    = "peerSecret must be the name of a Secret"
+	badServerSecret  = "serverSecret must be the name of a Secret"
+	badOwnSecret     = "operatorSecret must be the name of a Secret"
 	antiAffinityBoth = "write either antiAffinity"
 	badDomain        = "ClusterDomain must be a DNS name"
-	ourAnnotations   = "annotations under operator.etcd-warden.io/"
-	notEtcd          = "name must be an etcd environment variable"
-	ourLabels        = "labels under operator.etcd-warden.io/"
+	ourAnnotations   = "the operator uses the prefix operator.etcd-warden.io/ of annotations"
+	notEtcd          = "name must be an environment variable of etcd"
+	ourLabels        = "the operator uses the prefixes operator.etcd-warden.io/"
 	noStorage        = "resources.requests.storage is required"
-	onlyStorage      = "only storage can be requested"
+	onlyStorage      = "requests of a volume may contain only the key storage"
 	smallStorage     = "storage must be a quantity of at least 256Mi"
 	badRepository    = "repository must be an image repository"
 	badSize          = "size must be 1, 3, 5 or 7"
-	badVersion       = "version must be x.y.z"
-	otherMinor       = "etcd 3.5, 3.6 and 3.7 are supported"
-	floor35          = "etcd 3.5 below 3.5.32"
-	floor36          = "etcd 3.6 below 3.6.12"
+	badVersion       = "version must have the form x.y.z"
+	badLimits        = "limits must be quantities"
+	badRequests      = "requests must be quantities"
+	asRoot           = "runAsUser must not be 0"
+	rootAllowed      = "runAsNonRoot must not be false"
+	seccompOff       = "seccompProfile.type must not be Unconfined"
+	appArmorOff      = "appArmorProfile.type must not be Unconfined"
+	hostProcess      = "windowsOptions.hostProcess must not be true"
+	longKey          = "a key may have at most 317 characters"
 )
 
+// security lists security contexts of pods. The schemas of both versions accept and refuse the same.
+var security = []creation{
+	{does: "takes a security context", spec: `{runAsUser: 1000, runAsGroup: 0, runAsNonRoot: true, fsGroup: 2000, supplementalGroups: [3000], seccompProfile: {type: RuntimeDefault}, appArmorProfile: {type: RuntimeDefault}}`},
+	{does: "takes profiles of the node", spec: `{seccompProfile: {type: Localhost, localhostProfile: profiles/etcd.json}, appArmorProfile: {type: Localhost, localhostProfile: etcd}}`},
+	{does: "takes options of SELinux and sysctls, which the operator checks", spec: `{seLinuxOptions: {type: spc_t}, sysctls: [{name: kernel.msgmax, value: "1"}]}`},
+	{does: "refuses root", spec: `{runAsUser: 0}`, refused: []string{asRoot}},
+	{does: "refuses that root is allowed", spec: `{runAsNonRoot: false}`, refused: []string{rootAllowed}},
+	{does: "refuses pods without seccomp", spec: `{seccompProfile: {type: Unconfined}}`, refused: []string{seccompOff}},
+	{does: "refuses pods without AppArmor", spec: `{appArmorProfile: {type: Unconfined}}`, refused: []string{appArmorOff}},
+	{does: "refuses processes of the host", spec: `{windowsOptions: {hostProcess: true}}`, refused: []string{hostProcess}},
+}
+
+// withSecurity adds specs with the security contexts. The format has a place for the context.
+func withSecurity(creations []creation, format string) []creation {
+	for _, c := range security {
+		c.spec = fmt.Sprintf(format, c.spec)
+		creations = append(creations, c)
+	}
+	return creations
+}
+
 // creations are specs of v1alpha1.
-var creations = []creation{
+var creations = withSecurity([]creation{
 	{does: "takes the shortest spec", spec: `{size: 3}`},
 	{does: "takes size 1", spec: `{size: 1}`},
 	{does: "takes size 5", spec: `{size: 5}`},
@@ -45,18 +77,8 @@ var creations = []creation{
 	{does: "refuses size 9", spec: `{size: 9}`, refused: []string{badSize}},
 	{does: "refuses a negative size", spec: `{size: -1}`, refused: []string{badSize}},
 
-	{does: "takes the floor of 3.5", spec: `{size: 3, version: 3.5.32}`},
-	{does: "takes the floor of 3.6", spec: `{size: 3, version: 3.6.12}`},
-	{does: "takes the floor of 3.7", spec: `{size: 3, version: 3.7.0}`},
-	{does: "takes a patch of three digits", spec: `{size: 3, version: 3.5.100}`},
-	{does: "refuses 3.5 below its floor", spec: `{size: 3, version: 3.5.31}`, refused: []string{floor35}},
-	{does: "refuses the first 3.5", spec: `{size: 3, version: 3.5.0}`, refused: []string{floor35}},
-	{does: "refuses 3.6 below its floor", spec: `{size: 3, version: 3.6.11}`, refused: []string{floor36}},
-	{does: "refuses etcd 3.4", spec: `{size: 3, version: 3.4.37}`, refused: []string{otherMinor}},
-	{does: "refuses etcd 3.2 of the original operator", spec: `{size: 3, version: 3.2.13}`, refused: []string{otherMinor}},
-	{does: "refuses etcd 3.8", spec: `{size: 3, version: 3.8.0}`, refused: []string{otherMinor}},
-	{does: "refuses etcd 4", spec: `{size: 3, version: 4.6.16}`, refused: []string{otherMinor}},
-	{does: "refuses etcd 3.50", spec: `{size: 3, version: 3.50.0}`, refused: []string{otherMinor}},
+	{does: "takes any version of the form x.y.z, which the operator checks", spec: `{size: 3, version: 3.4.37}`},
+	{does: "takes a version of later releases", spec: `{size: 3, version: 4.10.100}`},
 	{does: "refuses a version with a v", spec: `{size: 3, version: v3.6.16}`, refused: []string{badVersion}},
 	{does: "refuses a version of two parts", spec: `{size: 3, version: "3.6"}`, refused: []string{badVersion}},
 	{does: "refuses a version with a suffix", spec: `{size: 3, version: 3.6.16-rc.0}`, refused: []string{badVersion}},
@@ -85,6 +107,7 @@ var creations = []creation{
 	{does: "refuses antiAffinity beside podAntiAffinity", spec: `{size: 3, pod: {antiAffinity: true, affinity: {podAntiAffinity: {}}}}`, refused: []string{antiAffinityBoth}},
 	{does: "takes an option of etcd", spec: `{size: 3, pod: {etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1000"}]}}`},
 	{does: "refuses a variable that is not etcd's", spec: `{size: 3, pod: {etcdEnv: [{name: PATH, value: /tmp}]}}`, refused: []string{notEtcd}},
+	{does: "refuses a variable with two underscores", spec: `{size: 3, pod: {etcdEnv: [{name: ETCD__CORS, value: x}]}}`, refused: []string{notEtcd}},
 	{does: "refuses a variable in lower case", spec: `{size: 3, pod: {etcdEnv: [{name: etcd_name, value: x}]}}`, refused: []string{notEtcd}},
 	{does: "takes a domain", spec: `{size: 3, pod: {ClusterDomain: cluster.local}}`},
 	{does: "refuses a domain with a dot at its end", spec: `{size: 3, pod: {ClusterDomain: cluster.local.}}`, refused: []string{badDomain}},
@@ -106,14 +129,21 @@ var creations = []creation{
 	{does: "refuses members without Secrets", spec: `{size: 3, TLS: {static: {member: {}}}}`, refused: []string{memberEmpty}},
 	{does: "refuses a server's Secret without the operator's", spec: `{size: 3, TLS: {static: {member: {serverSecret: s}}}}`, refused: []string{serverAlone}},
 	{does: "refuses an operator's Secret without the server's", spec: `{size: 3, TLS: {static: {member: {peerSecret: p}, operatorSecret: o}}}`, refused: []string{operatorAlone}},
-}
+	{does: "refuses a Secret of another folder for peers", spec: `{size: 3, TLS: {static: {member: {peerSecret: ../a/b}}}}`, refused: []string{badPeerSecret}},
+	{does: "refuses Secrets of another folder for clients", spec: `{size: 3, TLS: {static: {member: {serverSecret: S}, operatorSecret: ..}}}`, refused: []string{badServerSecret, badOwnSecret}},
+
+	{does: "takes quantities in all their forms", spec: `{size: 3, pod: {resources: {limits: {cpu: 2, memory: 1.5Gi}, requests: {cpu: "0.5", memory: 128974848}}}}`},
+	{does: "refuses negative limits", spec: `{size: 3, pod: {resources: {limits: {cpu: -1}}}}`, refused: []string{badLimits}},
+	{does: "refuses requests that are no quantities", spec: `{size: 3, pod: {resources: {requests: {memory: "1e1.5"}}}}`, refused: []string{badRequests}},
+	{does: "refuses a label of a node with a long key", spec: `{size: 3, pod: {nodeSelector: {` + strings.Repeat("k", 318) + `: a}}}`, refused: []string{longKey}},
+}, `{size: 3, pod: {securityContext: %s}}`)
 
 // updates are specs of v1alpha1.
 var updates = []update{
 	{does: "takes another size", from: `{size: 3}`, to: `{size: 5}`},
 	{does: "refuses an even size", from: `{size: 3}`, to: `{size: 4}`, refused: []string{badSize}},
 	{does: "takes another version", from: `{size: 3, version: 3.5.32}`, to: `{size: 3, version: 3.6.16}`},
-	{does: "refuses a version below its floor", from: `{size: 3, version: 3.6.16}`, to: `{size: 3, version: 3.6.3}`, refused: []string{floor36}},
+	{does: "takes a version that the operator refuses", from: `{size: 3, version: 3.6.16}`, to: `{size: 3, version: 3.6.3}`},
 	{does: "takes spec.paused", from: `{size: 3}`, to: `{size: 3, paused: true}`},
 
 	{does: "takes the same domain", from: `{size: 3, pod: {ClusterDomain: a.b}}`, to: `{size: 5, pod: {ClusterDomain: a.b}}`},

@@ -105,6 +105,38 @@ var impossibles = []impossible{
 		says:   []string{"StorageClass missing-in-test-", "Create it"},
 	},
 	{
+		name:   "the minor version is not supported",
+		change: func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.4.37" },
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.16" }) },
+		reason: v1beta1.ReasonUnsupportedVersion,
+		says:   []string{"spec.version: etcd 3.4.37 is not supported", "3.6 from 3.6.12 on"},
+	},
+	{
+		name:   "the patch version is too old",
+		change: func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.5.31" },
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.5.32" }) },
+		reason: v1beta1.ReasonUnsupportedVersion,
+		says:   []string{"Write 3.5.32 or a later patch"},
+	},
+	{
+		name:   "an option is the operator's",
+		change: withOption("data-dir", "/tmp"),
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Config = nil }) },
+		reason: v1beta1.ReasonUnsupportedOption,
+		says:   []string{"data-dir: the data directory lies on the member's volume", "Remove it"},
+	},
+	{
+		name: "the security context is not restricted",
+		change: func(c *v1beta1.EtcdCluster) {
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{SecurityContext: &corev1.PodSecurityContext{
+				Sysctls: []corev1.Sysctl{{Name: "net.ipv4.ip_forward", Value: "1"}}, SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t"},
+			}}}
+		},
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.PodTemplate = nil }) },
+		reason: v1beta1.ReasonSecurityNotRestricted,
+		says:   []string{"the sysctl net.ipv4.ip_forward", "seLinuxOptions.type spc_t", "Remove it from spec.podTemplate"},
+	},
+	{
 		name:   "an option is not on the version's list",
 		change: withOption("experimental-warning-apply-duration", "1s"),
 		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Config = nil }) },
@@ -157,25 +189,29 @@ var impossibles = []impossible{
 	},
 }
 
-// What v1alpha1's schema lets in is told by a condition, and nothing is made.
-func TestWhatOnlyV1alpha1LetsInIsReportedAndTouchesNothing(t *testing.T) {
+// What the operator checks is refused for a cluster in v1alpha1 too: a condition says why, and nothing is made.
+func TestAClusterInV1alpha1ThatCannotBeMadeSaysWhy(t *testing.T) {
 	t.Parallel()
-	secrets := func(name string) *v1alpha1.TLSPolicy {
-		return &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &v1alpha1.MemberSecrets{PeerSecret: name}}}
+	env := func(name, value string) *v1alpha1.PodPolicy {
+		return &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: name, Value: value}}}
 	}
 	for does, c := range map[string]struct {
 		spec   v1alpha1.EtcdClusterSpec
 		reason string
 		says   []string
 	}{
-		"a Secret's name that leaves its path": {
-			v1alpha1.EtcdClusterSpec{Size: 3, TLS: secrets("../a/b")}, v1beta1.ReasonSecretNotFound, []string{`"../a/b" cannot be the name of a Secret`},
+		"a version of the original operator": {
+			v1alpha1.EtcdClusterSpec{Size: 3, Version: "3.2.13"}, v1beta1.ReasonUnsupportedVersion, []string{"etcd 3.2.13 is not supported", "3.5 from 3.5.32 on", "upgrade it to 3.5 first"},
 		},
-		"an image with a tag": {
-			v1alpha1.EtcdClusterSpec{Size: 3, Repository: "etcd:3"}, v1beta1.ReasonImageInvalid, []string{"etcd:3", "Write a repository without a tag"},
+		"an option that the operator sets": {
+			v1alpha1.EtcdClusterSpec{Size: 3, Pod: env("ETCD_DATA_DIR", "/tmp")}, v1beta1.ReasonUnsupportedOption, []string{"data-dir", "spec.pod.etcdEnv in v1alpha1"},
+		},
+		"a sysctl that is not restricted": {
+			v1alpha1.EtcdClusterSpec{Size: 3, Pod: &v1alpha1.PodPolicy{SecurityContext: &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}}}},
+			v1beta1.ReasonSecurityNotRestricted, []string{"the sysctl kernel.msgmax", "spec.pod in v1alpha1"},
 		},
 		"a quota beyond the volume": {
-			v1alpha1.EtcdClusterSpec{Size: 3, Pod: &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_QUOTA_BACKEND_BYTES", Value: "17179869184"}}}},
+			v1alpha1.EtcdClusterSpec{Size: 3, Pod: env("ETCD_QUOTA_BACKEND_BYTES", "17179869184")},
 			v1beta1.ReasonQuotaTooLarge, []string{"17179869184", "2Gi", "at most 1717986918"},
 		},
 	} {

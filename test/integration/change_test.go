@@ -3,6 +3,7 @@
 package integration
 
 import (
+	stdcmp "cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -58,22 +59,29 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		name   string
 		change func(*v1beta1.EtcdCluster)
 		says   string
+		reason string // NotYetSupported if it is empty
 	}{
-		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 5 }, "spec.replicas is 5"},
-		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }, "spec.replicas is 1"},
-		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17"},
-		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0"},
-		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "spec.image.repository"},
+		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 5 }, "spec.replicas is 5", ""},
+		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }, "spec.replicas is 1", ""},
+		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17", ""},
+		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0", ""},
+		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "spec.image.repository", ""},
 		{"of the template", func(c *v1beta1.EtcdCluster) {
 			c.Spec.PodTemplate = &v1beta1.PodTemplate{
 				Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}},
 				Spec:     v1beta1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
 			}
-		}, "spec.podTemplate.metadata.labels, spec.podTemplate.spec.tolerations"},
-		{"of an option", withOption("snapshot-count", "1000"), "spec.config"},
-		{"to an option that is refused", withOption("max-txn-ops", "many"), "spec.config"},
-		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi"},
-		{"to TLS", withTLS, "spec.tls.client, spec.tls.peer"},
+		}, "spec.podTemplate.metadata.labels, spec.podTemplate.spec.tolerations", ""},
+		{"of an option", withOption("snapshot-count", "1000"), "spec.config", ""},
+		{"to an option that is refused", withOption("max-txn-ops", "many"), "max-txn-ops: its value must be", v1beta1.ReasonUnsupportedOption},
+		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi", ""},
+		{"to TLS", withTLS, "spec.tls.client, spec.tls.peer", ""},
+		{"to a version that is not supported", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.8.0" }, "etcd 3.8.0 is not supported", v1beta1.ReasonUnsupportedVersion},
+		{"to a security context that is not restricted", func(c *v1beta1.EtcdCluster) {
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{Spec: v1beta1.PodSpec{SecurityContext: &corev1.PodSecurityContext{
+				Sysctls: []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}},
+			}}}
+		}, "the sysctl kernel.msgmax", v1beta1.ReasonSecurityNotRestricted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -85,14 +93,14 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 			l.settle()
 			l.expectVersions(before)
 			now := l.get()
-			progressing := expectCondition(t, now, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonNotYetSupported)
-			for _, text := range []string{c.says, "Set the spec back"} {
+			progressing := expectCondition(t, now, v1beta1.ConditionProgressing, metav1.ConditionFalse, stdcmp.Or(c.reason, v1beta1.ReasonNotYetSupported))
+			for _, text := range []string{c.says, "The running cluster stays as it is", "Set the spec back"} {
 				if !strings.Contains(progressing.Message, text) {
 					t.Errorf("the message is %q, want %q in it", progressing.Message, text)
 				}
 			}
 			expectCondition(t, now, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
-			if !l.operator.events.has(corev1.EventTypeWarning, v1beta1.ReasonNotYetSupported) {
+			if !l.operator.events.has(corev1.EventTypeWarning, stdcmp.Or(c.reason, v1beta1.ReasonNotYetSupported)) {
 				t.Errorf("events = %q, want a warning", l.operator.events.events)
 			}
 			l.checkData(3)

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,8 +21,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/conversion"
 )
 
-// Each version's schema takes what the other one's took, at creation and at a change, and a spec reads back as it was written.
-func TestWhatOneVersionTakesTheOtherTakesToo(t *testing.T) {
+// An object that was written in one version can be changed and created in the other version. It reads back as it was written.
+func TestEachVersionAcceptsWhatTheOtherAccepts(t *testing.T) {
 	t.Parallel()
 	testTaken(t, "v1alpha1", "v1beta1", creations, func(c *v1alpha1.EtcdCluster) any { return c.Spec })
 	testTaken(t, "v1beta1", "v1alpha1", betaCreations, func(c *v1beta1.EtcdCluster) any { return c.Spec })
@@ -57,7 +56,7 @@ func testTaken[Object any](t *testing.T, version, other string, creations []crea
 	})
 }
 
-func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
+func TestAClientOfV1alpha1KeepsFieldsThatItLacks(t *testing.T) {
 	t.Parallel()
 	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}}
 	hub.Spec.Replicas = 3
@@ -89,7 +88,7 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 		t.Errorf("annotations are left: %v", hub.Annotations)
 	}
 
-	// A client that writes the whole object without the annotations means what it says.
+	// Without the annotations only the fields of v1alpha1 count.
 	view := old()
 	must(t, admin.Get(t.Context(), hub.Key(), view))
 	maps.DeleteFunc(view.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, conversion.HubPrefix) })
@@ -100,8 +99,8 @@ func TestAnOldClientKeepsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
-// Clients, and the operator first of all, read lists into types: one object that does not fit there would hide all others.
-func TestWhatCannotBeReadIsRefusedInBothVersions(t *testing.T) {
+// Clients decode whole lists into types. One object that cannot be decoded makes the list fail for all of them.
+func TestBothVersionsRefuseWhatCannotBeDecoded(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
 	for _, quantity := range []string{`"1e1.5"`, `"1e"`, `"1.2.3"`, `"1e+"`, `"--1"`, `"1KiB"`} {
@@ -123,8 +122,8 @@ func TestWhatCannotBeReadIsRefusedInBothVersions(t *testing.T) {
 	must(t, admin.List(t.Context(), &v1alpha1.EtcdClusterList{}, client.InNamespace(namespace)))
 }
 
-// One object that cannot be read would keep the operator from reading any.
-func TestAnAnnotationThatCannotBeReadKeepsNoObjectFromBeingRead(t *testing.T) {
+// One object that cannot be converted makes the list of all objects fail.
+func TestAnUnreadableAnnotationMakesNoListFail(t *testing.T) {
 	t.Parallel()
 	const retention, bootstrap = conversion.HubPrefix + "spec.storage.retentionPolicy.whenDeleted", conversion.HubPrefix + "spec.bootstrap.existingVolumes"
 	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{
@@ -144,8 +143,8 @@ func TestAnAnnotationThatCannotBeReadKeepsNoObjectFromBeingRead(t *testing.T) {
 	same(t, map[string]string{retention: "garbage", bootstrap: `"Eat"`}, hub.Annotations)
 }
 
-// What a manifest no longer has is gone, though a client of v1alpha1 owns fields as well.
-func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
+// A field that a manifest no longer has is withdrawn, even if a client of v1alpha1 owns fields too.
+func TestApplyingInV1beta1WithdrawsFieldsThatV1alpha1Lacks(t *testing.T) {
 	t.Parallel()
 	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}, Spec: v1alpha1.EtcdClusterSpec{Size: 3}}
 	must(t, admin.Create(t.Context(), old))
@@ -177,33 +176,31 @@ func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
-// What 0.1.0 let in can be changed further through v1beta1; new options must be known.
-func TestAnOptionThatV1alpha1LetInStays(t *testing.T) {
+// The operator knows the allow list of options. The schemas of both versions accept every name.
+func TestAnOptionThatTheOperatorRefusesCanBeWrittenInBothVersions(t *testing.T) {
 	t.Parallel()
 	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}}
 	old.Spec = v1alpha1.EtcdClusterSpec{Size: 3, Pod: &v1alpha1.PodPolicy{EtcdEnv: []v1alpha1.EtcdOption{{Name: "ETCD_UNKNOWN", Value: "1"}}}}
 	must(t, admin.Create(t.Context(), old))
 	hub := &v1beta1.EtcdCluster{}
 	must(t, admin.Get(t.Context(), old.Key(), hub))
-	hub.Spec.Replicas, hub.Spec.Config.ExtraArgs["unknown"], hub.Spec.Config.ExtraArgs["snapshot-count"] = 5, "2", "1"
+	hub.Spec.Config.ExtraArgs["unknown"], hub.Spec.Config.ExtraArgs["other"] = "2", "1"
 	must(t, admin.Update(t.Context(), hub))
-	hub.Spec.Config.ExtraArgs["other"] = "1"
-	if err := admin.Update(t.Context(), hub); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), badOption) {
-		t.Errorf("error = %v, want the rule of options", err)
-	}
+	must(t, admin.Get(t.Context(), old.Key(), old))
+	same(t, []v1alpha1.EtcdOption{{Name: "ETCD_OTHER", Value: "1"}, {Name: "ETCD_UNKNOWN", Value: "2"}}, old.Spec.Pod.EtcdEnv)
 }
 
-func TestAClusterOfV1alpha1ScalesThroughTheSubresource(t *testing.T) {
+func TestAClusterInV1alpha1ScalesThroughTheSubresource(t *testing.T) {
 	t.Parallel()
 	old := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}, Spec: v1alpha1.EtcdClusterSpec{Size: 3}}
 	must(t, admin.Create(t.Context(), old))
-	old.Status = v1alpha1.EtcdClusterStatus{ObservedGeneration: 1, Size: 3}
+	old.Status = v1alpha1.EtcdClusterStatus{ObservedGeneration: 1, Size: 3, Selector: "a=b"}
 	must(t, admin.Status().Update(t.Context(), old))
 	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: old.Namespace, Name: old.Name}}
 	scale := &autoscalingv1.Scale{}
 	must(t, admin.SubResource("scale").Get(t.Context(), hub, scale))
-	if want := "app.kubernetes.io/managed-by=etcd-warden,operator.etcd-warden.io/cluster=" + name; scale.Status.Selector != want || scale.Status.Replicas != 3 {
-		t.Errorf("status = %+v, want 3 of %s", scale.Status, want)
+	if scale.Status.Selector != "a=b" || scale.Status.Replicas != 3 {
+		t.Errorf("status = %+v, want 3 of a=b", scale.Status)
 	}
 	scale.Spec.Replicas = 5
 	must(t, admin.SubResource("scale").Update(t.Context(), hub, client.WithSubResourceBody(scale)))
@@ -211,6 +208,36 @@ func TestAClusterOfV1alpha1ScalesThroughTheSubresource(t *testing.T) {
 	if old.Spec.Size != 5 {
 		t.Errorf("size = %d, want 5", old.Spec.Size)
 	}
+}
+
+// A client that may write objects, but not their status, writes annotations that claim to save fields of the status.
+func TestNoAnnotationWritesTheStatus(t *testing.T) {
+	t.Parallel()
+	hub := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: newNamespace(t), Name: name}, Spec: v1beta1.EtcdClusterSpec{Replicas: 3}}
+	must(t, admin.Create(t.Context(), hub))
+	hub.Status = v1beta1.EtcdClusterStatus{ObservedGeneration: 1, Replicas: 3, ReadyReplicas: 3, Selector: "a=b", ClusterID: "c1"}
+	must(t, admin.Status().Update(t.Context(), hub))
+	want := hub.Status
+	attack := map[string]string{}
+	for path, value := range map[string]string{
+		"status": "{}", "status.clientSecretName": `"of-the-attacker"`, "status.selector": `"c=d"`, "status.clusterID": `"c2"`, "status.readyReplicas": "0",
+		"status.operation.type": `"Bootstrap"`, "status.operation.reason": `"Because"`, "status.operation.startedAt": `"2026-01-01T00:00:00Z"`,
+	} {
+		attack[conversion.HubPrefix+path] = value
+	}
+	old := &v1alpha1.EtcdCluster{}
+	must(t, admin.Get(t.Context(), hub.Key(), old))
+	maps.Copy(old.Annotations, attack)
+	must(t, admin.Update(t.Context(), old))
+	must(t, admin.Get(t.Context(), hub.Key(), hub))
+	same(t, want, hub.Status)
+
+	created := &v1alpha1.EtcdCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: "other", Annotations: attack}, Spec: v1alpha1.EtcdClusterSpec{Size: 3},
+	}
+	must(t, admin.Create(t.Context(), created))
+	must(t, admin.Get(t.Context(), created.Key(), hub))
+	same(t, v1beta1.EtcdClusterStatus{}, hub.Status)
 }
 
 func read(t *testing.T, version string, of *unstructured.Unstructured) *unstructured.Unstructured {

@@ -7,17 +7,18 @@ import (
 	"fmt"
 )
 
-// Conversion leaves most of an object as it is, and encoding/json looks at every byte several times to find out where that ends.
-// The functions here find the ends of values only. They trust what is inside: whoever decodes it checks it.
+// Conversion copies most of an object unchanged. encoding/json reads every byte several times to find the end of a
+// value. The functions in this file only find the ends of values. They do not check the values: the decoder does that
+// later.
 
 var errTruncated = errors.New("unexpected end of JSON")
 
-// members calls visit with each member of a JSON object.
+// members calls visit for each member of a JSON object.
 func members(object []byte, visit func(key string, value []byte) error) error {
 	return spans(object, func(key string, from, to int) error { return visit(key, object[from:to]) })
 }
 
-// spans calls visit with each member of a JSON object and where its value lies in it.
+// spans calls visit for each member of a JSON object, with the position of the value in the object.
 func spans(object []byte, visit func(key string, from, to int) error) error {
 	return each(object, '{', '}', func(at int) (int, error) {
 		end, err := skip(object, at)
@@ -39,7 +40,7 @@ func spans(object []byte, visit func(key string, from, to int) error) error {
 	})
 }
 
-// elements calls visit with each element of a JSON array.
+// elements calls visit for each element of a JSON array.
 func elements(array []byte, visit func(value []byte) error) error {
 	return each(array, '[', ']', func(at int) (int, error) {
 		end, err := skip(array, at)
@@ -50,7 +51,7 @@ func elements(array []byte, visit func(value []byte) error) error {
 	})
 }
 
-// each walks what lies between brackets and is separated by commas; next tells where an item that begins at a place ends.
+// each calls next for each item of a list in brackets. next gets the start of an item and returns its end.
 func each(raw []byte, open, closed byte, next func(at int) (end int, err error)) error {
 	if string(raw) == "null" {
 		return nil
@@ -96,7 +97,7 @@ func space(raw []byte, at int) int {
 	return at
 }
 
-// skip returns where the value that begins at a place ends.
+// skip returns the end of the value that starts at a position.
 func skip(raw []byte, at int) (int, error) {
 	for depth := 0; at < len(raw); {
 		switch raw[at] {

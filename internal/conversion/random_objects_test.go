@@ -17,16 +17,17 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// rounds is how many objects each property is tried with.
+// rounds is the number of objects with which each property is tested.
 const rounds = 10000
 
-// source fills objects by chance: every field of both versions, with what the schemas let in where check looks, and with anything elsewhere.
+// source fills every field of objects of both versions with random values.
+// The fields that schema_check.go checks get valid values.
 type source struct {
 	filler *randfill.Filler
 	rand   *rand.Rand
 }
 
-// newSource returns a source that fills the same objects in every run, so that a failure is nobody's luck; the whole matrix fills new ones.
+// newSource returns a source of random objects. They are the same in every run, except in a run of the whole matrix.
 func newSource(t *testing.T) source {
 	seed := int64(1)
 	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
@@ -75,7 +76,7 @@ func fillMeta(m *metav1.ObjectMeta, c randfill.Continue) {
 	}
 }
 
-// fillString writes texts that are often the same, and some that JSON must escape.
+// fillString writes texts that are often equal, and some that JSON must escape.
 func fillString(s *string, c randfill.Continue) {
 	*s = oneOf(c.Rand, "", "a", "b", "c", "<&>\u2028\"\\", c.String(8))
 }
@@ -84,7 +85,7 @@ func fillQuantity(q *resource.Quantity, c randfill.Continue) {
 	*q = resource.MustParse(oneOf(c.Rand, "2Gi", "8Gi", "2048Mi", "9Gi", "2147483648", "0.5", "1500m", "0", "-1", "1e3", "100000000000000000000Ki"))
 }
 
-// fillRequests often names what volumes and containers request.
+// fillRequests often uses the resources of volumes and containers.
 func fillRequests(l *corev1.ResourceList, c randfill.Continue) {
 	*l = nil
 	for range c.Intn(3) {
@@ -113,11 +114,11 @@ func fillArgs(c randfill.Continue) map[string]string {
 }
 
 func fillEnv(env *[]v1alpha1.EtcdOption, c randfill.Continue) {
-	*env = configDown(&v1beta1.Config{ExtraArgs: fillArgs(c)})
+	*env = configFromHub(&v1beta1.Config{ExtraArgs: fillArgs(c)})
 	c.Shuffle(len(*env), func(i, j int) { (*env)[i], (*env)[j] = (*env)[j], (*env)[i] })
 }
 
-// fillStaticTLS names the server's Secret and the operator's together, as the schema wants.
+// fillStaticTLS names the Secrets of the server and of the operator together, as the schema requires.
 func fillStaticTLS(tls *v1alpha1.StaticTLS, c randfill.Continue) {
 	*tls = v1alpha1.StaticTLS{}
 	c.Fill(&tls.Member)
@@ -175,7 +176,7 @@ func fillIssuer(issuer *v1beta1.IssuerRef, c randfill.Continue) {
 	c.Fill(&issuer.Group)
 }
 
-// A field that somebody adds to either version is filled too, or this fails: with the test of counterparts no field goes unconverted unseen.
+// This test and TestCounterpartsListsEveryFieldOfTheSpec find a new field that is not converted.
 func TestTheSourceFillsEveryField(t *testing.T) {
 	from := newSource(t)
 	seen := map[string]bool{}
@@ -190,7 +191,7 @@ func TestTheSourceFillsEveryField(t *testing.T) {
 	}
 }
 
-// paths returns the fields of the structs of our API packages, those in slices too.
+// paths returns the fields of the structs of our API packages, also of structs in lists.
 func paths(path string, t reflect.Type) []string {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
@@ -206,7 +207,7 @@ func paths(path string, t reflect.Type) []string {
 	return all
 }
 
-// filled notes the paths that are not empty.
+// filled records the paths that are not zero.
 func filled(path string, v reflect.Value, seen map[string]bool) {
 	if v.IsZero() {
 		return

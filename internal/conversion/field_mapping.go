@@ -13,23 +13,23 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// The volumes that the versions mean where nothing is said, written explicitly into the other version. Neither may ever change.
-// The default version and repository are the schemas', and the same in both: conversion leaves them to the API server, or server-side apply
-// could not withdraw them.
+// The sizes of volumes that the versions mean when the spec has none. Conversion writes them into the other version.
+// They must never change. The defaults of version and repository are the same in both schemas. Conversion does not
+// write them, because server-side apply could then not withdraw these fields.
 var (
 	spokeVolume = resource.MustParse("2Gi")
 	hubVolume   = resource.MustParse("8Gi")
 )
 
-// The options that the hub has typed fields for.
+// The options for which v1beta1 has typed fields.
 const (
 	quotaOption     = "quota-backend-bytes"
 	modeOption      = "auto-compaction-mode"
 	retentionOption = "auto-compaction-retention"
 )
 
-// up sets hub to what spoke says, with the annotations as they are.
-func up(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
+// toHub converts the fields of spoke. It copies the annotations unchanged.
+func toHub(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
 	hub.ObjectMeta = spoke.ObjectMeta
 	pod := spoke.Spec.Pod
 	if pod == nil {
@@ -39,32 +39,32 @@ func up(spoke *v1alpha1.EtcdCluster, hub *v1beta1.EtcdCluster) {
 		Replicas:      spoke.Spec.Size,
 		Version:       spoke.Spec.Version,
 		Image:         v1beta1.Image{Repository: spoke.Spec.Repository},
-		Storage:       storageUp(pod.PersistentVolumeClaimSpec),
-		TLS:           tlsUp(spoke.Spec.TLS),
-		Config:        configUp(pod.EtcdEnv),
+		Storage:       storageToHub(pod.PersistentVolumeClaimSpec),
+		TLS:           tlsToHub(spoke.Spec.TLS),
+		Config:        configToHub(pod.EtcdEnv),
 		Resources:     v1beta1.ResourceRequirements(pod.Resources),
-		PodTemplate:   podUp(pod),
+		PodTemplate:   podToHub(pod),
 		ClusterDomain: pod.ClusterDomain,
 		Paused:        spoke.Spec.Paused,
 	}
-	hub.Status = statusUp(spoke)
+	hub.Status = statusToHub(&spoke.Status)
 }
 
-// down sets spoke to what hub says, as far as it can, with the annotations as they are.
-func down(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) {
+// fromHub converts the fields of hub that v1alpha1 has. It copies the annotations unchanged.
+func fromHub(hub *v1beta1.EtcdCluster, spoke *v1alpha1.EtcdCluster) {
 	spoke.ObjectMeta = hub.ObjectMeta
 	spoke.Spec = v1alpha1.EtcdClusterSpec{
 		Size:       hub.Spec.Replicas,
 		Version:    hub.Spec.Version,
 		Repository: hub.Spec.Image.Repository,
 		Paused:     hub.Spec.Paused,
-		Pod:        podDown(&hub.Spec),
-		TLS:        tlsDown(hub.Spec.TLS),
+		Pod:        podFromHub(&hub.Spec),
+		TLS:        tlsFromHub(hub.Spec.TLS),
 	}
-	spoke.Status = statusDown(&hub.Status)
+	spoke.Status = statusFromHub(&hub.Status)
 }
 
-func storageUp(claim *v1alpha1.VolumeClaimSpec) *v1beta1.Storage {
+func storageToHub(claim *v1alpha1.VolumeClaimSpec) *v1beta1.Storage {
 	if claim == nil {
 		return &v1beta1.Storage{VolumeClaimTemplate: &v1beta1.VolumeClaimTemplate{Spec: v1beta1.VolumeClaimSpec{
 			Resources: v1beta1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: spokeVolume}},
@@ -77,7 +77,7 @@ func storageUp(claim *v1alpha1.VolumeClaimSpec) *v1beta1.Storage {
 	}}}
 }
 
-func storageDown(storage *v1beta1.Storage) *v1alpha1.VolumeClaimSpec {
+func storageFromHub(storage *v1beta1.Storage) *v1alpha1.VolumeClaimSpec {
 	if storage == nil || storage.VolumeClaimTemplate == nil {
 		return &v1alpha1.VolumeClaimSpec{Resources: v1alpha1.VolumeResources{Requests: corev1.ResourceList{corev1.ResourceStorage: hubVolume}}}
 	}
@@ -93,8 +93,8 @@ func storageDown(storage *v1beta1.Storage) *v1alpha1.VolumeClaimSpec {
 	}
 }
 
-// tlsUp says in so many words where traffic is in clear: the hub's default is another one.
-func tlsUp(tls *v1alpha1.TLSPolicy) *v1beta1.TLS {
+// tlsToHub writes mode Disabled explicitly: without TLS, v1alpha1 means no TLS and v1beta1 means managed TLS.
+func tlsToHub(tls *v1alpha1.TLSPolicy) *v1beta1.TLS {
 	hub := &v1beta1.TLS{Client: &v1beta1.ClientTLS{Mode: v1beta1.TLSDisabled}, Peer: &v1beta1.PeerTLS{Mode: v1beta1.TLSDisabled}}
 	if tls == nil || tls.Static == nil || tls.Static.Member == nil {
 		return hub
@@ -110,8 +110,8 @@ func tlsUp(tls *v1alpha1.TLSPolicy) *v1beta1.TLS {
 	return hub
 }
 
-// tlsDown shows the Secrets that v1alpha1 can name. Certificates of any other origin do not show.
-func tlsDown(tls *v1beta1.TLS) *v1alpha1.TLSPolicy {
+// tlsFromHub converts Secrets with the keys of the original operator. v1alpha1 has no other source of certificates.
+func tlsFromHub(tls *v1beta1.TLS) *v1alpha1.TLSPolicy {
 	var member v1alpha1.MemberSecrets
 	var operator string
 	if tls != nil && tls.Client != nil && tls.Client.SecretRef != nil && tls.Client.SecretRef.Format == v1beta1.SecretFormatEtcdOperator {
@@ -126,8 +126,8 @@ func tlsDown(tls *v1beta1.TLS) *v1alpha1.TLSPolicy {
 	return &v1alpha1.TLSPolicy{Static: &v1alpha1.StaticTLS{Member: &member, OperatorSecret: operator}}
 }
 
-// configUp leaves options what they are: typed fields would change the intents that release 0.1.0 stored.
-func configUp(env []v1alpha1.EtcdOption) *v1beta1.Config {
+// configToHub never sets typed fields: v1alpha1 accepts values that they do not.
+func configToHub(env []v1alpha1.EtcdOption) *v1beta1.Config {
 	if len(env) == 0 {
 		return nil
 	}
@@ -138,8 +138,8 @@ func configUp(env []v1alpha1.EtcdOption) *v1beta1.Config {
 	return &v1beta1.Config{ExtraArgs: args}
 }
 
-// configDown shows typed fields as the options that they stand for. The options are ordered by name.
-func configDown(config *v1beta1.Config) []v1alpha1.EtcdOption {
+// configFromHub converts typed fields into options. It orders all options by name.
+func configFromHub(config *v1beta1.Config) []v1alpha1.EtcdOption {
 	if config == nil {
 		return nil
 	}
@@ -163,7 +163,7 @@ func configDown(config *v1beta1.Config) []v1alpha1.EtcdOption {
 	return env
 }
 
-// flagOf and variableOf undo each other for every name that either schema lets in.
+// flagOf and variableOf are inverse to each other for every name that the schemas accept.
 func flagOf(variable string) string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, "ETCD_"), "_", "-"))
 }
@@ -172,7 +172,7 @@ func variableOf(flag string) string {
 	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-func podUp(pod *v1alpha1.PodPolicy) *v1beta1.PodTemplate {
+func podToHub(pod *v1alpha1.PodPolicy) *v1beta1.PodTemplate {
 	if len(pod.Labels)+len(pod.Annotations)+len(pod.NodeSelector)+len(pod.Tolerations) == 0 &&
 		pod.Affinity == nil && !pod.AntiAffinity && pod.SecurityContext == nil {
 		return nil
@@ -192,11 +192,11 @@ func podUp(pod *v1alpha1.PodPolicy) *v1beta1.PodTemplate {
 	return template
 }
 
-func podDown(hub *v1beta1.EtcdClusterSpec) *v1alpha1.PodPolicy {
+func podFromHub(hub *v1beta1.EtcdClusterSpec) *v1alpha1.PodPolicy {
 	pod := v1alpha1.PodPolicy{
 		Resources:                 v1alpha1.ResourceRequirements(hub.Resources),
-		EtcdEnv:                   configDown(hub.Config),
-		PersistentVolumeClaimSpec: storageDown(hub.Storage),
+		EtcdEnv:                   configFromHub(hub.Config),
+		PersistentVolumeClaimSpec: storageFromHub(hub.Storage),
 		ClusterDomain:             hub.ClusterDomain,
 	}
 	if template := hub.PodTemplate; template != nil {
@@ -205,34 +205,35 @@ func podDown(hub *v1beta1.EtcdClusterSpec) *v1alpha1.PodPolicy {
 		pod.Tolerations, pod.SecurityContext = template.Spec.Tolerations, template.Spec.SecurityContext
 		pod.AntiAffinity = template.MemberAntiAffinity == v1beta1.MemberAntiAffinityRequired
 	}
-	if podUp(&pod) == nil && len(pod.Resources.Limits)+len(pod.Resources.Requests)+len(pod.EtcdEnv) == 0 &&
+	if podToHub(&pod) == nil && len(pod.Resources.Limits)+len(pod.Resources.Requests)+len(pod.EtcdEnv) == 0 &&
 		pod.PersistentVolumeClaimSpec == nil && pod.ClusterDomain == "" {
 		return nil
 	}
 	return &pod
 }
 
-// statusUp adds the selector, which follows from the name: the scale subresource works before the operator has looked at the object.
-func statusUp(spoke *v1alpha1.EtcdCluster) v1beta1.EtcdClusterStatus {
+// statusToHub copies all fields. The status of both versions has the same fields, so nothing is lost.
+func statusToHub(spoke *v1alpha1.EtcdClusterStatus) v1beta1.EtcdClusterStatus {
 	status := v1beta1.EtcdClusterStatus{
-		ObservedGeneration: spoke.Status.ObservedGeneration,
-		ClusterID:          spoke.Status.ClusterID,
-		Version:            spoke.Status.Version,
-		TargetVersion:      spoke.Status.TargetVersion,
-		Replicas:           spoke.Status.Size,
-		ReadyReplicas:      spoke.Status.ReadyMembers,
-		Leader:             spoke.Status.Leader,
-		ServiceName:        spoke.Status.ServiceName,
-		ClientPort:         spoke.Status.ClientPort,
-		Conditions:         spoke.Status.Conditions,
+		ObservedGeneration: spoke.ObservedGeneration,
+		ClusterID:          spoke.ClusterID,
+		Version:            spoke.Version,
+		TargetVersion:      spoke.TargetVersion,
+		Replicas:           spoke.Size,
+		ReadyReplicas:      spoke.ReadyMembers,
+		Selector:           spoke.Selector,
+		Leader:             spoke.Leader,
+		ServiceName:        spoke.ServiceName,
+		ClientPort:         spoke.ClientPort,
+		ClientSecretName:   spoke.ClientSecretName,
+		Conditions:         spoke.Conditions,
 	}
-	if status.ObservedGeneration != 0 {
-		status.Selector = "app.kubernetes.io/managed-by=etcd-warden,operator.etcd-warden.io/cluster=" + spoke.Name
+	if o := spoke.Operation; o != nil {
+		status.Operation = &v1beta1.Operation{
+			Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason,
+		}
 	}
-	if o := spoke.Status.Operation; o != nil {
-		status.Operation = &v1beta1.Operation{Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt}
-	}
-	for _, m := range spoke.Status.Members {
+	for _, m := range spoke.Members {
 		status.Members = append(status.Members, v1beta1.MemberStatus{
 			Name: m.Name, ID: m.ID, Role: v1beta1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason,
 		})
@@ -240,7 +241,8 @@ func statusUp(spoke *v1alpha1.EtcdCluster) v1beta1.EtcdClusterStatus {
 	return status
 }
 
-func statusDown(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
+// statusFromHub copies all fields, as statusToHub does.
+func statusFromHub(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 	status := v1alpha1.EtcdClusterStatus{
 		ObservedGeneration: hub.ObservedGeneration,
 		ClusterID:          hub.ClusterID,
@@ -248,13 +250,17 @@ func statusDown(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 		TargetVersion:      hub.TargetVersion,
 		Size:               hub.Replicas,
 		ReadyMembers:       hub.ReadyReplicas,
+		Selector:           hub.Selector,
 		Leader:             hub.Leader,
 		ServiceName:        hub.ServiceName,
 		ClientPort:         hub.ClientPort,
+		ClientSecretName:   hub.ClientSecretName,
 		Conditions:         hub.Conditions,
 	}
 	if o := hub.Operation; o != nil {
-		status.Operation = &v1alpha1.Operation{Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt}
+		status.Operation = &v1alpha1.Operation{
+			Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason,
+		}
 	}
 	for _, m := range hub.Members {
 		status.Members = append(status.Members, v1alpha1.MemberStatus{

@@ -13,25 +13,26 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// What cannot be read of an object that 0.1.0 stored, or that somebody wrote by hand, must not keep the operator from reading all others.
-func TestALeafThatCannotBeReadCountsAsAbsentAndStays(t *testing.T) {
+// One unreadable annotation must not make the list of all objects fail.
+func TestIgnoresAndKeepsAnUnreadableAnnotation(t *testing.T) {
 	const good = "spec.podTemplate.spec.priorityClassName"
-	for name, unreadable := range map[string]leaves{
+	for name, unreadable := range map[string]lostFields{
 		"no JSON":               {"spec.bootstrap.existingVolumes": `garbage`},
 		"nothing":               {"spec.bootstrap.existingVolumes": ``},
 		"a second value":        {"spec.bootstrap.existingVolumes": `"Ignore""Ignore"`},
 		"another type":          {"spec.bootstrap.existingVolumes": `7`},
 		"an unknown word":       {"spec.bootstrap.existingVolumes": `"Eat"`},
 		"an unknown field":      {"spec.colour": `"red"`},
-		"a field of a leaf":     {good + ".colour": `"red"`},
+		"a field of a text":     {good + ".colour": `"red"`},
 		"unknown inside a list": {"spec.podTemplate.spec.imagePullSecrets": `[{"colour":"red"}]`},
 		"a struct with fields":  {"spec.bootstrap": `{"existingVolumes":"Ignore"}`},
 		"the spec":              {"spec": `null`},
 		"no path":               {"": `{}`},
 		"metadata":              {"metadata.name": `"other"`},
 		"a wrong half":          {"spec.config.autoCompaction.mode": `"Periodic"`, "spec.config.autoCompaction.retention": `"1 h"`},
-		"certificates of two":   {"spec.tls.client": none, "spec.tls.client.mode": `"Managed"`, "spec.tls.client.certManager.issuerRef.name": `"ca"`},
-		"an issuer of no name":  {"spec.tls.peer": none, "spec.tls.peer.certManager.issuerRef.kind": `"Issuer"`},
+		"certificates of two":   {"spec.tls.client": absentStruct, "spec.tls.client.mode": `"Managed"`, "spec.tls.client.certManager.issuerRef.name": `"ca"`},
+		"an empty issuer":       {"spec.tls.client": absentStruct, "spec.tls.client.certManager": emptyStruct},
+		"an issuer of no name":  {"spec.tls.peer": absentStruct, "spec.tls.peer.certManager.issuerRef.kind": `"Issuer"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spoke := &v1alpha1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{
@@ -39,26 +40,26 @@ func TestALeafThatCannotBeReadCountsAsAbsentAndStays(t *testing.T) {
 			}}}
 			specOf(t, `{size: 3, pod: {etcdEnv: [{name: ETCD_AUTO_COMPACTION_MODE, value: periodic}, {name: ETCD_AUTO_COMPACTION_RETENTION, value: 1 h}]}}`, &spoke.Spec)
 			for path, value := range unreadable {
-				if value == none && strings.HasPrefix(path, "spec.tls") {
-					spoke.Annotations[HubPrefix+path] = value // that there is nothing can be read
+				if value == absentStruct && strings.HasPrefix(path, "spec.tls") {
+					spoke.Annotations[HubPrefix+path] = value // "null" can be read
 				}
 			}
-			want := toHub(spoke)
+			want := hubOf(spoke)
 			for path, value := range unreadable {
 				if _, read := spoke.Annotations[HubPrefix+path]; !read {
 					spoke.Annotations[HubPrefix+path] = value
 					want.Annotations[HubPrefix+path] = value
 				}
 			}
-			hub := toHub(spoke)
+			hub := hubOf(spoke)
 			wantSame(t, want, hub)
-			wantSame(t, spoke, fromHub(hub))
+			wantSame(t, spoke, spokeOf(hub))
 			if hub.Spec.PodTemplate.Spec.PriorityClassName != "high" {
-				t.Errorf("what can be read is lost: %s", asJSON(hub.Spec))
+				t.Errorf("the readable field is lost: %s", asJSON(hub.Spec))
 			}
 
 			other := withKind(t, &v1alpha1.EtcdCluster{}, "v1alpha1")
-			answer := ask(t, Handler(), review("v1beta1", other, withKind(t, spoke, "v1alpha1"))).Response
+			answer := ask(t, Handler(), newReview("v1beta1", other, withKind(t, spoke, "v1alpha1"))).Response
 			if answer.Result.Status != metav1.StatusSuccess || len(answer.ConvertedObjects) != 2 {
 				t.Fatalf("the answer is %s", asJSON(answer))
 			}
@@ -70,48 +71,49 @@ func TestALeafThatCannotBeReadCountsAsAbsentAndStays(t *testing.T) {
 	}
 }
 
-func TestALeafOfV1alpha1ThatCannotBeReadCountsAsAbsentAndStays(t *testing.T) {
+func TestIgnoresAndKeepsAnUnreadableAnnotationInV1beta1(t *testing.T) {
 	for path, value := range map[string]string{
 		"spec.pod.DNSTimeoutInSecond": `garbage`, "spec.pod.busyboxImage": `7`, "spec.pod": `7`, "spec.colour": `"red"`, "spec.pod.etcdEnv": `{}`,
 	} {
 		hub := &v1beta1.EtcdCluster{}
 		specOf(t, `{replicas: 3}`, &hub.Spec)
-		want := fromHub(hub)
+		want := spokeOf(hub)
 		want.Annotations[SpokePrefix+path] = value
 		hub.Annotations = map[string]string{SpokePrefix + path: value}
-		wantSame(t, want, fromHub(hub))
-		wantSame(t, hub, toHub(fromHub(hub)))
+		wantSame(t, want, spokeOf(hub))
+		wantSame(t, hub, hubOf(spokeOf(hub)))
 	}
 }
 
-// An annotation of the other direction, written by hand, must not change the object when an old client patches it.
-func TestALeafThatConversionDidNotWriteIsNotMistakenForItsOwn(t *testing.T) {
+// A user may write an annotation of the other direction. It must not change the object when a client of v1alpha1
+// patches it.
+func TestIgnoresAnAnnotationThatItDidNotWrite(t *testing.T) {
 	for path, value := range map[string]string{
 		"spec.bootstrap.existingVolumes": `"Ignore"`, "spec.tls.client.mode": `"Disabled"`, "spec.tls.client.secretRef.name": `"s"`, "spec.paused": `true`,
 	} {
 		hub := &v1beta1.EtcdCluster{}
 		specOf(t, `{replicas: 3, tls: {client: {certManager: {issuerRef: {name: ca}}}}}`, &hub.Spec)
 		hub.Annotations = map[string]string{HubPrefix + path: value}
-		wantSame(t, hub.Spec, toHub(fromHub(hub)).Spec)
+		wantSame(t, hub.Spec, hubOf(spokeOf(hub)).Spec)
 	}
 	spoke := &v1alpha1.EtcdCluster{}
 	specOf(t, `{size: 3}`, &spoke.Spec)
 	spoke.Annotations = map[string]string{SpokePrefix + "spec.pod.busyboxImage": `"busybox"`}
-	wantSame(t, spoke.Spec, fromHub(toHub(spoke)).Spec)
+	wantSame(t, spoke.Spec, spokeOf(hubOf(spoke)).Spec)
 }
 
-// Server-side apply withdraws an annotation as a whole. Lists are atomic in both versions' schemas; a map that only one version has
-// would need a leaf for each key.
-func TestLeavesAreAsSmallAsWhatServerSideApplyWithdraws(t *testing.T) {
+// Server-side apply withdraws an annotation as a whole. Lists are atomic in both schemas, so one annotation is enough.
+// A map that only one version has would need an annotation for each key.
+func TestSavesNoMapInOneAnnotation(t *testing.T) {
 	from := newSource(t)
-	check := func(t *testing.T, object reflect.Type, saved leaves) {
+	check := func(t *testing.T, object reflect.Type, saved lostFields) {
 		for path := range saved {
 			at := object
 			for name := range strings.SplitSeq(path, ".") {
 				if at.Kind() == reflect.Pointer {
 					at = at.Elem()
 				}
-				for _, f := range partsOf.walk(at) {
+				for _, f := range savedStructs.fieldsOf(at) {
 					if f.name == name {
 						at = at.Field(f.index).Type
 						break
@@ -119,26 +121,26 @@ func TestLeavesAreAsSmallAsWhatServerSideApplyWithdraws(t *testing.T) {
 				}
 			}
 			if at.Kind() == reflect.Map {
-				t.Fatalf("%s travels as a whole, and is a map", path)
+				t.Fatalf("%s is a map, and is saved as a whole", path)
 			}
 		}
 	}
 	for range rounds / 10 {
-		check(t, reflect.TypeFor[v1beta1.EtcdCluster](), leavesOf(fromHub(from.hub()).Annotations, HubPrefix))
-		check(t, reflect.TypeFor[v1alpha1.EtcdCluster](), leavesOf(toHub(from.spoke()).Annotations, SpokePrefix))
+		check(t, reflect.TypeFor[v1beta1.EtcdCluster](), savedFields(spokeOf(from.hub()).Annotations, HubPrefix))
+		check(t, reflect.TypeFor[v1alpha1.EtcdCluster](), savedFields(hubOf(from.spoke()).Annotations, SpokePrefix))
 	}
 }
 
-func TestTheNamesOfLeavesAreNamesOfAnnotations(t *testing.T) {
+func TestEverySavedPathIsAValidNameOfAnAnnotation(t *testing.T) {
 	for prefix, object := range map[string]reflect.Type{HubPrefix: reflect.TypeFor[v1beta1.EtcdCluster](), SpokePrefix: reflect.TypeFor[v1alpha1.EtcdCluster]()} {
 		var visit func(at reflect.Type, path string)
 		visit = func(at reflect.Type, path string) {
 			if path != "" {
 				for _, why := range validation.IsQualifiedName(prefix + path) {
-					t.Errorf("%s%s: %s; let its parent be a leaf of partsOf", prefix, path, why)
+					t.Errorf("%s%s: %s; make its parent an opaque type of savedStructs", prefix, path, why)
 				}
 			}
-			for _, f := range partsOf.walk(at) {
+			for _, f := range savedStructs.fieldsOf(at) {
 				if at.Kind() == reflect.Pointer {
 					at = at.Elem()
 				}
@@ -149,7 +151,7 @@ func TestTheNamesOfLeavesAreNamesOfAnnotations(t *testing.T) {
 	}
 }
 
-func TestWhatTravelsIsReadable(t *testing.T) {
+func TestSavesFieldsInAnnotationsThatPeopleCanRead(t *testing.T) {
 	hub := &v1beta1.EtcdCluster{}
 	specOf(t, `{replicas: 3, tls: {client: {certManager: {issuerRef: {name: ca}}}}, storage: {retentionPolicy: {whenDeleted: Delete}}}`, &hub.Spec)
 	want := map[string]string{
@@ -159,7 +161,7 @@ func TestWhatTravelsIsReadable(t *testing.T) {
 		HubPrefix + "spec.tls.client.certManager.issuerRef.name": `"ca"`,
 		HubPrefix + "spec.tls.peer":                              `null`,
 	}
-	if got := fromHub(hub).Annotations; !maps.Equal(got, want) {
+	if got := spokeOf(hub).Annotations; !maps.Equal(got, want) {
 		t.Errorf("the annotations are %s, want %s", asJSON(got), asJSON(want))
 	}
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// setField is a field and its value in YAML.
-type setField struct{ path, value string }
+// fieldValue is a field and its value in YAML.
+type fieldValue struct{ path, value string }
 
-// onlyHub are the fields that v1alpha1 cannot say, each with a value. The first ones are not in the way of traffic in clear.
-var onlyHub = []setField{
+// onlyHub are the fields that v1alpha1 lacks, each with a value. They are valid beside TLS that is turned off.
+var onlyHub = []fieldValue{
 	{"spec.storage.retentionPolicy.whenDeleted", `Delete`},
 	{"spec.config.quotaBackendBytes", `1Gi`},
 	{"spec.config.autoCompaction", `{mode: Periodic, retention: 1h}`},
@@ -34,41 +34,41 @@ var onlyHub = []setField{
 	{"spec.bootstrap.existingVolumes", `Ignore`},
 }
 
-// onlyHubTLS are further ones, for clusters without TLS in clear.
-var onlyHubTLS = []setField{
+// onlyHubTLS are more such fields. They are not valid beside TLS that is turned off.
+var onlyHubTLS = []fieldValue{
 	{"spec.tls.client.certManager.issuerRef.kind", `ClusterIssuer`},
 	{"spec.tls.client", `{certManager: {issuerRef: {name: ca, kind: ClusterIssuer}}}`},
 	{"spec.tls.peer", `{secretRef: {name: p, format: TLS}}`},
 }
 
-// secrets are certificates that v1alpha1 can name, but not withdraw.
-var secrets = []setField{
+// secrets are certificates that v1alpha1 can name but not withdraw.
+var secrets = []fieldValue{
 	{"spec.tls", `{client: {secretRef: {name: s, operatorName: o, format: EtcdOperator}}, peer: {secretRef: {name: p, format: EtcdOperator}}}`},
 	{"spec.tls.client", `{secretRef: {name: s, operatorName: o, format: EtcdOperator}}`},
 	{"spec.tls.client.secretRef.format", `EtcdOperator`},
 	{"spec.tls.peer", `{secretRef: {name: p, format: EtcdOperator}}`},
 }
 
-// A field that is withdrawn is as gone as if it had never been applied, whoever wrote the object in v1alpha1 before.
-func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
-	of010 := func(a *applier) { // the operator of 0.1.0 wrote status
+// After a field is withdrawn, the object is as if the field had never been applied.
+func TestApplyingInV1beta1WithdrawsFieldsThatV1alpha1Lacks(t *testing.T) {
+	createdInV1alpha1 := func(a *applier) {
 		a.update("v1alpha1", "kubectl-create", `spec: {size: 3, version: 3.6.16, repository: a/b}`)
 		a.update("v1alpha1", "etcd-warden", `status: {clusterID: abc}`)
 	}
 	patched := func(a *applier) { a.update("v1alpha1", "kubectl-patch", `spec: {paused: true}`) }
 	nothing := func(*applier) {}
-	const inClear = `{replicas: 3, version: 3.6.16, image: {repository: a/b}, config: {extraArgs: {cors: "*"}}, tls: {client: {mode: Disabled}, peer: {mode: Disabled}}}`
+	const withoutTLS = `{replicas: 3, version: 3.6.16, image: {repository: a/b}, config: {extraArgs: {cors: "*"}}, tls: {client: {mode: Disabled}, peer: {mode: Disabled}}}`
 	const managed = `{replicas: 3, version: 3.6.16, image: {repository: a/b}, config: {extraArgs: {cors: "*"}}}`
 	for name, test := range map[string]struct {
 		before, between func(*applier)
 		base            string
-		fields          []setField
+		fields          []fieldValue
 	}{
-		"a cluster of 0.1.0":                     {of010, nothing, inClear, onlyHub},
-		"a cluster that an old client patches":   {nothing, patched, managed, slices.Concat(onlyHub, onlyHubTLS)},
-		"a cluster with Secrets that it patches": {nothing, patched, managed, secrets},
-		"a cluster in clear that it patches":     {nothing, patched, inClear, onlyHub},
-		"a cluster of 0.1.0 and an old client's": {of010, patched, inClear, onlyHub},
+		"a cluster that was created in v1alpha1":                {createdInV1alpha1, nothing, withoutTLS, onlyHub},
+		"a cluster that is patched in v1alpha1":                 {nothing, patched, managed, slices.Concat(onlyHub, onlyHubTLS)},
+		"a cluster with Secrets that is patched":                {nothing, patched, managed, secrets},
+		"a cluster without TLS that is patched":                 {nothing, patched, withoutTLS, onlyHub},
+		"a cluster that was created and is patched in v1alpha1": {createdInV1alpha1, patched, withoutTLS, onlyHub},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := manifest(t, test.base, test.fields...)
@@ -92,17 +92,17 @@ func TestApplyingInV1beta1WithdrawsWhatV1alpha1CannotSay(t *testing.T) {
 	}
 }
 
-func TestTheFieldsThatOnlyV1beta1HasAreWithdrawnInATest(t *testing.T) {
+func TestOnlyHubListsEveryFieldThatV1alpha1Lacks(t *testing.T) {
 	for _, r := range counterparts {
 		for _, path := range r.hub {
-			if len(r.spoke) == 0 && strings.HasPrefix(path, "spec.") && !slices.ContainsFunc(onlyHub, func(f setField) bool { return f.path == path }) {
-				t.Errorf("%s is not withdrawn", path)
+			if len(r.spoke) == 0 && strings.HasPrefix(path, "spec.") && !slices.ContainsFunc(onlyHub, func(f fieldValue) bool { return f.path == path }) {
+				t.Errorf("%s is not in onlyHub", path)
 			}
 		}
 	}
 }
 
-func TestApplyingInV1alpha1WithdrawsWhatItSays(t *testing.T) {
+func TestApplyingInV1alpha1WithdrawsItsFields(t *testing.T) {
 	all := manifest(t, `{size: 3, version: 3.5.35, repository: a/b, paused: true, pod: {DNSTimeoutInSecond: 5, busyboxImage: busybox, antiAffinity: true, labels: {a: b},
 		etcdEnv: [{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_MAX_WALS, value: "2"}, {name: ETCD_CORS, value: "*"}]},
 		TLS: {static: {member: {serverSecret: s, peerSecret: p}, operatorSecret: o}}}`)
@@ -122,7 +122,7 @@ func TestApplyingInV1alpha1WithdrawsWhatItSays(t *testing.T) {
 	}
 }
 
-func TestOneOptionIsWithdrawnInV1alpha1(t *testing.T) {
+func TestApplyingInV1alpha1WithdrawsOneOption(t *testing.T) {
 	const others = `{name: ETCD_SNAPSHOT_COUNT, value: "1"}, {name: ETCD_CORS, value: "*"}`
 	a := newApplier(t)
 	a.apply("v1alpha1", "gitops", manifest(t, `{size: 3, pod: {etcdEnv: [{name: ETCD_MAX_WALS, value: "2"}, `+others+`]}}`))
@@ -131,7 +131,7 @@ func TestOneOptionIsWithdrawnInV1alpha1(t *testing.T) {
 	wantSame(t, manifest(t, `{size: 3, pod: {etcdEnv: [`+others+`]}}`), specIn(a, "v1alpha1"))
 }
 
-func TestAnApplierOfV1alpha1KeepsWhatItCannotSay(t *testing.T) {
+func TestApplyingInV1alpha1KeepsFieldsThatItLacks(t *testing.T) {
 	all := manifest(t, `{replicas: 3, version: 3.6.16, image: {repository: a/b}}`, slices.Concat(onlyHub, onlyHubTLS)...)
 	a := newApplier(t)
 	a.apply("v1beta1", "platform", all)
@@ -142,7 +142,7 @@ func TestAnApplierOfV1alpha1KeepsWhatItCannotSay(t *testing.T) {
 	wantSame(t, want, specIn(a, "v1beta1"))
 }
 
-// applier is an API server's field managers over one stored object.
+// applier has the field managers of an API server and one stored object.
 type applier struct {
 	t        *testing.T
 	managers map[string]*managedfields.FieldManager
@@ -232,7 +232,7 @@ func (a *applier) in(version string) *unstructured.Unstructured {
 	return converted.(*unstructured.Unstructured).DeepCopy()
 }
 
-// specIn returns the spec without what is empty in it.
+// specIn returns the spec without empty values.
 func specIn(a *applier, version string) map[string]any {
 	a.t.Helper()
 	tree := map[string]any{"spec": a.in(version).Object["spec"]}
@@ -247,7 +247,7 @@ func bare(version string) *unstructured.Unstructured {
 }
 
 // manifest returns a spec with further fields.
-func manifest(t *testing.T, text string, fields ...setField) map[string]any {
+func manifest(t *testing.T, text string, fields ...fieldValue) map[string]any {
 	t.Helper()
 	tree := map[string]any{"spec": yamlOf(t, text)}
 	for _, f := range fields {
@@ -258,7 +258,7 @@ func manifest(t *testing.T, text string, fields ...setField) map[string]any {
 	return tree
 }
 
-// yamlOf returns YAML as unstructured objects have it.
+// yamlOf decodes YAML in the form of unstructured objects.
 func yamlOf(t *testing.T, text string) any {
 	t.Helper()
 	raw, err := yaml.YAMLToJSON([]byte(text))
@@ -272,7 +272,7 @@ func yamlOf(t *testing.T, text string) any {
 	return value
 }
 
-// converter is what the API server does for custom resources, with our conversion.
+// converter converts custom resources as the API server does, with our conversion.
 type converter struct{ runtime.ObjectConvertor }
 
 func (converter) ConvertToVersion(in runtime.Object, to runtime.GroupVersioner) (runtime.Object, error) {
@@ -284,7 +284,7 @@ func (converter) ConvertToVersion(in runtime.Object, to runtime.GroupVersioner) 
 	if err != nil {
 		return nil, err
 	}
-	if raw, err = convert(raw, to.(schema.GroupVersion).String()); err != nil {
+	if raw, err = convertObject(raw, to.(schema.GroupVersion).String()); err != nil {
 		return nil, err
 	}
 	converted := &unstructured.Unstructured{}
