@@ -68,11 +68,14 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 			dying[c] = startOperator(ctx, c.Namespace, failpoint)
 		}
 		for c, operator := range dying {
+			Eventually(ctx, func(g Gomega) { // the kubelet reports the death after the cluster may be healthy
+				g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(operator), operator)).To(Succeed())
+				g.Expect(operator.Status.ContainerStatuses).To(HaveLen(1))
+				status := operator.Status.ContainerStatuses[0]
+				g.Expect(status.RestartCount).To(Equal(int32(1)), operator.Spec.Containers[0].Env[0].Value)
+				g.Expect(status.LastTerminationState.Terminated.ExitCode).To(Equal(int32(137)))
+			}).Should(Succeed())
 			awaitHealthy(ctx, c)
-			Expect(kube.Get(ctx, client.ObjectKeyFromObject(operator), operator)).To(Succeed())
-			status := operator.Status.ContainerStatuses[0]
-			Expect(status.RestartCount).To(Equal(int32(1)), operator.Spec.Containers[0].Env[0].Value)
-			Expect(status.LastTerminationState.Terminated.ExitCode).To(Equal(int32(137)))
 			expectOneFounding(ctx, c)
 			bury(ctx, c).expectFound(ctx, c)
 		}
