@@ -245,7 +245,8 @@ const (
 	// ReasonNoStepInFlight: OLM may replace the operator.
 	// What to do: nothing.
 	ReasonNoStepInFlight = "NoStepInFlight"
-	// ReasonHeldLongEnough: steps followed one another for 30 minutes, and the operator may be replaced in the middle of one.
+	// ReasonHeldLongEnough: steps followed one another for 30 minutes,
+	// and the operator may be replaced in the middle of one.
 	// What to do: nothing; the new operator finishes the step.
 	ReasonHeldLongEnough = "HeldLongEnough"
 )

@@ -2,10 +2,10 @@
 //
 //	crdbounds config/crd/bases/*.yaml
 //
-// It runs after controller-gen. The markers in api/ set the limits of our own fields. The types of Kubernetes have no such
-// markers, so this command gives a limit to each list, map and string that has none. The limits are larger than what
-// Kubernetes accepts in a pod, or than what a pod needs. A later release may raise a limit, but OLM v1 refuses a release
-// that lowers one.
+// It runs after controller-gen. The markers in api/ set the limits of our own fields.
+// The types of Kubernetes have no such markers, so this command gives a limit to each list,
+// map and string that has none. The limits are larger than what Kubernetes accepts in a pod, or than what a pod needs.
+// A later release may raise a limit, but OLM v1 refuses a release that lowers one.
 package main
 
 import (
@@ -141,7 +141,8 @@ func bound(path string, schema map[string]any) {
 	}
 }
 
-// boundKeys limits the length of the keys of a map, unless a rule of the map does so. A schema has no other way to do it.
+// boundKeys limits the length of the keys of a map, unless a rule of the map does so.
+// A schema has no other way to do it.
 func boundKeys(schema map[string]any) {
 	rules, _ := schema["x-kubernetes-validations"].([]any)
 	for _, rule := range rules {

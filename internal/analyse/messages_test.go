@@ -20,7 +20,7 @@ func changed(t *testing.T, i cluster.Intent, field int) cluster.Intent {
 		v.SetString(v.String() + "x")
 	case kind == reflect.Bool:
 		v.SetBool(!v.Bool())
-	case kind == reflect.Int64:
+	case v.CanInt():
 		v.SetInt(v.Int() + 1)
 	case kind == reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))

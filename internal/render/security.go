@@ -45,8 +45,9 @@ func setDefault[T any](field **T, value T) {
 	}
 }
 
-// The lists of the restricted Pod Security Standard, as of Kubernetes 1.32. They grow with Kubernetes, so they are not in
-// the schema. Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+// The lists of the restricted Pod Security Standard, as of Kubernetes 1.32.
+// They grow with Kubernetes, so they are not in the schema.
+// Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 var (
 	restrictedSysctls = []string{
 		"kernel.shm_rmid_forced",

@@ -38,7 +38,8 @@ const (
 //go:embed etcdcluster.json
 var sample []byte
 
-// converter is a webhook server with our handler, and another one beside it that decodes the same reviews and echoes their objects.
+// converter is a webhook server with our handler, and another one
+// beside it that decodes the same reviews and echoes their objects.
 type converter struct {
 	*http.Client
 	url string

@@ -69,7 +69,8 @@ func withScheme(o cache.Options) cache.Options {
 	return o
 }
 
-// hostileService puts its bytes where a tenant may: into annotations, the operator's too, ports, labels and the selector.
+// hostileService puts its bytes where a tenant may: into annotations,
+// the operator's too, ports, labels and the selector.
 func hostileService(namespace string, n int) *corev1.Service {
 	key, text := "example.com/note", strings.Repeat("x", hostileBytes)
 	s := &corev1.Service{

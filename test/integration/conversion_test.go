@@ -21,7 +21,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/conversion"
 )
 
-// An object that was written in one version can be changed and created in the other version. It reads back as it was written.
+// An object that was written in one version can be changed and created in the other version.
+// It reads back as it was written.
 func TestEachVersionAcceptsWhatTheOtherAccepts(t *testing.T) {
 	t.Parallel()
 	testTaken(t, "v1alpha1", "v1beta1", creations, func(c *v1alpha1.EtcdCluster) any { return c.Spec })

@@ -167,7 +167,8 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 			err := kube.Get(ctx, client.ObjectKeyFromObject(held), held)
 			return held.Status.Operation, err
 		}).ShouldNot(BeNil(), "its founding is not claimed")
-		awaitUpgradeable(ctx, metav1.ConditionTrue, "No step is in flight.") // a tenant's cluster that cannot be scheduled holds nothing up
+		// A cluster of a tenant that cannot be scheduled does not hold the upgrade.
+		awaitUpgradeable(ctx, metav1.ConditionTrue, "No step is in flight.")
 		stepping := newCluster(ns, "stepping", 1)
 		stepping.Spec.Paused = true // the operator leaves the claim of a paused cluster alone
 		Expect(kube.Create(ctx, stepping)).To(Succeed())
@@ -281,7 +282,8 @@ func setOperation(ctx context.Context, c *v1beta1.EtcdCluster, operation *v1beta
 	}).Should(Succeed())
 }
 
-// awaitPlanDone waits until OLM has done all that it planned. It may do a step of a plan twice, and so overwrite the CRD again.
+// awaitPlanDone waits until OLM has done all that it planned.
+// It may do a step of a plan twice, and so overwrite the CRD again.
 func awaitPlanDone(ctx context.Context) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
