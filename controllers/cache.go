@@ -91,6 +91,7 @@ func keepVolume(object any) (any, error) {
 		return object, nil
 	}
 	kept := &corev1.PersistentVolumeClaim{ObjectMeta: keptMeta(v, maxAnnotationBytes)}
+	kept.Spec.StorageClassName, kept.Spec.AccessModes = v.Spec.StorageClassName, v.Spec.AccessModes
 	if storage, ok := v.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
 		kept.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: storage}
 	}

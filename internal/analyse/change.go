@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -94,12 +95,24 @@ func templateChange(s *cluster.Snapshot) string {
 }
 
 func storageChange(s *cluster.Snapshot) string {
-	want := cluster.VolumeSize(&s.Cluster.Spec)
+	spec := &s.Cluster.Spec
+	size, class, modes := cluster.VolumeSize(spec), cluster.VolumeStorageClass(spec), cluster.VolumeAccessModes(spec)
 	for _, m := range s.Members {
-		if m.Volume != nil && m.Volume.RequestedBytes != want.Value() {
-			have := resource.NewQuantity(m.Volume.RequestedBytes, resource.BinarySI)
-			return fmt.Sprintf("spec.storage asks for volumes of %s and PersistentVolumeClaim %s asks for %s", want.String(), m.Volume.Name, have)
+		v := m.Volume
+		switch {
+		case v == nil:
+		case v.RequestedBytes != size.Value():
+			return storageDiffers(v, size.String(), resource.NewQuantity(v.RequestedBytes, resource.BinarySI))
+		// A spec that names no class takes the default class, which may be another one by now.
+		case class != "" && v.StorageClass != class:
+			return storageDiffers(v, "the StorageClass "+class, v.StorageClass)
+		case !slices.Equal(v.AccessModes, modes):
+			return storageDiffers(v, fmt.Sprintf("the access modes %v", modes), v.AccessModes)
 		}
 	}
 	return ""
+}
+
+func storageDiffers(v *cluster.Volume, want string, have any) string {
+	return fmt.Sprintf("spec.storage asks for volumes of %s and PersistentVolumeClaim %s asks for %v", want, v.Name, have)
 }

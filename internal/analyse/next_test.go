@@ -527,6 +527,39 @@ func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
 	}
 }
 
+func TestRefusesVolumesOfAnotherClassOrAccessMode(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*v1beta1.VolumeClaimSpec)
+		says   string // empty if the change is none
+	}{
+		"another class":                         {func(c *v1beta1.VolumeClaimSpec) { c.StorageClassName = new("fast") }, "the StorageClass fast and PersistentVolumeClaim data-prod-0 asks for slow"},
+		"the same class":                        {func(c *v1beta1.VolumeClaimSpec) { c.StorageClassName = new("slow") }, ""},
+		"the default class, which is not known": {func(*v1beta1.VolumeClaimSpec) {}, ""},
+		"another access mode": {func(c *v1beta1.VolumeClaimSpec) {
+			c.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+		}, "the access modes [ReadWriteOncePod] and PersistentVolumeClaim data-prod-0 asks for [ReadWriteOnce]"},
+		"the default access mode explicitly": {func(c *v1beta1.VolumeClaimSpec) {
+			c.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := MakeCluster("prod").Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Volume.StorageClass = "slow" })).
+				LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+					s.Storage = Gibibytes(8)
+					test.change(&s.Storage.VolumeClaimTemplate.Spec)
+				}).Snapshot()
+			switch d := Next(s); {
+			case d.Action != nil:
+				t.Errorf("the action is %+v", d.Action)
+			case test.says == "" && len(d.Refusals) > 0:
+				t.Errorf("refused: %+v", d.Refusals)
+			case !strings.Contains(d.Message, test.says):
+				t.Errorf("the message is %q, want %q in it", d.Message, test.says)
+			}
+		})
+	}
+}
+
 func TestChangesOfTheOperatorsOwnSecretNeedNoRestart(t *testing.T) {
 	s := MakeCluster("prod").TLS().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.TLS.Client.SecretRef.OperatorName = "other" }).Snapshot()
 	if d := Next(s); d.Rule != "" || len(d.Upkeep) > 0 {

@@ -420,6 +420,7 @@ func (o *operator) makeVolume(name string, founding render.Founding) error {
 	size := cluster.VolumeSize(&o.s.Cluster.Spec)
 	w.volumes[name] = &worldVolume{data: "disk-" + w.next(), Volume: cluster.Volume{
 		Name: claim.Name, Member: name, ResourceVersion: w.next(), RequestedBytes: size.Value(), ClusterUID: o.s.Cluster.UID,
+		StorageClass: cluster.VolumeStorageClass(&o.s.Cluster.Spec), AccessModes: claim.Spec.AccessModes,
 		Token: founding.Token, Founders: founding.Members, PeerURL: claim.Annotations[cluster.AnnotationPeerURL],
 	}}
 	return nil

@@ -221,6 +221,22 @@ func VolumeClaim(spec *v1beta1.EtcdClusterSpec) *v1beta1.VolumeClaimSpec {
 	return &spec.Storage.VolumeClaimTemplate.Spec
 }
 
+// VolumeAccessModes returns the access modes that the spec asks for each member's volume.
+func VolumeAccessModes(spec *v1beta1.EtcdClusterSpec) []corev1.PersistentVolumeAccessMode {
+	if claim := VolumeClaim(spec); claim != nil && len(claim.AccessModes) > 0 {
+		return claim.AccessModes
+	}
+	return []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+}
+
+// VolumeStorageClass returns the class that the spec asks for each member's volume, and "" for the default class.
+func VolumeStorageClass(spec *v1beta1.EtcdClusterSpec) string {
+	if claim := VolumeClaim(spec); claim != nil && claim.StorageClassName != nil {
+		return *claim.StorageClassName
+	}
+	return ""
+}
+
 // VolumeSize returns the size that the spec asks for each member's volume.
 func VolumeSize(spec *v1beta1.EtcdClusterSpec) resource.Quantity {
 	if claim := VolumeClaim(spec); claim != nil {

@@ -70,6 +70,9 @@ type Volume struct {
 	ResourceVersion string
 	Deleting        bool
 	RequestedBytes  int64
+	// StorageClass is empty where the claim names none.
+	StorageClass string
+	AccessModes  []corev1.PersistentVolumeAccessMode
 	// GoesWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
 	GoesWith types.UID
 

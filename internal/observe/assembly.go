@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
@@ -68,6 +69,8 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		ResourceVersion: claim.ResourceVersion,
 		Deleting:        claim.DeletionTimestamp != nil,
 		RequestedBytes:  request.Value(),
+		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
+		AccessModes:     claim.Spec.AccessModes,
 		GoesWith:        cluster.GoesWith(claim),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],

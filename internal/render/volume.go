@@ -33,18 +33,13 @@ func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.Persi
 
 func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec {
 	claim := corev1.PersistentVolumeClaimSpec{
-		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+		AccessModes: cluster.VolumeAccessModes(spec),
 		Resources: corev1.VolumeResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceStorage: cluster.VolumeSize(spec)},
 		},
 	}
-	requested := cluster.VolumeClaim(spec)
-	if requested == nil {
-		return claim
-	}
-	claim.StorageClassName = requested.StorageClassName
-	if len(requested.AccessModes) > 0 {
-		claim.AccessModes = requested.AccessModes
+	if requested := cluster.VolumeClaim(spec); requested != nil {
+		claim.StorageClassName = requested.StorageClassName
 	}
 	return claim
 }

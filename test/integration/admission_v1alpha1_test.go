@@ -14,8 +14,6 @@ const (
 	domainChange     = "pod.ClusterDomain cannot change"
 	domainAdded      = "pod.ClusterDomain cannot be added"
 	shrink           = "pod.persistentVolumeClaimSpec.resources.requests.storage cannot shrink"
-	classChange      = "pod.persistentVolumeClaimSpec.storageClassName cannot change"
-	modesChange      = "pod.persistentVolumeClaimSpec.accessModes cannot change"
 	tlsEmpty         = "TLS must contain static"
 	staticEmpty      = "TLS.static must contain member.serverSecret with operatorSecret"
 	serverAlone      = "TLS.static.member.serverSecret requires TLS.static.operatorSecret"
@@ -160,12 +158,12 @@ var updates = []update{
 	{does: "refuses a volume below the default size where none was set", from: `{size: 3}`, to: volume("1Gi"), refused: []string{shrink}},
 	{does: "refuses to drop a volume above the default size", from: volume("8Gi"), to: `{size: 3}`, refused: []string{shrink}},
 	{does: "takes a dropped volume below the default size", from: volume("1Gi"), to: `{size: 3}`},
-	{does: "refuses another class", from: volume("8Gi, class a"), to: volume("8Gi, class b"), refused: []string{classChange}},
-	{does: "refuses a class where none was set", from: volume("8Gi"), to: volume("8Gi, class b"), refused: []string{classChange}},
-	{does: "refuses to drop the class", from: volume("8Gi, class a"), to: volume("8Gi"), refused: []string{classChange}},
+	{does: "leaves another class to the operator", from: volume("8Gi, class a"), to: volume("8Gi, class b")},
+	{does: "leaves a class where none was set to the operator", from: volume("8Gi"), to: volume("8Gi, class b")},
+	{does: "leaves to drop the class to the operator", from: volume("8Gi, class a"), to: volume("8Gi")},
 	{does: "takes the default access mode in words", from: volume("8Gi"), to: volume("8Gi, mode ReadWriteOnce")},
-	{does: "refuses another access mode", from: volume("8Gi"), to: volume("8Gi, mode ReadWriteOncePod"), refused: []string{modesChange}},
-	{does: "refuses to drop an access mode", from: volume("8Gi, mode ReadWriteOncePod"), to: `{size: 3, pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 8Gi}}}}}`, refused: []string{modesChange}},
+	{does: "leaves another access mode to the operator", from: volume("8Gi"), to: volume("8Gi, mode ReadWriteOncePod")},
+	{does: "leaves to drop an access mode to the operator", from: volume("8Gi, mode ReadWriteOncePod"), to: `{size: 3, pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 8Gi}}}}}`},
 
 	{does: "takes TLS", from: `{size: 3}`, to: `{size: 3, TLS: {static: {member: {peerSecret: p}}}}`},
 	{does: "refuses half of TLS", from: `{size: 3}`, to: `{size: 3, TLS: {static: {member: {serverSecret: s}}}}`, refused: []string{serverAlone}},

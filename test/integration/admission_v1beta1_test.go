@@ -12,8 +12,6 @@ const (
 	badReplicas     = "replicas must be 1, 3, 5 or 7"
 	betaDomain      = "clusterDomain must be a DNS name"
 	betaShrink      = "storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink"
-	betaClassChange = "storage.volumeClaimTemplate.spec.storageClassName cannot change"
-	betaModesChange = "storage.volumeClaimTemplate.spec.accessModes cannot change"
 	betaFixedDomain = "clusterDomain cannot change"
 	affinityBoth    = "write either memberAntiAffinity"
 	oneSource       = "write only one of mode, certManager and secretRef"
@@ -129,10 +127,10 @@ var betaUpdates = []update{
 	{does: "takes a volume of the default size where none was set", from: `{replicas: 3}`, to: betaVolume("8Gi")},
 	{does: "refuses a volume below the default size where none was set", from: `{replicas: 3}`, to: betaVolume("7Gi"), refused: []string{betaShrink}},
 	{does: "refuses to drop a volume above the default size", from: betaVolume("9Gi"), to: `{replicas: 3, storage: {}}`, refused: []string{betaShrink}},
-	{does: "refuses another class", from: betaVolume("8Gi, class a"), to: betaVolume("8Gi, class b"), refused: []string{betaClassChange}},
-	{does: "refuses a class where none was set", from: `{replicas: 3}`, to: betaVolume("8Gi, class b"), refused: []string{betaClassChange}},
+	{does: "leaves another class to the operator", from: betaVolume("8Gi, class a"), to: betaVolume("8Gi, class b")},
+	{does: "leaves a class where none was set to the operator", from: `{replicas: 3}`, to: betaVolume("8Gi, class b")},
 	{does: "takes the default access mode explicitly", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOnce")},
-	{does: "refuses another access mode", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOncePod"), refused: []string{betaModesChange}},
+	{does: "leaves another access mode to the operator", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOncePod")},
 	{does: "takes another retention", from: betaVolume("8Gi"), to: `{replicas: 3, storage: {retentionPolicy: {whenDeleted: Delete}}}`},
 }
 

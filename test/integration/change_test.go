@@ -75,6 +75,14 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		{"of an option", withOption("snapshot-count", "1000"), "spec.config", ""},
 		{"to an option that is refused", withOption("max-txn-ops", "many"), "max-txn-ops: its value must be", v1beta1.ReasonUnsupportedOption},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi", ""},
+		{"of the StorageClass", func(c *v1beta1.EtcdCluster) {
+			c.Spec.Storage = clustertest.Gibibytes(8)
+			c.Spec.Storage.VolumeClaimTemplate.Spec.StorageClassName = new("fast")
+		}, "the StorageClass fast", ""},
+		{"of the access mode", func(c *v1beta1.EtcdCluster) {
+			c.Spec.Storage = clustertest.Gibibytes(8)
+			c.Spec.Storage.VolumeClaimTemplate.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+		}, "the access modes [ReadWriteOncePod]", ""},
 		{"to TLS", withTLS, "spec.tls.client, spec.tls.peer", ""},
 		{"to a version that is not supported", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.8.0" }, "etcd 3.8.0 is not supported", v1beta1.ReasonUnsupportedVersion},
 		{"to a security context that is not restricted", func(c *v1beta1.EtcdCluster) {
