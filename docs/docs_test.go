@@ -1,0 +1,110 @@
+// Package docs checks that what the pages name exists.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const root = ".."
+
+var (
+	declared = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	named    = regexp.MustCompile("`(Test\\w+)(…?)`")
+	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading  = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	noAnchor = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
+
+// filesOf returns the contents of the repository's files of one ending by their paths.
+func filesOf(t *testing.T, ending string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), "."):
+			return fs.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(path, ending):
+			return nil
+		}
+		raw, err := os.ReadFile(path)
+		files[path] = string(raw)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestTheEvidenceNamesTestsThatExist(t *testing.T) {
+	tests := map[string]bool{}
+	for _, source := range filesOf(t, "_test.go") {
+		for _, match := range declared.FindAllStringSubmatch(source, -1) {
+			tests[match[1]] = true
+		}
+	}
+	page, err := os.ReadFile("evidence.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := named.FindAllStringSubmatch(string(page), -1)
+	if len(names) == 0 {
+		t.Fatal("the page names no test")
+	}
+	for _, match := range names {
+		name, shortened := match[1], match[2] != ""
+		if !tests[name] && (!shortened || !anyBeginsWith(tests, name)) {
+			t.Errorf("there is no test %s", name+match[2])
+		}
+	}
+}
+
+func anyBeginsWith(names map[string]bool, beginning string) bool {
+	for name := range names {
+		if strings.HasPrefix(name, beginning) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestLinksLeadToFilesAndHeadings(t *testing.T) {
+	pages := filesOf(t, ".md")
+	if len(pages) == 0 {
+		t.Fatal("there are no pages")
+	}
+	for path, text := range pages {
+		for _, match := range link.FindAllStringSubmatch(text, -1) {
+			target, anchor, _ := strings.Cut(match[1], "#")
+			if strings.Contains(target, ":") {
+				continue // another site
+			}
+			to := path
+			if target != "" {
+				to = filepath.Join(filepath.Dir(path), target)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s links to %s: %v", path, match[1], err)
+			} else if page, ok := pages[to]; ok && anchor != "" && !hasHeading(page, anchor) {
+				t.Errorf("%s links to %s, and there is no such heading", path, match[1])
+			}
+		}
+	}
+}
+
+// hasHeading reports whether a page has a heading with this anchor, made as GitHub does.
+func hasHeading(page, anchor string) bool {
+	for _, match := range heading.FindAllStringSubmatch(page, -1) {
+		if strings.ReplaceAll(noAnchor.ReplaceAllString(strings.ToLower(match[1]), ""), " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
