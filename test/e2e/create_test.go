@@ -65,7 +65,7 @@ var _ = Describe("A new cluster", func() {
 		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
 		Expect(err).NotTo(HaveOccurred(), out)
 		Expect(out).To(MatchRegexp(`NAME +REPLICAS +READY +VERSION +AVAILABLE +REASON +LEADER +CLUSTER ID +AGE`))
-		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +3 +3 +%s +True +UpToDate +prod-[012] +%s +`, regexp.QuoteMeta(c.Spec.Version), c.Status.ClusterID)))
+		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +3 +3 +%s +True +QuorumServing +prod-[012] +%s +`, regexp.QuoteMeta(c.Spec.Version), c.Status.ClusterID)))
 	})
 })
 
