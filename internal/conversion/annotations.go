@@ -153,10 +153,8 @@ func setField(to reflect.Value, path, value string) error {
 	known := savedStructs.fieldsOf(to.Type())
 	switch {
 	case path == "" && known == nil:
-		if hasLongExponent([]byte(value)) || strings.Contains(value, `\u`) { // see errLongExponent
-			if holdsQuantities(to.Type()) {
-				return errLongExponent
-			}
+		if holdsQuantities(to.Type()) && (isExpensive([]byte(value)) || strings.Contains(value, `\u`)) {
+			return errLongExponent
 		}
 		read := reflect.New(to.Type())
 		unknown, err := strict.UnmarshalStrict([]byte(value), read.Interface())

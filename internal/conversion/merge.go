@@ -94,12 +94,15 @@ func removeTypedOptions(config, typed *v1beta1.Config) {
 
 // mergeEnv sorts the options of now as they were saved. New options come last.
 func mergeEnv(now, saved []v1alpha1.EtcdOption) []v1alpha1.EtcdOption {
+	positions := make(map[string]int, len(saved))
+	for n := len(saved) - 1; n >= 0; n-- { // the first of equal names counts
+		positions[saved[n].Name] = n
+	}
 	position := func(o v1alpha1.EtcdOption) int {
-		n := slices.IndexFunc(saved, func(s v1alpha1.EtcdOption) bool { return s.Name == o.Name })
-		if n < 0 {
-			return len(saved)
+		if n, ok := positions[o.Name]; ok {
+			return n
 		}
-		return n
+		return len(saved)
 	}
 	slices.SortStableFunc(now, func(a, b v1alpha1.EtcdOption) int { return position(a) - position(b) })
 	return now

@@ -3,44 +3,81 @@ package conversion
 import (
 	"bytes"
 	"errors"
-
-	"k8s.io/apimachinery/pkg/util/json"
+	"unicode/utf8"
 )
 
-// errLongExponent is the error for a quantity such as 1e999999999. Kubernetes computes all of its digits to decode it,
-// which takes hours and gigabytes. The schemas refuse an exponent of three digits, but requests reach conversion before
-// the schemas check them, and annotations are never checked.
-var errLongExponent = errors.New("a quantity has an exponent of more than two digits")
+// The decoder of Kubernetes computes all digits of a quantity. Requests reach conversion before the schemas check them,
+// and annotations are never checked. So conversion refuses these quantities itself.
+var (
+	// errLongExponent is the error for a quantity such as 1e999999999, which takes hours and gigabytes.
+	// The schemas refuse an exponent of three digits.
+	errLongExponent = errors.New("a quantity has an exponent of more than two digits")
+	// errLongQuantity is the error for a quantity of many digits: the time grows with the square of their number.
+	errLongQuantity = errors.New("a quantity has more than 64 characters")
+)
 
-// checkQuantities fails if a quantity in a spec has a long exponent.
+const (
+	// maxQuantity is the limit of the schemas.
+	maxQuantity = 64
+	// maxQuantityDepth is more than the depth of spec.storage.volumeClaimTemplate.spec.resources.requests.storage.
+	maxQuantityDepth = 8
+)
+
+// checkQuantities fails if a quantity in a spec has a long exponent or many digits.
 func checkQuantities(spec []byte) error {
-	if !hasLongExponent(spec) && !bytes.Contains(spec, []byte(`\u`)) { // an exponent may be hidden in an escaped character
+	if !isExpensive(spec) && !bytes.Contains(spec, []byte(`\u`)) { // a digit may be hidden in an escaped character
 		return nil
 	}
-	var tree any
-	if err := json.Unmarshal(spec, &tree); err != nil {
-		return err
-	}
-	return checkTree("", "", tree)
+	return checkQuantitiesIn("", "", spec, maxQuantityDepth)
 }
 
-// checkTree looks at the values of limits and requests, and at config.quotaBackendBytes. Other texts are no quantities.
-func checkTree(parent, name string, value any) error {
-	branch, ok := value.(map[string]any)
-	if !ok {
-		if parent == "limits" || parent == "requests" || parent == "config" && name == "quotaBackendBytes" {
-			if raw, err := json.Marshal(value); err != nil || hasLongExponent(raw) {
-				return errLongExponent
-			}
-		}
+// checkQuantitiesIn looks at the values of limits and requests, and at config.quotaBackendBytes. Other values are no
+// quantities. It reads the text that the decoder reads: that has each of several equal keys, and 1e-999999999 as such.
+func checkQuantitiesIn(parent, name string, value []byte, depth int) error {
+	if depth == 0 || len(value) == 0 {
 		return nil
 	}
-	for key, part := range branch {
-		if err := checkTree(name, key, part); err != nil {
+	if value[0] == '{' {
+		return members(value, func(key string, part []byte) error { return checkQuantitiesIn(name, key, part, depth-1) })
+	}
+	if parent == "limits" || parent == "requests" || parent == "config" && name == "quotaBackendBytes" {
+		return checkQuantity(value)
+	}
+	return nil
+}
+
+// checkQuantity checks one quantity: a string or a number in JSON.
+func checkQuantity(value []byte) error {
+	decoded := string(value)
+	if value[0] == '"' {
+		var err error
+		if decoded, err = text(value); err != nil {
 			return err
 		}
 	}
+	switch {
+	case utf8.RuneCountInString(decoded) > maxQuantity:
+		return errLongQuantity
+	case hasLongExponent([]byte(decoded)):
+		return errLongExponent
+	}
 	return nil
+}
+
+// isExpensive reports whether raw contains what would be an expensive quantity.
+func isExpensive(raw []byte) bool { return hasLongExponent(raw) || hasManyDigits(raw) }
+
+// hasManyDigits reports whether raw contains more digits and dots in a row than a valid quantity has.
+func hasManyDigits(raw []byte) bool {
+	row := 0
+	for _, b := range raw {
+		if !isDigit(b) && b != '.' {
+			row = 0
+		} else if row++; row > maxQuantity {
+			return true
+		}
+	}
+	return false
 }
 
 // hasLongExponent reports whether raw contains a digit or a dot, then e or E, then perhaps a sign, then three digits.
