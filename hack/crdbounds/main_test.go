@@ -27,7 +27,7 @@ func readBase(t *testing.T) ([]byte, apix.CustomResourceDefinition) {
 	return raw, definition
 }
 
-func TestEveryListMapAndStringOfTheSchemasHasALimit(t *testing.T) {
+func TestEveryListMapStringAndNumberOfTheSchemasHasALimit(t *testing.T) {
 	_, definition := readBase(t)
 	for _, version := range definition.Spec.Versions {
 		for _, part := range []string{"spec", "status"} {
@@ -52,6 +52,7 @@ func TestTheWalkFindsWhatHasNoLimit(t *testing.T) {
 	for name, schema := range map[string]apix.JSONSchemaProps{
 		"a string":           text,
 		"a quantity":         {XIntOrString: true},
+		"a 32-bit number":    {Type: "integer", Format: "int32"},
 		"a list":             list(short, nil),
 		"an item":            list(text, &limit),
 		"a map":              dictionary("self.all(k, size(k) <= 1)", nil),
@@ -72,9 +73,12 @@ func TestTheWalkFindsWhatHasNoLimit(t *testing.T) {
 	}
 }
 
-// unbounded returns the paths of lists, maps, keys of maps and strings that have no limit.
+// unbounded returns the paths of lists, maps, keys of maps, strings and 32-bit numbers that have no limit.
 func unbounded(path string, schema apix.JSONSchemaProps) (paths []string) {
 	if schema.XPreserveUnknownFields != nil {
+		paths = append(paths, path)
+	}
+	if schema.Type == "integer" && schema.Format == "int32" && (schema.Minimum == nil || schema.Maximum == nil) {
 		paths = append(paths, path)
 	}
 	if (schema.Type == "string" || schema.XIntOrString) && schema.MaxLength == nil && len(schema.Enum) == 0 {

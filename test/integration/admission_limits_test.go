@@ -90,6 +90,10 @@ func TestTheLimitsRefuseWhatIsLarger(t *testing.T) {
 		"podTemplate: {spec: {tolerations: [" + strings.Repeat("{operator: Exists}, ", 32) + "{operator: Exists}]}}",
 		"config: {extraArgs: {cors: " + strings.Repeat("x", 1025) + "}}",
 		"resources: {limits: {cpu: \"" + strings.Repeat("0", 64) + "1\"}}",
+		// No client can decode these numbers, so one object that is stored with them would stop the operator.
+		"podTemplate: {spec: {topologySpreadConstraints: [{maxSkew: 3000000000, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}}",
+		"podTemplate: {spec: {topologySpreadConstraints: [{maxSkew: 1, minDomains: -3000000000, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}}",
+		"podTemplate: {spec: {affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 3000000000, podAffinityTerm: {topologyKey: a}}]}}}}",
 	} {
 		object := decode(t, "v1beta1", namespace, "{replicas: 3, "+spec+"}")
 		if err := admin.Create(t.Context(), object, client.DryRunAll); !apierrors.IsInvalid(err) {
