@@ -22,8 +22,9 @@ import (
 // stays far below; of what is above, only the name and the owner are kept, and the operator corrects or refuses it.
 const (
 	maxAnnotationBytes = 16 << 10
-	// maxWorkloadBytes bounds a StatefulSet, whose template holds what the user wrote in the spec.
-	maxWorkloadBytes = 128 << 10
+	// maxWorkloadBytes bounds a StatefulSet, whose annotations and template hold what the user wrote in the spec.
+	// Kubernetes accepts annotations of 256 KiB, and the template holds little more than the annotation of the intent.
+	maxWorkloadBytes = 320 << 10
 	maxSpecBytes     = 8 << 10
 	maxStatusBytes   = 16 << 10
 	maxOwners        = 16

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -121,7 +122,7 @@ func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {
 	for n := range 100 {
 		volumes = append(volumes, metav1.OwnerReference{Kind: "ConfigMap", Name: fmt.Sprint(n), UID: types.UID(fmt.Sprint(n))})
 	}
-	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large}}}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large, "y": large}}}
 	for name, test := range map[string]struct {
 		object    client.Object
 		transform toolscache.TransformFunc
@@ -146,6 +147,31 @@ func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {
 				t.Errorf("the name is %q and the owner %v", kept.GetName(), owner)
 			}
 		})
+	}
+}
+
+// Otherwise the operator would found a cluster and then could not read its StatefulSets.
+func TestTheCachesKeepTheLargestStatefulSetThatKubernetesAccepts(t *testing.T) {
+	s := clustertest.MakeCluster("prod").TLS().Objects().Members(clustertest.Healthy).Snapshot()
+	intent := cluster.IntentOf(s.Cluster)
+	intent.Annotations = map[string]string{}
+	for _, key := range []string{"a", "b", "c"} {
+		intent.Annotations["example.com/"+key] = strings.Repeat("x", 64<<10)
+	}
+	intent.Annotations["example.com/d"] = strings.Repeat("x", 60<<10)
+	founding := &render.Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: "token"}
+	set := render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: "prod-0", Intent: intent, Founding: founding})
+	for what, annotations := range map[string]map[string]string{"StatefulSet": set.Annotations, "template": set.Spec.Template.Annotations} {
+		if err := validation.ValidateAnnotationsSize(annotations); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	kept := keep(t, keepStatefulSet, set.DeepCopy())
+	if same, err := render.UpToDate(set, kept); err != nil || !same {
+		t.Errorf("what is kept differs from what was rendered (%v)", err)
+	}
+	if have, err := cluster.DecodeIntent(kept.Annotations[cluster.AnnotationIntent]); err != nil || len(have.Differences(intent)) > 0 {
+		t.Errorf("the intent cannot be read: %v", err)
 	}
 }
 
