@@ -78,13 +78,19 @@ func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c meta
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
-// maxMembers bounds the members in the status, as the schema does, however many objects a tenant labels as members.
-const maxMembers = 64
+// The schema's limits for members. A tenant may label any number of objects as members, and write any name into the
+// founding list of a volume.
+const (
+	maxMembers    = 64
+	maxMemberName = 253
+)
 
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 	var list []v1beta1.MemberStatus
-	for i := range min(len(s.Members), maxMembers) {
-		list = append(list, member(s, &s.Members[i]))
+	for i := range s.Members {
+		if len(list) < maxMembers && len(s.Members[i].Name) <= maxMemberName {
+			list = append(list, member(s, &s.Members[i]))
+		}
 	}
 	return list
 }

@@ -363,12 +363,18 @@ func TestTheStatusKeepsTheLimitsOfTheSchema(t *testing.T) {
 		m.Volume.Version, m.Workload.Intent.Version = long, long
 	}))
 	s := b.Later(func(s *cluster.Snapshot) {
+		s.Members = append(s.Members, cluster.Member{Name: long}) // of a founding list that somebody wrote
 		for len(s.Members) < 100 {
 			s.Members = append(s.Members, s.Members[0])
 		}
 	}).Snapshot()
 	d := analyse.Next(s)
 	status := Of(&s, &d, nil).Status
+	for _, m := range status.Members {
+		if len(m.Name) > 253 {
+			t.Errorf("the name of a member has %d bytes", len(m.Name))
+		}
+	}
 	if len(status.Members) != 64 || status.Members[0].Version != "" || status.TargetVersion != "" {
 		t.Errorf("%d members, version %.20s, target version %.20s", len(status.Members), status.Members[0].Version, status.TargetVersion)
 	}
