@@ -18,6 +18,7 @@ var (
 	largestQuota  = resource.MustParse("16Gi")
 	periodic      = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
 	revision      = regexp.MustCompile(`^[1-9][0-9]*$`)
+	optionName    = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	subdomain     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 )
 
@@ -27,6 +28,8 @@ const (
 	maxKind        = 63
 	maxRetention   = 20
 	maxOptions     = 64
+	maxOptionName  = 100
+	maxOptionValue = 1024
 	maxConstraints = 16
 	maxPullSecrets = 16
 	logReserve     = 128 << 20
@@ -42,7 +45,8 @@ const (
 //
 // The API server checks an object by the schema of the version in which the client writes it. So it does not check the
 // fields that annotations add. checker checks the fields that v1alpha1 lacks. The schema of v1alpha1 has the same
-// limits for all other fields. The operator checks the names and values of options later, for both versions.
+// limits for all other fields. But several names of an option in v1beta1 are one name in v1alpha1, so an annotation can
+// bring in names that no client could write. Whether etcd has the options is checked later, by the operator.
 type checker struct{ invalid []string }
 
 // invalidPaths returns the paths of invalid fields.
@@ -102,8 +106,12 @@ func (c *checker) source(path string, mode v1beta1.TLSMode, manager *v1beta1.Cer
 	}
 }
 
-// config checks the typed fields. Each is invalid beside the option that it sets.
+// config checks the options and the typed fields. A typed field is invalid beside the option that it sets.
 func (c *checker) config(config *v1beta1.Config, volume int64) {
+	c.require("spec.config.extraArgs", len(config.ExtraArgs) <= maxOptions)
+	for name, value := range config.ExtraArgs {
+		c.require("spec.config.extraArgs", isShort(name, maxOptionName) && optionName.MatchString(name) && isShort(value, maxOptionValue))
+	}
 	isSet := func(option string) bool { _, set := config.ExtraArgs[option]; return set }
 	options := len(config.ExtraArgs)
 	if quota := config.QuotaBackendBytes; quota != nil {

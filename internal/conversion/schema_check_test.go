@@ -215,6 +215,24 @@ func TestNoAnnotationAddsWhatTheSchemaRefuses(t *testing.T) {
 	}
 }
 
+// In v1alpha1 these are all the option ETCD_A_B, so the annotation looks like what the client did not change.
+func TestNoAnnotationAddsNamesOfOptionsThatTheSchemaRefuses(t *testing.T) {
+	validate := hubSchema(t)
+	spoke := &v1alpha1.EtcdCluster{}
+	specOf(t, `{size: 3, pod: {etcdEnv: [{name: ETCD_A_B, value: v}]}}`, &spoke.Spec)
+	spoke.Name = "prod"
+	for _, options := range []string{`{"A_B":"v"}`, `{"a_b":"v"}`, `{"a-b":"v","A-b":"v"}`} {
+		spoke.Annotations = map[string]string{HubPrefix + "spec.config.extraArgs": options}
+		hub := hubOf(spoke)
+		if errs := validate(hub); len(errs) > 0 {
+			t.Errorf("%s: the schema refuses %v: %v", options, hub.Spec.Config.ExtraArgs, errs)
+		}
+		if hub.Spec.Config.ExtraArgs["a-b"] != "v" {
+			t.Errorf("%s: the options are %v", options, hub.Spec.Config.ExtraArgs)
+		}
+	}
+}
+
 // saved returns the fields of hub that differ in other.
 func saved(hub, other *v1beta1.EtcdCluster) lostFields {
 	var all lostFields
