@@ -4,7 +4,8 @@
 //
 // It runs after controller-gen. The markers in api/ set the limits of our own fields.
 // The types of Kubernetes have no such markers, so this command gives a limit to each list,
-// map, string and 32-bit number that has none. The limits are larger than what Kubernetes accepts in a pod, or than what a pod needs.
+// map, string and 32-bit number that has none. The limits are larger than what Kubernetes accepts in a pod,
+// or than what a pod needs.
 // A later release may raise a limit, but OLM v1 refuses a release that lowers one.
 package main
 
@@ -140,7 +141,8 @@ func bound(path string, schema map[string]any) {
 			requireTime(schema)
 		}
 	case kind == "integer" && schema["format"] == "int32":
-		// Older API servers, such as Kubernetes 1.34, do not check the format. They would store a number that no client can decode.
+		// Older API servers, such as Kubernetes 1.34, do not check the format.
+		// They would store a number that no client can decode.
 		setDefault(schema, "minimum", math.MinInt32)
 		setDefault(schema, "maximum", math.MaxInt32)
 	}
