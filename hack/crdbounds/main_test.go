@@ -27,7 +27,7 @@ func readBase(t *testing.T) ([]byte, apix.CustomResourceDefinition) {
 	return raw, definition
 }
 
-func TestEveryListMapStringAndNumberOfTheSchemasHasALimit(t *testing.T) {
+func TestEveryListMapAndStringOfTheSchemasHasALimit(t *testing.T) {
 	_, definition := readBase(t)
 	for _, version := range definition.Spec.Versions {
 		for _, part := range []string{"spec", "status"} {
