@@ -233,7 +233,7 @@ type MemberSecrets struct {
 	PeerSecret string `json:"peerSecret,omitempty"`
 	// ServerSecret is the name of the Secret with the keys server.crt, server.key and server-ca.crt.
 	// The certificate must have server and client usage,
-	// and the DNS names *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
+	// and the DNS names *.NAME.NAMESPACE.svc and NAME-client.NAMESPACE.svc.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="serverSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server."

@@ -274,7 +274,7 @@ const (
 // ClientSecretRef names the Secrets for client traffic.
 type ClientSecretRef struct {
 	// Name of the Secret with the server certificate of the members. The certificate must have server and client usage,
-	// and the DNS names *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
+	// and the DNS names *.NAME.NAMESPACE.svc and NAME-client.NAMESPACE.svc.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server."
