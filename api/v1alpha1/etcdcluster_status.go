@@ -31,8 +31,11 @@ type MemberRole string
 
 // The roles of a member.
 const (
-	RoleVoter   MemberRole = "Voter"
+	// RoleVoter votes and counts for the quorum.
+	RoleVoter MemberRole = "Voter"
+	// RoleLearner receives the log, but does not vote.
 	RoleLearner MemberRole = "Learner"
+	// RoleUnknown means that etcd has not reported the role.
 	RoleUnknown MemberRole = "Unknown"
 )
 

@@ -60,13 +60,13 @@ type EtcdClusterSpec struct {
 type PodPolicy struct {
 	// Labels are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="the operator uses the prefixes operator.etcd-warden.io/ and app.kubernetes.io/ of labels itself. Write another prefix."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels must not have the prefix operator.etcd-warden.io/ or app.kubernetes.io/, because the operator sets such labels itself. Write another prefix."
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// Annotations are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="the operator uses the prefix operator.etcd-warden.io/ of annotations itself. Write another prefix."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="annotations must not have the prefix operator.etcd-warden.io/, because the operator sets such annotations itself. Write another prefix."
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 
@@ -193,7 +193,7 @@ type VolumeResources struct {
 }
 
 // TLSPolicy selects the source of certificates.
-// +kubebuilder:validation:XValidation:rule="has(self.static)",message="TLS must contain static with the names of your Secrets. Remove TLS if the traffic is not to be encrypted."
+// +kubebuilder:validation:XValidation:rule="has(self.static)",message="TLS must contain static with the names of your Secrets. To turn TLS off, remove the field TLS."
 type TLSPolicy struct {
 	// Static names Secrets of the user in the namespace of the cluster.
 	// +optional
@@ -202,8 +202,8 @@ type TLSPolicy struct {
 
 // StaticTLS names Secrets of the user.
 // +kubebuilder:validation:XValidation:rule="has(self.member) || has(self.operatorSecret)",message="TLS.static must contain member.serverSecret with operatorSecret, or member.peerSecret, or all three."
-// +kubebuilder:validation:XValidation:rule="!(has(self.member) && has(self.member.serverSecret)) || has(self.operatorSecret)",message="TLS.static.member.serverSecret requires TLS.static.operatorSecret, because the members require a certificate from every client, and the operator is a client."
-// +kubebuilder:validation:XValidation:rule="!has(self.operatorSecret) || (has(self.member) && has(self.member.serverSecret))",message="TLS.static.operatorSecret requires TLS.static.member.serverSecret, because client traffic is not encrypted without it."
+// +kubebuilder:validation:XValidation:rule="!(has(self.member) && has(self.member.serverSecret)) || has(self.operatorSecret)",message="TLS.static.member.serverSecret requires TLS.static.operatorSecret, because members require a certificate from every client, and the operator is a client. Write both or neither."
+// +kubebuilder:validation:XValidation:rule="!has(self.operatorSecret) || (has(self.member) && has(self.member.serverSecret))",message="TLS.static.operatorSecret requires TLS.static.member.serverSecret, because without it client traffic is not encrypted. Write both or neither."
 type StaticTLS struct {
 	// Member names the Secrets of the members.
 	// +optional
@@ -213,7 +213,7 @@ type StaticTLS struct {
 	// If you turn on authentication in etcd, the common name of the certificate must be root.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-client-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-operator."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Operator's client Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +optional
 	OperatorSecret string `json:"operatorSecret,omitempty"`
@@ -227,16 +227,16 @@ type MemberSecrets struct {
 	// and the DNS names *.NAME.NAMESPACE.svc and *.NAME.NAMESPACE.svc.CLUSTERDOMAIN.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="peerSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-peer-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="peerSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-peer."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +optional
 	PeerSecret string `json:"peerSecret,omitempty"`
 	// ServerSecret is the name of the Secret with the keys server.crt, server.key and server-ca.crt.
 	// The certificate must have server and client usage,
-	// and the DNS names *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
+	// and the DNS names *.NAME.NAMESPACE.svc and NAME-client.NAMESPACE.svc.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="serverSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="serverSecret must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Server Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +optional
 	ServerSecret string `json:"serverSecret,omitempty"`
@@ -256,7 +256,7 @@ type MemberSecrets struct {
 // +kubebuilder:printcolumn:name="Cluster ID",type=string,JSONPath=`.status.clusterID`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 46",message="the name of the cluster may have at most 46 characters, because the names of its pods contain it. Write a shorter name."
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name of the cluster must start with a letter, must not end with a hyphen, and may contain only lower case letters, digits and hyphens, because the names of its Services contain it."
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name of the cluster must start with a lower case letter and must not end with a hyphen. It may contain only lower case letters, digits and hyphens, because the names of its Services contain it."
 // +operator-sdk:csv:customresourcedefinitions:displayName="etcd cluster (v1alpha1, deprecated)",resources={{StatefulSet,v1,NAME-0},{Service,v1,NAME-client},{PersistentVolumeClaim,v1,data-NAME-0},{PodDisruptionBudget,v1,NAME},{Pod,v1,NAME-0-0},{Event,v1,NAME}}
 type EtcdCluster struct {
 	metav1.TypeMeta   `json:",inline"`

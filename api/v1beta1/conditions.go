@@ -80,7 +80,7 @@ const (
 	// ReasonPaused: spec.paused is true.
 	// What to do: set spec.paused to false, so that the operator changes the cluster again.
 	ReasonPaused = "Paused"
-	// ReasonNotYetSupported: the spec differs from the running cluster, and this release cannot make such a change.
+	// ReasonNotYetSupported: the spec differs from the running cluster, and the operator cannot make such a change.
 	// What to do: set the field that the message names back to its old value, or install a release that can make the
 	// change.
 	ReasonNotYetSupported = "NotYetSupported"
@@ -132,7 +132,7 @@ const (
 	// ReasonPeerURLMismatch: the peers know the kept volumes by other URLs.
 	// What to do: set spec.tls.peer and spec.clusterDomain to the values that they had when the volumes were written.
 	ReasonPeerURLMismatch = "PeerURLMismatch"
-	// ReasonUnknownOperation: status.operation has a type that this release does not know.
+	// ReasonUnknownOperation: status.operation has a type that the operator does not know.
 	// What to do: install the release of the operator that started the operation. It completes the operation.
 	ReasonUnknownOperation = "UnknownOperation"
 	// ReasonReadRefused: the API server does not let the operator read an object that this cluster needs.
@@ -226,11 +226,11 @@ const (
 	// What to do: make sure that the pods of the Service etcd-warden-webhook-service are ready, and that the API server
 	// can connect to their port 9443.
 	EventConversionFailed = "ConversionFailed"
-	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the operator repaired
+	// EventConversionRepaired: the conversion of the CustomResourceDefinition was overwritten, and the webhook repaired
 	// it.
 	// What to do: nothing.
 	EventConversionRepaired = "ConversionRepaired"
-	// EventConversionNotRepaired: the conversion of the CustomResourceDefinition is wrong, and the operator cannot repair
+	// EventConversionNotRepaired: the conversion of the CustomResourceDefinition is wrong, and the webhook cannot repair
 	// it.
 	// What to do: see the message. Until then v1alpha1 requests fail. Running clusters continue to serve.
 	EventConversionNotRepaired = "ConversionNotRepaired"
@@ -239,14 +239,13 @@ const (
 // Reasons of the condition Upgradeable. OLM reads it in the OperatorCondition of the operator before it upgrades.
 const (
 	// ReasonStepInFlight: a member was taken down on purpose, or the membership changes.
-	// What to do: nothing; OLM waits until the step is done, at most 10 minutes for one step and 30 minutes for steps that
-	// follow one another. To upgrade at once, override the condition in the OperatorCondition's spec.overrides.
+	// What to do: nothing. OLM waits at most 10 minutes for one step, and 30 minutes for steps that follow one another.
+	// To upgrade at once, override the condition in the OperatorCondition's spec.overrides.
 	ReasonStepInFlight = "StepInFlight"
 	// ReasonNoStepInFlight: OLM may replace the operator.
 	// What to do: nothing.
 	ReasonNoStepInFlight = "NoStepInFlight"
-	// ReasonHeldLongEnough: steps followed one another for 30 minutes,
-	// and the operator may be replaced in the middle of one.
-	// What to do: nothing; the new operator finishes the step.
+	// ReasonHeldLongEnough: steps followed one another for 30 minutes. OLM may replace the operator during a step.
+	// What to do: nothing. The new operator finishes the step.
 	ReasonHeldLongEnough = "HeldLongEnough"
 )

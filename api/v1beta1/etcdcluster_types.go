@@ -25,7 +25,7 @@ const RotateAuthoritiesAnnotation = "operator.etcd-warden.io/rotate-authorities"
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')).compareTo(has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? quantity(string(oldSelf.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')) >= 0",message="storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink. Write the old size or a larger one. Without a volumeClaimTemplate the size is 8Gi."
-// +kubebuilder:validation:XValidation:rule="!has(self.config) || !has(self.config.quotaBackendBytes) || [has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')].all(v, quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() * 5.0 <= v.asApproximateFloat() * 4.0 && quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() <= v.asApproximateFloat() - 134217728.0)",message="config.quotaBackendBytes must leave a fifth of the volume, and at least 128Mi, to the log of etcd. Write a lower quota or request a larger volume. Without a volumeClaimTemplate the size is 8Gi."
+// +kubebuilder:validation:XValidation:rule="!has(self.config) || !has(self.config.quotaBackendBytes) || [has(self.storage) && has(self.storage.volumeClaimTemplate) ? quantity(string(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])) : quantity('8Gi')].all(v, quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() * 5.0 <= v.asApproximateFloat() * 4.0 && quantity(string(self.config.quotaBackendBytes)).asApproximateFloat() <= v.asApproximateFloat() - 134217728.0)",message="config.quotaBackendBytes must leave a fifth of the volume, and at least 128Mi, free for the log of etcd. Write a lower quota or request a larger volume. Without a volumeClaimTemplate the size is 8Gi."
 type EtcdClusterSpec struct {
 	// Replicas is the number of members: 1, 3, 5 or 7.
 	// An even number survives no more failures than the odd number below it.
@@ -198,7 +198,7 @@ const (
 )
 
 // ClientTLS selects the source of the certificates for client traffic. The default is the operator.
-// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each is a source of certificates."
+// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each of them alone decides how this traffic is secured."
 type ClientTLS struct {
 	// Mode is Managed, which is the default, or Disabled, which turns TLS off.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Client certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
@@ -213,7 +213,7 @@ type ClientTLS struct {
 }
 
 // PeerTLS selects the source of the certificates for traffic between members. The default is the operator.
-// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each is a source of certificates."
+// +kubebuilder:validation:XValidation:rule="[has(self.mode), has(self.certManager), has(self.secretRef)].filter(x, x).size() <= 1",message="write only one of mode, certManager and secretRef. Each of them alone decides how this traffic is secured."
 type PeerTLS struct {
 	// Mode is Managed, which is the default, or Disabled, which turns TLS off.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer certificates",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Managed","urn:alm:descriptor:com.tectonic.ui:select:Disabled"}
@@ -274,10 +274,10 @@ const (
 // ClientSecretRef names the Secrets for client traffic.
 type ClientSecretRef struct {
 	// Name of the Secret with the server certificate of the members. The certificate must have server and client usage,
-	// and the DNS names *.NAME.NAMESPACE.svc, NAME-client.NAMESPACE.svc and localhost.
+	// and the DNS names *.NAME.NAMESPACE.svc and NAME-client.NAMESPACE.svc.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Server Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
@@ -285,7 +285,7 @@ type ClientSecretRef struct {
 	// If you turn on authentication in etcd, its common name must be root.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorName must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-client-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="operatorName must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-operator."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Operator's client Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	OperatorName string `json:"operatorName"`
@@ -302,7 +302,7 @@ type PeerSecretRef struct {
 	// and the DNS names *.NAME.NAMESPACE.svc and *.NAME.NAMESPACE.svc.CLUSTERDOMAIN.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-server-tls."
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",message="name must be the name of a Secret. Write lower case letters, digits, hyphens and dots, for example prod-peer."
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Peer Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +required
 	Name string `json:"name"`
@@ -333,7 +333,7 @@ type Config struct {
 	// The operator passes on the options of an allow list. It sets addresses, certificates, folders and membership itself.
 	// Another option is refused by the condition Progressing with the reason UnsupportedOption.
 	// +kubebuilder:validation:MaxProperties=64
-	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 100 && k.matches('^[a-z0-9]+(-[a-z0-9]+)*$'))",message="a key of extraArgs must be the name of an option without leading dashes, for example snapshot-count. It has at most 100 lower case letters, digits and single hyphens."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(k) <= 100 && k.matches('^[a-z0-9]+(-[a-z0-9]+)*$'))",message="a key of extraArgs must be the name of an option without leading dashes, for example snapshot-count. It consists of lower case letters, digits and single hyphens, at most 100 characters in all."
 	// +optional
 	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
 }
@@ -351,8 +351,8 @@ const (
 )
 
 // AutoCompaction makes etcd discard old revisions.
-// +kubebuilder:validation:XValidation:rule="self.mode != 'Periodic' || self.retention.matches('^[1-9][0-9]*(s|m|h)$')",message="with the mode Periodic, retention must be a duration in s, m or h, for example 1h."
-// +kubebuilder:validation:XValidation:rule="self.mode != 'Revision' || self.retention.matches('^[1-9][0-9]*$')",message="with the mode Revision, retention must be a number of revisions, for example 10000."
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Periodic' || self.retention.matches('^[1-9][0-9]*(s|m|h)$')",message="with the mode Periodic, retention must be a whole number above 0 with one of the units s, m and h, for example 1h or 90m."
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Revision' || self.retention.matches('^[1-9][0-9]*$')",message="with the mode Revision, retention must be a whole number of revisions above 0, for example 10000."
 type AutoCompaction struct {
 	// Mode is Periodic or Revision.
 	// +required
@@ -402,20 +402,22 @@ type MemberAntiAffinity string
 
 // How strictly members are kept on different nodes.
 const (
+	// MemberAntiAffinityPreferred spreads the members over nodes and zones if the scheduler can do so.
 	MemberAntiAffinityPreferred MemberAntiAffinity = "Preferred"
-	MemberAntiAffinityRequired  MemberAntiAffinity = "Required"
+	// MemberAntiAffinityRequired never puts two members of this cluster on one node.
+	MemberAntiAffinityRequired MemberAntiAffinity = "Required"
 )
 
 // PodMetadata contains labels and annotations for the pods of the members.
 type PodMetadata struct {
 	// Labels are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="the operator uses the prefixes operator.etcd-warden.io/ and app.kubernetes.io/ of labels itself. Write another prefix."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/') && !k.startsWith('app.kubernetes.io/'))",message="labels must not have the prefix operator.etcd-warden.io/ or app.kubernetes.io/, because the operator sets such labels itself. Write another prefix."
 	// +optional
 	Labels map[string]string `json:"labels,omitempty"`
 	// Annotations are added to the pods of the members.
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="the operator uses the prefix operator.etcd-warden.io/ of annotations itself. Write another prefix."
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.etcd-warden.io/'))",message="annotations must not have the prefix operator.etcd-warden.io/, because the operator sets such annotations itself. Write another prefix."
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
@@ -454,7 +456,7 @@ type PodSpec struct {
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
 	// ImagePullSecrets are Secrets with access to the image registry, in the namespace of the cluster.
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self.all(r, size(r.name) > 0 && size(r.name) <= 253 && !r.name.contains('/'))",message="each entry of imagePullSecrets must have a name, which is the name of a Secret, for example pull."
+	// +kubebuilder:validation:XValidation:rule="self.all(r, size(r.name) > 0 && size(r.name) <= 253 && !r.name.contains('/'))",message="each entry of imagePullSecrets must contain the name of a Secret, for example name: registry."
 	// +listType=atomic
 	// +optional
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
@@ -487,8 +489,10 @@ type ExistingVolumes string
 
 // The uses of existing volumes.
 const (
+	// ExistingVolumesTakeBack starts the members of these volumes again, with their data.
 	ExistingVolumesTakeBack ExistingVolumes = "TakeBack"
-	ExistingVolumesIgnore   ExistingVolumes = "Ignore"
+	// ExistingVolumesIgnore keeps these volumes, and starts new members with empty volumes.
+	ExistingVolumesIgnore ExistingVolumes = "Ignore"
 )
 
 // EtcdCluster is an etcd cluster.
@@ -506,7 +510,7 @@ const (
 // +kubebuilder:printcolumn:name="Cluster ID",type=string,JSONPath=`.status.clusterID`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 46",message="the name of the cluster may have at most 46 characters, because the names of its pods contain it. Write a shorter name."
-// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name of the cluster must start with a letter, must not end with a hyphen, and may contain only lower case letters, digits and hyphens, because the names of its Services contain it."
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')",message="the name of the cluster must start with a lower case letter and must not end with a hyphen. It may contain only lower case letters, digits and hyphens, because the names of its Services contain it."
 // +operator-sdk:csv:customresourcedefinitions:displayName="etcd cluster",resources={{StatefulSet,v1,NAME-0},{Service,v1,NAME-client},{Secret,v1,NAME-client-tls},{PersistentVolumeClaim,v1,data-NAME-0},{PodDisruptionBudget,v1,NAME},{Pod,v1,NAME-0-0},{Event,v1,NAME}}
 type EtcdCluster struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -10,7 +10,7 @@ import (
 // The beginnings of the messages of the schema's rules for v1alpha1; the API server must answer with the whole message.
 const (
 	longName         = "the name of the cluster may have at most"
-	badName          = "the name of the cluster must start with a letter"
+	badName          = "the name of the cluster must start with a lower case letter"
 	domainChange     = "pod.ClusterDomain cannot change"
 	domainAdded      = "pod.ClusterDomain cannot be added"
 	shrink           = "pod.persistentVolumeClaimSpec.resources.requests.storage cannot shrink"
@@ -24,9 +24,9 @@ const (
 	badOwnSecret     = "operatorSecret must be the name of a Secret"
 	antiAffinityBoth = "write either antiAffinity"
 	badDomain        = "ClusterDomain must be a DNS name"
-	ourAnnotations   = "the operator uses the prefix operator.etcd-warden.io/ of annotations"
+	ourAnnotations   = "annotations must not have the prefix operator.etcd-warden.io/"
 	notEtcd          = "name must be an environment variable of etcd"
-	ourLabels        = "the operator uses the prefixes operator.etcd-warden.io/"
+	ourLabels        = "labels must not have the prefix operator.etcd-warden.io/"
 	noStorage        = "resources.requests.storage is required"
 	onlyStorage      = "requests of a volume may contain only the key storage"
 	smallStorage     = "storage must be a quantity of at least 256Mi"

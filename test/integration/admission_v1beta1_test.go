@@ -20,13 +20,13 @@ const (
 	compactionTwice = "write either autoCompaction or the options auto-compaction-mode"
 	badOption       = "a key of extraArgs must be the name of an option"
 	manyOptions     = "config may set at most 64 options"
-	badPeriod       = "with the mode Periodic, retention must be a duration"
-	badRevisions    = "with the mode Revision, retention must be a number"
+	badPeriod       = "with the mode Periodic, retention must be a whole number above 0 with one of the units"
+	badRevisions    = "with the mode Revision, retention must be a whole number"
 	largeQuota      = "config.quotaBackendBytes must leave a fifth of the volume"
 	badSecret       = "name must be the name of a Secret"
 	badOperator     = "operatorName must be the name of a Secret"
 	badIssuer       = "name must be the name of an issuer"
-	badPullSecret   = "each entry of imagePullSecrets must have a name"
+	badPullSecret   = "each entry of imagePullSecrets must contain the name"
 )
 
 // betaCreations are specs of v1beta1.
