@@ -26,7 +26,7 @@ const (
 	// Kubernetes accepts annotations of 256 KiB, and the template holds little more than the annotation of the intent.
 	maxWorkloadBytes = 320 << 10
 	maxSpecBytes     = 8 << 10
-	maxStatusBytes   = 16 << 10
+	maxStatusBytes   = 64 << 10
 	maxOwners        = 16
 )
 

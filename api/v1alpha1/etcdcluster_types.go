@@ -10,7 +10,6 @@ import (
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.pod) || !has(oldSelf.pod.ClusterDomain) || (has(self.pod) && has(self.pod.ClusterDomain) && self.pod.ClusterDomain == oldSelf.pod.ClusterDomain)",message="pod.ClusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
 // +kubebuilder:validation:XValidation:rule="!(has(self.pod) && has(self.pod.ClusterDomain)) || (has(oldSelf.pod) && has(oldSelf.pod.ClusterDomain))",message="pod.ClusterDomain cannot be added, because the peer URLs of the members would change. Remove it, or create another cluster with the domain."
-// +kubebuilder:validation:XValidation:rule="(has(self.pod) && has(self.pod.persistentVolumeClaimSpec) ? quantity(string(self.pod.persistentVolumeClaimSpec.resources.requests['storage'])) : quantity('2Gi')).compareTo(has(oldSelf.pod) && has(oldSelf.pod.persistentVolumeClaimSpec) ? quantity(string(oldSelf.pod.persistentVolumeClaimSpec.resources.requests['storage'])) : quantity('2Gi')) >= 0",message="pod.persistentVolumeClaimSpec.resources.requests.storage cannot shrink. Write the old size or a larger one. Without a persistentVolumeClaimSpec the size is 2Gi."
 type EtcdClusterSpec struct {
 	// Size is the number of members: 1, 3, 5 or 7.
 	// An even number survives no more failures than the odd number below it.

@@ -32,7 +32,6 @@ const (
 	maxOptionValue = 1024
 	maxConstraints = 16
 	maxPullSecrets = 16
-	logReserve     = 128 << 20
 
 	// hack/crdbounds sets these for the types of Kubernetes.
 	maxText           = 317
@@ -59,7 +58,7 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		c.tls(spec.TLS)
 	}
 	if spec.Config != nil {
-		c.config(spec.Config, volumeSize(spec))
+		c.config(spec.Config)
 	}
 	if spec.PodTemplate != nil {
 		c.podTemplate(spec.PodTemplate)
@@ -107,7 +106,7 @@ func (c *checker) source(path string, mode v1beta1.TLSMode, manager *v1beta1.Cer
 }
 
 // config checks the options and the typed fields. A typed field is invalid beside the option that it sets.
-func (c *checker) config(config *v1beta1.Config, volume int64) {
+func (c *checker) config(config *v1beta1.Config) {
 	c.require("spec.config.extraArgs", len(config.ExtraArgs) <= maxOptions)
 	for name, value := range config.ExtraArgs {
 		c.require("spec.config.extraArgs", isShort(name, maxOptionName) && optionName.MatchString(name) && isShort(value, maxOptionValue))
@@ -117,7 +116,6 @@ func (c *checker) config(config *v1beta1.Config, volume int64) {
 	if quota := config.QuotaBackendBytes; quota != nil {
 		const path = "spec.config.quotaBackendBytes"
 		c.require(path, quota.Cmp(smallestQuota) >= 0 && quota.Cmp(largestQuota) <= 0)
-		c.require(path, quota.Value() <= min(volume/5*4+volume%5*4/5, volume-logReserve))
 		options++
 		c.require(path, !isSet(quotaOption) && options <= maxOptions)
 	}
@@ -130,17 +128,6 @@ func (c *checker) config(config *v1beta1.Config, volume int64) {
 		options += 2
 		c.require(path, !isSet(modeOption) && !isSet(retentionOption) && options <= maxOptions)
 	}
-}
-
-// volumeSize returns the size in bytes of the volumes that a spec requests.
-func volumeSize(spec *v1beta1.EtcdClusterSpec) int64 {
-	size := hubVolume
-	if spec.Storage != nil && spec.Storage.VolumeClaimTemplate != nil {
-		if requested, ok := spec.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
-			size = requested
-		}
-	}
-	return size.Value()
 }
 
 func (c *checker) podTemplate(template *v1beta1.PodTemplate) {

@@ -13,7 +13,6 @@ const (
 	badName          = "the name of the cluster must start with a lower case letter"
 	domainChange     = "pod.ClusterDomain cannot change"
 	domainAdded      = "pod.ClusterDomain cannot be added"
-	shrink           = "pod.persistentVolumeClaimSpec.resources.requests.storage cannot shrink"
 	tlsEmpty         = "TLS must contain static"
 	staticEmpty      = "TLS.static must contain member.serverSecret with operatorSecret"
 	serverAlone      = "TLS.static.member.serverSecret requires TLS.static.operatorSecret"
@@ -153,10 +152,10 @@ var updates = []update{
 
 	{does: "takes a growing volume", from: volume("8Gi"), to: volume("9Gi")},
 	{does: "takes the same size in other words", from: volume("8Gi"), to: volume("8192Mi")},
-	{does: "refuses a shrinking volume", from: volume("8Gi"), to: volume("7Gi"), refused: []string{shrink}},
+	{does: "leaves a shrinking volume to the operator", from: volume("8Gi"), to: volume("7Gi")},
 	{does: "takes a volume of the default size where none was set", from: `{size: 3}`, to: volume("2Gi")},
-	{does: "refuses a volume below the default size where none was set", from: `{size: 3}`, to: volume("1Gi"), refused: []string{shrink}},
-	{does: "refuses to drop a volume above the default size", from: volume("8Gi"), to: `{size: 3}`, refused: []string{shrink}},
+	{does: "leaves a volume below the default size to the operator where none was set", from: `{size: 3}`, to: volume("1Gi")},
+	{does: "leaves a dropped volume above the default size to the operator", from: volume("8Gi"), to: `{size: 3}`},
 	{does: "takes a dropped volume below the default size", from: volume("1Gi"), to: `{size: 3}`},
 	{does: "leaves another class to the operator", from: volume("8Gi, class a"), to: volume("8Gi, class b")},
 	{does: "leaves a class where none was set to the operator", from: volume("8Gi"), to: volume("8Gi, class b")},

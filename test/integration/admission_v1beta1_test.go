@@ -11,7 +11,6 @@ import (
 const (
 	badReplicas     = "replicas must be 1, 3, 5 or 7"
 	betaDomain      = "clusterDomain must be a DNS name"
-	betaShrink      = "storage.volumeClaimTemplate.spec.resources.requests.storage cannot shrink"
 	betaFixedDomain = "clusterDomain cannot change"
 	affinityBoth    = "write either memberAntiAffinity"
 	oneSource       = "write only one of mode, certManager and secretRef"
@@ -22,7 +21,6 @@ const (
 	manyOptions     = "config may set at most 64 options"
 	badPeriod       = "with the mode Periodic, retention must be a whole number above 0 with one of the units"
 	badRevisions    = "with the mode Revision, retention must be a whole number"
-	largeQuota      = "config.quotaBackendBytes must leave a fifth of the volume"
 	badSecret       = "name must be the name of a Secret"
 	badOperator     = "operatorName must be the name of a Secret"
 	badIssuer       = "name must be the name of an issuer"
@@ -75,10 +73,10 @@ var betaCreations = withSecurity([]creation{
 	{does: "refuses a quota that is too small", spec: `{replicas: 3, config: {quotaBackendBytes: 1Mi}}`, refused: []string{badQuota}},
 	{does: "refuses a quota that is too large", spec: quotaOn("100Gi", "17Gi"), refused: []string{badQuota}},
 	{does: "takes the largest quota of the default volume", spec: `{replicas: 3, config: {quotaBackendBytes: 6871947673}}`},
-	{does: "refuses a quota beyond that", spec: `{replicas: 3, config: {quotaBackendBytes: 6871947674}}`, refused: []string{largeQuota}},
+	{does: "leaves a quota beyond that to the operator", spec: `{replicas: 3, config: {quotaBackendBytes: 6871947674}}`},
 	{does: "takes the largest quota of the smallest volume", spec: quotaOn("256Mi", "128Mi")},
-	{does: "refuses a quota that leaves no room for the log", spec: quotaOn("256Mi", "129Mi"), refused: []string{largeQuota}},
-	{does: "refuses a quota beyond the volume", spec: quotaOn("256Mi", "16Gi"), refused: []string{largeQuota}},
+	{does: "leaves a quota without room for the log to the operator", spec: quotaOn("256Mi", "129Mi")},
+	{does: "leaves a quota beyond the volume to the operator", spec: quotaOn("256Mi", "16Gi")},
 	{does: "takes an option by its name in etcd 3.5", spec: `{replicas: 3, version: 3.5.32, config: {extraArgs: {experimental-corrupt-check-time: 1m}}}`},
 	{does: "takes any name of an option, which the operator checks", spec: `{replicas: 3, config: {extraArgs: {data-dir: /tmp}}}`},
 	{does: "refuses an option with leading dashes", spec: `{replicas: 3, config: {extraArgs: {--cors: a}}}`, refused: []string{badOption}},
@@ -123,10 +121,10 @@ var betaUpdates = []update{
 
 	{does: "takes a growing volume", from: betaVolume("8Gi"), to: betaVolume("9Gi")},
 	{does: "takes the same size in other words", from: betaVolume("8Gi"), to: betaVolume("8192Mi")},
-	{does: "refuses a shrinking volume", from: betaVolume("8Gi"), to: betaVolume("7Gi"), refused: []string{betaShrink}},
+	{does: "leaves a shrinking volume to the operator", from: betaVolume("8Gi"), to: betaVolume("7Gi")},
 	{does: "takes a volume of the default size where none was set", from: `{replicas: 3}`, to: betaVolume("8Gi")},
-	{does: "refuses a volume below the default size where none was set", from: `{replicas: 3}`, to: betaVolume("7Gi"), refused: []string{betaShrink}},
-	{does: "refuses to drop a volume above the default size", from: betaVolume("9Gi"), to: `{replicas: 3, storage: {}}`, refused: []string{betaShrink}},
+	{does: "leaves a volume below the default size to the operator where none was set", from: `{replicas: 3}`, to: betaVolume("7Gi")},
+	{does: "leaves a dropped volume above the default size to the operator", from: betaVolume("9Gi"), to: `{replicas: 3, storage: {}}`},
 	{does: "leaves another class to the operator", from: betaVolume("8Gi, class a"), to: betaVolume("8Gi, class b")},
 	{does: "leaves a class where none was set to the operator", from: `{replicas: 3}`, to: betaVolume("8Gi, class b")},
 	{does: "takes the default access mode explicitly", from: betaVolume("8Gi"), to: betaVolume("8Gi, mode ReadWriteOnce")},

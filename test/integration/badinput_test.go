@@ -42,6 +42,15 @@ type impossible struct {
 
 var impossibles = []impossible{
 	{
+		name: "the quota leaves no room for the log on the volume",
+		change: func(c *v1beta1.EtcdCluster) {
+			c.Spec.Config = &v1beta1.Config{QuotaBackendBytes: new(resource.MustParse("7Gi"))}
+		},
+		mend:   func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Config = nil }) },
+		reason: v1beta1.ReasonQuotaTooLarge,
+		says:   []string{"7516192768", "8Gi", "at most 6871947673"},
+	},
+	{
 		name:    "a Secret is missing",
 		prepare: func(l *lab) { l.createCertificatesBut(peerSecret, nil) },
 		change:  withTLS,

@@ -75,6 +75,7 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		{"of an option", withOption("snapshot-count", "1000"), "spec.config", ""},
 		{"to an option that is refused", withOption("max-txn-ops", "many"), "max-txn-ops: its value must be", v1beta1.ReasonUnsupportedOption},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi", ""},
+		{"to smaller volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(4) }, "volumes of 4Gi", ""},
 		{"of the StorageClass", func(c *v1beta1.EtcdCluster) {
 			c.Spec.Storage = clustertest.Gibibytes(8)
 			c.Spec.Storage.VolumeClaimTemplate.Spec.StorageClassName = new("fast")
@@ -112,12 +113,10 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 				t.Errorf("events = %q, want a warning", l.operator.events.events)
 			}
 			l.checkData(3)
-			if c.name != "of the volumes" { // they cannot shrink back
-				l.change(func(c *v1beta1.EtcdCluster) { c.Spec = spec })
-				l.settle()
-				l.expectFounded(3)
-				l.expectVersions(before)
-			}
+			l.change(func(c *v1beta1.EtcdCluster) { c.Spec = spec })
+			l.settle()
+			l.expectFounded(3)
+			l.expectVersions(before)
 		})
 	}
 }
