@@ -39,7 +39,7 @@ func bootstrap(s *cluster.Snapshot) *Decision {
 
 // begin decides what a cluster without any volume of its own starts from.
 func begin(s *cluster.Snapshot) *Decision {
-	guards := []guard{previousClusterGone, noStranger, specUsable, versionSupported, optionsAllowed, securityRestricted}
+	guards := slices.Concat([]guard{previousClusterGone, noStranger}, podGuards)
 	kept := currentKept(s)
 	if len(kept) == 0 {
 		guards = append(guards, nothingLost, quotaFits)
@@ -137,7 +137,8 @@ func awaitObjects(s *cluster.Snapshot, reason string) *Decision {
 
 // continueFounding makes what a founding that was cut short has not made yet.
 func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
-	if refusals := refusalsOf(s, previousClusterGone, noStranger, specUsable, versionSupported, optionsAllowed, securityRestricted, peerURLsUnchanged); len(refusals) > 0 {
+	guards := slices.Concat([]guard{previousClusterGone, noStranger}, podGuards, []guard{peerURLsUnchanged})
+	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return found(s, founders)

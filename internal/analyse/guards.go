@@ -121,6 +121,9 @@ func specUsable(s *cluster.Snapshot) *Refusal {
 	return &Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
 }
 
+// podGuards are asked before any pod is made from the spec.
+var podGuards = []guard{specUsable, versionSupported, optionsAllowed, securityRestricted}
+
 // intentRefusals refuses an intent that the operator carries out for no cluster.
 func intentRefusals(i cluster.Intent) []Refusal {
 	var refusals []Refusal

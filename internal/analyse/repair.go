@@ -27,7 +27,7 @@ func resume(s *cluster.Snapshot) *Decision {
 	reason := operationReasons[why]
 	guards := []guard{previousClusterGone, noStranger, versionSkewAllowed, peerURLsUnchanged}
 	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
-		guards = append(guards, specUsable, versionSupported, optionsAllowed, securityRestricted) // the pods are made from the spec
+		guards = append(guards, podGuards...) // the pods are made from the spec
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)

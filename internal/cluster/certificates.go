@@ -12,8 +12,8 @@ import (
 // Source says where the certificates of one kind of traffic come from.
 type Source string
 
-// The sources of certificates. It is empty where the traffic is in clear, and for Secrets with the original etcd operator's keys,
-// as release 0.1.0 stored it.
+// The sources of certificates. The source is empty for traffic that is not encrypted,
+// and for a Secret with the keys of the original etcd operator.
 const (
 	SourceSecret      Source = "Secret"
 	SourceManaged     Source = "Managed"

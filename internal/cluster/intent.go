@@ -118,7 +118,7 @@ func (i *Intent) setClientTLS(c *v1beta1.EtcdCluster) {
 	}
 }
 
-// sourceOf is empty for the original operator's keys, as release 0.1.0 stored it.
+// sourceOf returns the source of a Secret: empty for the keys of the original etcd operator.
 func sourceOf(format v1beta1.SecretFormat) Source {
 	if format == v1beta1.SecretFormatEtcdOperator {
 		return ""

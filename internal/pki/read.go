@@ -141,8 +141,8 @@ func parseKey(text []byte) (crypto.Signer, error) {
 }
 
 func checkKeySize(der []byte) error {
-	if bits := rsaBits(der); bits > maxRSABits {
-		return checkRSASize(bits)
+	if err := checkRSASize(rsaBits(der)); err != nil {
+		return err
 	}
 	if len(der) > maxKeyBytes {
 		return &limitError{fmt.Sprintf("has a key of %d bytes, and the limit is %d", len(der), maxKeyBytes), "use a smaller key"}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -203,11 +204,30 @@ func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 			Peer:   &v1beta1.PeerTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 			Client: &v1beta1.ClientTLS{CertManager: &v1beta1.CertManagerTLS{IssuerRef: someIssuer}},
 		})))),
-		"member-started-all":     started(makeCluster(commonFields)),
-		"member-started-all-0.2": started(makeCluster(everything)),
-		"member-started-anti":    started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
+		"member-started-common":     started(makeCluster(commonFields)),
+		"member-started-everything": started(makeCluster(everything)),
+		"member-started-anti":       started(makeCluster(pod(v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}))),
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, MemberStatefulSet(in)) })
+	}
+}
+
+func TestTheMemberSelectorSelectsThePodsOfItsClusterOnly(t *testing.T) {
+	selector := MemberSelector(makeCluster())
+	if want := "app.kubernetes.io/managed-by=etcd-warden,operator.etcd-warden.io/cluster=prod"; selector != want {
+		t.Errorf("the selector is %s, want %s", selector, want)
+	}
+	parsed, err := labels.Parse(selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := labels.Set(MemberStatefulSet(started(makeCluster())).Spec.Template.Labels)
+	if !parsed.Matches(pod) {
+		t.Errorf("%s does not select the pod with %s", selector, pod)
+	}
+	pod[cluster.LabelCluster] = "other"
+	if parsed.Matches(pod) {
+		t.Errorf("%s selects the pod with %s", selector, pod)
 	}
 }
 

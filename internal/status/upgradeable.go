@@ -50,7 +50,8 @@ func Upgradeable(clusters []v1beta1.EtcdCluster, last []metav1.Condition, now ti
 		until = earliest(stepEnds, began.Add(rowTime))
 	default:
 		upgradeable.Reason = v1beta1.ReasonHeldLongEnough
-		upgradeable.Message = "Steps followed one another for 30 minutes. OLM may replace the operator now: the new one finishes the step in flight."
+		upgradeable.Message = fmt.Sprintf("Steps followed one another for %.0f minutes. "+
+			"OLM may replace the operator now: the new one finishes the step in flight.", rowTime.Minutes())
 	}
 	upgradeable.LastTransitionTime = metav1.NewTime(now)
 	if before := meta.FindStatusCondition(last, ConditionUpgradeable); before != nil && before.Status == upgradeable.Status {
