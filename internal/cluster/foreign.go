@@ -7,6 +7,9 @@ import (
 )
 
 const (
+	// MaxMembers is how many members the operator asks, takes from an answer and reports. The schema of the status has
+	// the same limit. A tenant may label any number of objects as members.
+	MaxMembers = 64
 	// MaxForeignText is how many bytes the operator keeps of a text that a member, or a tenant's container, wrote.
 	MaxForeignText = 256
 	// maxVersion is how many bytes a version has at most; the status holds no longer one.

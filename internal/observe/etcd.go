@@ -19,8 +19,6 @@ const (
 	probeTimeout = 3 * time.Second
 	// membershipVoters is how many voters are asked for the member list, one after the other.
 	membershipVoters = 2
-	// probedMembers bounds how many members are asked, however many objects a tenant labels as members.
-	probedMembers = 64
 )
 
 // observeEtcd asks all members at once, then reads the membership from the first voter that serves.
@@ -28,7 +26,7 @@ func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credent
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
 	var asked sync.WaitGroup
-	for i := range min(len(s.Members), probedMembers) {
+	for i := range min(len(s.Members), cluster.MaxMembers) {
 		m := &s.Members[i]
 		endpoint, ok := endpointOf(s, m, credentials)
 		if !ok {

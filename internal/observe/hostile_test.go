@@ -134,7 +134,7 @@ func TestAsksABoundedNumberOfMembers(t *testing.T) {
 		s.member(fmt.Sprintf("prod-%d", n), fmt.Sprintf("10.0.0.%d", n), cluster.Probe{MemberID: 0xa0})
 	}
 	s.observe()
-	if asked != probedMembers {
+	if asked != cluster.MaxMembers {
 		t.Errorf("%d members are asked", asked)
 	}
 }

@@ -78,17 +78,13 @@ func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c meta
 	meta.SetStatusCondition(&status.Conditions, c)
 }
 
-// The schema's limits for members. A tenant may label any number of objects as members, and write any name into the
-// founding list of a volume.
-const (
-	maxMembers    = 64
-	maxMemberName = 253
-)
+// maxMemberName is the schema's limit. A tenant may write any name into the founding list of a volume.
+const maxMemberName = 253
 
 func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 	var list []v1beta1.MemberStatus
 	for i := range s.Members {
-		if len(list) < maxMembers && len(s.Members[i].Name) <= maxMemberName {
+		if len(list) < cluster.MaxMembers && len(s.Members[i].Name) <= maxMemberName {
 			list = append(list, member(s, &s.Members[i]))
 		}
 	}

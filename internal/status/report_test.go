@@ -323,7 +323,7 @@ func TestConditionsAndMembersAreBounded(t *testing.T) {
 	}
 	d := analyse.Next(s)
 	report := Of(&s, &d, nil)
-	if got := len(report.Status.Members); got != maxMembers {
+	if got := len(report.Status.Members); got != cluster.MaxMembers {
 		t.Errorf("the status has %d members", got)
 	}
 	cut := 0

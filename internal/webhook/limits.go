@@ -37,7 +37,7 @@ const (
 var errBusy = errors.New("the conversion webhook holds too much data of other requests; try again")
 
 // errTooLarge is the error of a body above maxBodyBytes.
-var errTooLarge = fmt.Errorf("the body is larger than %d MiB; list fewer objects at once (limit)", maxBodyBytes>>20)
+var errTooLarge = fmt.Errorf("the body is larger than %d MiB; write a lower limit in the list request", maxBodyBytes>>20)
 
 // budget counts the bytes that all requests together hold.
 type budget struct {

@@ -90,6 +90,8 @@ var creations = withSecurity([]creation{
 	{does: "takes a repository with a port", spec: `{size: 3, repository: "registry.example.com:5000/mirror/etcd"}`},
 	{does: "takes a repository without a registry", spec: `{size: 3, repository: etcd}`},
 	{does: "refuses a repository with a tag", spec: `{size: 3, repository: "gcr.io/etcd-development/etcd:v3.6.16"}`, refused: []string{badRepository}},
+	{does: "refuses a number as a tag", spec: `{size: 3, repository: "etcd:3"}`, refused: []string{badRepository}},
+	{does: "refuses a host with an empty label", spec: `{size: 3, repository: "gcr..io/etcd"}`, refused: []string{badRepository}},
 	{does: "refuses a repository with a digest", spec: `{size: 3, repository: "gcr.io/etcd@sha256:0123456789012345678901234567890123456789012345678901234567890123"}`, refused: []string{badRepository}},
 	{does: "refuses a repository with a scheme", spec: `{size: 3, repository: "https://gcr.io/etcd"}`, refused: []string{badRepository}},
 	{does: "refuses a repository with a space", spec: `{size: 3, repository: "gcr.io/ etcd"}`, refused: []string{badRepository}},

@@ -16,7 +16,6 @@ import (
 
 // What is taken from a member, whose image a tenant chooses. An honest member stays far below.
 const (
-	maxMembers = 64
 	maxAlarms  = 64
 	maxURLs    = 16 // of one member
 	// maxURLBytes holds a scheme, a DNS name of 253 bytes and a port. A longer URL is cut like any other text.

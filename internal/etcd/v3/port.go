@@ -93,9 +93,9 @@ func (m *member) alarms(ctx context.Context, endpoint etcd.Endpoint) ([]*etcdser
 }
 
 func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmMember) (cluster.Membership, error) {
-	if len(list.Members) > maxMembers || len(alarms) > maxAlarms {
+	if len(list.Members) > cluster.MaxMembers || len(alarms) > maxAlarms {
 		return cluster.Membership{}, fmt.Errorf("the member lists %d members and %d alarms, and the limits are %d and %d",
-			len(list.Members), len(alarms), maxMembers, maxAlarms)
+			len(list.Members), len(alarms), cluster.MaxMembers, maxAlarms)
 	}
 	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId())}
 	for _, m := range list.Members {
