@@ -16,8 +16,8 @@ import (
 
 // What is taken from a member, whose image a tenant chooses. An honest member stays far below.
 const (
-	maxAlarms  = 64
-	maxURLs    = 16 // of one member
+	maxAlarms = 64
+	maxURLs   = 16 // of one member
 	// maxURLBytes holds a scheme, a DNS name of 253 bytes and a port. A longer URL is cut like any other text.
 	maxURLBytes     = 300
 	maxMessageBytes = 1 << 20
