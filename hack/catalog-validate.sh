@@ -22,10 +22,11 @@ trap finish EXIT
 
 fail() { echo "catalog-validate: $*" >&2; exit 1; }
 
-# free_port prints a free port of loopback.
+# free_port prints a free port. It is below those that the kernel gives to outgoing connections: one of these cannot be
+# listened on either, and a try to connect does not find it.
 free_port() {
   local port
-  for port in $(shuf -i 30000-60000 -n 50); do
+  for port in $(shuf -i 20000-29999 -n 50); do
     (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null || { echo "$port"; return; }
   done
   fail "no free port"

@@ -30,7 +30,7 @@ const (
 	deploymentName    = "etcd-warden-controller-manager"
 	webhookName       = "etcd-warden-webhook"
 	crdName           = "etcdclusters.operator.etcd-warden.io"
-	catalogPort       = "50051"
+	catalogPort       = "20051" // below the ports that the kernel gives to outgoing connections
 )
 
 func csvName(version string) string { return packageName + ".v" + version }
