@@ -69,13 +69,13 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
 		return r.failed(snapshot, err)
 	}
-	switch refusals, rest := analyse.SplitRefusals(outcome); {
+	switch refusals, rest := analyse.Refusals(outcome); {
 	case rest != nil:
 		return r.failed(snapshot, rest)
 	case len(refusals) > 0:
 		return ctrl.Result{RequeueAfter: refusalDelay}, nil
 	default:
-		return ctrl.Result{RequeueAfter: decision.LookAgain}, nil
+		return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
 	}
 }
 
@@ -90,7 +90,7 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the harmless writes, then claims the one step that may disturb members, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *analyse.Decision) error {
-	if d.WritesSecrets {
+	if d.InvalidatesSecrets {
 		defer r.Observer.SecretsChanged(s.Cluster.Key())
 	}
 	if err := r.Actor.Upkeep(ctx, s, d.Upkeep); err != nil {

@@ -70,12 +70,12 @@ func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []analyse.
 	var failures []error
 	failed := map[string]bool{}
 	for _, item := range list {
-		if failed[analyse.RestsOn(item)] {
+		if failed[analyse.Requires(item)] {
 			continue
 		}
 		if err := a.upkeep(ctx, s, item); err != nil {
 			failures = append(failures, err)
-			if lays := analyse.Lays(item); lays != "" {
+			if lays := analyse.Provides(item); lays != "" {
 				failed[lays] = true
 			}
 		}
@@ -105,7 +105,7 @@ func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Up
 		return a.writeAuthority(ctx, s, item)
 	case analyse.WriteCertificate:
 		return a.writeCertificate(ctx, s, item)
-	case analyse.EnsureRequest:
+	case analyse.EnsureCertManagerCertificate:
 		return a.ensureRequest(ctx, s, item)
 	case analyse.SetRetention:
 		return a.setRetention(ctx, s, item)
@@ -126,10 +126,10 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	case err == nil:
 		log.FromContext(ctx).Info("Created", "kind", kind, "object", name)
 		return nil
-	case unknown(err):
+	case kindOrNamespaceMissing(err):
 		return refusedWrite(kind, name, err)
 	case !apierrors.IsAlreadyExists(err):
-		return notWritten("creating", kind, name, err)
+		return writeError("creating", kind, name, err)
 	}
 	live := object.DeepCopyObject().(client.Object)
 	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(object), live); err != nil {
@@ -138,16 +138,16 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	if ours(live) {
 		return sameDecision(kind, object, live)
 	}
-	stranger := cluster.StrangerOf(s.Cluster, kind, live)
-	if stranger.Leaving {
+	stranger := cluster.ForeignObjectOf(s.Cluster, kind, live)
+	if stranger.Terminating {
 		return fmt.Errorf("creating %s %s: that of the deleted cluster is still going away", kind, name)
 	}
-	refusal := analyse.StrangerRefusal(stranger)
+	refusal := analyse.ForeignObjectRefusal(stranger)
 	return &refusal
 }
 
-// rehearse asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
-func (a *Actor) rehearse(ctx context.Context, object client.Object) error {
+// dryRunCreate asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
+func (a *Actor) dryRunCreate(ctx context.Context, object client.Object) error {
 	kind, err := a.kindOf(object)
 	if err != nil {
 		return err
@@ -156,10 +156,10 @@ func (a *Actor) rehearse(ctx context.Context, object client.Object) error {
 	switch {
 	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err): // the last from an admission webhook that knows no dry run
 		return nil
-	case unknown(err):
+	case kindOrNamespaceMissing(err):
 		return refusedWrite(kind, object.GetName(), err)
 	default:
-		return notWritten("rehearsing", kind, object.GetName(), err)
+		return writeError("rehearsing", kind, object.GetName(), err)
 	}
 }
 
@@ -184,19 +184,19 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	unstructured.RemoveNestedField(object.Object, "status")
 	unstructured.RemoveNestedField(object.Object, "metadata", "creationTimestamp")
 	log.FromContext(ctx).Info("Applying", "kind", kind, "object", desired.GetName())
-	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); unknown(err) {
+	if err := a.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), fieldOwner, client.ForceOwnership); kindOrNamespaceMissing(err) {
 		return refusedWrite(kind, desired.GetName(), err)
 	} else if err != nil {
-		return notWritten("applying", kind, desired.GetName(), err)
+		return writeError("applying", kind, desired.GetName(), err)
 	}
 	return nil
 }
 
-// notWritten is the error of a write. What the API server will not take until somebody changes something is a refusal, which users see.
-func notWritten(doing, kind, name string, err error) error {
+// writeError is the error of a write. What the API server will not take until somebody changes something is a refusal, which users see.
+func writeError(doing, kind, name string, err error) error {
 	switch {
 	case replaced(err):
-		return changed(kind, name, "it was replaced since it was read")
+		return conflict(kind, name, "it was replaced since it was read")
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		return refusedWrite(kind, name, err)
 	default:
@@ -211,8 +211,8 @@ func refusedWrite(kind, name string, err error) error {
 	}
 }
 
-// unknown reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
-func unknown(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
+// kindOrNamespaceMissing reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
+func kindOrNamespaceMissing(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
 
 // replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
 func replaced(err error) bool {
@@ -223,16 +223,16 @@ func replaced(err error) bool {
 	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
-// decided are the annotations in which an object says what was decided when it was made.
-var decided = []string{cluster.AnnotationClusterToken, cluster.AnnotationFoundingMembers, cluster.AnnotationPeerURL, cluster.AnnotationIntent}
+// foundingAnnotations are the annotations in which an object says what was foundingAnnotations when it was made.
+var foundingAnnotations = []string{cluster.AnnotationClusterToken, cluster.AnnotationFoundingMembers, cluster.AnnotationPeerURL, cluster.AnnotationIntent}
 
 // sameDecision fails with a conflict where another operator made the object from another decision: it was first, so its decision stands.
 // The members are made in their order, so the two cannot make different ones of one cluster.
 func sameDecision(kind string, desired, live client.Object) error {
-	for _, key := range decided {
+	for _, key := range foundingAnnotations {
 		want, says := desired.GetAnnotations()[key]
 		if have := live.GetAnnotations()[key]; says && have != want {
-			return changed(kind, live.GetName(), fmt.Sprintf("its annotation %s is %q, and not %q", key, have, want))
+			return conflict(kind, live.GetName(), fmt.Sprintf("its annotation %s is %q, and not %q", key, have, want))
 		}
 	}
 	return nil

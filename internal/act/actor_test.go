@@ -42,10 +42,10 @@ func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) 
 				return answer
 			},
 		}).Build()}
-		made := analyse.EnsureRequest{Role: cluster.RolePeer, Issuer: issuer}
+		made := analyse.EnsureCertManagerCertificate{Role: cluster.RolePeer, Issuer: issuer}
 		corrected := made
 		corrected.Live = live
-		refusals, rest := analyse.SplitRefusals(a.Upkeep(t.Context(), &s, []analyse.Upkeep{made, corrected}))
+		refusals, rest := analyse.Refusals(a.Upkeep(t.Context(), &s, []analyse.Upkeep{made, corrected}))
 		if rest != nil || len(refusals) != 2 {
 			t.Fatalf("%s: got %v, %v", what, refusals, rest)
 		}

@@ -27,7 +27,7 @@ func (a *Actor) foundCluster(ctx context.Context, s *cluster.Snapshot, action an
 		return render.MemberStatefulSet(in)
 	}
 	if slices.ContainsFunc(action.Members, func(m analyse.Founder) bool { return m.MakeVolume }) {
-		if err := a.rehearse(ctx, workload(founding.Members[0])); err != nil {
+		if err := a.dryRunCreate(ctx, workload(founding.Members[0])); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action
 			return fmt.Errorf("reading PersistentVolumeClaim %s: %w", v.Name, err)
 		}
 		if live.UID != v.UID || live.ResourceVersion != v.ResourceVersion {
-			return changed("PersistentVolumeClaim", v.Name, "it was written since it was read")
+			return conflict("PersistentVolumeClaim", v.Name, "it was written since it was read")
 		}
 	}
 	for _, v := range action.Volumes {

@@ -125,7 +125,7 @@ func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item 
 		return err
 	}
 	if authority == nil || !cluster.Owns(s.Cluster, authority) {
-		return changed("Secret", name, "it is gone, or somebody else's")
+		return conflict("Secret", name, "it is gone, or somebody else's")
 	}
 	live, err := a.secretAsKnown(ctx, s, item.Known)
 	if err != nil {
@@ -166,7 +166,7 @@ func issuerOf(authority *corev1.Secret, fingerprint string) (*pki.Authority, err
 		}
 		return pki.ReadAuthority(authority.Data[keys.Certificate], authority.Data[keys.Key])
 	}
-	return nil, changed("Secret", authority.Name, "it holds another authority")
+	return nil, conflict("Secret", authority.Name, "it holds another authority")
 }
 
 // secret reads a Secret, nil where there is none.
@@ -183,7 +183,7 @@ func (a *Actor) secret(ctx context.Context, s *cluster.Snapshot, name string) (*
 }
 
 // secretAsKnown reads a Secret that nobody wrote since it was found, nil where there was none.
-func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cluster.Written) (*corev1.Secret, error) {
+func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cluster.ObjectVersion) (*corev1.Secret, error) {
 	if !known.Exists() {
 		return nil, nil
 	}
@@ -192,7 +192,7 @@ func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cl
 		return nil, err
 	}
 	if secret == nil || secret.UID != known.UID || secret.ResourceVersion != known.ResourceVersion {
-		return nil, changed("Secret", known.Name, "it was written since it was read")
+		return nil, conflict("Secret", known.Name, "it was written since it was read")
 	}
 	return secret, nil
 }
@@ -214,18 +214,18 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 	}
 	updated.Data = desired.Data
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
-		return notWritten("updating", "Secret", desired.Name, err)
+		return writeError("updating", "Secret", desired.Name, err)
 	}
 	return nil
 }
 
-// changed is the conflict of a decision with what was written since.
-func changed(kind, name, how string) error {
+// conflict is the conflict of a decision with what was written since.
+func conflict(kind, name, how string) error {
 	return apierrors.NewConflict(schema.GroupResource{Resource: kind}, name, errors.New(how))
 }
 
 // ensureRequest creates or corrects cert-manager's Certificate.
-func (a *Actor) ensureRequest(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureRequest) error {
+func (a *Actor) ensureRequest(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureCertManagerCertificate) error {
 	desired := render.CertManagerCertificate(s.Cluster, item.Role, item.Domain, item.Issuer)
 	if item.Live == nil {
 		return a.create(ctx, s, desired, ownedBy(s))

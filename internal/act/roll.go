@@ -25,7 +25,7 @@ func (a *Actor) tellPod(ctx context.Context, s *cluster.Snapshot, item analyse.T
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Pod}}
 	if err := a.Client.Patch(ctx, pod, patch, fieldOwner); err != nil {
-		return notWritten("annotating", "Pod", item.Pod, err)
+		return writeError("annotating", "Pod", item.Pod, err)
 	}
 	return nil
 }
@@ -35,7 +35,7 @@ func (a *Actor) rollMember(ctx context.Context, s *cluster.Snapshot, action anal
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: action.Pod}}
 	err := a.Client.Delete(ctx, pod, client.Preconditions{UID: &action.UID})
 	if err := client.IgnoreNotFound(err); err != nil {
-		return notWritten("deleting", "Pod", action.Pod, err)
+		return writeError("deleting", "Pod", action.Pod, err)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (a *Actor) removeBudget(ctx context.Context, s *cluster.Snapshot, item anal
 	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: s.Cluster.Name}}
 	err := a.Client.Delete(ctx, budget, client.Preconditions{UID: &item.UID})
 	if err := client.IgnoreNotFound(err); err != nil {
-		return notWritten("deleting", "PodDisruptionBudget", s.Cluster.Name, err)
+		return writeError("deleting", "PodDisruptionBudget", s.Cluster.Name, err)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item anal
 	log.FromContext(ctx).Info("Setting the retention of a volume", "volume", item.Volume, "deletedWithCluster", item.Delete)
 	volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Volume}}
 	if err := a.Client.Patch(ctx, volume, client.RawPatch(types.StrategicMergePatchType, raw), fieldOwner); err != nil {
-		return notWritten("setting the owner of", "PersistentVolumeClaim", item.Volume, err)
+		return writeError("setting the owner of", "PersistentVolumeClaim", item.Volume, err)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, name, r
 	}
 	volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: name}}
 	if err := a.Client.Patch(ctx, volume, patch, fieldOwner); err != nil {
-		return notWritten("annotating", "PersistentVolumeClaim", name, err)
+		return writeError("annotating", "PersistentVolumeClaim", name, err)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (a *Actor) correctWorkload(ctx context.Context, s *cluster.Snapshot, item a
 	updated.Spec.Template = desired.Spec.Template
 	log.FromContext(ctx).Info("Correcting StatefulSet", "member", item.Member, "started", item.Started)
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
-		return notWritten("updating", "StatefulSet", item.Member, err)
+		return writeError("updating", "StatefulSet", item.Member, err)
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func (a *Actor) sealPod(ctx context.Context, s *cluster.Snapshot, item analyse.S
 		return nil // its successor is made from the corrected template
 	}
 	if err != nil {
-		return notWritten("annotating", "Pod", item.Pod, err)
+		return writeError("annotating", "Pod", item.Pod, err)
 	}
 	return nil
 }

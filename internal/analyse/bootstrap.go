@@ -18,7 +18,7 @@ func bootstrap(s *cluster.Snapshot) *Decision {
 		return refused(refusals)
 	}
 	if len(s.Members) == 0 {
-		return begin(s)
+		return planBootstrap(s)
 	}
 	if left := notYetTakenBack(s); len(left) > 0 {
 		return continueTakingBack(s, left)
@@ -37,9 +37,9 @@ func bootstrap(s *cluster.Snapshot) *Decision {
 	}
 }
 
-// begin decides what a cluster without any volume of its own starts from.
-func begin(s *cluster.Snapshot) *Decision {
-	guards := slices.Concat([]guard{previousClusterGone, noStranger}, podGuards)
+// planBootstrap decides what a cluster without any volume of its own starts from.
+func planBootstrap(s *cluster.Snapshot) *Decision {
+	guards := slices.Concat([]guard{previousClusterGone, noForeignObject}, podGuards)
 	kept := currentKept(s)
 	if len(kept) == 0 {
 		guards = append(guards, nothingLost, quotaFits)
@@ -57,7 +57,7 @@ func begin(s *cluster.Snapshot) *Decision {
 	for i := range founders {
 		founders[i] = Founder{Name: cluster.MemberName(s.Cluster.Name, first+i), MakeVolume: true, MakeWorkload: true}
 	}
-	return found(s, founders)
+	return createFounders(s, founders)
 }
 
 func takeBack(volumes []cluster.Volume) *Decision {
@@ -71,7 +71,7 @@ func takeBack(volumes []cluster.Volume) *Decision {
 
 // continueTakingBack marks the volumes that a taking back which was cut short has not marked yet.
 func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *Decision {
-	if refusals := refusalsOf(s, previousClusterGone, noStranger, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
+	if refusals := refusalsOf(s, previousClusterGone, noForeignObject, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return takeBack(left)
@@ -80,7 +80,7 @@ func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *Decision {
 // notYetTakenBack returns the kept volumes of the very etcd cluster whose other volumes are this cluster's already.
 func notYetTakenBack(s *cluster.Snapshot) []cluster.Volume {
 	var left []cluster.Volume
-	for _, v := range s.Kept {
+	for _, v := range s.RetainedVolumes {
 		m := s.Member(v.Member)
 		if m != nil && m.Volume == nil && !v.Retired && !v.Deleting && v.Token == tokenOf(s) {
 			left = append(left, v)
@@ -99,8 +99,8 @@ func tokenOf(s *cluster.Snapshot) string {
 	return ""
 }
 
-// found starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
-func found(s *cluster.Snapshot, founders []Founder) *Decision {
+// createFounders starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
+func createFounders(s *cluster.Snapshot, founders []Founder) *Decision {
 	if d := awaitObjects(s, v1beta1.ReasonBootstrapping); d != nil {
 		return d
 	}
@@ -137,11 +137,11 @@ func awaitObjects(s *cluster.Snapshot, reason string) *Decision {
 
 // continueFounding makes what a founding that was cut short has not made yet.
 func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
-	guards := slices.Concat([]guard{previousClusterGone, noStranger}, podGuards, []guard{peerURLsUnchanged})
+	guards := slices.Concat([]guard{previousClusterGone, noForeignObject}, podGuards, []guard{peerURLsUnchanged})
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	return found(s, founders)
+	return createFounders(s, founders)
 }
 
 // unfinishedFounders returns the founding members that still lack something that may be made.
@@ -201,7 +201,7 @@ func currentKept(s *cluster.Snapshot) []cluster.Volume {
 		return nil
 	}
 	var kept []cluster.Volume
-	for _, v := range s.Kept {
+	for _, v := range s.RetainedVolumes {
 		if !v.Retired {
 			kept = append(kept, v)
 		}
@@ -221,7 +221,7 @@ func startsEmpty(s *cluster.Snapshot) bool {
 // firstFreeNumber is above every number that a kept volume carries, so that no name is used again over old data.
 func firstFreeNumber(s *cluster.Snapshot) int {
 	first := 0
-	for _, v := range s.Kept {
+	for _, v := range s.RetainedVolumes {
 		if n, ok := cluster.MemberNumber(s.Cluster.Name, v.Member); ok {
 			first = max(first, n+1)
 		}

@@ -32,7 +32,7 @@ func certificateUpkeep(s *cluster.Snapshot) []Upkeep {
 // managedUpkeep brings the authority one step on, or else the certificates up to it: what is decided about certificates
 // rests on an authority that does not change in the same pass, except on one that nobody has ever trusted.
 func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
-	if trust.Lost {
+	if trust.AuthorityLost {
 		return nil
 	}
 	step := authorityStep(s, trust, traffic)
@@ -54,29 +54,29 @@ func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 // authorityStep returns what is to be done about an authority, nil for nothing.
 func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) *WriteAuthority {
 	a := &trust.Authority
-	step := &WriteAuthority{Traffic: traffic, Known: a.Written, Rotation: rotationOf(s)}
-	asked := rotationOf(s) != "" && rotationOf(s) != a.Rotation
+	step := &WriteAuthority{Traffic: traffic, Known: a.ObjectVersion, Rotation: rotationOf(s)}
+	asked := rotationOf(s) != "" && rotationOf(s) != a.RotationRequest
 	switch {
 	case !a.Usable(), a.Phase != "" && !s.Now.Before(a.NotAfter):
 		step.Step = MakeAuthority
 		if trusted(trust) {
 			step.Phase = cluster.PhaseAnnounced
 		}
-	case foreign(s, trust, traffic):
+	case authorityUnknownToMembers(s, trust, traffic):
 		step.Step, step.Phase = AnnounceAuthority, cluster.PhaseAnnounced
 	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
 		step.Step, step.Phase = RotateAuthority, cluster.PhaseAnnounced
-	case a.Phase != "" && since(s, a).IsZero() && followed(trust):
+	case a.Phase != "" && phaseReachedAt(s, a).IsZero() && secretsMatchPhase(trust):
 		step.Step, step.Phase, step.Followed = MarkAuthority, a.Phase, true
-	case a.Phase == cluster.PhaseAnnounced && announced(s, trust, traffic):
+	case a.Phase == cluster.PhaseAnnounced && newAuthorityMayIssue(s, trust, traffic):
 		step.Step, step.Phase = IssueFromAuthority, cluster.PhaseIssuing
-	case a.Phase == cluster.PhaseIssuing && overlapped(s, trust):
+	case a.Phase == cluster.PhaseIssuing && overlapElapsed(s, trust):
 		step.Step = ForgetAuthority
 	default:
 		return nil
 	}
 	if step.Step != MakeAuthority && step.Step != RotateAuthority {
-		step.Rotation = a.Rotation
+		step.Rotation = a.RotationRequest
 	}
 	return step
 }
@@ -91,63 +91,63 @@ func trusted(trust *cluster.Trust) bool {
 	return len(trust.Authority.Bundle) > 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) > 0 })
 }
 
-// foreign reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
+// authorityUnknownToMembers reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
 // they run with certificates of another one, or would not trust those that it issues.
-func foreign(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
+func authorityUnknownToMembers(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
-	return a.Phase == "" && len(s.Untrusting(traffic, a.Current)) > 0 ||
+	return a.Phase == "" && len(s.MembersNotTrusting(traffic, a.Current)) > 0 ||
 		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
 }
 
-// followed reports whether every Secret has followed the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
-func followed(trust *cluster.Trust) bool {
+// secretsMatchPhase reports whether every Secret has secretsMatchPhase the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
+func secretsMatchPhase(trust *cluster.Trust) bool {
 	a := &trust.Authority
 	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
 		return !slices.Equal(c.Bundle, a.Bundle) || a.Phase == cluster.PhaseIssuing && (!c.Usable() || !c.IssuedBy(a.Current))
 	})
 }
 
-// overlapped reports whether clients have had the time to take up what the Secrets hold.
-func overlapped(s *cluster.Snapshot, trust *cluster.Trust) bool {
+// overlapElapsed reports whether clients have had the time to take up what the Secrets hold.
+func overlapElapsed(s *cluster.Snapshot, trust *cluster.Trust) bool {
 	a := &trust.Authority
-	return !since(s, a).IsZero() && followed(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+	return !phaseReachedAt(s, a).IsZero() && secretsMatchPhase(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
 }
 
-// since is when every Secret had followed into the phase, zero while they have not. A time to come was written by a clock that was ahead.
-func since(s *cluster.Snapshot, a *cluster.Authority) time.Time {
+// phaseReachedAt is when every Secret had followed into the phase, zero while they have not. A time to come was written by a clock that was ahead.
+func phaseReachedAt(s *cluster.Snapshot, a *cluster.Authority) time.Time {
 	if a.Since.After(s.Now) {
 		return time.Time{}
 	}
 	return a.Since
 }
 
-// announced reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
+// newAuthorityMayIssue reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
 // the time to. Where the certificates are at their end, and the old authority cannot issue others, nobody is helped by waiting.
-func announced(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
+func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
 	if s.Now.Before(a.NotBefore) {
 		return false
 	}
 	issuer, _ := a.Issuer(s.Now)
-	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Lapsed(s.Now) }) {
+	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.OutsideValidity(s.Now) }) {
 		return true
 	}
-	return overlapped(s, trust) && trustedByAll(s, traffic)
+	return overlapElapsed(s, trust) && trustedByAll(s, traffic)
 }
 
 // trustedByAll reports whether every Secret tells to trust the newest authority, and every member that runs was started with it.
 func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
-	return followed(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return m.Pod.MayRun() && !slices.Contains(m.Pod.Authorities(traffic), trust.Authority.Current)
+	return secretsMatchPhase(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return m.Pod.IsRunning() && !slices.Contains(m.Pod.Authorities(traffic), trust.Authority.Current)
 	})
 }
 
 // certificateWrite returns what is to be done about a managed certificate, nil for nothing. It is issued by nobody whom a member that runs does not trust.
 func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *WriteCertificate {
 	a := &trust.Authority
-	write := &WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.Written, Intent: settledIntent(s), Renew: true}
-	if c.Missing() && c.Role == traffic.Roles()[0] && !told(s, traffic) {
+	write := &WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Intent: settledIntent(s), Renew: true}
+	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameBundle(s, traffic) {
 		return nil
 	}
 	if !a.Usable() {
@@ -156,9 +156,9 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	write.Issuer = a.IssuerFor(c, s.Now)
 	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case write.Issuer != "" && (c.Missing() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.CutOff(trust, traffic, c, write.Issuer)) == 0:
+	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.MembersThatWouldReject(trust, traffic, c, write.Issuer)) == 0:
 		return write
-	case !c.Missing() && !slices.Equal(c.Bundle, a.Bundle):
+	case !c.IsEmpty() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false
 		return write
 	default: // nobody can issue yet whom the members trust
@@ -166,20 +166,20 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	}
 }
 
-// told reports whether every member that may start over the Secret that is missing says which authorities it then trusts. Pods that wait
+// templatesNameBundle reports whether every member that may start over the Secret that is missing says which authorities it then trusts. Pods that wait
 // for the Secret start as soon as it is there.
-func told(s *cluster.Snapshot, traffic cluster.Traffic) bool {
+func templatesNameBundle(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	bundle := s.Trust(traffic).Authority.Bundle
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || m.Workload.Intent.Source(traffic) == "" {
 			return false
 		}
-		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || waits(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)
+		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || isPending(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)
 	})
 }
 
-// waits reports whether a pod's container was never started.
-func waits(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPending && !p.Deleting }
+// isPending reports whether a pod's container was never started.
+func isPending(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPending && !p.Deleting }
 
 // tellWaitingPods has the pods that wait for a Secret say with which authorities they start when it is there: those of the authority that
 // it is issued by, and not those that their templates named when they were made.
@@ -187,16 +187,16 @@ func tellWaitingPods(s *cluster.Snapshot) []Upkeep {
 	var list []Upkeep
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Workload == nil || !waits(m.Pod) {
+		if m.Workload == nil || !isPending(m.Pod) {
 			continue
 		}
 		have := m.Workload.Intent
 		have.PeerAuthorities, have.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
 		want := have
-		if awaited(&s.PeerTrust, cluster.PeerTraffic) {
+		if secretPending(&s.PeerTrust, cluster.PeerTraffic) {
 			want.PeerAuthorities = s.PeerTrust.Authority.Bundle
 		}
-		if awaited(&s.ClientTrust, cluster.ClientTraffic) {
+		if secretPending(&s.ClientTrust, cluster.ClientTraffic) {
 			want.ServerAuthorities = s.ClientTrust.Authority.Bundle
 		}
 		if !slices.Equal(have.PeerAuthorities, want.PeerAuthorities) || !slices.Equal(have.ServerAuthorities, want.ServerAuthorities) {
@@ -206,10 +206,10 @@ func tellWaitingPods(s *cluster.Snapshot) []Upkeep {
 	return list
 }
 
-// awaited reports whether the Secret that members mount is not there, and the authority that it will hold is.
-func awaited(trust *cluster.Trust, traffic cluster.Traffic) bool {
+// secretPending reports whether the Secret that members mount is not there, and the authority that it will hold is.
+func secretPending(trust *cluster.Trust, traffic cluster.Traffic) bool {
 	c := trust.Certificate(traffic.Roles()[0])
-	return trust.Source == cluster.SourceManaged && trust.Authority.Usable() && c != nil && c.Missing()
+	return trust.Source == cluster.SourceManaged && trust.Authority.Usable() && c != nil && c.IsEmpty()
 }
 
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.
@@ -218,8 +218,8 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
-// renewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
-func renewals(s *cluster.Snapshot) []Upkeep {
+// urgentRenewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
+func urgentRenewals(s *cluster.Snapshot) []Upkeep {
 	if refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return nil
 	}
@@ -243,13 +243,13 @@ func renewals(s *cluster.Snapshot) []Upkeep {
 func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
 	intent := settledIntent(s)
 	issuer := intent.Issuer(traffic)
-	if issuer == nil || trust.Uninstalled {
+	if issuer == nil || trust.CertManagerMissing {
 		return nil
 	}
 	var list []Upkeep
 	for _, c := range trust.Certificates {
-		if desired := render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer); c.Request == nil || stale(desired, c.Request) {
-			list = append(list, EnsureRequest{Role: c.Role, Issuer: *issuer, Domain: intent.ClusterDomain, Live: c.Request})
+		if desired := render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer); c.CertManagerCertificate == nil || stale(desired, c.CertManagerCertificate) {
+			list = append(list, EnsureCertManagerCertificate{Role: c.Role, Issuer: *issuer, Domain: intent.ClusterDomain, Live: c.CertManagerCertificate})
 		}
 	}
 	return list
@@ -263,7 +263,7 @@ func certificatesMissing(s *cluster.Snapshot) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
 		mounted := trust.Certificate(traffic.Roles()[0])
-		return made && (mounted == nil || mounted.Missing() || trust.Source == cluster.SourceCertManager && !begun &&
+		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !begun &&
 			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued }))
 	})
 }
@@ -273,7 +273,7 @@ func writesSecrets(list []Upkeep) bool {
 	return slices.ContainsFunc(list, func(u Upkeep) bool {
 		_, authority := u.(WriteAuthority)
 		_, certificate := u.(WriteCertificate)
-		_, request := u.(EnsureRequest)
+		_, request := u.(EnsureCertManagerCertificate)
 		return authority || certificate || request
 	})
 }

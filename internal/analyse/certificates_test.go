@@ -28,15 +28,15 @@ func writesOf(d Decision) []string {
 
 // strangerSecret makes a Secret of a cluster somebody else's: what is in it is not known any more.
 func strangerSecret(s *cluster.Snapshot, name string) {
-	s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: name, Owner: "belongs to nobody", Claimable: true})
+	s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: name, Owner: "belongs to nobody", LacksOwnerReference: true})
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
 		if trust.Authority.Name == name {
-			trust.Authority = cluster.Authority{Written: cluster.Written{Name: name}}
+			trust.Authority = cluster.Authority{ObjectVersion: cluster.ObjectVersion{Name: name}}
 		}
 		for i := range trust.Certificates {
 			if c := &trust.Certificates[i]; c.Name == name {
-				*c = cluster.Certificate{Written: cluster.Written{Name: name}, Role: c.Role, Strange: true}
+				*c = cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: name}, Role: c.Role, ForeignOrUnreadable: true}
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 	gone := func(roles ...cluster.Role) func(*cluster.Snapshot) {
 		return certificates(func(c *cluster.Certificate) {
 			if slices.Contains(roles, c.Role) {
-				*c = cluster.Certificate{Role: c.Role, Written: cluster.Written{Name: c.Name}}
+				*c = cluster.Certificate{Role: c.Role, ObjectVersion: cluster.ObjectVersion{Name: c.Name}}
 			}
 		})
 	}
@@ -127,7 +127,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now"), []string{"Rotate peer authority: Announced", "Rotate client authority: Announced"},
 		},
 		"none for a wish that was taken up": {
-			cluster: prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now").Later(trusts(func(t *cluster.Trust) { t.Authority.Rotation = "now" })),
+			cluster: prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now").Later(trusts(func(t *cluster.Trust) { t.Authority.RotationRequest = "now" })),
 		},
 		"an authority that is gone, beside the one that members trust": {
 			prod().Later(func(s *cluster.Snapshot) { s.PeerTrust.Authority = cluster.Authority{} }), []string{"Make peer authority: Announced"},
@@ -208,7 +208,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			cluster: prod().Announced(time.Minute).Later(gone(cluster.RolePeer)),
 		},
 		"none where nobody knows what the members trust": {
-			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, Lost: true} }),
+			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, AuthorityLost: true} }),
 		},
 		"the bundle alone, once a new authority is announced": {
 			prod().Announced(0).Later(certificates(func(c *cluster.Certificate) { c.Bundle = c.Bundle[:1] })),
@@ -249,8 +249,8 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			if diff := cmp.Diff(c.want, writesOf(d)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
-			if d.WritesSecrets != (len(c.want) > 0) {
-				t.Errorf("WritesSecrets is %v", d.WritesSecrets)
+			if d.InvalidatesSecrets != (len(c.want) > 0) {
+				t.Errorf("WritesSecrets is %v", d.InvalidatesSecrets)
 			}
 		})
 	}
@@ -281,7 +281,7 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		})
 	}
 	inTrouble := func(b *Builder, member string) *Builder {
-		return down(b, member).Later(func(s *cluster.Snapshot) { s.Member(member).Pod.Trouble = "CrashLooping" })
+		return down(b, member).Later(func(s *cluster.Snapshot) { s.Member(member).Pod.FailureReason = "CrashLooping" })
 	}
 	for name, c := range map[string]struct {
 		cluster *Builder
@@ -375,9 +375,9 @@ func TestNobodyIsAskedForCertificatesWhereCertManagerIsNotInstalled(t *testing.T
 		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 			for _, traffic := range traffics {
 				trust := s.Trust(traffic)
-				trust.Uninstalled = uninstalled
+				trust.CertManagerMissing = uninstalled
 				for i := range trust.Certificates {
-					trust.Certificates[i].Request, trust.Certificates[i].Issued = nil, false
+					trust.Certificates[i].CertManagerCertificate, trust.Certificates[i].Issued = nil, false
 				}
 			}
 		}).Snapshot()
@@ -391,7 +391,7 @@ func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
 	for _, kind := range []string{"Secret", "Certificate"} {
 		s := MakeCluster("prod").CertManager(true).Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 			for i := range s.ClientTrust.Certificates {
-				s.ClientTrust.Certificates[i].Request = nil
+				s.ClientTrust.Certificates[i].CertManagerCertificate = nil
 			}
 		}).Stranger(kind, "prod-client-tls", false).Snapshot()
 		if diff := cmp.Diff([]string{"request server", "request operator"}, writesOf(Next(s))); diff != "" {
@@ -409,7 +409,7 @@ func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T)
 			w := newWorld(3, true)
 			w.rest()
 			w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
-			if o := w.operator(-1); o.d.WritesSecrets {
+			if o := w.operator(-1); o.d.InvalidatesSecrets {
 				t.Fatalf("wrote Secrets beside members that trust others: %v", writesOf(o.d))
 			}
 			for name := range w.pods {

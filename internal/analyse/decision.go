@@ -29,10 +29,10 @@ type Decision struct {
 	Upkeep []Upkeep
 	// Finished tells that the claimed operation is done and its claim is cleared.
 	Finished bool
-	// LookAgain is when etcd, which nobody watches for us, is to be asked again.
-	LookAgain time.Duration
-	// WritesSecrets tells that the upkeep changes what is known of the cluster's Secrets, which nobody watches either.
-	WritesSecrets bool
+	// RequeueAfter is when etcd, which nobody watches for us, is to be asked again.
+	RequeueAfter time.Duration
+	// InvalidatesSecrets tells that the upkeep changes what is known of the cluster's Secrets, which nobody watches either.
+	InvalidatesSecrets bool
 }
 
 // Refusal is a guard that refused, or an act that found at the last moment that it must not be done.
@@ -45,15 +45,15 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Message }
 
-// SplitRefusals tells the refusals in the error of a pass from all else that went wrong in it, nil for nothing.
-func SplitRefusals(err error) (refusals []Refusal, rest error) {
+// Refusals tells the refusals in the error of a pass from all else that went wrong in it, nil for nothing.
+func Refusals(err error) (refusals []Refusal, rest error) {
 	if err == nil {
 		return nil, nil
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var others []error
 		for _, e := range joined.Unwrap() {
-			more, other := SplitRefusals(e)
+			more, other := Refusals(e)
 			refusals, others = append(refusals, more...), append(others, other)
 		}
 		return refusals, errors.Join(others...)
@@ -212,7 +212,7 @@ type WriteAuthority struct {
 	Traffic cluster.Traffic
 	Step    AuthorityStep
 	// Known is the Secret as it was found: the step is not taken where somebody wrote it since.
-	Known cluster.Written
+	Known cluster.ObjectVersion
 	// Phase and Rotation are what the Secret says afterwards.
 	Phase    cluster.Phase
 	Rotation string
@@ -224,7 +224,7 @@ type WriteAuthority struct {
 type WriteCertificate struct {
 	Traffic cluster.Traffic
 	Role    cluster.Role
-	Known   cluster.Written
+	Known   cluster.ObjectVersion
 	Intent  cluster.Intent
 	// Renew issues the certificate anew; without it only the bundle is written.
 	Renew bool
@@ -232,8 +232,8 @@ type WriteCertificate struct {
 	Issuer string
 }
 
-// EnsureRequest creates or corrects cert-manager's Certificate of a role.
-type EnsureRequest struct {
+// EnsureCertManagerCertificate creates or corrects cert-manager's Certificate of a role.
+type EnsureCertManagerCertificate struct {
 	Role   cluster.Role
 	Issuer v1beta1.IssuerRef
 	Domain string
@@ -247,21 +247,21 @@ type SetRetention struct {
 	Delete          bool
 }
 
-// Lays names what later upkeep rests on; empty where none does. Where the item fails, that upkeep is left out: a template does not fail closed
+// Provides names what later upkeep rests on; empty where none does. Where the item fails, that upkeep is left out: a template does not fail closed
 // before its volume remembers the member, and no certificate is issued by an authority that could not be written.
-func Lays(u Upkeep) string {
+func Provides(u Upkeep) string {
 	switch u := u.(type) {
 	case RecordMember:
 		return "record of " + u.Member
 	case WriteAuthority:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RemoveBudget, SealPod, SetRetention, TellPod, WriteCertificate:
+	case CorrectWorkload, EnsureBudget, EnsureClientService, EnsurePeerService, EnsureCertManagerCertificate, RemoveBudget, SealPod, SetRetention, TellPod, WriteCertificate:
 	}
 	return ""
 }
 
-// RestsOn names what the item rests on; empty for nothing.
-func RestsOn(u Upkeep) string {
+// Requires names what the item rests on; empty for nothing.
+func Requires(u Upkeep) string {
 	switch u := u.(type) {
 	case CorrectWorkload:
 		return "record of " + u.Member
@@ -269,7 +269,7 @@ func RestsOn(u Upkeep) string {
 		return "record of " + u.Member
 	case WriteCertificate:
 		return fmt.Sprintf("%s authority", u.Traffic)
-	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureRequest, RecordMember, RemoveBudget, SetRetention, TellPod, WriteAuthority:
+	case EnsureBudget, EnsureClientService, EnsurePeerService, EnsureCertManagerCertificate, RecordMember, RemoveBudget, SetRetention, TellPod, WriteAuthority:
 	}
 	return ""
 }
@@ -285,4 +285,4 @@ func (TellPod) upkeep()             {}
 func (SetRetention) upkeep()        {}
 func (WriteAuthority) upkeep()      {}
 func (WriteCertificate) upkeep()    {}
-func (EnsureRequest) upkeep()       {}
+func (EnsureCertManagerCertificate) upkeep()       {}

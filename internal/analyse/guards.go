@@ -67,19 +67,19 @@ func nothingLost(s *cluster.Snapshot) *Refusal {
 	}
 }
 
-// noStranger refuses while an object that is somebody else's has a name that this cluster needs.
-func noStranger(s *cluster.Snapshot) *Refusal {
-	for _, x := range s.Strangers {
-		if !x.Leaving {
-			r := StrangerRefusal(x)
+// noForeignObject refuses while an object that is somebody else's has a name that this cluster needs.
+func noForeignObject(s *cluster.Snapshot) *Refusal {
+	for _, x := range s.ForeignObjects {
+		if !x.Terminating {
+			r := ForeignObjectRefusal(x)
 			return &r
 		}
 	}
 	return nil
 }
 
-// StrangerRefusal is the refusal to adopt somebody else's object.
-func StrangerRefusal(x cluster.Stranger) Refusal {
+// ForeignObjectRefusal is the refusal to adopt somebody else's object.
+func ForeignObjectRefusal(x cluster.ForeignObject) Refusal {
 	if x.Unreadable != "" {
 		return Refusal{
 			Guard:   "noStranger",
@@ -97,8 +97,8 @@ func StrangerRefusal(x cluster.Stranger) Refusal {
 
 // previousClusterGone refuses while Kubernetes still collects the objects of a deleted cluster of the same name.
 func previousClusterGone(s *cluster.Snapshot) *Refusal {
-	for _, x := range s.Strangers {
-		if x.Leaving {
+	for _, x := range s.ForeignObjects {
+		if x.Terminating {
 			return &Refusal{
 				Guard:   "previousClusterGone",
 				Reason:  v1beta1.ReasonWaitingForDeletion,

@@ -66,7 +66,7 @@ func TestGuards(t *testing.T) {
 		},
 		"operationKnown": {operationKnown, prod().Claim("Resume"), prod().Claim("Teleport"), "operation Teleport"},
 		"noStranger": {
-			noStranger, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and belongs to nobody",
+			noForeignObject, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and belongs to nobody",
 		},
 		"previousClusterGone": {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",

@@ -57,7 +57,7 @@ func TestEveryChangeIsToldByItsPathInTheSpec(t *testing.T) {
 
 func TestTheDeletionTellsWhatBecomesOfTheVolumes(t *testing.T) {
 	const kept, deleted = "its volumes are kept.", "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says."
-	owned := Changed(func(m *cluster.Member) { m.Volume.GoesWith = UID })
+	owned := Changed(func(m *cluster.Member) { m.Volume.DeletedWith = UID })
 	for name, test := range map[string]struct {
 		b    *Builder
 		want string
@@ -81,7 +81,7 @@ func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
 	const advice = "spec.bootstrap.existingVolumes: Ignore"
 	for name, b := range map[string]*Builder{
 		"too few volumes": MakeCluster("prod").Objects().Kept(nil, "prod-0").Later(func(s *cluster.Snapshot) {
-			s.Kept[0].Founders = []string{"prod-0", "prod-1", "prod-2"}
+			s.RetainedVolumes[0].Founders = []string{"prod-0", "prod-1", "prod-2"}
 		}),
 		"a founding that did not start": MakeCluster("prod").Objects().Members(Volume, Founding, FoundingPod).Claim(v1beta1.OperationBootstrap).
 			LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.17" }),

@@ -91,7 +91,7 @@ func upkeepText(u Upkeep) string {
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case WriteCertificate:
 		return fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew)
-	case EnsureRequest:
+	case EnsureCertManagerCertificate:
 		return fmt.Sprintf("request %s", u.Role)
 	case SetRetention:
 		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.Delete)
@@ -239,11 +239,11 @@ func TestNext(t *testing.T) {
 			says{Reason: "UpToDate", Upkeep: []string{"data-prod-0 deleted with its cluster=true", "data-prod-1 deleted with its cluster=true", "data-prod-2 deleted with its cluster=true"}},
 		},
 		"keeps volumes again where the user no longer says so": {
-			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.GoesWith = UID })),
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.DeletedWith = UID })),
 			says{Reason: "UpToDate", Upkeep: []string{"data-prod-1 deleted with its cluster=false"}},
 		},
 		"leaves the retention of a volume alone that is going": {
-			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Deleting, m.Volume.GoesWith = true, UID })),
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Deleting, m.Volume.DeletedWith = true, UID })),
 			says{Reason: "UpToDate"},
 		},
 		"changes no retention of a paused cluster": {
@@ -492,7 +492,7 @@ func TestNext(t *testing.T) {
 			if after := fmt.Sprintf("%+v", s.Cluster); after != before {
 				t.Error("the snapshot was changed")
 			}
-			if d.Rule != RuleDeletion && d.LookAgain == 0 {
+			if d.Rule != RuleDeletion && d.RequeueAfter == 0 {
 				t.Error("etcd is never asked again")
 			}
 		})

@@ -50,7 +50,7 @@ func operationFinished(s *cluster.Snapshot) bool {
 func everyMemberSealed(s *cluster.Snapshot) bool {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Volume != nil && (m.Workload == nil || !m.Sealed()) {
+		if m.Volume != nil && (m.Workload == nil || !m.RefusesEmptyVolume()) {
 			return false
 		}
 	}

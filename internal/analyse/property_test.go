@@ -129,7 +129,7 @@ func searchStates(t *testing.T) {
 					t.Skip("another one is missing, or a rotation is under way")
 				}
 				restored := *w.secrets.authorities[traffic]
-				restored.Written = w.written(restored.Name)
+				restored.ObjectVersion = w.written(restored.Name)
 				restored.Current = "older" + w.next()
 				restored.Bundle = []string{restored.Current}
 				w.secrets.authorities[traffic] = &restored

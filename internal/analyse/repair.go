@@ -25,7 +25,7 @@ func resume(s *cluster.Snapshot) *Decision {
 		why = op.Type
 	}
 	reason := operationReasons[why]
-	guards := []guard{previousClusterGone, noStranger, versionSkewAllowed, peerURLsUnchanged}
+	guards := []guard{previousClusterGone, noForeignObject, versionSkewAllowed, peerURLsUnchanged}
 	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
 		guards = append(guards, podGuards...) // the pods are made from the spec
 	}

@@ -30,8 +30,8 @@ func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
 		d.Message = "Writing the present certificate authorities into the members' templates."
 		return d
 	}
-	guards := []guard{previousClusterGone, noStranger, specUsable}
-	if !dead(m) { // rolling a member that is already dead costs nothing
+	guards := []guard{previousClusterGone, noForeignObject, specUsable}
+	if !hasFailed(m) { // rolling a member that is already dead costs nothing
 		guards = append(guards, authoritiesOverlap(m), noAlarm, membersHealthy(m), quorumSurvives(m))
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
@@ -49,7 +49,7 @@ func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
 // continueRoll finishes the restart of a member that was claimed: its pod is deleted if it still is the old one, and then waited for.
 func continueRoll(s *cluster.Snapshot, name string) *Decision {
 	m := s.Member(name)
-	if m != nil && m.Pod != nil && behind(s, m) {
+	if m != nil && m.Pod != nil && startedWithOldAuthorities(s, m) {
 		return roll(s, m)
 	}
 	return &Decision{
@@ -62,22 +62,22 @@ func continueRoll(s *cluster.Snapshot, name string) *Decision {
 // rolled reports whether a member that was to be restarted is a healthy voter again, or is no member any more.
 func rolled(s *cluster.Snapshot, name string) bool {
 	m := s.Member(name)
-	return m == nil || m.Pod != nil && !m.Pod.Deleting && !behind(s, m) && healthyVoter(m)
+	return m == nil || m.Pod != nil && !m.Pod.Deleting && !startedWithOldAuthorities(s, m) && healthyVoter(m)
 }
 
 // membersBehind are the members whose pods were started with other authorities than are to be trusted.
 func membersBehind(s *cluster.Snapshot) []*cluster.Member {
 	var list []*cluster.Member
 	for i := range s.Members {
-		if behind(s, &s.Members[i]) {
+		if startedWithOldAuthorities(s, &s.Members[i]) {
 			list = append(list, &s.Members[i])
 		}
 	}
 	return list
 }
 
-// behind reports whether a member's pod was started with other authorities than are to be trusted. Where those are not known it is not.
-func behind(s *cluster.Snapshot, m *cluster.Member) bool {
+// startedWithOldAuthorities reports whether a member's pod was started with other authorities than are to be trusted. Where those are not known it is not.
+func startedWithOldAuthorities(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Pod == nil || m.Workload == nil {
 		return false
 	}
@@ -100,9 +100,9 @@ func nextToRoll(behind []*cluster.Member) *cluster.Member {
 
 func rank(m *cluster.Member) int {
 	switch {
-	case dead(m):
+	case hasFailed(m):
 		return 0
-	case idle(m):
+	case servesNoClient(m):
 		return 1
 	case leads(m):
 		return 3
@@ -111,15 +111,15 @@ func rank(m *cluster.Member) int {
 	}
 }
 
-// dead reports whether a member's pod is in trouble, in the eyes of Kubernetes as well as in the operator's: one that only the operator
+// hasFailed reports whether a member's pod is in trouble, in the eyes of Kubernetes as well as in the operator's: one that only the operator
 // cannot reach may serve its clients.
-func dead(m *cluster.Member) bool {
-	return m.Pod != nil && !m.Pod.Ready && m.Pod.Trouble != "" && !m.Probe.Answered()
+func hasFailed(m *cluster.Member) bool {
+	return m.Pod != nil && !m.Pod.Ready && m.Pod.FailureReason != "" && !m.Probe.Answered()
 }
 
-// idle reports whether a member serves nobody, in the eyes of Kubernetes as well as in the operator's: it may be cut off because of
+// servesNoClient reports whether a member serves nobody, in the eyes of Kubernetes as well as in the operator's: it may be cut off because of
 // the very authorities that it was started with.
-func idle(m *cluster.Member) bool {
+func servesNoClient(m *cluster.Member) bool {
 	serves := m.Probe.Answered() && (m.Probe.Linearizable || m.Probe.Learner)
 	return m.Pod != nil && !m.Pod.Ready && !serves
 }
@@ -134,11 +134,11 @@ func healthyVoter(m *cluster.Member) bool {
 
 // rotationUnderWay tells of a rotation that waits: the members and clients get the time to take it up.
 func rotationUnderWay(s *cluster.Snapshot) *Decision {
-	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, LookAgain: lookAtRest}
+	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, RequeueAfter: requeueAtRest}
 	if slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
 		return s.Trust(t).Authority.Phase == cluster.PhaseAnnounced && !trustedByAll(s, t)
 	}) {
-		d.Message, d.LookAgain = "Telling members and clients to trust the new certificate authorities beside the old ones.", 0
+		d.Message, d.RequeueAfter = "Telling members and clients to trust the new certificate authorities beside the old ones.", 0
 		return d
 	}
 	for _, traffic := range traffics {
@@ -183,8 +183,8 @@ func membersHealthy(rolled *cluster.Member) guard {
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
-			well := healthyVoter(m) || m.Name == rolled.Name && idle(m)
-			if !well || m.Pod == nil || m.Pod.Deleting || !m.Sealed() {
+			well := healthyVoter(m) || m.Name == rolled.Name && servesNoClient(m)
+			if !well || m.Pod == nil || m.Pod.Deleting || !m.RefusesEmptyVolume() {
 				names = append(names, m.Name)
 			}
 		}
@@ -223,12 +223,12 @@ func authoritiesOverlap(rolled *cluster.Member) guard {
 		for _, traffic := range traffics {
 			trust := s.Trust(traffic)
 			c := trust.Certificate(shownToMembers[traffic])
-			if trust.Source == "" || c == nil || c.Missing() {
+			if trust.Source == "" || c == nil || c.IsEmpty() {
 				continue
 			}
 			for i := range s.Members {
 				m := &s.Members[i]
-				if m.Name == rolled.Name || !m.Pod.MayRun() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
+				if m.Name == rolled.Name || !m.Pod.IsRunning() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
 					continue
 				}
 				return &Refusal{

@@ -57,9 +57,9 @@ var Rules = []Rule{
 
 // When etcd is asked again. Kubernetes objects are watched; etcd is not.
 const (
-	lookWhileStarting = time.Second
-	lookWhileWrong    = 10 * time.Second
-	lookAtRest        = 30 * time.Second
+	requeueWhileStarting = time.Second
+	requeueWhileWrong    = 10 * time.Second
+	requeueAtRest        = 30 * time.Second
 )
 
 // Next decides what to do about a snapshot. It is a function of its argument alone.
@@ -77,12 +77,12 @@ func Next(s cluster.Snapshot) Decision {
 	switch d.Rule {
 	case RuleDeletion:
 	case RulePaused:
-		d.Upkeep = renewals(&s)
+		d.Upkeep = urgentRenewals(&s)
 	default:
 		d.Upkeep = upkeepOf(&s, &d)
 	}
-	d.WritesSecrets = writesSecrets(d.Upkeep)
-	d.LookAgain = lookAgain(&s, &d)
+	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
+	d.RequeueAfter = requeueAfter(&s, &d)
 	return d
 }
 
@@ -96,21 +96,21 @@ func firstOpinion(s *cluster.Snapshot) Decision {
 	return Decision{Reason: v1beta1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
 }
 
-func lookAgain(s *cluster.Snapshot, d *Decision) time.Duration {
+func requeueAfter(s *cluster.Snapshot, d *Decision) time.Duration {
 	someDown := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !m.Probe.Answered() || !m.Probe.Linearizable })
 	switch {
 	case d.Rule == RuleDeletion:
 		return 0
-	case d.WritesSecrets, refusedFor(d, v1beta1.ReasonWaitingForDeletion):
-		return lookWhileStarting
-	case d.LookAgain != 0:
-		return d.LookAgain
+	case d.InvalidatesSecrets, refusedFor(d, v1beta1.ReasonWaitingForDeletion):
+		return requeueWhileStarting
+	case d.RequeueAfter != 0:
+		return d.RequeueAfter
 	case d.Progressing || d.Action != nil:
-		return lookWhileStarting
-	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0 || len(s.Strangers) > 0:
-		return lookWhileWrong
+		return requeueWhileStarting
+	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0 || len(s.ForeignObjects) > 0:
+		return requeueWhileWrong
 	default:
-		return lookAtRest
+		return requeueAtRest
 	}
 }
 
@@ -138,7 +138,7 @@ func deletesVolumes(s *cluster.Snapshot) bool {
 	volumes := false
 	for i := range s.Members {
 		if v := s.Members[i].Volume; v != nil {
-			if v.GoesWith == s.Cluster.UID {
+			if v.DeletedWith == s.Cluster.UID {
 				return true
 			}
 			volumes = true

@@ -23,14 +23,14 @@ func upkeepOf(s *cluster.Snapshot, d *Decision) []Upkeep {
 	}
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
-	return slices.DeleteFunc(list, func(u Upkeep) bool { return touchesStranger(s, u) })
+	return slices.DeleteFunc(list, func(u Upkeep) bool { return touchesForeignObject(s, u) })
 }
 
-// touchesStranger reports whether a write is to an object that is somebody else's, or rests on one. The others are not held up:
+// touchesForeignObject reports whether a write is to an object that is somebody else's, or rests on one. The others are not held up:
 // certificates that nobody renews end the cluster.
-func touchesStranger(s *cluster.Snapshot, u Upkeep) bool {
+func touchesForeignObject(s *cluster.Snapshot, u Upkeep) bool {
 	stranger := func(kind, name string) bool {
-		return slices.ContainsFunc(s.Strangers, func(x cluster.Stranger) bool { return x.Kind == kind && x.Name == name })
+		return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool { return x.Kind == kind && x.Name == name })
 	}
 	name := s.Cluster.Name
 	switch u := u.(type) {
@@ -44,7 +44,7 @@ func touchesStranger(s *cluster.Snapshot, u Upkeep) bool {
 		return stranger("Secret", cluster.AuthorityName(name, u.Traffic))
 	case WriteCertificate:
 		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Secret", cluster.AuthorityName(name, u.Traffic))
-	case EnsureRequest: // cert-manager would write to the Secret
+	case EnsureCertManagerCertificate: // cert-manager would write to the Secret
 		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Certificate", cluster.CertificateName(name, u.Role))
 	case RemoveBudget, RecordMember, CorrectWorkload, SealPod, TellPod, SetRetention: // to objects that were found to be the cluster's own
 	}
@@ -113,7 +113,7 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
 func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
-	return v != nil && !v.Deleting && (v.GoesWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
+	return v != nil && !v.Deleting && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
 }
 
 // recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the

@@ -174,7 +174,7 @@ func (w *world) wipe(name string) {
 // collect deletes the volumes that were to go with a deleted cluster.
 func (w *world) collect() {
 	for name, v := range w.volumes {
-		if v.GoesWith == "" || v.GoesWith == w.cluster.UID {
+		if v.DeletedWith == "" || v.DeletedWith == w.cluster.UID {
 			continue
 		}
 		if v.ClusterUID == w.cluster.UID {
@@ -192,12 +192,12 @@ func (w *world) observe() cluster.Snapshot {
 	w.observeTrust(&s)
 	members := map[string]bool{}
 	for name, v := range w.volumes {
-		if v.ClusterUID != w.cluster.UID && v.GoesWith != "" {
-			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "PersistentVolumeClaim", Name: v.Name, Owner: "goes", Leaving: true})
+		if v.ClusterUID != w.cluster.UID && v.DeletedWith != "" {
+			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "PersistentVolumeClaim", Name: v.Name, Owner: "goes", Terminating: true})
 			continue
 		}
 		if v.ClusterUID != w.cluster.UID {
-			s.Kept = append(s.Kept, v.Volume)
+			s.RetainedVolumes = append(s.RetainedVolumes, v.Volume)
 			continue
 		}
 		members[name] = true
@@ -212,7 +212,7 @@ func (w *world) observe() cluster.Snapshot {
 		s.Members = append(s.Members, w.member(name))
 	}
 	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers("prod", x.Name, y.Name) })
-	slices.SortFunc(s.Kept, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
+	slices.SortFunc(s.RetainedVolumes, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
 	w.observeLoss(&s)
 	for _, m := range s.Members {
 		if s.Membership != nil || !m.Probe.Answered() || !m.Probe.Linearizable {
@@ -320,7 +320,7 @@ func (o *operator) act() error {
 	failed := map[string]bool{}
 	var failures []error
 	for _, u := range o.d.Upkeep {
-		if failed[RestsOn(u)] {
+		if failed[Requires(u)] {
 			continue
 		}
 		err := o.write(func() error { return o.upkeep(u) })
@@ -329,7 +329,7 @@ func (o *operator) act() error {
 			return err
 		case err != nil:
 			failures = append(failures, err)
-			failed[Lays(u)] = Lays(u) != ""
+			failed[Provides(u)] = Provides(u) != ""
 		}
 	}
 	if err := errors.Join(failures...); err != nil || o.d.Action == nil {
@@ -345,7 +345,7 @@ func (o *operator) act() error {
 		for _, v := range action.Volumes {
 			if err := o.write(func() error {
 				return o.annotate(v.Member, v.ResourceVersion, func(v *worldVolume) {
-					if v.GoesWith != "" {
+					if v.DeletedWith != "" {
 						o.w.wrong("took back %s, which goes with a deleted cluster", v.Name)
 					}
 					v.ClusterUID = o.s.Cluster.UID
@@ -482,7 +482,7 @@ func (o *operator) upkeep(u Upkeep) error {
 		}
 		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
 		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
-	case EnsureRequest:
+	case EnsureCertManagerCertificate:
 		w.wrong("asked cert-manager, which is not asked for")
 	case WriteAuthority:
 		return o.writeAuthority(u)
@@ -501,9 +501,9 @@ func (o *operator) upkeep(u Upkeep) error {
 		}
 	case SetRetention:
 		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {
-			v.GoesWith = ""
+			v.DeletedWith = ""
 			if u.Delete {
-				v.GoesWith = o.s.Cluster.UID
+				v.DeletedWith = o.s.Cluster.UID
 			}
 		})
 	}

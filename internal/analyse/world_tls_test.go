@@ -60,7 +60,7 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 			trust.Authority = *a
 		}
 		for _, role := range traffic.Roles() {
-			c := cluster.Certificate{Role: role, Written: cluster.Written{Name: cluster.CertificateName("prod", role)}}
+			c := cluster.Certificate{Role: role, ObjectVersion: cluster.ObjectVersion{Name: cluster.CertificateName("prod", role)}}
 			if there := w.secrets.certificates[role]; there != nil {
 				c = *there
 			}
@@ -73,7 +73,7 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 func (w *world) observeLoss(s *cluster.Snapshot) {
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
-		trust.Lost = trust.Source != "" && !trusted(trust) && len(s.Untrusting(traffic)) > 0
+		trust.AuthorityLost = trust.Source != "" && !trusted(trust) && len(s.MembersNotTrusting(traffic)) > 0
 	}
 }
 
@@ -93,11 +93,11 @@ func (w *world) whole() bool {
 	return true
 }
 
-func (w *world) written(name string) cluster.Written {
-	return cluster.Written{Name: name, UID: types.UID("secret-" + w.next()), ResourceVersion: w.next()}
+func (w *world) written(name string) cluster.ObjectVersion {
+	return cluster.ObjectVersion{Name: name, UID: types.UID("secret-" + w.next()), ResourceVersion: w.next()}
 }
 
-func same(known, live cluster.Written) bool {
+func same(known, live cluster.ObjectVersion) bool {
 	return known.UID == live.UID && known.ResourceVersion == live.ResourceVersion
 }
 
@@ -110,10 +110,10 @@ func (o *operator) writeAuthority(u WriteAuthority) error {
 	if !u.Known.Exists() && live != nil {
 		return nil // another operator made it
 	}
-	if u.Known.Exists() && (live == nil || !same(u.Known, live.Written)) {
+	if u.Known.Exists() && (live == nil || !same(u.Known, live.ObjectVersion)) {
 		return errStale
 	}
-	a := cluster.Authority{Written: w.written(cluster.AuthorityName("prod", u.Traffic)), Phase: u.Phase, Rotation: u.Rotation}
+	a := cluster.Authority{ObjectVersion: w.written(cluster.AuthorityName("prod", u.Traffic)), Phase: u.Phase, RotationRequest: u.Rotation}
 	if u.Followed {
 		a.Since = now
 	}
@@ -160,10 +160,10 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 	if !u.Known.Exists() && live != nil {
 		return nil
 	}
-	if u.Known.Exists() && (live == nil || !same(u.Known, live.Written)) {
+	if u.Known.Exists() && (live == nil || !same(u.Known, live.ObjectVersion)) {
 		return errStale
 	}
-	c := cluster.Certificate{Role: u.Role, Written: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
+	c := cluster.Certificate{Role: u.Role, ObjectVersion: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
 	if u.Renew {
 		issuer := cmp.Or(u.Issuer, a.Current)
 		c.Issuers = []string{issuer}

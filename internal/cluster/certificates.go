@@ -65,15 +65,15 @@ const (
 	PhaseIssuing Phase = "Issuing"
 )
 
-// Written identifies a version of an object; its UID is empty where there is none.
-type Written struct {
+// ObjectVersion identifies a version of an object; its UID is empty where there is none.
+type ObjectVersion struct {
 	Name            string
 	UID             types.UID
 	ResourceVersion string
 }
 
 // Exists reports whether there is an object.
-func (w Written) Exists() bool { return w.UID != "" }
+func (w ObjectVersion) Exists() bool { return w.UID != "" }
 
 // Trust is what is known of the certificates of one kind of traffic. It holds no key.
 type Trust struct {
@@ -82,15 +82,15 @@ type Trust struct {
 	Authority Authority
 	// Certificates by role: all of managed ones and of cert-manager's, and of the user's Secrets those that could be read.
 	Certificates []Certificate
-	// Uninstalled tells that the certificates are cert-manager's, and that the API server knows no Certificates.
-	Uninstalled bool
-	// Lost tells that the members trust an authority that nobody has any more.
-	Lost bool
+	// CertManagerMissing tells that the certificates are cert-manager's, and that the API server knows no Certificates.
+	CertManagerMissing bool
+	// AuthorityLost tells that the members trust an authority that nobody has any more.
+	AuthorityLost bool
 }
 
 // Authority is the Secret of a managed authority.
 type Authority struct {
-	Written
+	ObjectVersion
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
 	// Current is the fingerprint of the newest authority, Previous that of the one before while its key is kept.
@@ -103,8 +103,8 @@ type Authority struct {
 	Phase                                 Phase
 	// Since is when every Secret had followed into the phase, zero while they have not.
 	Since time.Time
-	// Rotation is the user's last wish to rotate that was taken up.
-	Rotation string
+	// RotationRequest is the user's last wish to rotate that was taken up.
+	RotationRequest string
 }
 
 // Usable reports whether the authority can issue.
@@ -127,7 +127,7 @@ func (a *Authority) Issuer(now time.Time) (fingerprint string, ends time.Time) {
 
 // Certificate is a Secret with a certificate.
 type Certificate struct {
-	Written
+	ObjectVersion
 	Role Role
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
@@ -135,10 +135,10 @@ type Certificate struct {
 	Bundle, Issuers     []string
 	NotBefore, NotAfter time.Time
 	RenewalDue          time.Time
-	// Strange tells that a managed Secret of this name is there and not the cluster's own, or may not be read: what is in it is not known.
-	Strange bool
-	// Request is cert-manager's Certificate, nil where there is none.
-	Request *unstructured.Unstructured
+	// ForeignOrUnreadable tells that a managed Secret of this name is there and not the cluster's own, or may not be read: what is in it is not known.
+	ForeignOrUnreadable bool
+	// CertManagerCertificate is cert-manager's Certificate, nil where there is none.
+	CertManagerCertificate *unstructured.Unstructured
 	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
 	// earlier cluster left is not issued: cert-manager replaces it at any moment.
 	Issued bool
@@ -147,7 +147,7 @@ type Certificate struct {
 // IssuerFor returns the fingerprint of the authority that issues a certificate: the newest where there is nothing yet that could be kept.
 func (a *Authority) IssuerFor(c *Certificate, now time.Time) string {
 	issuer, _ := a.Issuer(now)
-	if issuer == "" && c.Missing() && !now.Before(a.NotBefore) {
+	if issuer == "" && c.IsEmpty() && !now.Before(a.NotBefore) {
 		return a.Current
 	}
 	return issuer
@@ -161,11 +161,11 @@ func (c *Certificate) IssuedBy(authorities ...string) bool {
 	return slices.ContainsFunc(c.Issuers, func(i string) bool { return slices.Contains(authorities, i) })
 }
 
-// Missing reports whether there is nothing in the Secret that could be kept.
-func (c *Certificate) Missing() bool { return len(c.Bundle) == 0 }
+// IsEmpty reports whether there is nothing in the Secret that could be kept.
+func (c *Certificate) IsEmpty() bool { return len(c.Bundle) == 0 }
 
-// Lapsed reports whether nobody accepts the certificate, whoever issued it: its time is over, or has not come.
-func (c *Certificate) Lapsed(now time.Time) bool {
+// OutsideValidity reports whether nobody accepts the certificate, whoever issued it: its time is over, or has not come.
+func (c *Certificate) OutsideValidity(now time.Time) bool {
 	return !c.NotAfter.IsZero() && (now.Before(c.NotBefore) || !now.Before(c.NotAfter))
 }
 
@@ -183,25 +183,25 @@ func (t *Trust) Has(secret string) bool {
 	return secret == t.Authority.Name || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.Name == secret })
 }
 
-// Mounted returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be
+// AuthoritiesForNewPods returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be
 // made will hold those of its authority.
-func (t *Trust) Mounted(traffic Traffic) ([]string, bool) {
+func (t *Trust) AuthoritiesForNewPods(traffic Traffic) ([]string, bool) {
 	switch c := t.Certificate(traffic.Roles()[0]); {
 	case c != nil && len(c.Bundle) > 0:
 		return c.Bundle, true
-	case c != nil && !c.Strange && t.Source == SourceManaged && t.Authority.Usable():
+	case c != nil && !c.ForeignOrUnreadable && t.Source == SourceManaged && t.Authority.Usable():
 		return t.Authority.Bundle, true
 	default:
 		return nil, false
 	}
 }
 
-// Untrusting names the members that run and were started with none of the authorities. Those of whom it is not known what they were started with are left out.
-func (s *Snapshot) Untrusting(traffic Traffic, authorities ...string) []string {
+// MembersNotTrusting names the members that run and were started with none of the authorities. Those of whom it is not known what they were started with are left out.
+func (s *Snapshot) MembersNotTrusting(traffic Traffic, authorities ...string) []string {
 	var names []string
 	for i := range s.Members {
 		p := s.Members[i].Pod
-		if !p.MayRun() || len(p.Authorities(traffic)) == 0 {
+		if !p.IsRunning() || len(p.Authorities(traffic)) == 0 {
 			continue
 		}
 		if !slices.ContainsFunc(p.Authorities(traffic), func(a string) bool { return slices.Contains(authorities, a) }) {
@@ -211,16 +211,16 @@ func (s *Snapshot) Untrusting(traffic Traffic, authorities ...string) []string {
 	return names
 }
 
-// CutOff names the members that run and would not accept the certificate from an issuer: it must not be issued yet. One that has lapsed serves
+// MembersThatWouldReject names the members that run and would not accept the certificate from an issuer: it must not be issued yet. One that has lapsed serves
 // nobody. The certificate that is shown to clients is checked by no member: it is enough that they know some authority of today's.
-func (s *Snapshot) CutOff(t *Trust, traffic Traffic, c *Certificate, issuer string) []string {
+func (s *Snapshot) MembersThatWouldReject(t *Trust, traffic Traffic, c *Certificate, issuer string) []string {
 	switch {
-	case c.Lapsed(s.Now):
+	case c.OutsideValidity(s.Now):
 		return nil
-	case c.Role == RoleServer && c.Missing():
-		return s.Untrusting(traffic, t.Authority.Bundle...)
+	case c.Role == RoleServer && c.IsEmpty():
+		return s.MembersNotTrusting(traffic, t.Authority.Bundle...)
 	default:
-		return s.Untrusting(traffic, issuer)
+		return s.MembersNotTrusting(traffic, issuer)
 	}
 }
 

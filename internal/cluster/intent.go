@@ -160,10 +160,10 @@ func (i Intent) Authorities(t Traffic) []string {
 
 // WithAuthorities returns the intent with the authorities that were found in its Secrets. Where that is not known they stay as they are.
 func (i Intent) WithAuthorities(s *Snapshot) Intent {
-	if found, ok := s.PeerTrust.Mounted(PeerTraffic); ok && i.PeerCertificates != "" {
+	if found, ok := s.PeerTrust.AuthoritiesForNewPods(PeerTraffic); ok && i.PeerCertificates != "" {
 		i.PeerAuthorities = found
 	}
-	if found, ok := s.ClientTrust.Mounted(ClientTraffic); ok && i.ServerCertificates != "" {
+	if found, ok := s.ClientTrust.AuthoritiesForNewPods(ClientTraffic); ok && i.ServerCertificates != "" {
 		i.ServerAuthorities = found
 	}
 	return i

@@ -15,8 +15,8 @@ func Owns(c *v1beta1.EtcdCluster, object metav1.Object) bool {
 	return owner != nil && owner.UID == c.UID
 }
 
-// GoesWith returns the UID of the EtcdCluster that a volume is deleted with; empty for one that is kept.
-func GoesWith(volume metav1.Object) types.UID {
+// DeletedWith returns the UID of the EtcdCluster that a volume is deleted with; empty for one that is kept.
+func DeletedWith(volume metav1.Object) types.UID {
 	for _, owner := range volume.GetOwnerReferences() {
 		if owner.Kind == v1beta1.EtcdClusterKind {
 			return owner.UID
@@ -31,12 +31,12 @@ func DeletesVolumes(c *v1beta1.EtcdCluster) bool {
 	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenDeleted == v1beta1.RetentionDelete
 }
 
-// StrangerOf describes an object that is not this cluster's.
-func StrangerOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) Stranger {
-	x := Stranger{Kind: kind, Name: object.GetName(), Owner: "belongs to nobody"}
+// ForeignObjectOf describes an object that is not this cluster's.
+func ForeignObjectOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) ForeignObject {
+	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "belongs to nobody"}
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		x.Owner = fmt.Sprintf("belongs to %s %s", owner.Kind, owner.Name)
-		x.Leaving = owner.Kind == v1beta1.EtcdClusterKind && owner.Name == c.Name && owner.UID != c.UID
+		x.Terminating = owner.Kind == v1beta1.EtcdClusterKind && owner.Name == c.Name && owner.UID != c.UID
 	}
 	return x
 }

@@ -36,13 +36,13 @@ type Snapshot struct {
 	Cluster *v1beta1.EtcdCluster
 	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
 	Members []Member
-	// Kept are volumes that an earlier EtcdCluster of this name left, ordered by number.
-	Kept []Volume
+	// RetainedVolumes are volumes that an earlier EtcdCluster of this name left, ordered by number.
+	RetainedVolumes []Volume
 	// ClientService, PeerService and Budget are the live objects of this cluster, nil where there are none.
 	ClientService, PeerService *corev1.Service
 	Budget                     *policyv1.PodDisruptionBudget
-	// Strangers are objects of names that this cluster needs and that are not its own.
-	Strangers []Stranger
+	// ForeignObjects are objects of names that this cluster needs and that are not its own.
+	ForeignObjects []ForeignObject
 	// Problems are what observation found wrong with the things that the spec refers to.
 	Problems []Problem
 	// Membership is etcd's own member list, nil when no voter answered.
@@ -73,8 +73,8 @@ type Volume struct {
 	// StorageClass is empty where the claim names none.
 	StorageClass string
 	AccessModes  []corev1.PersistentVolumeAccessMode
-	// GoesWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
-	GoesWith types.UID
+	// DeletedWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
+	DeletedWith types.UID
 
 	ClusterUID types.UID
 	Token      string
@@ -115,8 +115,8 @@ type Pod struct {
 	RenderHash    string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
 	PeerAuthorities, ClientAuthorities []string
-	// Trouble is a condition reason and what the kubelet or the scheduler said; empty when there is none.
-	Trouble, TroubleDetail string
+	// FailureReason is a condition reason and what the kubelet or the scheduler said; empty when there is none.
+	FailureReason, FailureDetail string
 }
 
 // Authorities returns the fingerprints of the authorities of a kind of traffic that the pod was started with.
@@ -127,8 +127,8 @@ func (p *Pod) Authorities(t Traffic) []string {
 	return p.ClientAuthorities
 }
 
-// MayRun reports whether there is a pod whose etcd may run.
-func (p *Pod) MayRun() bool { return p != nil && p.Phase == corev1.PodRunning }
+// IsRunning reports whether there is a pod whose etcd may run.
+func (p *Pod) IsRunning() bool { return p != nil && p.Phase == corev1.PodRunning }
 
 // Probe is what one member's etcd answered.
 type Probe struct {
@@ -178,15 +178,15 @@ const (
 	AlarmCorrupt AlarmKind = "CORRUPT"
 )
 
-// Stranger is an object that has a name this cluster needs and is not this cluster's.
-type Stranger struct {
+// ForeignObject is an object that has a name this cluster needs and is not this cluster's.
+type ForeignObject struct {
 	Kind, Name string
 	// Owner describes whose it is, for the message.
 	Owner string
-	// Leaving tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
-	Leaving bool
-	// Claimable tells that the object would be this cluster's own if it named the cluster as its controller.
-	Claimable bool
+	// Terminating tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
+	Terminating bool
+	// LacksOwnerReference tells that the object would be this cluster's own if it named the cluster as its controller.
+	LacksOwnerReference bool
 	// Unreadable is the API server's answer where it does not show the object to the operator: whose it is is not known, so it is nobody's to write.
 	Unreadable string
 }
@@ -239,9 +239,9 @@ func (s *Snapshot) ClusterIDs() []ID {
 	return ids
 }
 
-// Sealed reports whether the member can only start over data of its own: it was seen started, and neither its
+// RefusesEmptyVolume reports whether the member can only start over data of its own: it was seen started, and neither its
 // template nor its pod would start an empty volume.
-func (m *Member) Sealed() bool {
+func (m *Member) RefusesEmptyVolume() bool {
 	return m.Volume.Started() && (m.Workload == nil || !m.Workload.Founding) && (m.Pod == nil || m.Pod.FoundingState != "new")
 }
 

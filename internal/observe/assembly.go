@@ -43,19 +43,19 @@ func (a *assembly) member(name string) *cluster.Member {
 func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
 	name := claim.Labels[cluster.LabelMember]
 	if claim.Annotations[cluster.AnnotationClusterUID] == "" || claim.Name != cluster.VolumeName(name) {
-		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.StrangerOf(a.snapshot.Cluster, "PersistentVolumeClaim", claim))
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObjectOf(a.snapshot.Cluster, "PersistentVolumeClaim", claim))
 		return
 	}
 	v := volumeOf(claim)
 	switch {
 	case v.ClusterUID == a.snapshot.Cluster.UID:
 		a.member(name).Volume = &v
-	case v.GoesWith != "":
-		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
-			Kind: "PersistentVolumeClaim", Name: claim.Name, Owner: "is deleted with the cluster that was deleted", Leaving: true,
+	case v.DeletedWith != "":
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
+			Kind: "PersistentVolumeClaim", Name: claim.Name, Owner: "is deleted with the cluster that was deleted", Terminating: true,
 		})
 	default:
-		a.snapshot.Kept = append(a.snapshot.Kept, v)
+		a.snapshot.RetainedVolumes = append(a.snapshot.RetainedVolumes, v)
 	}
 }
 
@@ -71,7 +71,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		RequestedBytes:  request.Value(),
 		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
 		AccessModes:     claim.Spec.AccessModes,
-		GoesWith:        cluster.GoesWith(claim),
+		DeletedWith:        cluster.DeletedWith(claim),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],
 		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),
@@ -87,13 +87,13 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 // addWorkload takes a StatefulSet of the cluster's own. One whose intent somebody made unreadable cannot be kept in order: it is refused like a stranger's.
 func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 	if !cluster.Owns(a.snapshot.Cluster, set) {
-		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.StrangerOf(a.snapshot.Cluster, "StatefulSet", set))
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObjectOf(a.snapshot.Cluster, "StatefulSet", set))
 		return
 	}
 	intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
 	if err != nil {
 		a.unreadable[set.UID] = true
-		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
 			Kind: "StatefulSet", Name: set.Name, Owner: "its annotation " + cluster.AnnotationIntent + " cannot be read",
 		})
 		return
@@ -120,8 +120,8 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 	case ok && m.Workload != nil && owner.UID == m.Workload.Live.UID:
 		m.Pod = &p
 	case !p.NodeLost && p.Phase != corev1.PodSucceeded && p.Phase != corev1.PodFailed:
-		a.snapshot.Strangers = append(a.snapshot.Strangers, cluster.Stranger{
-			Kind: "Pod", Name: pod.Name, Owner: "belongs to a deleted StatefulSet", Leaving: true,
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
+			Kind: "Pod", Name: pod.Name, Owner: "belongs to a deleted StatefulSet", Terminating: true,
 		})
 	}
 }
@@ -142,6 +142,6 @@ func (a *assembly) finish() {
 		s.Members = append(s.Members, *m)
 	}
 	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(s.Cluster.Name, x.Name, y.Name) })
-	slices.SortFunc(s.Kept, func(x, y cluster.Volume) int { return cluster.CompareMembers(s.Cluster.Name, x.Member, y.Member) })
-	slices.SortFunc(s.Strangers, func(x, y cluster.Stranger) int { return strings.Compare(x.Kind+x.Name, y.Kind+y.Name) })
+	slices.SortFunc(s.RetainedVolumes, func(x, y cluster.Volume) int { return cluster.CompareMembers(s.Cluster.Name, x.Member, y.Member) })
+	slices.SortFunc(s.ForeignObjects, func(x, y cluster.ForeignObject) int { return strings.Compare(x.Kind+x.Name, y.Kind+y.Name) })
 }

@@ -29,19 +29,19 @@ const (
 func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) error {
 	r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
 	for _, role := range traffic.Roles() {
-		c := cluster.Certificate{Written: cluster.Written{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
+		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		request, installed, err := r.request(c.Name)
 		if err != nil {
 			return err
 		}
-		if told := r.entry.peer.Uninstalled || r.entry.client.Uninstalled; !installed && !told {
+		if told := r.entry.peer.CertManagerMissing || r.entry.client.CertManagerMissing; !installed && !told {
 			r.problem(v1beta1.ReasonCertificateNotReady, "The spec has cert-manager issue certificates, and cert-manager is not installed: the API server knows no certificates.cert-manager.io. "+r.withoutCertManager())
 		}
-		t.Uninstalled = t.Uninstalled || !installed
+		t.CertManagerMissing = t.CertManagerMissing || !installed
 		if err := r.readIssuedSecret(&c, request, r.intent.Issuer(traffic)); err != nil {
 			return err
 		}
-		r.unsettled = r.unsettled || !c.Usable() || !c.Issued && !r.begun()
+		r.incomplete = r.incomplete || !c.Usable() || !c.Issued && !r.membersExist()
 		t.Certificates = append(t.Certificates, c)
 	}
 	return nil
@@ -49,14 +49,14 @@ func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) err
 
 // withoutCertManager tells what to do where cert-manager is not installed.
 func (r *secretReader) withoutCertManager() string {
-	if r.begun() {
+	if r.membersExist() {
 		return "Install it again before the certificates expire: nobody renews them."
 	}
 	return "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
 }
 
-// begun reports whether members were made, with the certificates that there were.
-func (r *secretReader) begun() bool {
+// membersExist reports whether members were made, with the certificates that there were.
+func (r *secretReader) membersExist() bool {
 	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool { return m.Workload != nil })
 }
 
@@ -66,23 +66,23 @@ func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstruc
 		return err
 	}
 	if secret != nil && secret.Annotations[certificateNameAnnotation] != c.Name {
-		r.entry.strangers = append(r.entry.strangers, cluster.StrangerOf(r.snapshot.Cluster, "Secret", secret))
+		r.entry.strangers = append(r.entry.strangers, cluster.ForeignObjectOf(r.snapshot.Cluster, "Secret", secret))
 		return nil
 	}
 	if secret != nil {
 		*c = r.certificate(c.Role, secret, pki.TLSKeys)
 		r.readAgainWhenDue(c.RenewalDue)
 	}
-	c.Request = request
+	c.CertManagerCertificate = request
 	asked := request != nil && issuer != nil && r.upToDate(request, c.Role, *issuer)
 	c.Issued = secret != nil && asked && ready(request) && issuedBy(secret, *issuer)
 	switch {
-	case !asked, r.hidden(c.Name): // analyse has the request made, or corrected
+	case !asked, r.isUnreadable(c.Name): // analyse has the request made, or corrected
 	case secret == nil:
-		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.", c.Name, says(request), c.Name))
-	case !c.Issued && !r.begun():
+		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.", c.Name, notReadyMessage(request), c.Name))
+	case !c.Issued && !r.membersExist():
 		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("Secret %s exists, and cert-manager has not issued it for this cluster yet%s. An earlier cluster may have left it, so no member is started with it. "+
-			"kubectl describe certificate %s tells more.", c.Name, says(request), c.Name))
+			"kubectl describe certificate %s tells more.", c.Name, notReadyMessage(request), c.Name))
 	case c.Broken != "":
 		r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s, which cert-manager issued, cannot be used: %s. "+
 			"Use an issuer that gives its own certificate in ca.crt, as those of the types CA and Vault do.", c.Name, c.Broken))
@@ -117,14 +117,14 @@ func (r *secretReader) request(name string) (request *unstructured.Unstructured,
 	case meta.IsNoMatchError(err), apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err): // the latter where the kind was there when the client last looked
 		return nil, false, nil
 	case apierrors.IsForbidden(err):
-		r.hide("Certificate", name, err)
+		r.addUnreadable("Certificate", name, err)
 		return nil, true, nil
 	case apierrors.IsNotFound(err):
 		return nil, true, nil
 	case err != nil:
 		return nil, false, fmt.Errorf("reading Certificate %s: %w", name, err)
 	case !cluster.Owns(r.snapshot.Cluster, request):
-		r.entry.strangers = append(r.entry.strangers, cluster.StrangerOf(r.snapshot.Cluster, "Certificate", request))
+		r.entry.strangers = append(r.entry.strangers, cluster.ForeignObjectOf(r.snapshot.Cluster, "Certificate", request))
 		return nil, true, nil
 	default:
 		return request, true, nil
@@ -151,8 +151,8 @@ func ready(request *unstructured.Unstructured) bool {
 	return condition["status"] == "True" && condition["observedGeneration"] == request.GetGeneration()
 }
 
-// says returns what cert-manager says of a Certificate that is not ready, as the end of a sentence.
-func says(request *unstructured.Unstructured) string {
+// notReadyMessage returns what cert-manager notReadyMessage of a Certificate that is not ready, as the end of a sentence.
+func notReadyMessage(request *unstructured.Unstructured) string {
 	condition := readiness(request)
 	if message, _ := condition["message"].(string); message != "" && condition["status"] != "True" {
 		return ": " + cluster.ForeignText(message)

@@ -69,7 +69,7 @@ func (o *Observer) probe(ctx context.Context, s *cluster.Snapshot, m *cluster.Me
 	var tlsFailure *etcd.TLSError
 	switch {
 	case errors.As(err, &tlsFailure):
-		o.secrets.distrust(s.Cluster.Key(), s.Now)
+		o.secrets.invalidate(s.Cluster.Key(), s.Now)
 		return &cluster.Probe{Error: err.Error()}
 	case err != nil:
 		return &cluster.Probe{Error: err.Error()}

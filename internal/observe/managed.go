@@ -25,10 +25,10 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 	if secret != nil {
 		t.Authority = authorityOf(secret, r.snapshot.Now)
 	}
-	r.unsettled = r.unsettled || !t.Authority.Usable()
-	known := len(t.Authority.Bundle) > 0 || r.hidden(name)
+	r.incomplete = r.incomplete || !t.Authority.Usable()
+	known := len(t.Authority.Bundle) > 0 || r.isUnreadable(name)
 	for _, role := range traffic.Roles() {
-		c := cluster.Certificate{Written: cluster.Written{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
+		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		secret, err := r.own(c.Name)
 		if err != nil {
 			return err
@@ -36,9 +36,9 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 		if secret != nil {
 			c = r.certificate(role, secret, pki.TLSKeys)
 		}
-		c.Strange = r.strange(c.Name)
-		r.unsettled = r.unsettled || !c.Usable()
-		known = known || len(c.Bundle) > 0 || r.hidden(c.Name)
+		c.ForeignOrUnreadable = r.isForeign(c.Name)
+		r.incomplete = r.incomplete || !c.Usable()
+		known = known || len(c.Bundle) > 0 || r.isUnreadable(c.Name)
 		t.Certificates = append(t.Certificates, c)
 	}
 	if a := &t.Authority; a.Usable() {
@@ -49,7 +49,7 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 				a.Name, a.NotBefore.UTC().Format(time.RFC3339), a.Name))
 		}
 	}
-	if t.Lost = !known && len(r.snapshot.Untrusting(traffic)) > 0; t.Lost {
+	if t.AuthorityLost = !known && len(r.snapshot.MembersNotTrusting(traffic)) > 0; t.AuthorityLost {
 		r.problem(v1beta1.ReasonSecretNotFound, r.lost(t))
 	}
 	return nil
@@ -79,11 +79,11 @@ func (r *secretReader) lost(t *cluster.Trust) string {
 func (r *secretReader) reportWithheld(t *cluster.Trust, traffic cluster.Traffic) {
 	for i := range t.Certificates {
 		c := &t.Certificates[i]
-		if c.Role == cluster.RoleClient || !c.Missing() || c.Strange {
+		if c.Role == cluster.RoleClient || !c.IsEmpty() || c.ForeignOrUnreadable {
 			continue
 		}
 		issuer := t.Authority.IssuerFor(c, r.snapshot.Now)
-		if members := r.snapshot.CutOff(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
+		if members := r.snapshot.MembersThatWouldReject(t, traffic, c, issuer); issuer != "" && len(members) > 0 {
 			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s is gone, and the authority in Secret %s is not the one that %s, which run, trust: "+
 				"a certificate of it would cut them off, so none is issued. They run on for as long as they are not restarted. "+
 				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
@@ -99,8 +99,8 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 		return nil, err
 	}
 	if !cluster.Owns(r.snapshot.Cluster, secret) {
-		stranger := cluster.StrangerOf(r.snapshot.Cluster, "Secret", secret)
-		stranger.Claimable = true
+		stranger := cluster.ForeignObjectOf(r.snapshot.Cluster, "Secret", secret)
+		stranger.LacksOwnerReference = true
 		r.entry.strangers = append(r.entry.strangers, stranger)
 		return nil, nil
 	}
@@ -110,9 +110,9 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 // authorityOf tells what a managed authority's Secret holds, without its keys.
 func authorityOf(secret *corev1.Secret, now time.Time) cluster.Authority {
 	a := cluster.Authority{
-		Written:  writtenOf(secret),
+		ObjectVersion:  writtenOf(secret),
 		Phase:    cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
-		Rotation: secret.Annotations[v1beta1.RotateAuthoritiesAnnotation],
+		RotationRequest: secret.Annotations[v1beta1.RotateAuthoritiesAnnotation],
 	}
 	if since, err := time.Parse(time.RFC3339, secret.Annotations[cluster.AnnotationAuthoritySince]); err == nil {
 		a.Since = since

@@ -89,11 +89,11 @@ func (s *stage) secret(name string) *corev1.Secret {
 func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *testing.T) {
 	s := managed(t)
 	got := s.expectReads(managedSecretCount, "at first")
-	if len(got.Problems) > 0 || len(got.Strangers) > 0 || !got.Member("prod-0").Probe.Answered() {
-		t.Fatalf("got %v, %v, probe %+v", got.Problems, got.Strangers, got.Member("prod-0").Probe)
+	if len(got.Problems) > 0 || len(got.ForeignObjects) > 0 || !got.Member("prod-0").Probe.Answered() {
+		t.Fatalf("got %v, %v, probe %+v", got.Problems, got.ForeignObjects, got.Member("prod-0").Probe)
 	}
 	for _, trust := range []*cluster.Trust{&got.PeerTrust, &got.ClientTrust} {
-		if !trust.Authority.Usable() || len(trust.Authority.Bundle) != 1 || trust.Lost {
+		if !trust.Authority.Usable() || len(trust.Authority.Bundle) != 1 || trust.AuthorityLost {
 			t.Errorf("got %+v", trust.Authority)
 		}
 		for _, c := range trust.Certificates {
@@ -164,8 +164,8 @@ func TestASecretThatIsNotTheClustersOwnIsAStranger(t *testing.T) {
 	s.secret("prod-client-tls").OwnerReferences = nil
 	s.secret("prod-peer-ca").OwnerReferences[0].UID = "of the cluster before"
 	got := s.observe()
-	if len(got.Strangers) != 2 || got.Strangers[0].Name != "prod-peer-ca" || !got.Strangers[0].Leaving || got.Strangers[1].Name != "prod-client-tls" || got.Strangers[1].Leaving {
-		t.Fatalf("got %+v", got.Strangers)
+	if len(got.ForeignObjects) != 2 || got.ForeignObjects[0].Name != "prod-peer-ca" || !got.ForeignObjects[0].Terminating || got.ForeignObjects[1].Name != "prod-client-tls" || got.ForeignObjects[1].Terminating {
+		t.Fatalf("got %+v", got.ForeignObjects)
 	}
 	if got.PeerTrust.Authority.Exists() || got.ClientTrust.Certificate(cluster.RoleClient).Exists() {
 		t.Error("a stranger counts as the cluster's own")
@@ -183,7 +183,7 @@ func TestSecretsThatWereBroughtBackWithoutTheirOwnerAreNamedWithTheCure(t *testi
 		}
 	}
 	got := s.observe()
-	if len(got.Problems) != 1 || !got.PeerTrust.Lost {
+	if len(got.Problems) != 1 || !got.PeerTrust.AuthorityLost {
 		t.Fatalf("got %v", got.Problems)
 	}
 	for _, says := range []string{
@@ -289,7 +289,7 @@ func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 			got := c.stage.observe()
 			trust := got.PeerTrust.Certificate(cluster.RolePeer)
 			if c.reason == "" {
-				if len(got.Problems) > 0 || !trust.Usable() || trust.Request == nil || !trust.Issued {
+				if len(got.Problems) > 0 || !trust.Usable() || trust.CertManagerCertificate == nil || !trust.Issued {
 					t.Errorf("got %v, %+v", got.Problems, trust)
 				}
 				return
@@ -302,13 +302,13 @@ func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 			}
 		})
 	}
-	if got := issued(t, "of another", asIs).observe(); len(got.Strangers) != 1 || got.Strangers[0].Kind != "Secret" {
-		t.Errorf("a Secret that cert-manager made for another Certificate: %+v", got.Strangers)
+	if got := issued(t, "of another", asIs).observe(); len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Kind != "Secret" {
+		t.Errorf("a Secret that cert-manager made for another Certificate: %+v", got.ForeignObjects)
 	}
 	foreign := issued(t, "prod-peer-tls", asIs)
 	foreign.objects[0].(*unstructured.Unstructured).SetOwnerReferences(nil)
-	if got := foreign.observe(); len(got.Strangers) != 1 || got.Strangers[0].Kind != "Certificate" {
-		t.Errorf("somebody else's Certificate: %+v", got.Strangers)
+	if got := foreign.observe(); len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Kind != "Certificate" {
+		t.Errorf("somebody else's Certificate: %+v", got.ForeignObjects)
 	}
 }
 
@@ -318,7 +318,7 @@ func TestARequestThatIsToBeCorrectedFirstIsNoProblem(t *testing.T) {
 		"without a Secret": issued(t, "", nil).asking("old").certManagerSays("False", 2),
 	} {
 		got := s.observe()
-		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || c.Issued || c.Request == nil {
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || c.Issued || c.CertManagerCertificate == nil {
 			t.Errorf("%s: got %v, %+v", what, got.Problems, c)
 		}
 	}
@@ -359,7 +359,7 @@ func TestTheSecretsOfACertManagerThatIsGoneAreReadAllTheSame(t *testing.T) {
 		if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonCertificateNotReady || !strings.Contains(got.Problems[0].Message, "nobody renews them") {
 			t.Errorf("%s: %v", what, got.Problems)
 		}
-		if c := got.PeerTrust.Certificate(cluster.RolePeer); !got.PeerTrust.Uninstalled || c == nil || !c.Usable() || len(c.Bundle) != 1 {
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); !got.PeerTrust.CertManagerMissing || c == nil || !c.Usable() || len(c.Bundle) != 1 {
 			t.Errorf("%s: %+v", what, got.PeerTrust)
 		}
 	}
@@ -403,10 +403,10 @@ func TestASecretThatMayNotBeReadIsNamedAndTheRestIsSeen(t *testing.T) {
 		}
 	}
 	got := s.observe()
-	if len(got.Strangers) != 2 || got.Strangers[0].Name != "prod-peer-ca" || !strings.Contains(got.Strangers[0].Unreadable, "no such right") {
-		t.Errorf("got %+v", got.Strangers)
+	if len(got.ForeignObjects) != 2 || got.ForeignObjects[0].Name != "prod-peer-ca" || !strings.Contains(got.ForeignObjects[0].Unreadable, "no such right") {
+		t.Errorf("got %+v", got.ForeignObjects)
 	}
-	if len(got.Problems) > 0 || got.PeerTrust.Lost {
+	if len(got.Problems) > 0 || got.PeerTrust.AuthorityLost {
 		t.Errorf("what may not be read counts as gone: %v", got.Problems)
 	}
 	if !got.Member("prod-0").Probe.Answered() {
@@ -424,7 +424,7 @@ func TestAUsersSecretThatMayNotBeReadIsNotCalledMissing(t *testing.T) {
 		}
 		return nil
 	}
-	if got := s.observe(); len(got.Problems) > 0 || len(got.Strangers) != 1 || got.Strangers[0].Unreadable == "" {
-		t.Errorf("got %v, %+v", got.Problems, got.Strangers)
+	if got := s.observe(); len(got.Problems) > 0 || len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Unreadable == "" {
+		t.Errorf("got %v, %+v", got.Problems, got.ForeignObjects)
 	}
 }

@@ -109,7 +109,7 @@ func (o *Observer) observeShared(ctx context.Context, s *cluster.Snapshot) error
 		case cluster.Owns(s.Cluster, want.object):
 			want.take()
 		default:
-			s.Strangers = append(s.Strangers, cluster.StrangerOf(s.Cluster, want.kind, want.object))
+			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObjectOf(s.Cluster, want.kind, want.object))
 		}
 	}
 	return nil

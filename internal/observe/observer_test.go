@@ -175,8 +175,8 @@ func TestVolumesOfAnEarlierClusterAreKeptOnes(t *testing.T) {
 	s.volume("prod-1", "uid-0")
 	s.volume("prod-0", "uid-0").Annotations[cluster.AnnotationMembership] = cluster.MembershipRetired
 	got := s.observe()
-	if len(got.Members) != 0 || len(got.Kept) != 2 || got.Kept[0].Member != "prod-0" || !got.Kept[0].Retired || got.Kept[1].Retired {
-		t.Errorf("got members %v, kept %+v", names(got.Members), got.Kept)
+	if len(got.Members) != 0 || len(got.RetainedVolumes) != 2 || got.RetainedVolumes[0].Member != "prod-0" || !got.RetainedVolumes[0].Retired || got.RetainedVolumes[1].Retired {
+		t.Errorf("got members %v, kept %+v", names(got.Members), got.RetainedVolumes)
 	}
 }
 
@@ -193,9 +193,9 @@ func TestObjectsThatAreSomebodyElsesAreStrangers(t *testing.T) {
 	s.add(render.ClientService(s.cluster))
 	got := s.observe()
 	var strangers []string
-	for _, x := range got.Strangers {
+	for _, x := range got.ForeignObjects {
 		text := x.Kind + " " + x.Name
-		if x.Leaving {
+		if x.Terminating {
 			text += " leaving"
 		}
 		strangers = append(strangers, text)
@@ -216,8 +216,8 @@ func TestAStatefulSetWhoseIntentCannotBeReadIsRefusedByName(t *testing.T) {
 	broken.Annotations[cluster.AnnotationIntent] = "{"
 	s.pod("prod-0", "10.0.0.1", broken.UID)
 	got := s.observe()
-	want := []cluster.Stranger{{Kind: "StatefulSet", Name: "prod-0", Owner: "its annotation operator.etcd-warden.io/intent cannot be read"}}
-	if diff := cmp.Diff(want, got.Strangers); diff != "" {
+	want := []cluster.ForeignObject{{Kind: "StatefulSet", Name: "prod-0", Owner: "its annotation operator.etcd-warden.io/intent cannot be read"}}
+	if diff := cmp.Diff(want, got.ForeignObjects); diff != "" {
 		t.Error(diff)
 	}
 	if got.Member("prod-0").Workload != nil {

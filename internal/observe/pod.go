@@ -28,7 +28,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
-	p.Trouble, p.TroubleDetail = troubleOf(pod)
+	p.FailureReason, p.FailureDetail = troubleOf(pod)
 	return p
 }
 

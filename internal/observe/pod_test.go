@@ -82,8 +82,8 @@ func TestTroubleOfAPod(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := podOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "prod-0-0"}, Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{c.status}}})
-			if p.Trouble != c.reason || p.TroubleDetail != c.detail {
-				t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+			if p.FailureReason != c.reason || p.FailureDetail != c.detail {
+				t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 			}
 		})
 	}
@@ -94,24 +94,24 @@ func TestTroubleOfAPod(t *testing.T) {
 		p := podOf(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "node-2"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			ready(corev1.ContainersReady, corev1.ConditionTrue), ready(corev1.PodReady, corev1.ConditionFalse),
 		}}})
-		if p.Trouble != v1beta1.ReasonNodeLost || p.TroubleDetail != "its node node-2 does not answer Kubernetes" {
-			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+		if p.FailureReason != v1beta1.ReasonNodeLost || p.FailureDetail != "its node node-2 does not answer Kubernetes" {
+			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
 	t.Run("is not ready by its own probe", func(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			ready(corev1.ContainersReady, corev1.ConditionFalse), ready(corev1.PodReady, corev1.ConditionFalse),
 		}}})
-		if p.Trouble != "" {
-			t.Errorf("got %q", p.Trouble)
+		if p.FailureReason != "" {
+			t.Errorf("got %q", p.FailureReason)
 		}
 	})
 	t.Run("fits on no node", func(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient memory."},
 		}}})
-		if p.Trouble != v1beta1.ReasonUnschedulable || p.TroubleDetail != "0/3 nodes are available: 3 Insufficient memory." {
-			t.Errorf("got %q %q", p.Trouble, p.TroubleDetail)
+		if p.FailureReason != v1beta1.ReasonUnschedulable || p.FailureDetail != "0/3 nodes are available: 3 Insufficient memory." {
+			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
 }

@@ -41,7 +41,7 @@ type secretEntry struct {
 	validUntil  time.Time
 	readAt      time.Time
 	problems    []cluster.Problem
-	strangers   []cluster.Stranger
+	strangers   []cluster.ForeignObject
 	peer        cluster.Trust
 	client      cluster.Trust
 	credentials *etcd.Credentials
@@ -57,8 +57,8 @@ func (c *secretCache) forget(key types.NamespacedName) {
 // SecretsChanged has a cluster's Secrets read again by the next pass: the operator wrote some.
 func (o *Observer) SecretsChanged(key types.NamespacedName) { o.secrets.forget(key) }
 
-// distrust has a cluster's Secrets read again soon: TLS with a member failed.
-func (c *secretCache) distrust(key types.NamespacedName, now time.Time) {
+// invalidate has a cluster's Secrets read again soon: TLS with a member failed.
+func (c *secretCache) invalidate(key types.NamespacedName, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if entry := c.entries[key]; entry != nil {
@@ -110,7 +110,7 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 		o.secrets.put(s.Cluster.Key(), entry)
 	}
 	s.Problems = append(s.Problems, entry.problems...)
-	s.Strangers = append(s.Strangers, entry.strangers...)
+	s.ForeignObjects = append(s.ForeignObjects, entry.strangers...)
 	s.PeerTrust, s.ClientTrust = entry.peer, entry.client
 	return entry.credentials, nil
 }
@@ -151,7 +151,7 @@ func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent 
 			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
 		}
 	}
-	if len(entry.problems) > 0 || len(entry.strangers) > 0 || r.unsettled {
+	if len(entry.problems) > 0 || len(entry.strangers) > 0 || r.incomplete {
 		entry.validUntil = s.Now.Add(rereadWhileWrong)
 	}
 	if len(entry.strangers) > 0 {
@@ -169,8 +169,8 @@ type secretReader struct {
 	intent   cluster.Intent
 	// materials are those that can be used.
 	materials map[cluster.Role]*pki.Material
-	// unsettled tells that something is missing or of no use that the operator or cert-manager makes.
-	unsettled bool
+	// incomplete tells that something is missing or of no use that the operator or cert-manager makes.
+	incomplete bool
 }
 
 func (r *secretReader) problem(reason, message string) {
@@ -215,7 +215,7 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 		if err != nil {
 			return err
 		}
-		if secret == nil && r.hidden(names[role]) {
+		if secret == nil && r.isUnreadable(names[role]) {
 			continue
 		}
 		if secret == nil {
@@ -241,7 +241,7 @@ func (r *secretReader) get(name string) (*corev1.Secret, error) {
 		return nil, nil
 	}
 	if apierrors.IsForbidden(err) {
-		r.hide("Secret", name, err)
+		r.addUnreadable("Secret", name, err)
 		return nil, nil
 	}
 	if err != nil {
@@ -250,24 +250,24 @@ func (r *secretReader) get(name string) (*corev1.Secret, error) {
 	return &secret, nil
 }
 
-// hide notes that the operator may not read an object.
-func (r *secretReader) hide(kind, name string, err error) {
-	r.entry.strangers = append(r.entry.strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
+// addUnreadable notes that the operator may not read an object.
+func (r *secretReader) addUnreadable(kind, name string, err error) {
+	r.entry.strangers = append(r.entry.strangers, cluster.ForeignObject{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
 }
 
-// strange reports whether a Secret of the name is there, and not known to be the cluster's own.
-func (r *secretReader) strange(name string) bool {
-	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name })
+// isForeign reports whether a Secret of the name is there, and not known to be the cluster's own.
+func (r *secretReader) isForeign(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.ForeignObject) bool { return x.Kind == "Secret" && x.Name == name })
 }
 
-// hidden reports whether the operator may not read a Secret.
-func (r *secretReader) hidden(name string) bool {
-	return slices.ContainsFunc(r.entry.strangers, func(x cluster.Stranger) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
+// isUnreadable reports whether the operator may not read a Secret.
+func (r *secretReader) isUnreadable(name string) bool {
+	return slices.ContainsFunc(r.entry.strangers, func(x cluster.ForeignObject) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
 }
 
 // certificate tells what a Secret holds, and keeps its material where it can be used.
 func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, keys pki.Keys) cluster.Certificate {
-	c := cluster.Certificate{Written: writtenOf(secret), Role: role}
+	c := cluster.Certificate{ObjectVersion: writtenOf(secret), Role: role}
 	material, err := keys.Material(secret.Data)
 	if err == nil {
 		var report pki.Report
@@ -286,8 +286,8 @@ func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, key
 	return c
 }
 
-func writtenOf(object client.Object) cluster.Written {
-	return cluster.Written{Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion()}
+func writtenOf(object client.Object) cluster.ObjectVersion {
+	return cluster.ObjectVersion{Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion()}
 }
 
 func useOf(role cluster.Role) pki.Use {
@@ -329,7 +329,7 @@ func memberHosts(s *cluster.Snapshot, domain string) []string {
 	for _, m := range s.Members {
 		names = append(names, m.Name)
 	}
-	for _, v := range s.Kept {
+	for _, v := range s.RetainedVolumes {
 		if len(s.Members) == 0 {
 			names = append(names, v.Member)
 		}

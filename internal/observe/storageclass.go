@@ -16,7 +16,7 @@ const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
 
 // observeStorageClass checks, before the first volume is made, that somebody could provision it.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
-	takesBack := len(s.Kept) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
+	takesBack := len(s.RetainedVolumes) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
 	if !o.SeesClasses || len(s.Members) > 0 || takesBack {
 		return nil
 	}

@@ -22,7 +22,7 @@ func sentences(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " ")
 }
 
-func truth(b bool) metav1.ConditionStatus {
+func conditionStatus(b bool) metav1.ConditionStatus {
 	if b {
 		return metav1.ConditionTrue
 	}
@@ -106,7 +106,7 @@ func firstProblem(s *cluster.Snapshot) string {
 }
 
 func progressing(d *analyse.Decision) metav1.Condition {
-	return condition(v1beta1.ConditionProgressing, truth(d.Progressing), d.Reason, d.Message)
+	return condition(v1beta1.ConditionProgressing, conditionStatus(d.Progressing), d.Reason, d.Message)
 }
 
 func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
@@ -115,9 +115,9 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
 	case len(problems(s)) > 0:
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, problems(s)[0].Reason, problemText(s))
-	case stuck(d):
+	case isBlocked(d):
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
-	case status.ReadyReplicas < status.Replicas && !waitingQuietly(s):
+	case status.ReadyReplicas < status.Replicas && !onlyStarting(s):
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady,
 			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyReplicas, status.Replicas), troubles(s)))
 	default:
@@ -125,16 +125,16 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 	}
 }
 
-// passing are the reasons of refusals that say nothing of the cluster's health, or that the members' own troubles say better.
-var passing = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy}
+// transientReasons are the reasons of refusals that say nothing of the cluster's health, or that the members' own troubles say better.
+var transientReasons = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy}
 
-// stuck reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
-func stuck(d *analyse.Decision) bool {
-	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool { return !slices.Contains(passing, r.Reason) })
+// isBlocked reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
+func isBlocked(d *analyse.Decision) bool {
+	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool { return !slices.Contains(transientReasons, r.Reason) })
 }
 
-// waitingQuietly reports whether the members that do not serve are only starting for the first time.
-func waitingQuietly(s *cluster.Snapshot) bool {
+// onlyStarting reports whether the members that do not serve are only starting for the first time.
+func onlyStarting(s *cluster.Snapshot) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		if serves(&m) {
 			return false
@@ -150,14 +150,14 @@ func problems(s *cluster.Snapshot) []cluster.Problem {
 	if !s.Founded() {
 		return list
 	}
-	for _, x := range s.Strangers {
+	for _, x := range s.ForeignObjects {
 		switch {
-		case s.PeerTrust.Lost && s.PeerTrust.Has(x.Name), s.ClientTrust.Lost && s.ClientTrust.Has(x.Name): // told already
+		case s.PeerTrust.AuthorityLost && s.PeerTrust.Has(x.Name), s.ClientTrust.AuthorityLost && s.ClientTrust.Has(x.Name): // told already
 		case x.Unreadable != "":
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: analyse.StrangerRefusal(x).Message})
-		case x.Leaving:
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: analyse.ForeignObjectRefusal(x).Message})
+		case x.Terminating:
 			list = append(list, cluster.Problem{Reason: v1beta1.ReasonWaitingForDeletion, Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)})
-		case x.Claimable:
+		case x.LacksOwnerReference:
 			list = append(list, cluster.Problem{Reason: v1beta1.ReasonForeignObject, Message: fmt.Sprintf("%s %s exists and %s: the operator neither renews nor uses it. "+
 				"If it is this cluster's own, brought back from a backup, make EtcdCluster %s its controller in metadata.ownerReferences (docs/tls.md has the command). If it is not, rename or delete it, and the operator makes its own.",
 				x.Kind, x.Name, x.Owner, s.Cluster.Name)})

@@ -25,12 +25,12 @@ func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1beta1.EtcdClus
 		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
 	}
 	if d.Action != nil && outcome == nil {
-		list = append(list, acted(d))
+		list = append(list, actionEvent(d))
 	}
 	for i := range now.Conditions {
 		c := &now.Conditions[i]
 		before := meta.FindStatusCondition(old.Conditions, c.Type)
-		if turned(before, c) {
+		if isNewsworthy(before, c) {
 			list = withEvent(list, Event{eventType(c, d), c.Reason, c.Message})
 		}
 	}
@@ -70,7 +70,7 @@ func shortened(message string, limit int) string {
 	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
 }
 
-func acted(d *analyse.Decision) Event {
+func actionEvent(d *analyse.Decision) Event {
 	switch d.Action.(type) {
 	case analyse.FoundCluster:
 		return Event{corev1.EventTypeNormal, v1beta1.EventBootstrapStarted, d.Message}
@@ -84,8 +84,8 @@ func acted(d *analyse.Decision) Event {
 	return Event{}
 }
 
-// turned reports whether a condition changed in a way worth an event: a good state that was never otherwise is not news.
-func turned(before, now *metav1.Condition) bool {
+// isNewsworthy reports whether a condition changed in a way worth an event: a good state that was never otherwise is not news.
+func isNewsworthy(before, now *metav1.Condition) bool {
 	if before == nil {
 		return bad(now)
 	}

@@ -25,7 +25,7 @@ type Report struct {
 // Of reports on a pass: what was seen, what was decided, and what became of it: each *analyse.Refusal becomes part of the
 // report, any other error is for the caller alone.
 func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
-	if refusals, _ := analyse.SplitRefusals(outcome); len(refusals) > 0 {
+	if refusals, _ := analyse.Refusals(outcome); len(refusals) > 0 {
 		messages := make([]string, len(refusals))
 		for i, r := range refusals {
 			messages[i] = r.Message
@@ -136,8 +136,8 @@ func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
 		return v1beta1.ReasonPodMissing, "it has no pod"
 	case m.Pod.NodeLost:
 		return v1beta1.ReasonNodeLost, fmt.Sprintf("its node %s does not answer; bring it back, or delete the Node if it is gone for good", m.Pod.Node)
-	case m.Pod.Trouble != "":
-		return m.Pod.Trouble, m.Pod.TroubleDetail
+	case m.Pod.FailureReason != "":
+		return m.Pod.FailureReason, m.Pod.FailureDetail
 	case unasked(m):
 		return v1beta1.ReasonUnobservable, "the operator has no certificate to ask it with"
 	case m.Pod.IP == "" || m.Probe == nil:

@@ -33,7 +33,7 @@ func situations() map[string]*Builder {
 	}
 	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
-			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "belongs to nobody", Claimable: claimable})
+			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "belongs to nobody", LacksOwnerReference: claimable})
 		}
 	}
 	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
@@ -70,9 +70,9 @@ func situations() map[string]*Builder {
 		"foreign-secret-and-paused":        prod().Managed().Paused().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
 		"foreign-service-beside-a-cluster": prod().Objects().Members(Healthy).Later(foreign("Service", "prod-client", false)),
 		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).Problem("SecretNotFound", "The Secrets are not this cluster's own: prod-peer-ca.").
-			Later(func(s *cluster.Snapshot) { s.PeerTrust.Lost = true }),
+			Later(func(s *cluster.Snapshot) { s.PeerTrust.AuthorityLost = true }),
 		"secret-unreadable": prod().Managed().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
-			s.Strangers = append(s.Strangers, cluster.Stranger{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
+			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
 		}),
 		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
@@ -235,7 +235,7 @@ func TestActsAndFinishedOperationsAreTold(t *testing.T) {
 func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	s := MakeCluster("prod").Objects().Snapshot()
 	d := analyse.Next(s)
-	refusal := analyse.StrangerRefusal(cluster.Stranger{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
+	refusal := analyse.ForeignObjectRefusal(cluster.ForeignObject{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
 	report := Of(&s, &d, fmt.Errorf("acting: %w", &refusal))
 	for _, c := range report.Status.Conditions {
 		if c.Type == v1beta1.ConditionProgressing && (c.Status != "False" || c.Reason != v1beta1.ReasonForeignObject || c.Message != refusal.Message) {
@@ -265,7 +265,7 @@ func TestEveryRefusalOfAPassIsReported(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	}
-	if refusals, rest := analyse.SplitRefusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
+	if refusals, rest := analyse.Refusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
 		t.Errorf("got %v, %v", refusals, rest)
 	}
 }
@@ -318,7 +318,7 @@ func TestConditionsAndMembersAreBounded(t *testing.T) {
 	for n := range 100 {
 		name := cluster.MemberName("prod", 10+n)
 		s.Members = append(s.Members, cluster.Member{Name: name, Pod: &cluster.Pod{
-			Name: name, Trouble: v1beta1.ReasonUnschedulable, TroubleDetail: strings.Repeat("ä\n", 500),
+			Name: name, FailureReason: v1beta1.ReasonUnschedulable, FailureDetail: strings.Repeat("ä\n", 500),
 		}})
 	}
 	d := analyse.Next(s)

@@ -107,7 +107,7 @@ func TestAWriteToAnObjectThatWasReplacedIsAConflict(t *testing.T) {
 		"a Service": analyse.EnsurePeerService{},
 	} {
 		err := l.operator.reconciler.Actor.Upkeep(t.Context(), s, []analyse.Upkeep{item})
-		if refusals, rest := analyse.SplitRefusals(err); len(refusals) > 0 || rest == nil {
+		if refusals, rest := analyse.Refusals(err); len(refusals) > 0 || rest == nil {
 			t.Errorf("%s: got %v", what, err)
 		}
 		if joined, ok := err.(interface{ Unwrap() []error }); !ok || !apierrors.IsConflict(joined.Unwrap()[0]) {

@@ -70,7 +70,7 @@ func (b *Builder) CertManager(issued bool) *Builder {
 		t.Source, t.Authority = cluster.SourceCertManager, cluster.Authority{}
 		for i := range t.Certificates {
 			c := &t.Certificates[i]
-			c.Issued, c.Request = issued, render.CertManagerCertificate(b.s.Cluster, c.Role, "", from.IssuerRef)
+			c.Issued, c.CertManagerCertificate = issued, render.CertManagerCertificate(b.s.Cluster, c.Role, "", from.IssuerRef)
 		}
 		*b.s.Trust(traffic) = t
 	}
@@ -79,16 +79,16 @@ func (b *Builder) CertManager(issued bool) *Builder {
 
 // Trust is what is known where an authority has issued every managed certificate. Nothing is due.
 func Trust(name string, traffic cluster.Traffic, authority string) cluster.Trust {
-	written := func(name string) cluster.Written {
-		return cluster.Written{Name: name, UID: types.UID("uid-" + name), ResourceVersion: "1"}
+	written := func(name string) cluster.ObjectVersion {
+		return cluster.ObjectVersion{Name: name, UID: types.UID("uid-" + name), ResourceVersion: "1"}
 	}
 	t := cluster.Trust{Source: cluster.SourceManaged, Authority: cluster.Authority{
-		Written: written(cluster.AuthorityName(name, traffic)), Current: authority, Bundle: []string{authority},
+		ObjectVersion: written(cluster.AuthorityName(name, traffic)), Current: authority, Bundle: []string{authority},
 		RenewalDue: Now.AddDate(6, 0, 0), NotAfter: Now.AddDate(9, 0, 0),
 	}}
 	for _, role := range traffic.Roles() {
 		t.Certificates = append(t.Certificates, cluster.Certificate{
-			Written: written(cluster.CertificateName(name, role)), Role: role, Issuers: []string{authority}, Bundle: []string{authority},
+			ObjectVersion: written(cluster.CertificateName(name, role)), Role: role, Issuers: []string{authority}, Bundle: []string{authority},
 			RenewalDue: Now.AddDate(0, 2, 0), NotAfter: Now.AddDate(0, 3, 0),
 		})
 	}
@@ -177,7 +177,7 @@ func (b *Builder) Objects() *Builder {
 
 // Stranger adds an object that is somebody else's; leaving tells that it was a deleted cluster's of this name.
 func (b *Builder) Stranger(kind, name string, leaving bool) *Builder {
-	b.s.Strangers = append(b.s.Strangers, cluster.Stranger{Kind: kind, Name: name, Owner: "belongs to nobody", Leaving: leaving})
+	b.s.ForeignObjects = append(b.s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "belongs to nobody", Terminating: leaving})
 	return b
 }
 
@@ -308,7 +308,7 @@ func FoundingPod(b *Builder, m *cluster.Member) {
 
 // Trouble keeps the member's pod from running.
 func Trouble(reason, detail string) Part {
-	return func(_ *Builder, m *cluster.Member) { m.Pod.IP, m.Pod.Trouble, m.Pod.TroubleDetail = "", reason, detail }
+	return func(_ *Builder, m *cluster.Member) { m.Pod.IP, m.Pod.FailureReason, m.Pod.FailureDetail = "", reason, detail }
 }
 
 // Silent has nobody answer at the member's address.
@@ -356,7 +356,7 @@ func (b *Builder) Kept(changes func(*cluster.Volume), names ...string) *Builder 
 		if changes != nil {
 			changes(&v)
 		}
-		b.s.Kept = append(b.s.Kept, v)
+		b.s.RetainedVolumes = append(b.s.RetainedVolumes, v)
 	}
 	return b
 }
