@@ -24,6 +24,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/status"
 	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
@@ -69,7 +70,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
 		return r.failed(snapshot, err)
 	}
-	switch refusals, rest := analyse.Refusals(outcome); {
+	switch refusals, rest := plan.Refusals(outcome); {
 	case rest != nil:
 		return r.failed(snapshot, rest)
 	case len(refusals) > 0:
@@ -89,7 +90,7 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 }
 
 // act does the harmless writes, then claims the one step that may disturb members, then takes it.
-func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *analyse.Decision) error {
+func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
 	if d.InvalidatesSecrets {
 		defer r.Observer.SecretsChanged(s.Cluster.Key())
 	}
@@ -106,7 +107,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 }
 
 // report writes the status, once and only when something changed, and sends the events.
-func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot, d *analyse.Decision, outcome error) error {
+func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot, d *plan.Decision, outcome error) error {
 	report := status.Of(s, d, outcome)
 	if !equality.Semantic.DeepEqual(report.Status, s.Cluster.Status) {
 		updated := s.Cluster.DeepCopy()

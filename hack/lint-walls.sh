@@ -55,11 +55,11 @@ stub gocloud.dev blob
 stub github.com/aws/aws-sdk-go-v2 aws
 stub cloud.google.com/go/storage
 stub github.com/Azure/azure-sdk-for-go/sdk/storage/azblob
-for p in internal/observe internal/act internal/etcd/v3 controllers; do
+for p in internal/observe internal/act internal/analyse internal/render internal/etcd/v3 controllers; do
   put "$p/doc.go" "$(basename "$p" | sed 's/^v3$/etcdv3/')" < /dev/null
 done
 
-for pure in internal/analyse internal/cluster internal/render internal/status; do
+for pure in internal/analyse internal/cluster internal/plan internal/render internal/status; do
   for import in context log log/slog net/http os crypto/rand k8s.io/client-go/kubernetes k8s.io/klog/v2 k8s.io/utils/clock \
     github.com/go-logr/logr sigs.k8s.io/controller-runtime/pkg/client go.etcd.io/etcd/client/v3 \
     $MODULE/internal/observe $MODULE/internal/act $MODULE/internal/etcd/v3 $MODULE/controllers; do
@@ -82,6 +82,9 @@ for folder in api/v1alpha1 cmd controllers internal/act internal/observe interna
   refuse_import "$folder" github.com/Azure/azure-sdk-for-go/sdk/storage/azblob
 done
 refuse_import controllers $MODULE/internal/etcd/v3
+refuse_import internal/plan $MODULE/internal/analyse
+refuse_import internal/plan $MODULE/internal/render
+refuse_import internal/act $MODULE/internal/analyse
 refuse_import api/v1alpha1 sigs.k8s.io/controller-runtime/pkg/client
 refuse_import api/v1alpha1 k8s.io/client-go/tools/record
 refuse_import api/v1alpha1 $MODULE/internal/act

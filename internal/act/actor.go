@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // fieldOwner is the field manager of everything the operator writes.
@@ -36,10 +36,10 @@ type Actor struct {
 // Claim writes to the status that the action is under way and why, on condition that nobody wrote the cluster since it was read.
 // A claim that stands already is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
-func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.Action, reason string) error {
+func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action plan.Action, reason string) error {
 	claimed := s.Cluster.DeepCopy()
-	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() || op.Member != action.On() {
-		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.On(), StartedAt: metav1.NewTime(s.Now), Reason: reason}
+	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() || op.Member != action.Member() {
+		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: reason}
 	}
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
@@ -49,68 +49,19 @@ func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action analyse.A
 }
 
 // Act carries out an action that was claimed.
-func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action analyse.Action) error {
-	log.FromContext(ctx).Info("Acting", "operation", action.Operation(), "member", action.On())
+func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action) error {
+	log.FromContext(ctx).Info("Acting", "operation", action.Operation(), "member", action.Member())
 	switch action := action.(type) {
-	case analyse.FoundCluster:
-		return a.foundCluster(ctx, s, action)
-	case analyse.TakeBackVolumes:
+	case plan.CreateFounders:
+		return a.createFounders(ctx, s, action)
+	case plan.TakeBackVolumes:
 		return a.takeBackVolumes(ctx, s, action)
-	case analyse.ResumeMembers:
-		return a.resumeMembers(ctx, s, action)
-	case analyse.RollMember:
-		return a.rollMember(ctx, s, action)
+	case plan.StartMembers:
+		return a.startMembers(ctx, s, action)
+	case plan.RestartMember:
+		return a.restartMember(ctx, s, action)
 	}
 	return fmt.Errorf("acting: no executor for %T", action)
-}
-
-// Upkeep carries out the harmless writes in their order. One that fails does not hold up the others, but for those that rest on it:
-// a Service that a policy refuses must not cost the cluster its certificates.
-func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []analyse.Upkeep) error {
-	var failures []error
-	failed := map[string]bool{}
-	for _, item := range list {
-		if failed[analyse.Requires(item)] {
-			continue
-		}
-		if err := a.upkeep(ctx, s, item); err != nil {
-			failures = append(failures, err)
-			if lays := analyse.Provides(item); lays != "" {
-				failed[lays] = true
-			}
-		}
-	}
-	return errors.Join(failures...)
-}
-
-func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item analyse.Upkeep) error {
-	switch item := item.(type) {
-	case analyse.EnsurePeerService:
-		return a.ensurePeerService(ctx, s)
-	case analyse.EnsureClientService:
-		return a.ensureClientService(ctx, s)
-	case analyse.EnsureBudget:
-		return a.ensureBudget(ctx, s, item)
-	case analyse.RemoveBudget:
-		return a.removeBudget(ctx, s, item)
-	case analyse.RecordMember:
-		return a.recordMember(ctx, s, item)
-	case analyse.CorrectWorkload:
-		return a.correctWorkload(ctx, s, item)
-	case analyse.SealPod:
-		return a.sealPod(ctx, s, item)
-	case analyse.TellPod:
-		return a.tellPod(ctx, s, item)
-	case analyse.WriteAuthority:
-		return a.writeAuthority(ctx, s, item)
-	case analyse.WriteCertificate:
-		return a.writeCertificate(ctx, s, item)
-	case analyse.EnsureCertManagerCertificate:
-		return a.ensureRequest(ctx, s, item)
-	case analyse.SetRetention:
-		return a.setRetention(ctx, s, item)
-	}
-	return fmt.Errorf("upkeep: no executor for %T", item)
 }
 
 // create makes an object that must not exist. One that is there and is ours already is as good;
@@ -138,12 +89,11 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	if ours(live) {
 		return sameDecision(kind, object, live)
 	}
-	stranger := cluster.ForeignObjectOf(s.Cluster, kind, live)
-	if stranger.Terminating {
+	foreign := cluster.ForeignObjectOf(s.Cluster, kind, live)
+	if foreign.Terminating {
 		return fmt.Errorf("creating %s %s: that of the deleted cluster is still going away", kind, name)
 	}
-	refusal := analyse.ForeignObjectRefusal(stranger)
-	return &refusal
+	return plan.RefuseForeignObject(foreign)
 }
 
 // dryRunCreate asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
@@ -205,14 +155,16 @@ func writeError(doing, kind, name string, err error) error {
 }
 
 func refusedWrite(kind, name string, err error) error {
-	return &analyse.Refusal{
+	return &plan.Refusal{
 		Guard: "writeAccepted", Reason: v1beta1.ReasonWriteRefused,
 		Message: fmt.Sprintf("The API server refuses %s %s: %v. Correct the spec, the object itself, the quota or the policy that it names.", kind, name, err),
 	}
 }
 
 // kindOrNamespaceMissing reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
-func kindOrNamespaceMissing(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
+func kindOrNamespaceMissing(err error) bool {
+	return apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
+}
 
 // replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
 func replaced(err error) bool {

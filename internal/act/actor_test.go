@@ -16,9 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -42,10 +42,10 @@ func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) 
 				return answer
 			},
 		}).Build()}
-		made := analyse.EnsureCertManagerCertificate{Role: cluster.RolePeer, Issuer: issuer}
+		made := plan.Apply{Desired: live}
 		corrected := made
 		corrected.Live = live
-		refusals, rest := analyse.Refusals(a.Upkeep(t.Context(), &s, []analyse.Upkeep{made, corrected}))
+		refusals, rest := plan.Refusals(a.Upkeep(t.Context(), &s, []plan.Upkeep{made, corrected}))
 		if rest != nil || len(refusals) != 2 {
 			t.Fatalf("%s: got %v, %v", what, refusals, rest)
 		}
@@ -64,7 +64,7 @@ func TestAClaimSaysWhyAndKeepsTheReasonOfAnEarlierClaim(t *testing.T) {
 	}
 	s := clustertest.MakeCluster("prod").Snapshot()
 	a := &Actor{Client: clientfake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(s.Cluster).WithObjects(s.Cluster).Build()}
-	claim := func(action analyse.Action, reason, want string) {
+	claim := func(action plan.Action, reason, want string) {
 		t.Helper()
 		if err := a.Client.Get(t.Context(), s.Cluster.Key(), s.Cluster); err != nil {
 			t.Fatal(err)
@@ -80,7 +80,7 @@ func TestAClaimSaysWhyAndKeepsTheReasonOfAnEarlierClaim(t *testing.T) {
 			t.Errorf("status.operation = %+v, want %s because of %s", op, action.Operation(), want)
 		}
 	}
-	claim(analyse.FoundCluster{}, v1beta1.ReasonBootstrapping, v1beta1.ReasonBootstrapping)
-	claim(analyse.FoundCluster{}, "Other", v1beta1.ReasonBootstrapping)
-	claim(analyse.RollMember{Member: "prod-1"}, v1beta1.ReasonRotatingAuthorities, v1beta1.ReasonRotatingAuthorities)
+	claim(plan.CreateFounders{}, v1beta1.ReasonBootstrapping, v1beta1.ReasonBootstrapping)
+	claim(plan.CreateFounders{}, "Other", v1beta1.ReasonBootstrapping)
+	claim(plan.RestartMember{Name: "prod-1"}, v1beta1.ReasonRotatingAuthorities, v1beta1.ReasonRotatingAuthorities)
 }

@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -26,7 +26,7 @@ type Lifetimes struct {
 }
 
 // writeAuthority takes a step with an authority, on condition that its Secret is as it was found.
-func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item analyse.WriteAuthority) error {
+func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority) error {
 	desired := render.AuthoritySecret(s.Cluster, item.Traffic)
 	live, err := a.secretAsKnown(ctx, s, item.Known)
 	if err != nil {
@@ -39,11 +39,11 @@ func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item an
 	if desired.Data, err = a.authorityData(ctx, s, item, have); err != nil {
 		return err
 	}
-	desired.Annotations = map[string]string{v1beta1.RotateAuthoritiesAnnotation: item.Rotation}
+	desired.Annotations = map[string]string{v1beta1.RotateAuthoritiesAnnotation: item.RotationRequest}
 	if item.Phase != "" {
 		desired.Annotations[cluster.AnnotationAuthorityPhase] = string(item.Phase)
 	}
-	if item.Followed {
+	if item.PhaseReached {
 		desired.Annotations[cluster.AnnotationAuthoritySince] = s.Now.UTC().Format(time.RFC3339)
 	}
 	log.FromContext(ctx).Info("Writing certificate authority", "secret", desired.Name, "step", item.Step)
@@ -51,18 +51,18 @@ func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item an
 }
 
 // authorityData is what the Secret of an authority holds after the step.
-func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item analyse.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
+func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
 	certificate, key := have[pki.TLSKeys.Certificate], have[pki.TLSKeys.Key]
 	switch item.Step {
-	case analyse.MarkAuthority:
+	case plan.MarkAuthority:
 		return have, nil
-	case analyse.IssueFromAuthority:
+	case plan.IssueFromAuthority:
 		return authorityData(certificate, key, have[pki.TLSKeys.Authorities]), nil
-	case analyse.AnnounceAuthority:
+	case plan.AnnounceAuthority:
 		return a.announcedData(ctx, s, item.Traffic, have)
-	case analyse.ForgetAuthority:
+	case plan.ForgetAuthority:
 		return authorityData(certificate, key, certificate), nil
-	case analyse.MakeAuthority, analyse.RotateAuthority:
+	case plan.MakeAuthority, plan.RotateAuthority:
 	}
 	made, err := pki.NewAuthority(fmt.Sprintf("etcd-warden %s %s", s.Cluster.Name, item.Traffic), s.Now, a.Lifetimes.Authority)
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item ana
 	if err != nil {
 		return nil, err
 	}
-	if item.Step == analyse.RotateAuthority {
+	if item.Step == plan.RotateAuthority {
 		data := authorityData(newCertificate, newKey, pki.Bundle(s.Now, newCertificate, certificate, have[pki.TLSKeys.Authorities]))
 		data[pki.PreviousKeys.Certificate], data[pki.PreviousKeys.Key] = certificate, key
 		return data, nil
@@ -118,7 +118,7 @@ func (a *Actor) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluste
 }
 
 // writeCertificate issues a certificate, or only renews the bundle beside it, on condition that its Secret is as it was found.
-func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item analyse.WriteCertificate) error {
+func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item plan.WriteCertificate) error {
 	name := cluster.AuthorityName(s.Cluster.Name, item.Traffic)
 	authority, err := a.secret(ctx, s, name)
 	if err != nil {
@@ -139,7 +139,7 @@ func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item 
 	return a.writeSecret(ctx, s, desired, live)
 }
 
-func (a *Actor) certificateData(s *cluster.Snapshot, item analyse.WriteCertificate, authority, live *corev1.Secret) (map[string][]byte, error) {
+func (a *Actor) certificateData(s *cluster.Snapshot, item plan.WriteCertificate, authority, live *corev1.Secret) (map[string][]byte, error) {
 	data := map[string][]byte{pki.TLSKeys.Authorities: authority.Data[pki.TLSKeys.Authorities]}
 	if !item.Renew && live != nil {
 		data[pki.TLSKeys.Certificate], data[pki.TLSKeys.Key] = live.Data[pki.TLSKeys.Certificate], live.Data[pki.TLSKeys.Key]
@@ -149,7 +149,7 @@ func (a *Actor) certificateData(s *cluster.Snapshot, item analyse.WriteCertifica
 	if err != nil {
 		return nil, err
 	}
-	material, err := issuer.Issue(render.CertificateTemplate(s.Cluster, item.Role, item.Intent.ClusterDomain), s.Now, a.Lifetimes.Certificate)
+	material, err := issuer.Issue(render.CertificateTemplate(s.Cluster, item.Role, item.Domain), s.Now, a.Lifetimes.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("writing Secret %s: %w", cluster.CertificateName(s.Cluster.Name, item.Role), err)
 	}
@@ -222,13 +222,4 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 // conflict is the conflict of a decision with what was written since.
 func conflict(kind, name, how string) error {
 	return apierrors.NewConflict(schema.GroupResource{Resource: kind}, name, errors.New(how))
-}
-
-// ensureRequest creates or corrects cert-manager's Certificate.
-func (a *Actor) ensureRequest(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureCertManagerCertificate) error {
-	desired := render.CertManagerCertificate(s.Cluster, item.Role, item.Domain, item.Issuer)
-	if item.Live == nil {
-		return a.create(ctx, s, desired, ownedBy(s))
-	}
-	return a.apply(ctx, desired, item.Live)
 }

@@ -3,11 +3,11 @@ package act
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,56 +15,72 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
-	"github.com/etcd-warden/etcd-warden/internal/render"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-func (a *Actor) ensurePeerService(ctx context.Context, s *cluster.Snapshot) error {
-	if s.PeerService == nil {
-		return a.create(ctx, s, render.PeerService(s.Cluster), ownedBy(s))
+// Upkeep carries out the harmless writes in their order. If one fails, the others are still made, except those that
+// require it: a Service that a policy refuses must not cost the cluster its certificates.
+func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []plan.Upkeep) error {
+	var failures []error
+	failed := map[string]bool{}
+	for _, item := range list {
+		if failed[item.Requires()] {
+			continue
+		}
+		if err := a.upkeep(ctx, s, item); err != nil {
+			failures = append(failures, err)
+			failed[item.Provides()] = item.Provides() != ""
+		}
 	}
-	return a.apply(ctx, render.PeerService(s.Cluster), s.PeerService)
+	return errors.Join(failures...)
 }
 
-func (a *Actor) ensureClientService(ctx context.Context, s *cluster.Snapshot) error {
-	if s.ClientService == nil {
-		return a.create(ctx, s, render.ClientService(s.Cluster), ownedBy(s))
+func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item plan.Upkeep) error {
+	switch item := item.(type) {
+	case plan.Apply:
+		if item.Live == nil {
+			return a.create(ctx, s, copyOf(item.Desired), ownedBy(s))
+		}
+		return a.apply(ctx, item.Desired, item.Live)
+	case plan.Delete:
+		return a.delete(ctx, item)
+	case plan.RecordMember:
+		log.FromContext(ctx).Info("Recording member", "member", item.Member, "annotations", item.Annotations)
+		return a.annotateVolume(ctx, s, item.Volume, item.ResourceVersion, item.Annotations)
+	case plan.SetRetention:
+		return a.setRetention(ctx, s, item)
+	case plan.UpdateStatefulSet:
+		return a.updateStatefulSet(ctx, item)
+	case plan.AnnotatePod:
+		return a.annotatePod(ctx, s, item)
+	case plan.WriteAuthority:
+		return a.writeAuthority(ctx, s, item)
+	case plan.WriteCertificate:
+		return a.writeCertificate(ctx, s, item)
 	}
-	return a.apply(ctx, render.ClientService(s.Cluster), s.ClientService)
+	return fmt.Errorf("upkeep: no executor for %T", item)
 }
 
-func (a *Actor) ensureBudget(ctx context.Context, s *cluster.Snapshot, item analyse.EnsureBudget) error {
-	desired := render.Budget(s.Cluster, item.MinAvailable)
-	if s.Budget == nil {
-		return a.create(ctx, s, desired, ownedBy(s))
-	}
-	return a.apply(ctx, desired, s.Budget)
-}
+// copyOf keeps the decision unchanged: the client writes the API server's answer into the object that it sends.
+func copyOf(o plan.Object) client.Object { return o.DeepCopyObject().(client.Object) }
 
-func (a *Actor) removeBudget(ctx context.Context, s *cluster.Snapshot, item analyse.RemoveBudget) error {
-	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: s.Cluster.Name}}
-	err := a.Client.Delete(ctx, budget, client.Preconditions{UID: &item.UID})
+// delete deletes an object if it still has the UID that was read.
+func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
+	uid, name := item.Object.GetUID(), item.Writes()
+	log.FromContext(ctx).Info("Deleting", "kind", name.Kind, "object", name.Name)
+	err := a.Client.Delete(ctx, copyOf(item.Object), client.Preconditions{UID: &uid})
 	if err := client.IgnoreNotFound(err); err != nil {
-		return writeError("deleting", "PodDisruptionBudget", s.Cluster.Name, err)
+		return writeError("deleting", name.Kind, name.Name, err)
 	}
 	return nil
 }
 
-// recordMember writes to the volume which etcd member lives on it. From then on an empty volume is a loss, not a beginning.
-func (a *Actor) recordMember(ctx context.Context, s *cluster.Snapshot, item analyse.RecordMember) error {
-	log.FromContext(ctx).Info("Recording member", "member", item.Member, "clusterID", item.ClusterID, "memberID", item.MemberID, "version", item.Version)
-	return a.annotateVolume(ctx, s, item.Volume, item.ResourceVersion, map[string]string{
-		cluster.AnnotationClusterID:   item.ClusterID.String(),
-		cluster.AnnotationMemberID:    item.MemberID.String(),
-		cluster.AnnotationEtcdVersion: item.Version,
-	})
-}
-
-// setRetention makes the cluster an owner of the volume, so that Kubernetes deletes it with the cluster, or no owner of it. Others' references stay.
-func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item analyse.SetRetention) error {
+// setRetention makes the cluster an owner of the volume, so that Kubernetes deletes it with the cluster, or no owner
+// of it. References to other owners stay.
+func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item plan.SetRetention) error {
 	reference := map[string]any{"$patch": "delete", "uid": s.Cluster.UID}
-	if item.Delete {
+	if item.DeletedWithCluster {
 		owner := metav1.NewControllerRef(s.Cluster, v1beta1.GroupVersion.WithKind(v1beta1.EtcdClusterKind))
 		reference = map[string]any{"apiVersion": owner.APIVersion, "kind": owner.Kind, "name": owner.Name, "uid": owner.UID}
 	}
@@ -75,7 +91,7 @@ func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item anal
 	if err != nil {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
-	log.FromContext(ctx).Info("Setting the retention of a volume", "volume", item.Volume, "deletedWithCluster", item.Delete)
+	log.FromContext(ctx).Info("Setting the retention of a volume", "volume", item.Volume, "deletedWithCluster", item.DeletedWithCluster)
 	volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Volume}}
 	if err := a.Client.Patch(ctx, volume, client.RawPatch(types.StrategicMergePatchType, raw), fieldOwner); err != nil {
 		return writeError("setting the owner of", "PersistentVolumeClaim", item.Volume, err)
@@ -83,7 +99,7 @@ func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item anal
 	return nil
 }
 
-// annotateVolume adds annotations to a volume that nobody wrote since resourceVersion.
+// annotateVolume adds annotations to a volume, unless it was written since resourceVersion.
 func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, name, resourceVersion string, memory map[string]string) error {
 	patch, err := annotationPatch(memory, map[string]string{"resourceVersion": resourceVersion})
 	if err != nil {
@@ -96,33 +112,35 @@ func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, name, r
 	return nil
 }
 
-// correctWorkload replaces the template of a member's StatefulSet; with the strategy OnDelete its pod runs on.
-func (a *Actor) correctWorkload(ctx context.Context, s *cluster.Snapshot, item analyse.CorrectWorkload) error {
-	m := s.Member(item.Member)
-	desired := render.MemberStatefulSet(analyse.MemberInput(s, item.Member, item.Intent, item.Started))
-	updated := m.Workload.Live.DeepCopy()
+// updateStatefulSet replaces the template of a member's StatefulSet. With the strategy OnDelete its pod runs on.
+func (a *Actor) updateStatefulSet(ctx context.Context, item plan.UpdateStatefulSet) error {
+	desired, updated := item.Desired, item.Live.DeepCopy()
 	updated.Labels, updated.Annotations = desired.Labels, desired.Annotations
 	updated.OwnerReferences = withOwner(updated.OwnerReferences, desired.OwnerReferences[0])
 	updated.Spec.Replicas = desired.Spec.Replicas
 	updated.Spec.UpdateStrategy = desired.Spec.UpdateStrategy
 	updated.Spec.Template = desired.Spec.Template
-	log.FromContext(ctx).Info("Correcting StatefulSet", "member", item.Member, "started", item.Started)
+	log.FromContext(ctx).Info("Updating StatefulSet", "object", desired.Name)
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
-		return writeError("updating", "StatefulSet", item.Member, err)
+		return writeError("updating", "StatefulSet", desired.Name, err)
 	}
 	return nil
 }
 
-// sealPod changes what the founding pod's next container start reads; the running one reads nothing.
-func (a *Actor) sealPod(ctx context.Context, s *cluster.Snapshot, item analyse.SealPod) error {
-	patch, err := annotationPatch(render.ExistingFormAnnotations(analyse.MemberInput(s, item.Member, item.Intent, true)), map[string]string{"uid": string(item.UID)})
+// annotatePod changes what the pod's next container start reads. The running container reads nothing.
+func (a *Actor) annotatePod(ctx context.Context, s *cluster.Snapshot, item plan.AnnotatePod) error {
+	preconditions := map[string]string{"uid": string(item.UID)}
+	if item.ResourceVersion != "" {
+		preconditions["resourceVersion"] = item.ResourceVersion
+	}
+	patch, err := annotationPatch(item.Annotations, preconditions)
 	if err != nil {
 		return err
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Pod}}
 	err = a.Client.Patch(ctx, pod, patch, fieldOwner)
 	if apierrors.IsNotFound(err) {
-		return nil // its successor is made from the corrected template
+		return nil // its successor is created from the present template
 	}
 	if err != nil {
 		return writeError("annotating", "Pod", item.Pod, err)
@@ -143,7 +161,7 @@ func annotationPatch(annotations, preconditions map[string]string) (client.Patch
 	return client.RawPatch(types.MergePatchType, raw), nil
 }
 
-// withOwner returns the references with the cluster's own as it is written today: an older release named an older API version.
+// withOwner returns the references with the cluster's as it is written today. An older release named an older version.
 func withOwner(references []metav1.OwnerReference, owner metav1.OwnerReference) []metav1.OwnerReference {
 	others := slices.DeleteFunc(slices.Clone(references), func(r metav1.OwnerReference) bool { return r.UID == owner.UID })
 	return append(others, owner)

@@ -1,19 +1,21 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // bootstrap starts a cluster that has never been seen started, or takes its kept volumes back.
 // It has no opinion on a cluster whose members were all seen started, unless every step is to be refused:
 // it is the first of the rules that act.
-func bootstrap(s *cluster.Snapshot) *Decision {
+func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
 		return refused(refusals)
 	}
@@ -38,7 +40,7 @@ func bootstrap(s *cluster.Snapshot) *Decision {
 }
 
 // planBootstrap decides what a cluster without any volume of its own starts from.
-func planBootstrap(s *cluster.Snapshot) *Decision {
+func planBootstrap(s *cluster.Snapshot) *plan.Decision {
 	guards := slices.Concat([]guard{previousClusterGone, noForeignObject}, podGuards)
 	kept := currentKept(s)
 	if len(kept) == 0 {
@@ -52,25 +54,25 @@ func planBootstrap(s *cluster.Snapshot) *Decision {
 	if len(kept) > 0 {
 		return takeBack(kept)
 	}
-	founders := make([]Founder, s.Cluster.Spec.Replicas)
+	founders := make([]founder, s.Cluster.Spec.Replicas)
 	first := firstFreeNumber(s)
 	for i := range founders {
-		founders[i] = Founder{Name: cluster.MemberName(s.Cluster.Name, first+i), MakeVolume: true, MakeWorkload: true}
+		founders[i] = founder{name: cluster.MemberName(s.Cluster.Name, first+i), volume: true, workload: true}
 	}
 	return createFounders(s, founders)
 }
 
-func takeBack(volumes []cluster.Volume) *Decision {
-	return &Decision{
+func takeBack(volumes []cluster.Volume) *plan.Decision {
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonTakingBack,
 		Message:     fmt.Sprintf("Taking back the volumes that an earlier cluster of this name left: %s.", memberNames(volumes)),
-		Action:      TakeBackVolumes{Volumes: volumes},
+		Action:      plan.TakeBackVolumes{Volumes: volumes},
 	}
 }
 
 // continueTakingBack marks the volumes that a taking back which was cut short has not marked yet.
-func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *Decision {
+func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *plan.Decision {
 	if refusals := refusalsOf(s, previousClusterGone, noForeignObject, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
 		return refused(refusals)
 	}
@@ -99,44 +101,62 @@ func tokenOf(s *cluster.Snapshot) string {
 	return ""
 }
 
-// createFounders starts founding members with the list, the token and the intent that earlier passes settled on, else with those of the spec.
-func createFounders(s *cluster.Snapshot, founders []Founder) *Decision {
+// founder is a founding member that lacks its volume, its StatefulSet, or both.
+type founder struct {
+	name             string
+	volume, workload bool
+}
+
+// createFounders creates what founding members lack. The list, token and intent of an earlier pass are kept.
+func createFounders(s *cluster.Snapshot, missing []founder) *plan.Decision {
 	if d := awaitObjects(s, v1beta1.ReasonBootstrapping); d != nil {
 		return d
 	}
-	action := FoundCluster{Token: render.ClusterToken(s.Cluster), Intent: settledIntent(s), Members: founders}
-	if token := tokenOf(s); token != "" {
-		action.Token = token
+	founding := render.Founding{Token: cmp.Or(tokenOf(s), render.ClusterToken(s.Cluster))}
+	for _, f := range missing {
+		founding.Members = append(founding.Members, f.name)
 	}
 	for _, m := range s.Members {
-		if !slices.ContainsFunc(founders, func(f Founder) bool { return f.Name == m.Name }) {
-			action.Members = append(action.Members, Founder{Name: m.Name})
+		if !slices.Contains(founding.Members, m.Name) {
+			founding.Members = append(founding.Members, m.Name)
 		}
 	}
-	slices.SortFunc(action.Members, func(a, b Founder) int { return cluster.CompareMembers(s.Cluster.Name, a.Name, b.Name) })
-	return &Decision{
+	slices.SortFunc(founding.Members, func(a, b string) int { return cluster.CompareMembers(s.Cluster.Name, a, b) })
+	slices.SortFunc(missing, func(a, b founder) int { return cluster.CompareMembers(s.Cluster.Name, a.name, b.name) })
+	action := plan.CreateFounders{Members: founding.Members}
+	for _, f := range missing {
+		if f.volume {
+			action.Volumes = append(action.Volumes, render.MemberVolume(s.Cluster, f.name, founding))
+		}
+		if f.workload {
+			in := memberInput(s, f.name, settledIntent(s), false)
+			in.Founding = &founding
+			action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(in))
+		}
+	}
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonBootstrapping,
-		Message:     fmt.Sprintf("Creating %d members.", len(action.Members)),
+		Message:     fmt.Sprintf("Creating %d members.", len(founding.Members)),
 		Action:      action,
 	}
 }
 
 // awaitObjects lets upkeep first make what members are started with, nil where it is there: the Services, whose address families decide
 // what members listen on, and the certificates, whose authorities are written on the members' pods.
-func awaitObjects(s *cluster.Snapshot, reason string) *Decision {
+func awaitObjects(s *cluster.Snapshot, reason string) *plan.Decision {
 	switch {
 	case s.PeerService == nil:
-		return &Decision{Progressing: true, Reason: reason, Message: "Creating the Services."}
+		return &plan.Decision{Progressing: true, Reason: reason, Message: "Creating the Services."}
 	case certificatesMissing(s):
-		return &Decision{Progressing: true, Reason: reason, Message: "Creating the certificates."}
+		return &plan.Decision{Progressing: true, Reason: reason, Message: "Creating the certificates."}
 	default:
 		return nil
 	}
 }
 
 // continueFounding makes what a founding that was cut short has not made yet.
-func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
+func continueFounding(s *cluster.Snapshot, founders []founder) *plan.Decision {
 	guards := slices.Concat([]guard{previousClusterGone, noForeignObject}, podGuards, []guard{peerURLsUnchanged})
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
@@ -147,14 +167,14 @@ func continueFounding(s *cluster.Snapshot, founders []Founder) *Decision {
 // unfinishedFounders returns the founding members that still lack something that may be made.
 // A volume is made only while no StatefulSet exists and no member was seen started, not even by an earlier pass that
 // left only the cluster ID in the status: later its absence is a loss.
-func unfinishedFounders(s *cluster.Snapshot) []Founder {
+func unfinishedFounders(s *cluster.Snapshot) []founder {
 	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && tokenOf(s) == render.ClusterToken(s.Cluster) &&
 		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
-	var founders []Founder
+	var founders []founder
 	for _, m := range s.Members {
-		f := Founder{Name: m.Name, MakeVolume: m.Volume == nil && untouched}
-		f.MakeWorkload = m.Workload == nil && !m.Volume.Started() && (m.Volume != nil || f.MakeVolume)
-		if f.MakeVolume || f.MakeWorkload {
+		f := founder{name: m.Name, volume: m.Volume == nil && untouched}
+		f.workload = m.Workload == nil && !m.Volume.Started() && (m.Volume != nil || f.volume)
+		if f.volume || f.workload {
 			founders = append(founders, f)
 		}
 	}
@@ -162,9 +182,9 @@ func unfinishedFounders(s *cluster.Snapshot) []Founder {
 }
 
 // awaitFounders tells how far the founding is, and what holds up those that have not started.
-func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
+func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *plan.Decision {
 	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
-		return &Decision{
+		return &plan.Decision{
 			Reason: v1beta1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
 				"Set the spec back, or delete the cluster and create it again with the spec that you want and %s.",
@@ -175,7 +195,7 @@ func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *Decision {
 	for i, m := range unstarted {
 		names[i] = m.Name
 	}
-	return &Decision{
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonBootstrapping,
 		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(unstarted), len(s.Members), strings.Join(names, ", ")),

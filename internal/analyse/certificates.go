@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -15,7 +16,7 @@ import (
 var traffics = []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic}
 
 // certificateUpkeep lists what the Secrets of managed certificates, and cert-manager's Certificates, need.
-func certificateUpkeep(s *cluster.Snapshot) []Upkeep {
+func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	list := tellWaitingPods(s)
 	for _, traffic := range traffics {
 		switch trust := s.Trust(traffic); trust.Source {
@@ -31,15 +32,15 @@ func certificateUpkeep(s *cluster.Snapshot) []Upkeep {
 
 // managedUpkeep brings the authority one step on, or else the certificates up to it: what is decided about certificates
 // rests on an authority that does not change in the same pass, except on one that nobody has ever trusted.
-func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
+func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
 	if trust.AuthorityLost {
 		return nil
 	}
 	step := authorityStep(s, trust, traffic)
-	if step != nil && (step.Step != MakeAuthority || step.Phase != "") {
-		return []Upkeep{*step}
+	if step != nil && (step.Step != plan.MakeAuthority || step.Phase != "") {
+		return []plan.Upkeep{*step}
 	}
-	var list []Upkeep
+	var list []plan.Upkeep
 	if step != nil {
 		list = append(list, *step)
 	}
@@ -52,31 +53,31 @@ func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 }
 
 // authorityStep returns what is to be done about an authority, nil for nothing.
-func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) *WriteAuthority {
+func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) *plan.WriteAuthority {
 	a := &trust.Authority
-	step := &WriteAuthority{Traffic: traffic, Known: a.ObjectVersion, Rotation: rotationOf(s)}
+	step := &plan.WriteAuthority{Traffic: traffic, Known: a.ObjectVersion, RotationRequest: rotationOf(s)}
 	asked := rotationOf(s) != "" && rotationOf(s) != a.RotationRequest
 	switch {
 	case !a.Usable(), a.Phase != "" && !s.Now.Before(a.NotAfter):
-		step.Step = MakeAuthority
+		step.Step = plan.MakeAuthority
 		if trusted(trust) {
 			step.Phase = cluster.PhaseAnnounced
 		}
 	case authorityUnknownToMembers(s, trust, traffic):
-		step.Step, step.Phase = AnnounceAuthority, cluster.PhaseAnnounced
+		step.Step, step.Phase = plan.AnnounceAuthority, cluster.PhaseAnnounced
 	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
-		step.Step, step.Phase = RotateAuthority, cluster.PhaseAnnounced
+		step.Step, step.Phase = plan.RotateAuthority, cluster.PhaseAnnounced
 	case a.Phase != "" && phaseReachedAt(s, a).IsZero() && secretsMatchPhase(trust):
-		step.Step, step.Phase, step.Followed = MarkAuthority, a.Phase, true
+		step.Step, step.Phase, step.PhaseReached = plan.MarkAuthority, a.Phase, true
 	case a.Phase == cluster.PhaseAnnounced && newAuthorityMayIssue(s, trust, traffic):
-		step.Step, step.Phase = IssueFromAuthority, cluster.PhaseIssuing
+		step.Step, step.Phase = plan.IssueFromAuthority, cluster.PhaseIssuing
 	case a.Phase == cluster.PhaseIssuing && overlapElapsed(s, trust):
-		step.Step = ForgetAuthority
+		step.Step = plan.ForgetAuthority
 	default:
 		return nil
 	}
-	if step.Step != MakeAuthority && step.Step != RotateAuthority {
-		step.Rotation = a.RotationRequest
+	if step.Step != plan.MakeAuthority && step.Step != plan.RotateAuthority {
+		step.RotationRequest = a.RotationRequest
 	}
 	return step
 }
@@ -144,9 +145,9 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 }
 
 // certificateWrite returns what is to be done about a managed certificate, nil for nothing. It is issued by nobody whom a member that runs does not trust.
-func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *WriteCertificate {
+func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
 	a := &trust.Authority
-	write := &WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Intent: settledIntent(s), Renew: true}
+	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: settledIntent(s).ClusterDomain, Renew: true}
 	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameBundle(s, traffic) {
 		return nil
 	}
@@ -183,8 +184,8 @@ func isPending(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPe
 
 // tellWaitingPods has the pods that wait for a Secret say with which authorities they start when it is there: those of the authority that
 // it is issued by, and not those that their templates named when they were made.
-func tellWaitingPods(s *cluster.Snapshot) []Upkeep {
-	var list []Upkeep
+func tellWaitingPods(s *cluster.Snapshot) []plan.Upkeep {
+	var list []plan.Upkeep
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Workload == nil || !isPending(m.Pod) {
@@ -200,7 +201,14 @@ func tellWaitingPods(s *cluster.Snapshot) []Upkeep {
 			want.ServerAuthorities = s.ClientTrust.Authority.Bundle
 		}
 		if !slices.Equal(have.PeerAuthorities, want.PeerAuthorities) || !slices.Equal(have.ServerAuthorities, want.ServerAuthorities) {
-			list = append(list, TellPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, ResourceVersion: m.Pod.ResourceVersion, Have: have, Want: want})
+			annotations := render.AuthorityAnnotations(want)
+			hash := func(i cluster.Intent) string { return render.RenderHash(memberInput(s, m.Name, i, true)) }
+			if m.Pod.RenderHash == hash(have) { // it differs in nothing else
+				annotations[cluster.AnnotationRenderHash] = hash(want)
+			}
+			list = append(list, plan.AnnotatePod{
+				Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, ResourceVersion: m.Pod.ResourceVersion, Annotations: annotations,
+			})
 		}
 	}
 	return list
@@ -219,11 +227,11 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 }
 
 // urgentRenewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
-func urgentRenewals(s *cluster.Snapshot) []Upkeep {
+func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 	if refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return nil
 	}
-	var list []Upkeep
+	var list []plan.Upkeep
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
 		if trust.Source != cluster.SourceManaged || !trust.Authority.Usable() {
@@ -240,17 +248,15 @@ func urgentRenewals(s *cluster.Snapshot) []Upkeep {
 }
 
 // requestUpkeep makes and corrects cert-manager's Certificates. They name the issuer that the members were started with: to change it is a step that this release does not take.
-func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []Upkeep {
+func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
 	intent := settledIntent(s)
 	issuer := intent.Issuer(traffic)
 	if issuer == nil || trust.CertManagerMissing {
 		return nil
 	}
-	var list []Upkeep
+	var list []plan.Upkeep
 	for _, c := range trust.Certificates {
-		if desired := render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer); c.CertManagerCertificate == nil || stale(desired, c.CertManagerCertificate) {
-			list = append(list, EnsureCertManagerCertificate{Role: c.Role, Issuer: *issuer, Domain: intent.ClusterDomain, Live: c.CertManagerCertificate})
-		}
+		list = appendIfStale(list, render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer), c.CertManagerCertificate)
 	}
 	return list
 }
@@ -269,11 +275,8 @@ func certificatesMissing(s *cluster.Snapshot) bool {
 }
 
 // writesSecrets reports whether upkeep changes what was found in Secrets.
-func writesSecrets(list []Upkeep) bool {
-	return slices.ContainsFunc(list, func(u Upkeep) bool {
-		_, authority := u.(WriteAuthority)
-		_, certificate := u.(WriteCertificate)
-		_, request := u.(EnsureCertManagerCertificate)
-		return authority || certificate || request
+func writesSecrets(list []plan.Upkeep) bool {
+	return slices.ContainsFunc(list, func(u plan.Upkeep) bool {
+		return slices.Contains([]string{"Secret", render.CertificateKind.Kind}, u.Writes().Kind)
 	})
 }

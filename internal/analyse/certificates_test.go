@@ -13,13 +13,14 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // writesOf tells the writes to Secrets.
-func writesOf(d Decision) []string {
+func writesOf(d plan.Decision) []string {
 	var list []string
 	for _, u := range d.Upkeep {
-		if writesSecrets([]Upkeep{u}) {
+		if writesSecrets([]plan.Upkeep{u}) {
 			list = append(list, upkeepText(u))
 		}
 	}
@@ -28,7 +29,7 @@ func writesOf(d Decision) []string {
 
 // strangerSecret makes a Secret of a cluster somebody else's: what is in it is not known any more.
 func strangerSecret(s *cluster.Snapshot, name string) {
-	s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: name, Owner: "belongs to nobody", LacksOwnerReference: true})
+	s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: name, Owner: "has no owner", LacksOwnerReference: true})
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
 		if trust.Authority.Name == name {
@@ -208,7 +209,9 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 			cluster: prod().Announced(time.Minute).Later(gone(cluster.RolePeer)),
 		},
 		"none where nobody knows what the members trust": {
-			cluster: prod().Later(func(s *cluster.Snapshot) { s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, AuthorityLost: true} }),
+			cluster: prod().Later(func(s *cluster.Snapshot) {
+				s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, AuthorityLost: true}
+			}),
 		},
 		"the bundle alone, once a new authority is announced": {
 			prod().Announced(0).Later(certificates(func(c *cluster.Certificate) { c.Bundle = c.Bundle[:1] })),

@@ -9,37 +9,38 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. This release carries out none of them.
 // They keep silent while members are to take up a change of the certificate authorities, which is nobody's wish and does not wait.
 
-func scale(s *cluster.Snapshot) *Decision {
+func scale(s *cluster.Snapshot) *plan.Decision {
 	return notYetSupported(s, sizeChange)
 }
 
-func upgrade(s *cluster.Snapshot) *Decision {
+func upgrade(s *cluster.Snapshot) *plan.Decision {
 	return notYetSupported(s, versionChange)
 }
 
-func configurationRoll(s *cluster.Snapshot) *Decision {
+func configurationRoll(s *cluster.Snapshot) *plan.Decision {
 	if d := rollAuthorities(s); d != nil {
 		return d
 	}
 	return notYetSupported(s, templateChange)
 }
 
-func storageGrowth(s *cluster.Snapshot) *Decision {
+func storageGrowth(s *cluster.Snapshot) *plan.Decision {
 	return notYetSupported(s, storageChange)
 }
 
 // notYetSupported speaks when its own change was asked for, and then tells every change.
 // What the operator would refuse for a new cluster as well comes first.
-func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *Decision {
+func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *plan.Decision {
 	if asked(s) == "" || len(membersBehind(s)) > 0 {
 		return nil
 	}
-	return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), Refusal{
+	return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), plan.Refusal{
 		Guard:  "changeSupported",
 		Reason: v1beta1.ReasonNotYetSupported,
 		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+

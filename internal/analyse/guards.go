@@ -9,15 +9,16 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // guard returns a refusal, or nil where the step may be taken.
-type guard func(*cluster.Snapshot) *Refusal
+type guard func(*cluster.Snapshot) *plan.Refusal
 
 // refusalsOf asks every guard, so that the user sees all that stands in the way and not only the first.
-func refusalsOf(s *cluster.Snapshot, guards ...guard) []Refusal {
-	var refusals []Refusal
+func refusalsOf(s *cluster.Snapshot, guards ...guard) []plan.Refusal {
+	var refusals []plan.Refusal
 	for _, g := range guards {
 		if r := g(s); r != nil {
 			refusals = append(refusals, *r)
@@ -27,11 +28,11 @@ func refusalsOf(s *cluster.Snapshot, guards ...guard) []Refusal {
 }
 
 // oneClusterID refuses every step while volumes and members speak of more than one etcd cluster.
-func oneClusterID(s *cluster.Snapshot) *Refusal {
+func oneClusterID(s *cluster.Snapshot) *plan.Refusal {
 	if len(s.ClusterIDs()) < 2 {
 		return nil
 	}
-	return &Refusal{Guard: "oneClusterID", Reason: v1beta1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
+	return &plan.Refusal{Guard: "oneClusterID", Reason: v1beta1.ReasonClusterIDConflict, Message: ClusterIDConflict(s)}
 }
 
 // ClusterIDConflict tells which cluster IDs there are, and what to do.
@@ -41,12 +42,12 @@ func ClusterIDConflict(s *cluster.Snapshot) string {
 }
 
 // operationKnown refuses every step while a claim stands that another release made.
-func operationKnown(s *cluster.Snapshot) *Refusal {
+func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 	op := s.Cluster.Status.Operation
 	if op == nil || operationReasons[op.Type] != "" {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "operationKnown",
 		Reason: v1beta1.ReasonUnknownOperation,
 		Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
@@ -55,11 +56,11 @@ func operationKnown(s *cluster.Snapshot) *Refusal {
 }
 
 // nothingLost refuses to found anew a cluster that is known to have served: its volumes are all gone, and so is its data.
-func nothingLost(s *cluster.Snapshot) *Refusal {
+func nothingLost(s *cluster.Snapshot) *plan.Refusal {
 	if s.Cluster.Status.ClusterID == "" {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "nothingLost",
 		Reason: v1beta1.ReasonVolumeLost,
 		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not put an empty cluster in its place. "+
@@ -68,38 +69,20 @@ func nothingLost(s *cluster.Snapshot) *Refusal {
 }
 
 // noForeignObject refuses while an object that is somebody else's has a name that this cluster needs.
-func noForeignObject(s *cluster.Snapshot) *Refusal {
+func noForeignObject(s *cluster.Snapshot) *plan.Refusal {
 	for _, x := range s.ForeignObjects {
 		if !x.Terminating {
-			r := ForeignObjectRefusal(x)
-			return &r
+			return plan.RefuseForeignObject(x)
 		}
 	}
 	return nil
 }
 
-// ForeignObjectRefusal is the refusal to adopt somebody else's object.
-func ForeignObjectRefusal(x cluster.ForeignObject) Refusal {
-	if x.Unreadable != "" {
-		return Refusal{
-			Guard:   "noStranger",
-			Reason:  v1beta1.ReasonReadRefused,
-			Message: fmt.Sprintf("The operator may not read %s %s, and so leaves it as it is: %s. Grant the operator's ServiceAccount that right.", x.Kind, x.Name, x.Unreadable),
-		}
-	}
-	return Refusal{
-		Guard:  "noStranger",
-		Reason: v1beta1.ReasonForeignObject,
-		Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make. "+
-			"Rename or delete it, or create this cluster under another name.", x.Kind, x.Name, x.Owner),
-	}
-}
-
 // previousClusterGone refuses while Kubernetes still collects the objects of a deleted cluster of the same name.
-func previousClusterGone(s *cluster.Snapshot) *Refusal {
+func previousClusterGone(s *cluster.Snapshot) *plan.Refusal {
 	for _, x := range s.ForeignObjects {
 		if x.Terminating {
-			return &Refusal{
+			return &plan.Refusal{
 				Guard:   "previousClusterGone",
 				Reason:  v1beta1.ReasonWaitingForDeletion,
 				Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away. Waiting for it.", x.Kind, x.Name),
@@ -110,7 +93,7 @@ func previousClusterGone(s *cluster.Snapshot) *Refusal {
 }
 
 // specUsable refuses while something that the spec refers to is missing or does not fit.
-func specUsable(s *cluster.Snapshot) *Refusal {
+func specUsable(s *cluster.Snapshot) *plan.Refusal {
 	if len(s.Problems) == 0 {
 		return nil
 	}
@@ -118,16 +101,16 @@ func specUsable(s *cluster.Snapshot) *Refusal {
 	for i, p := range s.Problems {
 		messages[i] = p.Message
 	}
-	return &Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
+	return &plan.Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
 }
 
 // podGuards are asked before any pod is made from the spec.
 var podGuards = []guard{specUsable, versionSupported, optionsAllowed, securityRestricted}
 
 // intentRefusals refuses an intent that the operator carries out for no cluster.
-func intentRefusals(i cluster.Intent) []Refusal {
-	var refusals []Refusal
-	for _, refuse := range []func(cluster.Intent) *Refusal{refuseVersion, refuseOptions, refuseSecurity} {
+func intentRefusals(i cluster.Intent) []plan.Refusal {
+	var refusals []plan.Refusal
+	for _, refuse := range []func(cluster.Intent) *plan.Refusal{refuseVersion, refuseOptions, refuseSecurity} {
 		if r := refuse(i); r != nil {
 			refusals = append(refusals, *r)
 		}
@@ -136,28 +119,28 @@ func intentRefusals(i cluster.Intent) []Refusal {
 }
 
 // versionSupported refuses a version of etcd that the operator does not support.
-func versionSupported(s *cluster.Snapshot) *Refusal { return refuseVersion(settledIntent(s)) }
+func versionSupported(s *cluster.Snapshot) *plan.Refusal { return refuseVersion(settledIntent(s)) }
 
 // securityRestricted refuses a security context that the restricted Pod Security Standard forbids.
-func securityRestricted(s *cluster.Snapshot) *Refusal { return refuseSecurity(settledIntent(s)) }
+func securityRestricted(s *cluster.Snapshot) *plan.Refusal { return refuseSecurity(settledIntent(s)) }
 
 // optionsAllowed refuses options of etcd that are not on the allow list of the version.
-func optionsAllowed(s *cluster.Snapshot) *Refusal { return refuseOptions(settledIntent(s)) }
+func optionsAllowed(s *cluster.Snapshot) *plan.Refusal { return refuseOptions(settledIntent(s)) }
 
-func refuseVersion(i cluster.Intent) *Refusal {
+func refuseVersion(i cluster.Intent) *plan.Refusal {
 	why := cluster.UnsupportedVersion(i.Version)
 	if why == "" {
 		return nil
 	}
-	return &Refusal{Guard: "versionSupported", Reason: v1beta1.ReasonUnsupportedVersion, Message: "spec.version: " + why}
+	return &plan.Refusal{Guard: "versionSupported", Reason: v1beta1.ReasonUnsupportedVersion, Message: "spec.version: " + why}
 }
 
-func refuseSecurity(i cluster.Intent) *Refusal {
+func refuseSecurity(i cluster.Intent) *plan.Refusal {
 	problems := render.UnrestrictedSecurity(i)
 	if len(problems) == 0 {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "securityRestricted",
 		Reason: v1beta1.ReasonSecurityNotRestricted,
 		Message: fmt.Sprintf("The pod template has what the restricted Pod Security Standard forbids: %s. Remove it from spec.podTemplate "+
@@ -165,7 +148,7 @@ func refuseSecurity(i cluster.Intent) *Refusal {
 	}
 }
 
-func refuseOptions(i cluster.Intent) *Refusal {
+func refuseOptions(i cluster.Intent) *plan.Refusal {
 	bad := render.RefusedOptions(i)
 	if len(bad) == 0 {
 		return nil
@@ -174,7 +157,7 @@ func refuseOptions(i cluster.Intent) *Refusal {
 	for i, b := range bad {
 		parts[i] = b.Name + ": " + b.Why
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:   "optionsAllowed",
 		Reason:  v1beta1.ReasonUnsupportedOption,
 		Message: fmt.Sprintf("spec.config.extraArgs (spec.pod.etcdEnv in v1alpha1) cannot be used with etcd %s: %s. Remove it, or correct its value.", i.Version, strings.Join(parts, "; ")),
@@ -182,13 +165,13 @@ func refuseOptions(i cluster.Intent) *Refusal {
 }
 
 // quotaFits refuses to found a cluster whose databases could fill their volumes before they reach their quota.
-func quotaFits(s *cluster.Snapshot) *Refusal {
+func quotaFits(s *cluster.Snapshot) *plan.Refusal {
 	quota, volume := settledIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
 	largest := cluster.LargestQuota(volume)
 	if quota <= largest {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "quotaFits",
 		Reason: v1beta1.ReasonQuotaTooLarge,
 		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, is left to the log, because etcd ends where the disk is full. "+
@@ -197,7 +180,7 @@ func quotaFits(s *cluster.Snapshot) *Refusal {
 }
 
 // volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
-func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
+func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
 	tokens := map[string][]string{}
 	for _, v := range currentKept(s) {
 		tokens[v.Token] = append(tokens[v.Token], v.Name)
@@ -210,7 +193,7 @@ func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
 		groups = append(groups, strings.Join(names, ", "))
 	}
 	slices.Sort(groups)
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "volumesUnambiguous",
 		Reason: v1beta1.ReasonAmbiguousVolumes,
 		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
@@ -220,7 +203,7 @@ func volumesUnambiguous(s *cluster.Snapshot) *Refusal {
 }
 
 // volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
-func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
+func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
 	kept := currentKept(s)
 	if len(kept) == 0 {
 		return nil
@@ -235,7 +218,7 @@ func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
 	if have >= cluster.Quorum(len(founders)) {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "volumesKeepQuorum",
 		Reason: v1beta1.ReasonVolumesBelowQuorum,
 		Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d; starting them could not serve. "+
@@ -245,13 +228,13 @@ func volumesKeepQuorum(s *cluster.Snapshot) *Refusal {
 }
 
 // versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
-func versionSkewAllowed(s *cluster.Snapshot) *Refusal {
+func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
 	want := settledIntent(s).Version
 	for _, v := range volumesToStart(s) {
 		if v.Version == "" || sameMinor(v.Version, want) {
 			continue
 		}
-		return &Refusal{
+		return &plan.Refusal{
 			Guard:  "versionSkewAllowed",
 			Reason: v1beta1.ReasonVersionMismatch,
 			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
@@ -262,11 +245,11 @@ func versionSkewAllowed(s *cluster.Snapshot) *Refusal {
 }
 
 // peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.
-func peerURLsUnchanged(s *cluster.Snapshot) *Refusal {
+func peerURLsUnchanged(s *cluster.Snapshot) *plan.Refusal {
 	intent := settledIntent(s)
 	for _, v := range volumesToStart(s) {
 		if want := render.PeerURL(s.Cluster, v.Member, intent); v.PeerURL != want {
-			return &Refusal{
+			return &plan.Refusal{
 				Guard:  "peerURLsUnchanged",
 				Reason: v1beta1.ReasonPeerURLMismatch,
 				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+

@@ -10,6 +10,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 func TestGuards(t *testing.T) {
@@ -65,8 +66,8 @@ func TestGuards(t *testing.T) {
 			"cluster IDs c1, c2",
 		},
 		"operationKnown": {operationKnown, prod().Claim("Resume"), prod().Claim("Teleport"), "operation Teleport"},
-		"noStranger": {
-			noForeignObject, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and belongs to nobody",
+		"noForeignObject": {
+			noForeignObject, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and has no owner",
 		},
 		"previousClusterGone": {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
@@ -197,20 +198,20 @@ func TestGuards(t *testing.T) {
 }
 
 func quorumSurvivesWithout(name string) guard {
-	return func(s *cluster.Snapshot) *Refusal { return quorumSurvives(s.Member(name))(s) }
+	return func(s *cluster.Snapshot) *plan.Refusal { return quorumSurvives(s.Member(name))(s) }
 }
 
 func membersHealthyBut(name string) guard {
-	return func(s *cluster.Snapshot) *Refusal { return membersHealthy(s.Member(name))(s) }
+	return func(s *cluster.Snapshot) *plan.Refusal { return membersHealthy(s.Member(name))(s) }
 }
 
 func overlapBut(name string) guard {
-	return func(s *cluster.Snapshot) *Refusal { return authoritiesOverlap(s.Member(name))(s) }
+	return func(s *cluster.Snapshot) *plan.Refusal { return authoritiesOverlap(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {
 	s := MakeCluster("prod").Stranger("Service", "prod", false).Problem("SecretNotFound", "Create it.").Snapshot()
-	if d := Next(s); len(d.Refusals) != 2 || d.Refusals[0].Guard != "noStranger" || d.Refusals[1].Guard != "specUsable" {
+	if d := Next(s); len(d.Refusals) != 2 || d.Refusals[0].Guard != "noForeignObject" || d.Refusals[1].Guard != "specUsable" {
 		t.Errorf("got %+v", d.Refusals)
 	}
 }

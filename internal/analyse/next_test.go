@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -41,7 +44,7 @@ type says struct {
 	Finished     bool
 }
 
-func sayOf(d Decision) says {
+func sayOf(d plan.Decision) says {
 	s := says{Rule: d.Rule, Reason: d.Reason, Progressing: d.Progressing, Finished: d.Finished, Action: actionText(d.Action)}
 	for _, u := range d.Upkeep {
 		s.Upkeep = append(s.Upkeep, upkeepText(u))
@@ -49,61 +52,93 @@ func sayOf(d Decision) says {
 	return s
 }
 
-func actionText(a Action) string {
+func actionText(a plan.Action) string {
 	switch a := a.(type) {
 	case nil:
 		return ""
-	case FoundCluster:
+	case plan.CreateFounders:
 		var parts []string
-		for _, m := range a.Members {
-			parts = append(parts, m.Name+strings.Repeat("+volume", btoi(m.MakeVolume))+strings.Repeat("+workload", btoi(m.MakeWorkload)))
+		token := ""
+		for _, name := range a.Members {
+			part := name
+			for _, v := range a.Volumes {
+				if v.Labels[cluster.LabelMember] == name {
+					part, token = part+"+volume", v.Annotations[cluster.AnnotationClusterToken]
+				}
+			}
+			for _, set := range a.StatefulSets {
+				if set.Name == name {
+					part, token = part+"+workload", argument(set, "--initial-cluster-token")
+				}
+			}
+			parts = append(parts, part)
 		}
-		return fmt.Sprintf("found %s with %s", strings.Join(parts, " "), a.Token)
-	case TakeBackVolumes:
+		return fmt.Sprintf("found %s with %s", strings.Join(parts, " "), token)
+	case plan.TakeBackVolumes:
 		return "take back " + memberNames(a.Volumes)
-	case ResumeMembers:
-		return fmt.Sprintf("resume %s for %s", strings.Join(a.Members, " "), a.Why)
-	case RollMember:
-		return fmt.Sprintf("roll %s (%s)", a.Member, a.UID)
+	case plan.StartMembers:
+		return fmt.Sprintf("resume %s for %s", strings.Join(namesOf(a.StatefulSets), " "), a.Type)
+	case plan.RestartMember:
+		return fmt.Sprintf("roll %s (%s)", a.Name, a.UID)
 	}
 	return fmt.Sprintf("%T", a)
 }
 
-func upkeepText(u Upkeep) string {
-	switch u := u.(type) {
-	case EnsureClientService:
-		return "client service"
-	case EnsurePeerService:
-		return "peer service"
-	case EnsureBudget:
-		return fmt.Sprintf("budget %d", u.MinAvailable)
-	case RemoveBudget:
-		return "no budget"
-	case RecordMember:
-		return fmt.Sprintf("record %s %s/%s %s", u.Member, u.ClusterID, u.MemberID, u.Version)
-	case CorrectWorkload:
-		return fmt.Sprintf("correct %s started=%t", u.Member, u.Started)
-	case SealPod:
-		return "seal " + u.Pod
-	case TellPod:
-		return fmt.Sprintf("tell %s %v %v", u.Pod, u.Want.PeerAuthorities, u.Want.ServerAuthorities)
-	case WriteAuthority:
-		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
-	case WriteCertificate:
-		return fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew)
-	case EnsureCertManagerCertificate:
-		return fmt.Sprintf("request %s", u.Role)
-	case SetRetention:
-		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.Delete)
+func namesOf(sets []*appsv1.StatefulSet) []string {
+	var names []string
+	for _, set := range sets {
+		names = append(names, set.Name)
 	}
-	return fmt.Sprintf("%T", u)
+	return names
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
+// argument returns the value of an option of etcd.
+func argument(set *appsv1.StatefulSet, flag string) string {
+	for _, arg := range set.Spec.Template.Spec.Containers[0].Args {
+		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
+			return value
+		}
 	}
-	return 0
+	return ""
+}
+
+func upkeepText(u plan.Upkeep) string {
+	name := u.Writes()
+	switch u := u.(type) {
+	case plan.Apply:
+		switch object := u.Desired.(type) {
+		case *policyv1.PodDisruptionBudget:
+			return fmt.Sprintf("budget %d", object.Spec.MinAvailable.IntValue())
+		case *corev1.Service:
+			if name.Name == cluster.PeerServiceName("prod") {
+				return "peer service"
+			}
+			return "client service"
+		default:
+			return fmt.Sprintf("request %s", strings.TrimSuffix(strings.TrimPrefix(name.Name, "prod-"), "-tls"))
+		}
+	case plan.Delete:
+		return "no budget"
+	case plan.RecordMember:
+		return fmt.Sprintf("record %s %s/%s %s", u.Member, u.Annotations[cluster.AnnotationClusterID],
+			u.Annotations[cluster.AnnotationMemberID], u.Annotations[cluster.AnnotationEtcdVersion])
+	case plan.UpdateStatefulSet:
+		started := u.Desired.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] == ""
+		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
+	case plan.AnnotatePod:
+		if u.ResourceVersion == "" {
+			return "seal " + u.Pod
+		}
+		return fmt.Sprintf("tell %s %v %v", u.Pod, split(u.Annotations[cluster.AnnotationPeerAuthorities]),
+			split(u.Annotations[cluster.AnnotationClientAuthorities]))
+	case plan.WriteAuthority:
+		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
+	case plan.WriteCertificate:
+		return fmt.Sprintf("%s by %s, renewed %v", u.Role, u.Issuer, u.Renew)
+	case plan.SetRetention:
+		return fmt.Sprintf("%s deleted with its cluster=%t", u.Volume, u.DeletedWithCluster)
+	}
+	return fmt.Sprintf("%T", u)
 }
 
 func deleteVolumes(s *v1beta1.EtcdClusterSpec) {
@@ -506,8 +541,9 @@ func TestFoundingKeepsTheSettledIntent(t *testing.T) {
 			spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such-option": "1"}}
 		}).Snapshot()
 	d := Next(s)
-	action, ok := d.Action.(FoundCluster)
-	if !ok || action.Intent.Version != Version || len(action.Intent.Options) != 0 {
+	action, ok := d.Action.(plan.CreateFounders)
+	if !ok || !strings.HasSuffix(action.StatefulSets[0].Spec.Template.Spec.Containers[0].Image, ":v"+Version) ||
+		argument(action.StatefulSets[0], "--no-such-option") != "" {
 		t.Errorf("wanted the founding to go on with %s and no options, got %+v: %s", Version, d.Action, d.Message)
 	}
 }
@@ -572,7 +608,7 @@ func TestIPv6StaysWhileTheServiceIsGone(t *testing.T) {
 	s.PeerService.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv6"}
 	for i := range s.Members {
 		m := &s.Members[i]
-		m.Workload.Live = render.MemberStatefulSet(MemberInput(&s, m.Name, m.Workload.Intent, true))
+		m.Workload.Live = render.MemberStatefulSet(memberInput(&s, m.Name, m.Workload.Intent, true))
 	}
 	s.PeerService = nil
 	if diff := cmp.Diff([]string{"peer service"}, sayOf(Next(s)).Upkeep); diff != "" {
@@ -583,13 +619,8 @@ func TestIPv6StaysWhileTheServiceIsGone(t *testing.T) {
 func TestAVolumeThatIsMissingAmongThoseTakenBackIsNotMadeAgain(t *testing.T) {
 	earlier := Changed(func(m *cluster.Member) { m.Volume.Token = "of an earlier cluster" })
 	s := MakeCluster("prod").Objects().Member("prod-0").Member("prod-1", Volume, earlier).Member("prod-2", Volume, earlier).Snapshot()
-	action, ok := Next(s).Action.(FoundCluster)
-	if !ok {
-		t.Fatalf("got %+v", Next(s))
-	}
-	for _, m := range action.Members {
-		if m.MakeVolume || (m.Name == "prod-0" && m.MakeWorkload) {
-			t.Errorf("%+v: it may have had data", m)
-		}
+	action, ok := Next(s).Action.(plan.CreateFounders)
+	if !ok || len(action.Volumes) > 0 || slices.Contains(namesOf(action.StatefulSets), "prod-0") {
+		t.Fatalf("its volume may have had data, got %+v", Next(s))
 	}
 }

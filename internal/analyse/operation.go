@@ -5,10 +5,11 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // operationUnderWay holds every later rule back while a claim stands, and does what a step that was cut short has not done yet.
-func operationUnderWay(s *cluster.Snapshot) *Decision {
+func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 	op := s.Cluster.Status.Operation
 	if op == nil {
 		return nil
@@ -19,7 +20,7 @@ func operationUnderWay(s *cluster.Snapshot) *Decision {
 	if op.Type == v1beta1.OperationRollMember {
 		return continueRoll(s, op.Member)
 	}
-	return &Decision{
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      operationReasons[op.Type],
 		Message:     fmt.Sprintf("%d of %d members serve; the quorum is %d. Waiting for the others.", s.Serving(), s.Voters(), cluster.Quorum(s.Voters())),

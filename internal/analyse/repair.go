@@ -7,10 +7,12 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // repair gives members whose StatefulSet somebody deleted their StatefulSet back.
-func repair(s *cluster.Snapshot) *Decision {
+func repair(s *cluster.Snapshot) *plan.Decision {
 	if len(withoutWorkload(s)) == 0 {
 		return nil
 	}
@@ -19,7 +21,7 @@ func repair(s *cluster.Snapshot) *Decision {
 
 // resume starts all members that have data and no StatefulSet. They are dead already, so no quorum is at stake,
 // and only together may they form one. A claim that stands stays as it is.
-func resume(s *cluster.Snapshot) *Decision {
+func resume(s *cluster.Snapshot) *plan.Decision {
 	why := v1beta1.OperationResume
 	if op := s.Cluster.Status.Operation; op != nil {
 		why = op.Type
@@ -36,11 +38,15 @@ func resume(s *cluster.Snapshot) *Decision {
 		return d
 	}
 	names := withoutWorkload(s)
-	return &Decision{
+	action := plan.StartMembers{Type: why}
+	for _, name := range names {
+		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, settledIntent(s), true)))
+	}
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      reason,
 		Message:     fmt.Sprintf("Starting %s over the data on their volumes.", strings.Join(names, ", ")),
-		Action:      ResumeMembers{Intent: settledIntent(s), Members: names, Why: why},
+		Action:      action,
 	}
 }
 

@@ -7,11 +7,12 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // rollAuthorities restarts, one after the other, the members that were started with other authorities than are to be trusted now:
 // etcd reads their bundle at its start only.
-func rollAuthorities(s *cluster.Snapshot) *Decision {
+func rollAuthorities(s *cluster.Snapshot) *plan.Decision {
 	behind := membersBehind(s)
 	if len(behind) == 0 {
 		return nil
@@ -20,8 +21,8 @@ func rollAuthorities(s *cluster.Snapshot) *Decision {
 }
 
 // roll restarts a member, if it may be restarted.
-func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
-	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities}
+func roll(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities}
 	if m.Pod.Deleting {
 		d.Message = fmt.Sprintf("The pod of %s is being deleted, to start it with the present certificate authorities.", m.Name)
 		return d
@@ -42,17 +43,17 @@ func roll(s *cluster.Snapshot, m *cluster.Member) *Decision {
 		return d
 	}
 	d.Message = fmt.Sprintf("Restarting %s to have it take up the present certificate authorities; %d of %d members have.", m.Name, len(s.Members)-len(membersBehind(s)), len(s.Members))
-	d.Action = RollMember{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID}
+	d.Action = plan.RestartMember{Name: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID}
 	return d
 }
 
 // continueRoll finishes the restart of a member that was claimed: its pod is deleted if it still is the old one, and then waited for.
-func continueRoll(s *cluster.Snapshot, name string) *Decision {
+func continueRoll(s *cluster.Snapshot, name string) *plan.Decision {
 	m := s.Member(name)
 	if m != nil && m.Pod != nil && startedWithOldAuthorities(s, m) {
 		return roll(s, m)
 	}
-	return &Decision{
+	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonRotatingAuthorities,
 		Message:     fmt.Sprintf("%s was restarted to take up the present certificate authorities. Waiting for it to be a healthy voter again.", name),
@@ -133,8 +134,8 @@ func healthyVoter(m *cluster.Member) bool {
 }
 
 // rotationUnderWay tells of a rotation that waits: the members and clients get the time to take it up.
-func rotationUnderWay(s *cluster.Snapshot) *Decision {
-	d := &Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, RequeueAfter: requeueAtRest}
+func rotationUnderWay(s *cluster.Snapshot) *plan.Decision {
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, RequeueAfter: requeueAtRest}
 	if slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
 		return s.Trust(t).Authority.Phase == cluster.PhaseAnnounced && !trustedByAll(s, t)
 	}) {
@@ -156,7 +157,7 @@ func rotationUnderWay(s *cluster.Snapshot) *Decision {
 
 // quorumSurvives refuses to stop a member unless the others that serve form a quorum without it. A voter that did not answer counts as lost, even if its pod is ready.
 func quorumSurvives(m *cluster.Member) guard {
-	return func(s *cluster.Snapshot) *Refusal {
+	return func(s *cluster.Snapshot) *plan.Refusal {
 		left := 0
 		for i := range s.Members {
 			if other := &s.Members[i]; other.Name != m.Name && healthyVoter(other) {
@@ -172,14 +173,14 @@ func quorumSurvives(m *cluster.Member) guard {
 			what = fmt.Sprintf("%s is to be restarted to take up the present certificate authorities, and it is the only member: the operator does not stop it. "+
 				"Delete pod %s when a short interruption suits you.", m.Name, m.Pod.Name)
 		}
-		return &Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: what}
+		return &plan.Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: what}
 	}
 }
 
 // membersHealthy refuses to restart a member while any other is not a healthy voter that etcd's own member list names, or another is on its
 // way in. The member itself may serve nobody: that it is to be restarted for may be why.
 func membersHealthy(rolled *cluster.Member) guard {
-	return func(s *cluster.Snapshot) *Refusal {
+	return func(s *cluster.Snapshot) *plan.Refusal {
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
@@ -194,7 +195,7 @@ func membersHealthy(rolled *cluster.Member) guard {
 		if len(names) == 0 && s.Membership != nil {
 			return nil
 		}
-		return &Refusal{
+		return &plan.Refusal{
 			Guard:  "membersHealthy",
 			Reason: v1beta1.ReasonMembersNotHealthy,
 			Message: fmt.Sprintf("Members are to be restarted one by one to take up the present certificate authorities, and not all are healthy voters. Waiting for %s.",
@@ -204,11 +205,11 @@ func membersHealthy(rolled *cluster.Member) guard {
 }
 
 // noAlarm refuses while etcd has an alarm: data may be at stake.
-func noAlarm(s *cluster.Snapshot) *Refusal {
+func noAlarm(s *cluster.Snapshot) *plan.Refusal {
 	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
 		return nil
 	}
-	return &Refusal{
+	return &plan.Refusal{
 		Guard:  "noAlarm",
 		Reason: v1beta1.ReasonMembersNotHealthy,
 		Message: fmt.Sprintf("Members are to be restarted to take up the present certificate authorities, and etcd has the alarm %s. See to it first: the condition %s tells how.",
@@ -219,7 +220,7 @@ func noAlarm(s *cluster.Snapshot) *Refusal {
 // authoritiesOverlap refuses to restart a member while others that run do not accept the certificates that are shown to them: of the members,
 // and of the operator, which is to see how they are. The members' certificate for clients is shown to none of them.
 func authoritiesOverlap(rolled *cluster.Member) guard {
-	return func(s *cluster.Snapshot) *Refusal {
+	return func(s *cluster.Snapshot) *plan.Refusal {
 		for _, traffic := range traffics {
 			trust := s.Trust(traffic)
 			c := trust.Certificate(shownToMembers[traffic])
@@ -231,7 +232,7 @@ func authoritiesOverlap(rolled *cluster.Member) guard {
 				if m.Name == rolled.Name || !m.Pod.IsRunning() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
 					continue
 				}
-				return &Refusal{
+				return &plan.Refusal{
 					Guard:  "authoritiesOverlap",
 					Reason: v1beta1.ReasonCertificateInvalid,
 					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. %s",

@@ -1,3 +1,4 @@
+// Package analyse is the decision core: pure functions from a Snapshot to a Decision.
 package analyse
 
 import (
@@ -7,6 +8,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // The names of the rules, in the order in which they are asked. Later releases fill the places that have no rule yet.
@@ -38,7 +40,7 @@ var Order = []string{
 // Rule has an opinion on a snapshot, or none: nil.
 type Rule struct {
 	Name   string
-	Decide func(*cluster.Snapshot) *Decision
+	Decide func(*cluster.Snapshot) *plan.Decision
 }
 
 // Rules are the rules of this release, in the order of Order. The first with an opinion wins.
@@ -63,7 +65,7 @@ const (
 )
 
 // Next decides what to do about a snapshot. It is a function of its argument alone.
-func Next(s cluster.Snapshot) Decision {
+func Next(s cluster.Snapshot) plan.Decision {
 	finished := operationFinished(&s)
 	if finished {
 		after := *s.Cluster
@@ -76,31 +78,31 @@ func Next(s cluster.Snapshot) Decision {
 	}
 	switch d.Rule {
 	case RuleDeletion:
+		return d
 	case RulePaused:
 		d.Upkeep = urgentRenewals(&s)
 	default:
-		d.Upkeep = upkeepOf(&s, &d)
+		addUpkeep(&s, &d)
 	}
+	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
 	return d
 }
 
-func firstOpinion(s *cluster.Snapshot) Decision {
+func firstOpinion(s *cluster.Snapshot) plan.Decision {
 	for _, rule := range Rules {
 		if d := rule.Decide(s); d != nil {
 			d.Rule = rule.Name
 			return *d
 		}
 	}
-	return Decision{Reason: v1beta1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
+	return plan.Decision{Reason: v1beta1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
 }
 
-func requeueAfter(s *cluster.Snapshot, d *Decision) time.Duration {
+func requeueAfter(s *cluster.Snapshot, d *plan.Decision) time.Duration {
 	someDown := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !m.Probe.Answered() || !m.Probe.Linearizable })
 	switch {
-	case d.Rule == RuleDeletion:
-		return 0
 	case d.InvalidatesSecrets, refusedFor(d, v1beta1.ReasonWaitingForDeletion):
 		return requeueWhileStarting
 	case d.RequeueAfter != 0:
@@ -114,11 +116,11 @@ func requeueAfter(s *cluster.Snapshot, d *Decision) time.Duration {
 	}
 }
 
-func refusedFor(d *Decision, reason string) bool {
-	return slices.ContainsFunc(d.Refusals, func(r Refusal) bool { return r.Reason == reason })
+func refusedFor(d *plan.Decision, reason string) bool {
+	return slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return r.Reason == reason })
 }
 
-func deletion(s *cluster.Snapshot) *Decision {
+func deletion(s *cluster.Snapshot) *plan.Decision {
 	if s.Cluster.DeletionTimestamp.IsZero() {
 		return nil
 	}
@@ -126,7 +128,7 @@ func deletion(s *cluster.Snapshot) *Decision {
 	if deletesVolumes(s) {
 		fate = "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says"
 	}
-	return &Decision{
+	return &plan.Decision{
 		Reason:  v1beta1.ReasonDeleting,
 		Message: "The cluster is being deleted. Kubernetes removes its pods and Services; " + fate + ".",
 	}
@@ -147,21 +149,21 @@ func deletesVolumes(s *cluster.Snapshot) bool {
 	return !volumes && cluster.DeletesVolumes(s.Cluster)
 }
 
-func paused(s *cluster.Snapshot) *Decision {
+func paused(s *cluster.Snapshot) *plan.Decision {
 	if !s.Cluster.Spec.Paused {
 		return nil
 	}
-	return &Decision{
+	return &plan.Decision{
 		Reason:  v1beta1.ReasonPaused,
 		Message: "The operator only watches this cluster, because spec.paused is true. Set it to false to have the operator act again.",
 	}
 }
 
 // refused is the decision of a rule whose guards refused: nothing is touched. The first refusal gives the reason, all give the text.
-func refused(refusals []Refusal) *Decision {
+func refused(refusals []plan.Refusal) *plan.Decision {
 	messages := make([]string, len(refusals))
 	for i, r := range refusals {
 		messages[i] = r.Message
 	}
-	return &Decision{Reason: refusals[0].Reason, Message: strings.Join(messages, " "), Refusals: refusals}
+	return &plan.Decision{Reason: refusals[0].Reason, Message: strings.Join(messages, " "), Refusals: refusals}
 }

@@ -5,84 +5,92 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// upkeepOf lists the harmless writes that a cluster needs: the memory on its volumes and templates that fail closed, which
-// no other write may hold up, then its Services and PodDisruptionBudget. A cluster that has nothing yet, and is not about to be started, needs none.
-func upkeepOf(s *cluster.Snapshot, d *Decision) []Upkeep {
+// addUpkeep lists the harmless writes that a cluster needs. The first are the records on its volumes and templates that
+// refuse an empty volume, which no other write may delay. A cluster that has no object yet, and is not being created,
+// needs none.
+func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
-		return nil
+		return
 	}
-	var list []Upkeep
+	var list []plan.Upkeep
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
-	return slices.DeleteFunc(list, func(u Upkeep) bool { return touchesForeignObject(s, u) })
+	d.Upkeep = slices.DeleteFunc(list, func(u plan.Upkeep) bool { return touchesForeignObject(s, u) })
 }
 
-// touchesForeignObject reports whether a write is to an object that is somebody else's, or rests on one. The others are not held up:
-// certificates that nobody renews end the cluster.
-func touchesForeignObject(s *cluster.Snapshot, u Upkeep) bool {
-	stranger := func(kind, name string) bool {
-		return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool { return x.Kind == kind && x.Name == name })
-	}
-	name := s.Cluster.Name
+// touchesForeignObject reports whether a write is to a foreign object, or needs one. Other writes are still made:
+// a cluster whose certificates are not renewed stops working.
+func touchesForeignObject(s *cluster.Snapshot, u plan.Upkeep) bool {
+	names := []plan.ObjectName{u.Writes()}
 	switch u := u.(type) {
-	case EnsurePeerService:
-		return stranger("Service", cluster.PeerServiceName(name))
-	case EnsureClientService:
-		return stranger("Service", cluster.ClientServiceName(name))
-	case EnsureBudget:
-		return stranger("PodDisruptionBudget", name)
-	case WriteAuthority:
-		return stranger("Secret", cluster.AuthorityName(name, u.Traffic))
-	case WriteCertificate:
-		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Secret", cluster.AuthorityName(name, u.Traffic))
-	case EnsureCertManagerCertificate: // cert-manager would write to the Secret
-		return stranger("Secret", cluster.CertificateName(name, u.Role)) || stranger("Certificate", cluster.CertificateName(name, u.Role))
-	case RemoveBudget, RecordMember, CorrectWorkload, SealPod, TellPod, SetRetention: // to objects that were found to be the cluster's own
+	case plan.WriteCertificate:
+		names = append(names, plan.ObjectName{Kind: "Secret", Name: cluster.AuthorityName(s.Cluster.Name, u.Traffic)})
+	case plan.Apply:
+		if name := u.Writes(); name.Kind == render.CertificateKind.Kind { // cert-manager writes a Secret of the same name
+			names = append(names, plan.ObjectName{Kind: "Secret", Name: name.Name})
+		}
+	case plan.AnnotatePod, plan.Delete, plan.RecordMember, plan.SetRetention, plan.UpdateStatefulSet, plan.WriteAuthority:
 	}
-	return false
+	return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool {
+		return slices.Contains(names, plan.ObjectName{Kind: x.Kind, Name: x.Name})
+	})
 }
 
 // membersToBe is how many members there are, or will be where there are none yet.
-func membersToBe(s *cluster.Snapshot, d *Decision) int {
+func membersToBe(s *cluster.Snapshot, d *plan.Decision) int {
 	if len(s.Members) > 0 {
 		return len(s.Members)
 	}
-	if takeBack, ok := d.Action.(TakeBackVolumes); ok {
+	if takeBack, ok := d.Action.(plan.TakeBackVolumes); ok {
 		return len(takeBack.Volumes[0].Founders)
 	}
 	return int(s.Cluster.Spec.Replicas)
 }
 
-func objectUpkeep(s *cluster.Snapshot, members int) []Upkeep {
-	var list []Upkeep
-	if s.PeerService == nil || stale(render.PeerService(s.Cluster), s.PeerService) {
-		list = append(list, EnsurePeerService{})
-	}
-	if s.ClientService == nil || stale(render.ClientService(s.Cluster), s.ClientService) {
-		list = append(list, EnsureClientService{})
-	}
-	quorum := cluster.Quorum(max(members, s.Voters()))
+func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
+	var list []plan.Upkeep
+	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
+	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
+	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Voters())))
 	switch {
-	case members > 1 && (s.Budget == nil || stale(render.Budget(s.Cluster, quorum), s.Budget)):
-		list = append(list, EnsureBudget{MinAvailable: quorum})
+	case members > 1:
+		list = appendIfStale(list, budget, s.Budget)
 	case members == 1 && s.Budget != nil:
-		list = append(list, RemoveBudget{UID: s.Budget.UID})
+		list = append(list, plan.Delete{Object: &policyv1.PodDisruptionBudget{TypeMeta: budget.TypeMeta, ObjectMeta: s.Budget.ObjectMeta}})
 	}
 	return list
 }
 
-// memberUpkeep records a member that etcd itself names, then makes its template and its pod fail closed, in this order.
-func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
-	var list []Upkeep
+// appendIfStale appends the application of an object if there is none, or another one than the operator renders today.
+func appendIfStale[T interface {
+	comparable
+	plan.Object
+}](list []plan.Upkeep, desired, live T) []plan.Upkeep {
+	var none T
+	switch {
+	case live == none:
+		return append(list, plan.Apply{Desired: desired})
+	case stale(desired, live):
+		return append(list, plan.Apply{Desired: desired, Live: live})
+	default:
+		return list
+	}
+}
+
+// memberUpkeep records a member that etcd itself names. Then it makes its template and its pod refuse an empty volume.
+func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
+	var list []plan.Upkeep
 	started := m.Volume.Started() || (m.Volume == nil && s.Founded()) // a lost volume is never made again: an empty one is not a beginning
 	if m.Volume == nil && !started {
 		return nil
@@ -91,24 +99,56 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []Upkeep {
 		started = true
 		version := cmp.Or(m.Probe.Version, m.Volume.Version) // a member whose version is unknown keeps the last known one
 		if !m.Volume.Started() || m.Volume.Version != version {
-			list = append(list, RecordMember{
+			list = append(list, plan.RecordMember{
 				Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion,
-				ClusterID: m.Probe.ClusterID, MemberID: m.Probe.MemberID, Version: version,
+				Annotations: map[string]string{
+					cluster.AnnotationClusterID:   m.Probe.ClusterID.String(),
+					cluster.AnnotationMemberID:    m.Probe.MemberID.String(),
+					cluster.AnnotationEtcdVersion: version,
+				},
 			})
 		}
 	}
 	if len(list) == 0 && retentionDiffers(s, m.Volume) {
-		list = append(list, SetRetention{
-			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Delete: cluster.DeletesVolumes(s.Cluster),
+		list = append(list, plan.SetRetention{
+			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
 		})
 	}
-	if m.Workload != nil && !m.Workload.Deleting && workloadStale(s, m, started) {
-		list = append(list, CorrectWorkload{Member: m.Name, Intent: m.Workload.Intent.WithAuthorities(s), Started: started})
+	return append(list, workloadUpkeep(s, m, started)...)
+}
+
+// workloadUpkeep brings a member's StatefulSet and pod to what they should be without a restart.
+func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan.Upkeep {
+	if m.Workload == nil {
+		return nil
 	}
-	if m.Pod != nil && !m.Pod.Deleting && started && m.Pod.FoundingState == "new" {
-		list = append(list, SealPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Intent: settledIntent(s)})
+	var list []plan.Upkeep
+	in := memberInput(s, m.Name, m.Workload.Intent.WithAuthorities(s), started)
+	desired := render.MemberStatefulSet(in)
+	if !m.Workload.Deleting && stale(desired, m.Workload.Live) {
+		list = append(list, plan.UpdateStatefulSet{Desired: desired, Live: m.Workload.Live})
+	}
+	if m.Pod == nil {
+		return list
+	}
+	if !m.Pod.Deleting && started && m.Pod.FoundingState == "new" {
+		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
 	}
 	return list
+}
+
+// staleTemplates names the members whose stored intent renders to another pod today than the one that runs.
+func staleTemplates(s *cluster.Snapshot) []string {
+	var names []string
+	for _, m := range s.Members {
+		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
+			continue
+		}
+		if m.Pod.RenderHash != render.RenderHash(memberInput(s, m.Name, m.Workload.Intent, true)) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
@@ -130,12 +170,8 @@ func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
 	})
 }
 
-func workloadStale(s *cluster.Snapshot, m *cluster.Member, started bool) bool {
-	return stale(render.MemberStatefulSet(MemberInput(s, m.Name, m.Workload.Intent.WithAuthorities(s), started)), m.Workload.Live)
-}
-
-// MemberInput is what a member's StatefulSet is rendered from: in its started form, or with the founding list.
-func MemberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
+// memberInput is what a member's StatefulSet is rendered from: in its existing form, or with the founding list.
+func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
 	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s)}
 	if m := s.Member(name); !started && m != nil && m.Volume != nil {
 		in.Founding = &render.Founding{Members: m.Volume.Founders, Token: m.Volume.Token}
@@ -143,7 +179,7 @@ func MemberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	return in
 }
 
-// usesIPv6 asks the Service that gave the members their addresses, or, while it is gone, what they were made with.
+// usesIPv6 asks the Service that gave the members their addresses. Without it, what they were made with decides.
 func usesIPv6(s *cluster.Snapshot) bool {
 	if s.PeerService != nil {
 		return slices.Contains(s.PeerService.Spec.IPFamilies, corev1.IPv6Protocol)
@@ -153,7 +189,7 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	})
 }
 
-// stale reports whether the live object is not what the operator makes today. What cannot be compared counts as stale.
+// stale reports whether the live object is not what the operator renders today. What cannot be compared counts as stale.
 func stale(desired, live runtime.Object) bool {
 	same, err := render.UpToDate(desired, live)
 	return err != nil || !same

@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -271,7 +273,7 @@ var (
 type operator struct {
 	w       *world
 	s       cluster.Snapshot
-	d       Decision
+	d       plan.Decision
 	killAt  int
 	slow    bool
 	written int
@@ -320,7 +322,7 @@ func (o *operator) act() error {
 	failed := map[string]bool{}
 	var failures []error
 	for _, u := range o.d.Upkeep {
-		if failed[Requires(u)] {
+		if failed[u.Requires()] {
 			continue
 		}
 		err := o.write(func() error { return o.upkeep(u) })
@@ -329,7 +331,7 @@ func (o *operator) act() error {
 			return err
 		case err != nil:
 			failures = append(failures, err)
-			failed[Provides(u)] = Provides(u) != ""
+			failed[u.Provides()] = u.Provides() != ""
 		}
 	}
 	if err := errors.Join(failures...); err != nil || o.d.Action == nil {
@@ -339,9 +341,9 @@ func (o *operator) act() error {
 		return err
 	}
 	switch action := o.d.Action.(type) {
-	case FoundCluster:
+	case plan.CreateFounders:
 		return o.found(action)
-	case TakeBackVolumes:
+	case plan.TakeBackVolumes:
 		for _, v := range action.Volumes {
 			if err := o.write(func() error {
 				return o.annotate(v.Member, v.ResourceVersion, func(v *worldVolume) {
@@ -354,11 +356,11 @@ func (o *operator) act() error {
 				return err
 			}
 		}
-	case RollMember:
+	case plan.RestartMember:
 		return o.write(func() error { return o.rollMember(action) })
-	case ResumeMembers:
-		for _, name := range action.Members {
-			if err := o.write(func() error { return o.makeWorkload(MemberInput(&o.s, name, action.Intent, true)) }); err != nil {
+	case plan.StartMembers:
+		for _, set := range action.StatefulSets {
+			if err := o.write(func() error { return o.makeWorkload(set) }); err != nil {
 				return err
 			}
 		}
@@ -370,42 +372,30 @@ func (o *operator) claim() error {
 	if o.s.Cluster.ResourceVersion != o.w.cluster.ResourceVersion {
 		return errStale
 	}
-	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() || op.Member != o.d.Action.On() {
-		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), Member: o.d.Action.On(), StartedAt: metav1.NewTime(o.s.Now)}
+	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() || op.Member != o.d.Action.Member() {
+		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), Member: o.d.Action.Member(), StartedAt: metav1.NewTime(o.s.Now)}
 		o.w.touch()
 	}
 	o.s.Cluster = o.w.cluster.DeepCopy()
 	return nil
 }
 
-func (o *operator) found(action FoundCluster) error {
-	founding := render.Founding{Token: action.Token}
-	for _, m := range action.Members {
-		founding.Members = append(founding.Members, m.Name)
-	}
-	for _, m := range action.Members {
-		if !m.MakeVolume {
-			continue
-		}
-		if err := o.write(func() error { return o.makeVolume(m.Name, founding) }); err != nil {
+func (o *operator) found(action plan.CreateFounders) error {
+	for _, v := range action.Volumes {
+		if err := o.write(func() error { return o.makeVolume(v) }); err != nil {
 			return err
 		}
 	}
-	for _, m := range action.Members {
-		if !m.MakeWorkload {
-			continue
-		}
-		in := MemberInput(&o.s, m.Name, action.Intent, false)
-		in.Founding = &founding
-		if err := o.write(func() error { return o.makeWorkload(in) }); err != nil {
+	for _, set := range action.StatefulSets {
+		if err := o.write(func() error { return o.makeWorkload(set) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (o *operator) makeVolume(name string, founding render.Founding) error {
-	w := o.w
+func (o *operator) makeVolume(claim *corev1.PersistentVolumeClaim) error {
+	w, name, token := o.w, claim.Labels[cluster.LabelMember], claim.Annotations[cluster.AnnotationClusterToken]
 	if there := w.volumes[name]; there != nil {
 		if there.ClusterUID != o.s.Cluster.UID {
 			w.wrong("a volume of the name %s that another cluster left was to be used again", name)
@@ -413,33 +403,31 @@ func (o *operator) makeVolume(name string, founding render.Founding) error {
 		}
 		return nil
 	}
-	if w.recorded[founding.Token+" "+name] {
+	if w.recorded[token+" "+name] {
 		w.wrong("the volume of %s, which had started, was made again", name)
 	}
-	claim := render.MemberVolume(o.s.Cluster, name, founding)
 	size := cluster.VolumeSize(&o.s.Cluster.Spec)
 	w.volumes[name] = &worldVolume{data: "disk-" + w.next(), Volume: cluster.Volume{
 		Name: claim.Name, Member: name, ResourceVersion: w.next(), RequestedBytes: size.Value(), ClusterUID: o.s.Cluster.UID,
 		StorageClass: cluster.VolumeStorageClass(&o.s.Cluster.Spec), AccessModes: claim.Spec.AccessModes,
-		Token: founding.Token, Founders: founding.Members, PeerURL: claim.Annotations[cluster.AnnotationPeerURL],
+		Token: token, Founders: split(claim.Annotations[cluster.AnnotationFoundingMembers]), PeerURL: claim.Annotations[cluster.AnnotationPeerURL],
 	}}
 	return nil
 }
 
-func (o *operator) makeWorkload(in render.MemberInput) error {
-	w := o.w
-	if w.workloads[in.Name] != nil {
+func (o *operator) makeWorkload(rendered *appsv1.StatefulSet) error {
+	w, set := o.w, rendered.DeepCopy()
+	if w.workloads[set.Name] != nil {
 		return nil
 	}
-	if w.cluster.UID != in.Cluster.UID {
+	if w.cluster.UID != set.OwnerReferences[0].UID {
 		return errStale // its owner is gone, so it is collected at once
 	}
-	if in.Founding != nil && w.recorded[in.Founding.Token+" "+in.Name] {
-		w.wrong("%s, which had started, was made to found again", in.Name)
+	if isFounding(set.Spec.Template) && w.recorded[argument(set, "--initial-cluster-token")+" "+set.Name] {
+		w.wrong("%s, which had started, was made to found again", set.Name)
 	}
-	set := render.MemberStatefulSet(in)
 	set.UID, set.ResourceVersion = types.UID("set-"+w.next()), w.next()
-	w.workloads[in.Name] = set
+	w.workloads[set.Name] = set
 	return nil
 }
 
@@ -453,56 +441,49 @@ func (o *operator) annotate(name, resourceVersion string, change func(*worldVolu
 	return nil
 }
 
-func (o *operator) upkeep(u Upkeep) error {
+func (o *operator) upkeep(u plan.Upkeep) error {
 	w := o.w
 	switch u := u.(type) {
-	case EnsurePeerService:
-		w.objects["peer service"] = true
-	case EnsureClientService:
-		w.objects["client service"] = true
-	case EnsureBudget:
-		w.objects["budget"] = true
-	case RemoveBudget:
+	case plan.Apply:
+		w.objects[strings.TrimSuffix(upkeepText(u), " "+fmt.Sprint(budgetOf(u)))] = true
+	case plan.Delete:
 		delete(w.objects, "budget")
-	case RecordMember:
+	case plan.RecordMember:
 		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {
-			v.ClusterID, v.MemberID, v.Version = u.ClusterID, u.MemberID, u.Version
+			v.ClusterID, v.MemberID = cluster.ParseID(u.Annotations[cluster.AnnotationClusterID]), cluster.ParseID(u.Annotations[cluster.AnnotationMemberID])
+			v.Version = u.Annotations[cluster.AnnotationEtcdVersion]
 			w.recorded[v.Token+" "+u.Member] = true
 		})
-	case CorrectWorkload:
-		set := w.workloads[u.Member]
-		if set == nil || set.ResourceVersion != o.s.Member(u.Member).Workload.Live.ResourceVersion {
+	case plan.UpdateStatefulSet:
+		name := u.Desired.Name
+		set := w.workloads[name]
+		if set == nil || set.ResourceVersion != u.Live.ResourceVersion {
 			return errStale
 		}
-		if have, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent]); err != nil || len(have.Differences(u.Intent)) > 0 {
-			w.wrong("the intent of %s, which runs, was changed", u.Member)
+		have, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+		want, errWant := cluster.DecodeIntent(u.Desired.Annotations[cluster.AnnotationIntent])
+		if err != nil || errWant != nil || len(have.Differences(want)) > 0 {
+			w.wrong("the intent of %s, which runs, was changed", name)
 		}
-		if v := w.volumes[u.Member]; !u.Started && v != nil && w.recorded[v.Token+" "+u.Member] {
-			w.wrong("the template of %s, which had started, was made to found again", u.Member)
+		if v := w.volumes[name]; isFounding(u.Desired.Spec.Template) && v != nil && w.recorded[v.Token+" "+name] {
+			w.wrong("the template of %s, which had started, was made to found again", name)
 		}
-		desired := render.MemberStatefulSet(MemberInput(&o.s, u.Member, u.Intent, u.Started))
-		set.Annotations, set.Spec.Template, set.ResourceVersion = desired.Annotations, desired.Spec.Template, w.next()
-	case EnsureCertManagerCertificate:
-		w.wrong("asked cert-manager, which is not asked for")
-	case WriteAuthority:
+		set.Annotations, set.Spec.Template, set.ResourceVersion = u.Desired.Annotations, u.Desired.Spec.Template, w.next()
+	case plan.WriteAuthority:
 		return o.writeAuthority(u)
-	case WriteCertificate:
+	case plan.WriteCertificate:
 		return o.writeCertificate(u)
-	case TellPod:
+	case plan.AnnotatePod:
 		pod := w.pods[u.Member]
-		if pod == nil || pod.UID != u.UID || pod.ResourceVersion != u.ResourceVersion {
+		if pod == nil || pod.UID != u.UID || u.ResourceVersion != "" && pod.ResourceVersion != u.ResourceVersion {
 			return errStale
 		}
-		maps.Copy(pod.template.Annotations, render.AuthorityAnnotations(u.Want))
+		maps.Copy(pod.template.Annotations, u.Annotations)
 		pod.ResourceVersion = w.next()
-	case SealPod:
-		if pod := w.pods[u.Member]; pod != nil && pod.UID == u.UID {
-			maps.Copy(pod.template.Annotations, render.ExistingFormAnnotations(MemberInput(&o.s, u.Member, u.Intent, true)))
-		}
-	case SetRetention:
-		return o.annotate(u.Member, u.ResourceVersion, func(v *worldVolume) {
+	case plan.SetRetention:
+		return o.annotate(strings.TrimPrefix(u.Volume, "data-"), u.ResourceVersion, func(v *worldVolume) {
 			v.DeletedWith = ""
-			if u.Delete {
+			if u.DeletedWithCluster {
 				v.DeletedWith = o.s.Cluster.UID
 			}
 		})
@@ -510,10 +491,17 @@ func (o *operator) upkeep(u Upkeep) error {
 	return nil
 }
 
+func budgetOf(u plan.Apply) int {
+	if budget, ok := u.Desired.(*policyv1.PodDisruptionBudget); ok {
+		return budget.Spec.MinAvailable.IntValue()
+	}
+	return 0
+}
+
 // check holds a decision against what no decision may do.
 func (o *operator) check() {
-	idle := o.d.Action == nil && !slices.ContainsFunc(o.d.Upkeep, func(u Upkeep) bool {
-		w, ok := u.(WriteCertificate)
+	idle := o.d.Action == nil && !slices.ContainsFunc(o.d.Upkeep, func(u plan.Upkeep) bool {
+		w, ok := u.(plan.WriteCertificate)
 		return !o.s.Cluster.Spec.Paused || !ok || !w.Renew // a renewal does not wait for the end of a pause
 	})
 	switch {

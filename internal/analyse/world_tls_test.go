@@ -12,6 +12,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 const (
@@ -101,7 +102,7 @@ func same(known, live cluster.ObjectVersion) bool {
 	return known.UID == live.UID && known.ResourceVersion == live.ResourceVersion
 }
 
-func (o *operator) writeAuthority(u WriteAuthority) error {
+func (o *operator) writeAuthority(u plan.WriteAuthority) error {
 	w, now := o.w, o.s.Now
 	if o.s.Cluster.UID != w.cluster.UID {
 		return errStale
@@ -113,22 +114,22 @@ func (o *operator) writeAuthority(u WriteAuthority) error {
 	if u.Known.Exists() && (live == nil || !same(u.Known, live.ObjectVersion)) {
 		return errStale
 	}
-	a := cluster.Authority{ObjectVersion: w.written(cluster.AuthorityName("prod", u.Traffic)), Phase: u.Phase, RotationRequest: u.Rotation}
-	if u.Followed {
+	a := cluster.Authority{ObjectVersion: w.written(cluster.AuthorityName("prod", u.Traffic)), Phase: u.Phase, RotationRequest: u.RotationRequest}
+	if u.PhaseReached {
 		a.Since = now
 	}
 	switch u.Step {
-	case MarkAuthority:
+	case plan.MarkAuthority:
 		a.Current, a.Previous, a.Bundle, a.RenewalDue, a.NotAfter, a.PreviousNotAfter = live.Current, live.Previous, live.Bundle, live.RenewalDue, live.NotAfter, live.PreviousNotAfter
-	case MakeAuthority, RotateAuthority, AnnounceAuthority:
+	case plan.MakeAuthority, plan.RotateAuthority, plan.AnnounceAuthority:
 		a.Current = string(u.Traffic) + w.next()
 		a.RenewalDue, a.NotAfter = now.Add(worldAuthority/3*2), now.Add(worldAuthority)
 		a.Bundle = []string{a.Current}
-		if u.Step == RotateAuthority {
+		if u.Step == plan.RotateAuthority {
 			a.Previous, a.PreviousNotAfter = live.Current, live.NotAfter
 			a.Bundle = append(a.Bundle, live.Bundle...)
 		}
-		if u.Step == AnnounceAuthority {
+		if u.Step == plan.AnnounceAuthority {
 			a.Current, a.RenewalDue, a.NotAfter, a.Bundle = live.Current, live.RenewalDue, live.NotAfter, slices.Clone(live.Bundle)
 			a.Previous, a.PreviousNotAfter = live.Previous, live.PreviousNotAfter
 		}
@@ -139,16 +140,16 @@ func (o *operator) writeAuthority(u WriteAuthority) error {
 		}
 		slices.Sort(a.Bundle)
 		a.Bundle = slices.Compact(a.Bundle)
-	case IssueFromAuthority:
+	case plan.IssueFromAuthority:
 		a.Current, a.Bundle, a.RenewalDue, a.NotAfter = live.Current, live.Bundle, live.RenewalDue, live.NotAfter
-	case ForgetAuthority:
+	case plan.ForgetAuthority:
 		a.Current, a.Bundle, a.RenewalDue, a.NotAfter = live.Current, []string{live.Current}, live.RenewalDue, live.NotAfter
 	}
 	w.secrets.authorities[u.Traffic] = &a
 	return nil
 }
 
-func (o *operator) writeCertificate(u WriteCertificate) error {
+func (o *operator) writeCertificate(u plan.WriteCertificate) error {
 	w := o.w
 	if o.s.Cluster.UID != w.cluster.UID {
 		return errStale
@@ -187,22 +188,22 @@ func (o *operator) writeCertificate(u WriteCertificate) error {
 }
 
 // rollMember deletes the pod, and holds it against what no restart may do. An operator that acts on what it saw long ago is told apart by slow.
-func (o *operator) rollMember(a RollMember) error {
+func (o *operator) rollMember(a plan.RestartMember) error {
 	w := o.w
-	pod := w.pods[a.Member]
+	pod := w.pods[a.Name]
 	if pod == nil || pod.UID != a.UID {
 		return errStale
 	}
 	serving, voters := 0, len(w.workloads)
 	for name, other := range w.pods {
-		if probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: other.IP}); name != a.Member && err == nil && probe.Linearizable {
+		if probe, err := w.etcd.Probe(context.Background(), etcd.Endpoint{Address: other.IP}); name != a.Name && err == nil && probe.Linearizable {
 			serving++
 		}
 	}
 	if !o.slow && serving < cluster.Quorum(voters) {
-		w.wrong("%s was restarted with %d of %d others serving", a.Member, serving, voters)
+		w.wrong("%s was restarted with %d of %d others serving", a.Name, serving, voters)
 	}
-	w.deletePod(a.Member)
+	w.deletePod(a.Name)
 	return nil
 }
 
@@ -267,6 +268,6 @@ func (w *world) checkTrust() {
 
 // waitsForItsUser reports whether pods are to be deleted by the user: that of the only member, or, where certificates expired before the members
 // were told of another authority, all at once.
-func (w *world) waitsForItsUser(d Decision) bool {
+func (w *world) waitsForItsUser(d plan.Decision) bool {
 	return d.Reason == v1beta1.ReasonQuorumAtRisk || w.secrets.lapsed && d.Reason == v1beta1.ReasonCertificateInvalid
 }

@@ -33,7 +33,7 @@ func DeletesVolumes(c *v1beta1.EtcdCluster) bool {
 
 // ForeignObjectOf describes an object that is not this cluster's.
 func ForeignObjectOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) ForeignObject {
-	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "belongs to nobody"}
+	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "has no owner"}
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		x.Owner = fmt.Sprintf("belongs to %s %s", owner.Kind, owner.Name)
 		x.Terminating = owner.Kind == v1beta1.EtcdClusterKind && owner.Name == c.Name && owner.UID != c.UID

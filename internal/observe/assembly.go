@@ -71,7 +71,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		RequestedBytes:  request.Value(),
 		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
 		AccessModes:     claim.Spec.AccessModes,
-		DeletedWith:        cluster.DeletedWith(claim),
+		DeletedWith:     cluster.DeletedWith(claim),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],
 		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),

@@ -110,8 +110,8 @@ func (r *secretReader) own(name string) (*corev1.Secret, error) {
 // authorityOf tells what a managed authority's Secret holds, without its keys.
 func authorityOf(secret *corev1.Secret, now time.Time) cluster.Authority {
 	a := cluster.Authority{
-		ObjectVersion:  writtenOf(secret),
-		Phase:    cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
+		ObjectVersion:   writtenOf(secret),
+		Phase:           cluster.Phase(secret.Annotations[cluster.AnnotationAuthorityPhase]),
 		RotationRequest: secret.Annotations[v1beta1.RotateAuthoritiesAnnotation],
 	}
 	if since, err := time.Parse(time.RFC3339, secret.Annotations[cluster.AnnotationAuthoritySince]); err == nil {

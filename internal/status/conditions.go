@@ -11,6 +11,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
@@ -105,11 +106,11 @@ func firstProblem(s *cluster.Snapshot) string {
 	return ""
 }
 
-func progressing(d *analyse.Decision) metav1.Condition {
+func progressing(d *plan.Decision) metav1.Condition {
 	return condition(v1beta1.ConditionProgressing, conditionStatus(d.Progressing), d.Reason, d.Message)
 }
 
-func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
+func degraded(s *cluster.Snapshot, d *plan.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
 	switch {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
@@ -129,8 +130,8 @@ func degraded(s *cluster.Snapshot, d *analyse.Decision, status *v1beta1.EtcdClus
 var transientReasons = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy}
 
 // isBlocked reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
-func isBlocked(d *analyse.Decision) bool {
-	return slices.ContainsFunc(d.Refusals, func(r analyse.Refusal) bool { return !slices.Contains(transientReasons, r.Reason) })
+func isBlocked(d *plan.Decision) bool {
+	return slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return !slices.Contains(transientReasons, r.Reason) })
 }
 
 // onlyStarting reports whether the members that do not serve are only starting for the first time.
@@ -154,7 +155,7 @@ func problems(s *cluster.Snapshot) []cluster.Problem {
 		switch {
 		case s.PeerTrust.AuthorityLost && s.PeerTrust.Has(x.Name), s.ClientTrust.AuthorityLost && s.ClientTrust.Has(x.Name): // told already
 		case x.Unreadable != "":
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: analyse.ForeignObjectRefusal(x).Message})
+			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: plan.RefuseForeignObject(x).Message})
 		case x.Terminating:
 			list = append(list, cluster.Problem{Reason: v1beta1.ReasonWaitingForDeletion, Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)})
 		case x.LacksOwnerReference:
@@ -224,8 +225,8 @@ func alarmCondition(kind cluster.AlarmKind, names string) metav1.Condition {
 		fmt.Sprintf("The database of %s reached its quota, and etcd refuses writes. Delete keys, compact and defragment, then run etcdctl alarm disarm.", names))
 }
 
-func restartPending(s *cluster.Snapshot) metav1.Condition {
-	names := staleTemplates(s)
+func restartPending(d *plan.Decision) metav1.Condition {
+	names := d.StaleTemplates
 	if len(names) == 0 {
 		return condition(v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "Every pod is made from the present template.")
 	}

@@ -9,8 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 // Event is a Kubernetes event about the cluster.
@@ -19,7 +19,7 @@ type Event struct {
 }
 
 // events tells what changed: the act that was carried out, the operation that ended, and conditions that turned.
-func events(s *cluster.Snapshot, d *analyse.Decision, old, now *v1beta1.EtcdClusterStatus, outcome error) []Event {
+func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdClusterStatus, outcome error) []Event {
 	var list []Event
 	if d.Finished {
 		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
@@ -70,15 +70,15 @@ func shortened(message string, limit int) string {
 	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
 }
 
-func actionEvent(d *analyse.Decision) Event {
+func actionEvent(d *plan.Decision) Event {
 	switch d.Action.(type) {
-	case analyse.FoundCluster:
+	case plan.CreateFounders:
 		return Event{corev1.EventTypeNormal, v1beta1.EventBootstrapStarted, d.Message}
-	case analyse.TakeBackVolumes:
+	case plan.TakeBackVolumes:
 		return Event{corev1.EventTypeNormal, v1beta1.EventVolumesTakenBack, d.Message}
-	case analyse.ResumeMembers:
+	case plan.StartMembers:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
-	case analyse.RollMember:
+	case plan.RestartMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
 	}
 	return Event{}
@@ -92,7 +92,7 @@ func isNewsworthy(before, now *metav1.Condition) bool {
 	return before.Status != now.Status || (before.Reason != now.Reason && bad(now))
 }
 
-func eventType(c *metav1.Condition, d *analyse.Decision) string {
+func eventType(c *metav1.Condition, d *plan.Decision) string {
 	if c.Reason == v1beta1.ReasonWaitingForDeletion || c.Reason == v1beta1.ReasonTemplateNewer {
 		return corev1.EventTypeNormal // it passes by itself
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -22,10 +23,10 @@ type Report struct {
 	Events []Event
 }
 
-// Of reports on a pass: what was seen, what was decided, and what became of it: each *analyse.Refusal becomes part of the
+// Of reports on a pass: what was seen, what was decided, and what became of it: each *plan.Refusal becomes part of the
 // report, any other error is for the caller alone.
-func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
-	if refusals, _ := analyse.Refusals(outcome); len(refusals) > 0 {
+func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
+	if refusals, _ := plan.Refusals(outcome); len(refusals) > 0 {
 		messages := make([]string, len(refusals))
 		for i, r := range refusals {
 			messages[i] = r.Message
@@ -57,7 +58,7 @@ func Of(s *cluster.Snapshot, d *analyse.Decision, outcome error) Report {
 		status.ServiceName, status.ClientPort = s.ClientService.Name, cluster.ClientPort
 	}
 	status.ClientSecretName = clientSecretName(s)
-	for _, c := range []metav1.Condition{available(s), progressing(d), degraded(s, d, &status), quorumLost(s), storageAlarm(s), restartPending(s)} {
+	for _, c := range []metav1.Condition{available(s), progressing(d), degraded(s, d, &status), quorumLost(s), storageAlarm(s), restartPending(d)} {
 		setCondition(&status, s, c)
 	}
 	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
@@ -220,17 +221,4 @@ func troubles(s *cluster.Snapshot) string {
 		return ""
 	}
 	return strings.Join(parts, "; ") + "."
-}
-
-func staleTemplates(s *cluster.Snapshot) []string {
-	var names []string
-	for _, m := range s.Members {
-		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
-			continue
-		}
-		if m.Pod.RenderHash != render.RenderHash(analyse.MemberInput(s, m.Name, m.Workload.Intent, true)) {
-			names = append(names, m.Name)
-		}
-	}
-	return names
 }

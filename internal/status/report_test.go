@@ -20,6 +20,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -33,7 +34,7 @@ func situations() map[string]*Builder {
 	}
 	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
-			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "belongs to nobody", LacksOwnerReference: claimable})
+			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", LacksOwnerReference: claimable})
 		}
 	}
 	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
@@ -235,8 +236,8 @@ func TestActsAndFinishedOperationsAreTold(t *testing.T) {
 func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 	s := MakeCluster("prod").Objects().Snapshot()
 	d := analyse.Next(s)
-	refusal := analyse.ForeignObjectRefusal(cluster.ForeignObject{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "belongs to nobody"})
-	report := Of(&s, &d, fmt.Errorf("acting: %w", &refusal))
+	refusal := plan.RefuseForeignObject(cluster.ForeignObject{Kind: "PersistentVolumeClaim", Name: "data-prod-0", Owner: "has no owner"})
+	report := Of(&s, &d, fmt.Errorf("acting: %w", refusal))
 	for _, c := range report.Status.Conditions {
 		if c.Type == v1beta1.ConditionProgressing && (c.Status != "False" || c.Reason != v1beta1.ReasonForeignObject || c.Message != refusal.Message) {
 			t.Errorf("got %+v", c)
@@ -256,8 +257,8 @@ func TestARefusalAtTheLastMomentIsReported(t *testing.T) {
 func TestEveryRefusalOfAPassIsReported(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
 	d := analyse.Next(s)
-	first := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "No budgets here."}
-	second := &analyse.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "Secret prod-peer-tls is immutable."}
+	first := &plan.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "No budgets here."}
+	second := &plan.Refusal{Reason: v1beta1.ReasonWriteRefused, Message: "Secret prod-peer-tls is immutable."}
 	report := Of(&s, &d, errors.Join(errors.New("connection refused"), first, fmt.Errorf("writing: %w", second)))
 	for _, kind := range []string{v1beta1.ConditionProgressing, v1beta1.ConditionDegraded} {
 		c := meta.FindStatusCondition(report.Status.Conditions, kind)
@@ -265,7 +266,7 @@ func TestEveryRefusalOfAPassIsReported(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	}
-	if refusals, rest := analyse.Refusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
+	if refusals, rest := plan.Refusals(errors.Join(first, second)); len(refusals) != 2 || rest != nil {
 		t.Errorf("got %v, %v", refusals, rest)
 	}
 }

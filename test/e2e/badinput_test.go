@@ -95,7 +95,7 @@ var _ = Describe("Bad input", func() {
 		Expect(kube.Create(ctx, foreign)).To(Succeed())
 		c := makeCluster(ns)
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Service prod-client exists and belongs to nobody", "Rename or delete it")
+		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Service prod-client exists and has no owner", "Rename or delete it")
 		var after corev1.Service
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(foreign), &after)).To(Succeed())
 		Expect(after.ResourceVersion).To(Equal(foreign.ResourceVersion))

@@ -84,7 +84,7 @@ var _ = Describe("A cluster whose certificates the operator manages", func() {
 		Expect(kube.Create(ctx, foreign)).To(Succeed())
 		c := makeCluster(ns, managed)
 		Expect(kube.Create(ctx, c)).To(Succeed())
-		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Secret prod-peer-ca exists and belongs to nobody")
+		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Secret prod-peer-ca exists and has no owner")
 		expectNothingMade(ctx, c)
 		Expect(kube.Delete(ctx, foreign)).To(Succeed())
 		awaitHealthy(ctx, c)

@@ -406,7 +406,7 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 				version := foreign.GetResourceVersion()
 				l.create(3)
 				l.settle()
-				l.expectRefused(v1beta1.ReasonForeignObject, kind+" "+objectName+" exists and belongs to nobody", "Rename or delete it")
+				l.expectRefused(v1beta1.ReasonForeignObject, kind+" "+objectName+" exists and has no owner", "Rename or delete it")
 				must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
 				if foreign.GetResourceVersion() != version {
 					t.Errorf("%s was changed: %+v", what, foreign)

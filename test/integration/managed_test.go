@@ -370,7 +370,7 @@ func TestASecretOfSomebodyElseBesideACluster(t *testing.T) {
 			t.Errorf("paused %v: the Secret was written to", paused)
 		}
 		told := expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonForeignObject)
-		if !strings.Contains(told.Message, "Secret prod-client-tls exists and belongs to nobody") || !strings.Contains(told.Message, "make EtcdCluster prod its controller") {
+		if !strings.Contains(told.Message, "Secret prod-client-tls exists and has no owner") || !strings.Contains(told.Message, "make EtcdCluster prod its controller") {
 			t.Errorf("paused %v: %s", paused, told.Message)
 		}
 		l.delete(&corev1.Secret{}, "prod-client-tls")

@@ -177,7 +177,7 @@ func (b *Builder) Objects() *Builder {
 
 // Stranger adds an object that is somebody else's; leaving tells that it was a deleted cluster's of this name.
 func (b *Builder) Stranger(kind, name string, leaving bool) *Builder {
-	b.s.ForeignObjects = append(b.s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "belongs to nobody", Terminating: leaving})
+	b.s.ForeignObjects = append(b.s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", Terminating: leaving})
 	return b
 }
 
@@ -308,7 +308,9 @@ func FoundingPod(b *Builder, m *cluster.Member) {
 
 // Trouble keeps the member's pod from running.
 func Trouble(reason, detail string) Part {
-	return func(_ *Builder, m *cluster.Member) { m.Pod.IP, m.Pod.FailureReason, m.Pod.FailureDetail = "", reason, detail }
+	return func(_ *Builder, m *cluster.Member) {
+		m.Pod.IP, m.Pod.FailureReason, m.Pod.FailureDetail = "", reason, detail
+	}
 }
 
 // Silent has nobody answer at the member's address.

@@ -1,0 +1,77 @@
+package plan
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+// Action is a step that may disturb members. At most one is in flight in a cluster.
+//
+//sumtype:decl
+type Action interface {
+	action()
+	// Operation is the type under which the action is claimed.
+	Operation() v1beta1.OperationType
+	// Member is the member that the action works on; empty where it works on all.
+	Member() string
+}
+
+// CreateFounders creates the volumes of founding members, then all their StatefulSets.
+type CreateFounders struct {
+	// Members are the names of all founding members.
+	Members []string
+	// Volumes and StatefulSets are those that do not exist yet.
+	Volumes      []*corev1.PersistentVolumeClaim
+	StatefulSets []*appsv1.StatefulSet
+}
+
+// TakeBackVolumes records on retained volumes that this cluster uses them. It comes before their members are started.
+type TakeBackVolumes struct{ Volumes []cluster.Volume }
+
+// StartMembers creates the StatefulSets of members that have run before. etcd exits if it finds such a volume empty.
+type StartMembers struct {
+	// Type is that of the claim that stands, OperationResume where there is none.
+	Type         v1beta1.OperationType
+	StatefulSets []*appsv1.StatefulSet
+}
+
+// RestartMember deletes a member's pod. Its StatefulSet then creates it again from the present template.
+type RestartMember struct {
+	Name string
+	// Pod and UID are those of the pod to delete.
+	Pod string
+	UID types.UID
+}
+
+func (CreateFounders) action()  {}
+func (TakeBackVolumes) action() {}
+func (StartMembers) action()    {}
+func (RestartMember) action()   {}
+
+// Operation implements Action.
+func (CreateFounders) Operation() v1beta1.OperationType { return v1beta1.OperationBootstrap }
+
+// Operation implements Action.
+func (TakeBackVolumes) Operation() v1beta1.OperationType { return v1beta1.OperationTakeBack }
+
+// Operation implements Action.
+func (a StartMembers) Operation() v1beta1.OperationType { return a.Type }
+
+// Operation implements Action.
+func (RestartMember) Operation() v1beta1.OperationType { return v1beta1.OperationRollMember }
+
+// Member implements Action.
+func (CreateFounders) Member() string { return "" }
+
+// Member implements Action.
+func (TakeBackVolumes) Member() string { return "" }
+
+// Member implements Action.
+func (StartMembers) Member() string { return "" }
+
+// Member implements Action.
+func (a RestartMember) Member() string { return a.Name }

@@ -1,0 +1,84 @@
+// Package plan is the vocabulary between deciding and doing: what analyse returns, act carries out and status reports.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+// Decision is what one pass will do, and why.
+type Decision struct {
+	// Rule is the name of the rule that decided. It is empty when the cluster is as its spec says.
+	Rule string
+	// Reason is the reason of the Progressing condition, Message its text.
+	Reason, Message string
+	// Progressing tells whether the cluster is on its way to its spec.
+	Progressing bool
+	// Refusals are the guards that refused a step.
+	Refusals []Refusal
+	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
+	Action Action
+	// Upkeep are the writes that disturb no member, in their order.
+	// If one fails, the others are still done, except those that require it.
+	Upkeep []Upkeep
+	// Finished tells that the claimed operation ended: its claim is cleared.
+	Finished bool
+	// StaleTemplates names the members whose StatefulSet makes another pod today than the one that runs.
+	StaleTemplates []string
+	// RequeueAfter is the delay until the next pass. Changes in etcd raise no watch event.
+	RequeueAfter time.Duration
+	// InvalidatesSecrets tells that the upkeep changes Secrets. What was read of them before is out of date.
+	InvalidatesSecrets bool
+}
+
+// Refusal is a guard that refused a step, or a write that the API server refused. As an error it is for users.
+type Refusal struct {
+	// Guard is the guard's name.
+	Guard string
+	// Reason is a condition reason. Message says what is, why, and what to do.
+	Reason, Message string
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+// Refusals splits the error of a pass into refusals and everything else, which is nil for nothing.
+func Refusals(err error) (refusals []Refusal, otherErr error) {
+	if err == nil {
+		return nil, nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var others []error
+		for _, e := range joined.Unwrap() {
+			more, other := Refusals(e)
+			refusals, others = append(refusals, more...), append(others, other)
+		}
+		return refusals, errors.Join(others...)
+	}
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return []Refusal{*refusal}, nil
+	}
+	return nil, err
+}
+
+// RefuseForeignObject is the refusal to use an object that is not the cluster's.
+func RefuseForeignObject(x cluster.ForeignObject) *Refusal {
+	if x.Unreadable != "" {
+		return &Refusal{
+			Guard:  "noForeignObject",
+			Reason: v1beta1.ReasonReadRefused,
+			Message: fmt.Sprintf("The operator cannot read %s %s: %s. It does not change what it cannot read. "+
+				"Grant its ServiceAccount get on that %s.", x.Kind, x.Name, x.Unreadable, x.Kind),
+		}
+	}
+	return &Refusal{
+		Guard:  "noForeignObject",
+		Reason: v1beta1.ReasonForeignObject,
+		Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make. "+
+			"Rename or delete it, or create this cluster under another name.", x.Kind, x.Name, x.Owner),
+	}
+}

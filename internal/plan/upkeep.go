@@ -1,0 +1,183 @@
+package plan
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+// Upkeep is a write that disturbs no member.
+//
+//sumtype:decl
+type Upkeep interface {
+	upkeep()
+	// Writes names the object that is written. A foreign object of this name is left alone.
+	Writes() ObjectName
+	// Requires names the write of the same pass that must succeed first; empty for none.
+	Requires() string
+	// Provides is the name by which other upkeep requires this write; empty where none does.
+	Provides() string
+}
+
+// ObjectName is the kind and name of an object in the cluster's namespace.
+type ObjectName struct{ Kind, Name string }
+
+// Object is a Kubernetes object.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// independent is embedded by upkeep that requires no other write, and that no other write requires.
+type independent struct{}
+
+func (independent) upkeep()          {}
+func (independent) Requires() string { return "" }
+func (independent) Provides() string { return "" }
+
+// Apply creates an object. If it exists, it is brought to what the operator renders today.
+type Apply struct {
+	independent
+	// Desired has its kind set.
+	Desired Object
+	// Live is nil where there is no object yet.
+	Live Object
+}
+
+// Writes implements Upkeep.
+func (a Apply) Writes() ObjectName { return nameOf(a.Desired) }
+
+// Delete deletes an object, if it still has the UID that was read.
+type Delete struct {
+	independent
+	// Object has its kind set.
+	Object Object
+}
+
+// Writes implements Upkeep.
+func (d Delete) Writes() ObjectName { return nameOf(d.Object) }
+
+func nameOf(o Object) ObjectName {
+	return ObjectName{Kind: o.GetObjectKind().GroupVersionKind().Kind, Name: o.GetName()}
+}
+
+// RecordMember writes what is known of a member to its volume.
+// A template must not refuse an empty volume before the volume says that its member has started.
+type RecordMember struct {
+	independent
+	Member, Volume, ResourceVersion string
+	Annotations                     map[string]string
+}
+
+// Writes implements Upkeep.
+func (r RecordMember) Writes() ObjectName { return volumeName(r.Volume) }
+
+// Provides implements Upkeep.
+func (r RecordMember) Provides() string { return recordOf(r.Member) }
+
+func volumeName(name string) ObjectName { return ObjectName{"PersistentVolumeClaim", name} }
+
+func recordOf(member string) string { return "record of " + member }
+
+// SetRetention makes a volume go with its cluster, or stay, as the user's retention policy says.
+type SetRetention struct {
+	independent
+	Volume, ResourceVersion string
+	// DeletedWithCluster makes the cluster an owner of the volume.
+	DeletedWithCluster bool
+}
+
+// Writes implements Upkeep.
+func (r SetRetention) Writes() ObjectName { return volumeName(r.Volume) }
+
+// UpdateStatefulSet replaces the template of a member's StatefulSet. The pod runs on.
+type UpdateStatefulSet struct {
+	independent
+	Desired, Live *appsv1.StatefulSet
+}
+
+// Writes implements Upkeep.
+func (u UpdateStatefulSet) Writes() ObjectName { return nameOf(u.Desired) }
+
+// Requires implements Upkeep.
+func (u UpdateStatefulSet) Requires() string { return recordOf(u.Desired.Name) }
+
+// AnnotatePod changes annotations of a pod: its next container start reads them.
+type AnnotatePod struct {
+	independent
+	Member, Pod string
+	UID         types.UID
+	// ResourceVersion is empty where it does not matter whether the kubelet wrote the pod since it was read.
+	ResourceVersion string
+	Annotations     map[string]string
+}
+
+// Writes implements Upkeep.
+func (a AnnotatePod) Writes() ObjectName { return ObjectName{"Pod", a.Pod} }
+
+// Requires implements Upkeep.
+func (a AnnotatePod) Requires() string { return recordOf(a.Member) }
+
+// AuthorityStep is a step in the life of a managed authority.
+type AuthorityStep string
+
+// The steps of an authority.
+const (
+	// MakeAuthority makes an authority where there is none, or none that can be used.
+	MakeAuthority AuthorityStep = "Make"
+	// AnnounceAuthority distributes an authority whose Secret came from elsewhere. The members do not trust it yet.
+	AnnounceAuthority AuthorityStep = "Announce"
+	// RotateAuthority makes a new authority beside the old one, which still issues.
+	RotateAuthority AuthorityStep = "Rotate"
+	// MarkAuthority records when every Secret had reached the phase: the time that clients have begins.
+	MarkAuthority AuthorityStep = "Mark"
+	// IssueFromAuthority makes the new authority issue, and deletes the old one's key.
+	IssueFromAuthority AuthorityStep = "Issue"
+	// ForgetAuthority ends the trust in the old authority.
+	ForgetAuthority AuthorityStep = "Forget"
+)
+
+// WriteAuthority takes a step with the authority of a kind of traffic.
+type WriteAuthority struct {
+	independent
+	Traffic cluster.Traffic
+	Step    AuthorityStep
+	// Known is the Secret as it was read. If another client wrote it since, the step is not taken.
+	Known cluster.ObjectVersion
+	// Phase and RotationRequest are what the Secret says afterwards.
+	Phase           cluster.Phase
+	RotationRequest string
+	// PhaseReached tells that every Secret has reached the phase.
+	PhaseReached bool
+}
+
+// Writes implements Upkeep.
+func (w WriteAuthority) Writes() ObjectName { return ObjectName{"Secret", w.Known.Name} }
+
+// Provides implements Upkeep.
+func (w WriteAuthority) Provides() string { return authorityOf(w.Traffic) }
+
+func authorityOf(t cluster.Traffic) string { return string(t) + " authority" }
+
+// WriteCertificate writes a managed certificate's Secret with the authority's bundle.
+type WriteCertificate struct {
+	independent
+	Traffic cluster.Traffic
+	Role    cluster.Role
+	Known   cluster.ObjectVersion
+	// Domain is the domain of the Kubernetes cluster that the certificate fits.
+	Domain string
+	// Renew issues the certificate again. Without it only the bundle is written.
+	Renew bool
+	// Issuer is the fingerprint of the authority that issues; empty where the authority is made in the same pass.
+	Issuer string
+}
+
+// Writes implements Upkeep.
+func (w WriteCertificate) Writes() ObjectName { return ObjectName{"Secret", w.Known.Name} }
+
+// Requires implements Upkeep.
+func (w WriteCertificate) Requires() string { return authorityOf(w.Traffic) }
