@@ -84,7 +84,7 @@ done
 refuse_import controllers $MODULE/internal/etcd/v3
 refuse_import internal/plan $MODULE/internal/analyse
 refuse_import internal/plan $MODULE/internal/render
-refuse_import internal/act $MODULE/internal/analyse
+refuse_import internal/act/restart $MODULE/internal/analyse # a folder of its own, because analyse imports act above
 refuse_import api/v1alpha1 sigs.k8s.io/controller-runtime/pkg/client
 refuse_import api/v1alpha1 k8s.io/client-go/tools/record
 refuse_import api/v1alpha1 $MODULE/internal/act
