@@ -45,8 +45,6 @@ const (
 	// secretMode lets only the pod's user and group read the keys.
 	secretMode = 0o440
 
-	// shutdownSeconds is how long etcd gets to transfer leadership and to close its database.
-	shutdownSeconds = 30
 	// revisionHistory is small: to roll back, the operator renders a new template from an older intent.
 	revisionHistory = 1
 )
@@ -116,7 +114,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			RuntimeClassName:              nilIfEmpty(in.Intent.RuntimeClassName),
 			ImagePullSecrets:              in.Intent.ImagePullSecrets,
 			SecurityContext:               podSecurity(in.Intent.SecurityContext),
-			TerminationGracePeriodSeconds: new(int64(shutdownSeconds)),
+			TerminationGracePeriodSeconds: new(gracePeriodSeconds(in.Intent)),
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
 		},
@@ -143,6 +141,15 @@ func foundingAnnotations(in MemberInput) map[string]string {
 		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, in.Founding.Members, in.Intent),
 		cluster.AnnotationInitialClusterState: stateNew,
 	}
+}
+
+// gracePeriodSeconds returns how long etcd gets to stop. On SIGTERM etcd closes its servers for clients, then it transfers
+// leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
+// Source: ServerConfig.ReqTimeout in etcd's server/config/config.go. 10 s remain to close the database.
+func gracePeriodSeconds(i cluster.Intent) int64 {
+	election := numberOr(i.Options[cluster.OptionVariable("election-timeout")], defaultElection) // in milliseconds
+	milliseconds := 2*(5000+2*election) + 10_000
+	return max(30, (milliseconds+999)/1000)
 }
 
 func container(in MemberInput) corev1.Container {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -404,5 +405,23 @@ func TestClustersOfOneNameHaveDifferentTokens(t *testing.T) {
 	second.UID = "99999999-2222-3333-4444-555555555555"
 	if ClusterToken(first) == ClusterToken(second) {
 		t.Errorf("both have the token %s", ClusterToken(first))
+	}
+}
+
+func TestGivesEtcdTheTimeToTransferLeadership(t *testing.T) {
+	for election, want := range map[string]int64{
+		"": 30, "5": 30, "1000": 30, "2500": 30, "2501": 31, "5000": 40, "10000": 60, "50000": 220, "not a number": 30,
+	} {
+		in := started(makeCluster(withOption("election-timeout", election)))
+		if got := *MemberStatefulSet(in).Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
+			t.Errorf("with the election timeout %q the grace period is %d s, want %d s", election, got, want)
+		}
+	}
+}
+
+func TestNeverLetsAPodThatIsNotReadyBeEvictedBelowTheBudget(t *testing.T) {
+	policy := Budget(makeCluster(), 2).Spec.UnhealthyPodEvictionPolicy
+	if policy == nil || *policy != policyv1.IfHealthyBudget {
+		t.Errorf("the policy is %v, want %s", policy, policyv1.IfHealthyBudget)
 	}
 }
