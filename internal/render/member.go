@@ -25,6 +25,9 @@ type MemberInput struct {
 	// Name of the member.
 	Name   string
 	Intent cluster.Intent
+	// HealthyIntent is the annotation AnnotationHealthyIntent: the intent under which the member was last healthy, as
+	// Intent.Encode returns it; empty where none was recorded.
+	HealthyIntent string
 	// Founding is set for a member that was not seen started yet. Without it, etcd exits on an empty volume.
 	Founding *Founding
 	// IPv6 makes etcd listen on [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
@@ -47,6 +50,9 @@ const (
 
 	// revisionHistory is small: to roll back, the operator renders a new template from an older intent.
 	revisionHistory = 1
+	// maxIntentBytes bounds the two intents on a StatefulSet: Kubernetes accepts annotations of 256 KiB.
+	// Where both do not fit, the one that the template is made from stays.
+	maxIntentBytes = 255 << 10
 )
 
 // MemberStatefulSet builds the StatefulSet of one pod that runs a member.
@@ -59,8 +65,12 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 		cluster.AnnotationIntent:     text,
 		cluster.AnnotationIntentHash: hash,
 	}
+	if in.HealthyIntent != "" && len(text)+len(in.HealthyIntent) <= maxIntentBytes {
+		meta.Annotations[cluster.AnnotationHealthyIntent] = in.HealthyIntent
+	}
 	template := podTemplate(in)
-	template.Annotations = merged(template.Annotations, map[string]string{cluster.AnnotationRenderHash: RenderHash(in)})
+	template.Annotations[cluster.AnnotationRenderHash] = RenderHash(in)
+	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: meta,
@@ -95,7 +105,7 @@ func ExistingFormAnnotations(in MemberInput) map[string]string {
 	}
 }
 
-// podTemplate builds the template without its hash.
+// podTemplate builds the template without its hashes.
 func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
