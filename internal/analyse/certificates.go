@@ -24,7 +24,7 @@ func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 			list = append(list, managedUpkeep(s, trust, traffic)...)
 		case cluster.SourceCertManager:
 			list = append(list, requestUpkeep(s, trust, traffic)...)
-		case cluster.SourceSecret:
+		case cluster.SourceSecret, cluster.SourceEtcdOperator:
 		}
 	}
 	return list
@@ -172,7 +172,7 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 func templatesNameBundle(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	bundle := s.Trust(traffic).Authority.Bundle
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || m.Workload.Intent.Source(traffic) == "" {
+		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || !m.Workload.Intent.Source(traffic).FollowsAuthorities() {
 			return false
 		}
 		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || isPending(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)

@@ -84,7 +84,7 @@ func startedWithOldAuthorities(s *cluster.Snapshot, m *cluster.Member) bool {
 	}
 	want := m.Workload.Intent.WithAuthorities(s)
 	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
-		return want.Source(t) != "" && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
+		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
 	})
 }
 
@@ -224,7 +224,7 @@ func authoritiesOverlap(rolled *cluster.Member) guard {
 		for _, traffic := range traffics {
 			trust := s.Trust(traffic)
 			c := trust.Certificate(shownToMembers[traffic])
-			if trust.Source == "" || c == nil || c.IsEmpty() {
+			if !trust.Source.FollowsAuthorities() || c == nil || c.IsEmpty() {
 				continue
 			}
 			for i := range s.Members {

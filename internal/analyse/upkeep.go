@@ -173,8 +173,12 @@ func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
 // memberInput is what a member's StatefulSet is rendered from: in its existing form, or with the founding list.
 func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
 	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s)}
-	if m := s.Member(name); !started && m != nil && m.Volume != nil {
+	m := s.Member(name)
+	if !started && m != nil && m.Volume != nil {
 		in.Founding = &render.Founding{Members: m.Volume.Founders, Token: m.Volume.Token}
+	}
+	if m != nil && m.Workload != nil && m.Workload.Live != nil {
+		in.HealthyIntent = m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent]
 	}
 	return in
 }

@@ -12,13 +12,18 @@ import (
 // Source says where the certificates of one kind of traffic come from.
 type Source string
 
-// The sources of certificates. The source is empty for traffic that is not encrypted,
-// and for a Secret with the keys of the original etcd operator.
+// The sources of certificates. Traffic that is not encrypted has none. They are stored in intents, so none is ever renamed.
 const (
-	SourceSecret      Source = "Secret"
-	SourceManaged     Source = "Managed"
-	SourceCertManager Source = "CertManager"
+	// SourceSecret is a Secret of the user with the keys of Kubernetes' TLS Secrets.
+	SourceSecret Source = "Secret"
+	// SourceEtcdOperator is a Secret of the user with the keys of the original etcd operator.
+	SourceEtcdOperator Source = "EtcdOperator"
+	SourceManaged      Source = "Managed"
+	SourceCertManager  Source = "CertManager"
 )
+
+// FollowsAuthorities reports whether members are restarted when the authorities in the Secret change.
+func (s Source) FollowsAuthorities() bool { return s != "" && s != SourceEtcdOperator }
 
 // Traffic is one of the two kinds of traffic; each has an authority to itself, so that a client's certificate never passes for a peer's.
 type Traffic string

@@ -56,8 +56,8 @@ type Intent struct {
 	RuntimeClassName          string                            `json:"runtimeClassName,omitempty"`
 	ImagePullSecrets          []corev1.LocalObjectReference     `json:"imagePullSecrets,omitempty"`
 
-	// Where the Secrets above come from, and the authorities in them: fingerprints, sorted. The authorities are not the spec's but what
-	// was found in the Secrets; of Secrets with the original operator's keys they are not followed.
+	// Where the Secrets above come from, and the authorities in them: fingerprints, sorted.
+	// The authorities do not come from the spec: they were found in the Secrets. Not every source has them (FollowsAuthorities).
 	PeerCertificates   Source             `json:"peerCertificates,omitempty"`
 	PeerIssuer         *v1beta1.IssuerRef `json:"peerIssuer,omitempty"`
 	PeerAuthorities    []string           `json:"peerAuthorities,omitempty"`
@@ -118,15 +118,15 @@ func (i *Intent) setClientTLS(c *v1beta1.EtcdCluster) {
 	}
 }
 
-// sourceOf returns the source of a Secret: empty for the keys of the original etcd operator.
+// sourceOf returns the source of a Secret of the user.
 func sourceOf(format v1beta1.SecretFormat) Source {
 	if format == v1beta1.SecretFormatEtcdOperator {
-		return ""
+		return SourceEtcdOperator
 	}
 	return SourceSecret
 }
 
-// Source returns where the certificates of a kind of traffic come from.
+// Source returns where the certificates of a kind of traffic come from; empty where the traffic is not encrypted.
 func (i Intent) Source(t Traffic) Source {
 	if t == PeerTraffic {
 		return i.PeerCertificates
@@ -160,10 +160,10 @@ func (i Intent) Authorities(t Traffic) []string {
 
 // WithAuthorities returns the intent with the authorities that were found in its Secrets. Where that is not known they stay as they are.
 func (i Intent) WithAuthorities(s *Snapshot) Intent {
-	if found, ok := s.PeerTrust.AuthoritiesForNewPods(PeerTraffic); ok && i.PeerCertificates != "" {
+	if found, ok := s.PeerTrust.AuthoritiesForNewPods(PeerTraffic); ok && i.PeerCertificates.FollowsAuthorities() {
 		i.PeerAuthorities = found
 	}
-	if found, ok := s.ClientTrust.AuthoritiesForNewPods(ClientTraffic); ok && i.ServerCertificates != "" {
+	if found, ok := s.ClientTrust.AuthoritiesForNewPods(ClientTraffic); ok && i.ServerCertificates.FollowsAuthorities() {
 		i.ServerAuthorities = found
 	}
 	return i

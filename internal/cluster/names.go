@@ -35,8 +35,11 @@ const (
 	MembershipRetired = "Retired"
 
 	// On StatefulSets.
-	AnnotationIntent     = Prefix + "intent"      // JSON of the Intent that the template was made from
-	AnnotationIntentHash = Prefix + "intent-hash" // of what the pods depend on in it
+	AnnotationIntent        = Prefix + "intent"         // JSON of the Intent that the template was made from
+	AnnotationHealthyIntent = Prefix + "healthy-intent" // JSON of the Intent under which the member was last healthy
+
+	// On StatefulSets, pod templates and pods.
+	AnnotationIntentHash = Prefix + "intent-hash" // of what the pods depend on in the Intent
 
 	// On pod templates and pods.
 	AnnotationRenderHash          = Prefix + "render-hash"           // of the template in its started form

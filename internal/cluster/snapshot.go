@@ -91,7 +91,10 @@ func (v *Volume) Started() bool { return v != nil && v.ClusterID != 0 }
 
 // Workload is a member's StatefulSet.
 type Workload struct {
-	Intent Intent
+	Intent     Intent
+	IntentHash string
+	// HealthyIntent is the intent under which the member was last healthy, nil where none was recorded.
+	HealthyIntent *Intent
 	// Founding tells that the template starts an empty volume with the founding list.
 	Founding bool
 	Deleting bool
@@ -113,6 +116,8 @@ type Pod struct {
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string
+	// IntentHash is that of the template that the pod was made from.
+	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
 	PeerAuthorities, ClientAuthorities []string
 	// FailureReason is a condition reason and what the kubelet or the scheduler said; empty when there is none.

@@ -99,10 +99,27 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		return
 	}
 	a.member(set.Name).Workload = &cluster.Workload{
-		Intent:   intent,
-		Founding: set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
-		Deleting: set.DeletionTimestamp != nil,
-		Live:     set,
+		Intent:        intent,
+		IntentHash:    set.Annotations[cluster.AnnotationIntentHash],
+		HealthyIntent: healthyIntentOf(set, intent),
+		Founding:      set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
+		Deleting:      set.DeletionTimestamp != nil,
+		Live:          set,
+	}
+}
+
+// healthyIntentOf returns the intent under which the member was last healthy. One that cannot be read is not known.
+func healthyIntentOf(set *appsv1.StatefulSet, present cluster.Intent) *cluster.Intent {
+	switch text := set.Annotations[cluster.AnnotationHealthyIntent]; text {
+	case "":
+		return nil
+	case set.Annotations[cluster.AnnotationIntent]:
+		return &present
+	default:
+		if healthy, err := cluster.DecodeIntent(text); err == nil {
+			return &healthy
+		}
+		return nil
 	}
 }
 

@@ -225,6 +225,31 @@ func TestAStatefulSetWhoseIntentCannotBeReadIsRefusedByName(t *testing.T) {
 	}
 }
 
+func TestReadsTheIntentsOfStatefulSetsAndPods(t *testing.T) {
+	healthy := cluster.Intent{Version: "3.6.12"}
+	text, _ := healthy.Encode()
+	for stored, want := range map[string]*cluster.Intent{"": nil, text: &healthy, "not JSON": nil} {
+		s := newStage(t, 1)
+		set := s.workload("prod-0")
+		if stored != "" {
+			set.Annotations[cluster.AnnotationHealthyIntent] = stored
+		}
+		s.pod("prod-0", "10.0.0.1", set.UID).Annotations = map[string]string{cluster.AnnotationIntentHash: "older"}
+		m := s.observe().Member("prod-0")
+		if diff := cmp.Diff(want, m.Workload.HealthyIntent); diff != "" {
+			t.Errorf("%q: the healthy intent (-want +got):\n%s", stored, diff)
+		}
+		if hash := set.Annotations[cluster.AnnotationIntentHash]; hash == "" || m.Workload.IntentHash != hash || m.Pod.IntentHash != "older" {
+			t.Errorf("the intent hashes are %q and %q", m.Workload.IntentHash, m.Pod.IntentHash)
+		}
+		set.Annotations[cluster.AnnotationHealthyIntent] = set.Annotations[cluster.AnnotationIntent]
+		m = s.observe().Member("prod-0")
+		if diff := cmp.Diff(&m.Workload.Intent, m.Workload.HealthyIntent); diff != "" {
+			t.Errorf("healthy under the present intent:\n%s", diff)
+		}
+	}
+}
+
 func TestAPodOfAForeignStatefulSetIsNobodysMember(t *testing.T) {
 	s := newStage(t, 1)
 	s.volume("prod-0", s.cluster.UID)

@@ -24,6 +24,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		Deleting:        pod.DeletionTimestamp != nil,
 		FoundingState:   pod.Annotations[cluster.AnnotationInitialClusterState],
 		RenderHash:      pod.Annotations[cluster.AnnotationRenderHash],
+		IntentHash:      pod.Annotations[cluster.AnnotationIntentHash],
 
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),

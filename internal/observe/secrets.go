@@ -80,7 +80,9 @@ func (c *secretCache) get(s *cluster.Snapshot) *secretEntry {
 }
 
 // followed reports whether the operator acts on what is in the Secrets.
-func (e *secretEntry) followed() bool { return e.peer.Source != "" || e.client.Source != "" }
+func (e *secretEntry) followed() bool {
+	return e.peer.Source.FollowsAuthorities() || e.client.Source.FollowsAuthorities()
+}
 
 func somePodDown(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && !m.Pod.Ready })
@@ -184,11 +186,10 @@ func (r *secretReader) readTraffic(t *cluster.Trust, traffic cluster.Traffic) er
 		return r.readManaged(t, traffic)
 	case cluster.SourceCertManager:
 		return r.readIssued(t, traffic)
-	case cluster.SourceSecret:
-		return r.readUsers(t, traffic)
-	default:
+	case cluster.SourceSecret, cluster.SourceEtcdOperator:
 		return r.readUsers(t, traffic)
 	}
+	return nil
 }
 
 // originalKeys are those of the original etcd operator.

@@ -174,9 +174,9 @@ func tlsFlags(i cluster.Intent) []etcdFlag {
 	return flags
 }
 
-// keysOf returns the keys of a Secret. Without a source these are the original operator's keys.
+// keysOf returns the keys of a Secret.
 func keysOf(source cluster.Source, original pki.Keys) pki.Keys {
-	if source == "" {
+	if source == cluster.SourceEtcdOperator {
 		return original
 	}
 	return pki.TLSKeys

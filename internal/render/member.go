@@ -25,6 +25,9 @@ type MemberInput struct {
 	// Name of the member.
 	Name   string
 	Intent cluster.Intent
+	// HealthyIntent is the annotation AnnotationHealthyIntent: the intent under which the member was last healthy, as
+	// Intent.Encode returns it; empty where none was recorded.
+	HealthyIntent string
 	// Founding is set for a member that was not seen started yet. Without it, etcd exits on an empty volume.
 	Founding *Founding
 	// IPv6 makes etcd listen on [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
@@ -45,10 +48,11 @@ const (
 	// secretMode lets only the pod's user and group read the keys.
 	secretMode = 0o440
 
-	// shutdownSeconds is how long etcd gets to transfer leadership and to close its database.
-	shutdownSeconds = 30
 	// revisionHistory is small: to roll back, the operator renders a new template from an older intent.
 	revisionHistory = 1
+	// maxIntentBytes bounds the two intents on a StatefulSet: Kubernetes accepts annotations of 256 KiB.
+	// Where both do not fit, the one that the template is made from stays.
+	maxIntentBytes = 255 << 10
 )
 
 // MemberStatefulSet builds the StatefulSet of one pod that runs a member.
@@ -61,8 +65,12 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 		cluster.AnnotationIntent:     text,
 		cluster.AnnotationIntentHash: hash,
 	}
+	if in.HealthyIntent != "" && len(text)+len(in.HealthyIntent) <= maxIntentBytes {
+		meta.Annotations[cluster.AnnotationHealthyIntent] = in.HealthyIntent
+	}
 	template := podTemplate(in)
-	template.Annotations = merged(template.Annotations, map[string]string{cluster.AnnotationRenderHash: RenderHash(in)})
+	template.Annotations[cluster.AnnotationRenderHash] = RenderHash(in)
+	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: meta,
@@ -97,7 +105,7 @@ func ExistingFormAnnotations(in MemberInput) map[string]string {
 	}
 }
 
-// podTemplate builds the template without its hash.
+// podTemplate builds the template without its hashes.
 func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
@@ -116,7 +124,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			RuntimeClassName:              nilIfEmpty(in.Intent.RuntimeClassName),
 			ImagePullSecrets:              in.Intent.ImagePullSecrets,
 			SecurityContext:               podSecurity(in.Intent.SecurityContext),
-			TerminationGracePeriodSeconds: new(int64(shutdownSeconds)),
+			TerminationGracePeriodSeconds: new(gracePeriodSeconds(in.Intent)),
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
 		},
@@ -143,6 +151,15 @@ func foundingAnnotations(in MemberInput) map[string]string {
 		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, in.Founding.Members, in.Intent),
 		cluster.AnnotationInitialClusterState: stateNew,
 	}
+}
+
+// gracePeriodSeconds returns how long etcd gets to stop. On SIGTERM etcd closes its servers for clients, then it transfers
+// leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
+// Source: ServerConfig.ReqTimeout in etcd's server/config/config.go. 10 s remain to close the database.
+func gracePeriodSeconds(i cluster.Intent) int64 {
+	election := numberOr(i.Options[cluster.OptionVariable("election-timeout")], defaultElection) // in milliseconds
+	milliseconds := 2*(5000+2*election) + 10_000
+	return max(30, (milliseconds+999)/1000)
 }
 
 func container(in MemberInput) corev1.Container {

@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
@@ -264,6 +266,43 @@ func TestTheRenderHashIsThatOfTheStartedForm(t *testing.T) {
 	}
 }
 
+func TestPodsCarryTheIntentHashBesideTheRenderHash(t *testing.T) {
+	c := makeCluster(secrets("prod-peer", "prod-server"))
+	plain := MemberStatefulSet(started(c))
+	in := started(c)
+	in.Intent.OperatorSecret = "another" // part of the stored intent, and of no pod
+	in.HealthyIntent = "{}"
+	set := MemberStatefulSet(in)
+	pod := set.Spec.Template.Annotations
+	if _, hash := in.Intent.Encode(); pod[cluster.AnnotationIntentHash] != hash || set.Annotations[cluster.AnnotationIntentHash] != hash {
+		t.Errorf("the pod has the intent hash %q and the StatefulSet %q, want %q", pod[cluster.AnnotationIntentHash],
+			set.Annotations[cluster.AnnotationIntentHash], hash)
+	}
+	if diff := cmp.Diff(plain.Spec, set.Spec); diff != "" {
+		t.Errorf("what no pod depends on changes the template:\n%s", diff)
+	}
+	template := set.Spec.Template
+	delete(template.Annotations, cluster.AnnotationIntentHash)
+	delete(template.Annotations, cluster.AnnotationRenderHash)
+	if hash := hashOf(template); hash != RenderHash(in) {
+		t.Errorf("the render hash %s covers more than the template without hashes, whose hash is %s", RenderHash(in), hash)
+	}
+}
+
+func TestKeepsTheHealthyIntentWhereBothIntentsFit(t *testing.T) {
+	in := started(makeCluster())
+	for healthy, want := range map[string]bool{"": false, "{}": true, strings.Repeat("x", 250<<10): true, strings.Repeat("x", 255<<10): false} {
+		in.HealthyIntent = healthy
+		set := MemberStatefulSet(in)
+		if got, ok := set.Annotations[cluster.AnnotationHealthyIntent]; ok != want || ok && got != healthy {
+			t.Errorf("of %d bytes %d are kept", len(healthy), len(got))
+		}
+		if err := validation.ValidateAnnotationsSize(set.Annotations); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestTheRenderHashTellsPodsApart(t *testing.T) {
 	seen := map[string]string{}
 	for name, in := range map[string]MemberInput{
@@ -404,5 +443,23 @@ func TestClustersOfOneNameHaveDifferentTokens(t *testing.T) {
 	second.UID = "99999999-2222-3333-4444-555555555555"
 	if ClusterToken(first) == ClusterToken(second) {
 		t.Errorf("both have the token %s", ClusterToken(first))
+	}
+}
+
+func TestGivesEtcdTheTimeToTransferLeadership(t *testing.T) {
+	for election, want := range map[string]int64{
+		"": 30, "5": 30, "1000": 30, "2500": 30, "2501": 31, "5000": 40, "10000": 60, "50000": 220, "not a number": 30,
+	} {
+		in := started(makeCluster(withOption("election-timeout", election)))
+		if got := *MemberStatefulSet(in).Spec.Template.Spec.TerminationGracePeriodSeconds; got != want {
+			t.Errorf("with the election timeout %q the grace period is %d s, want %d s", election, got, want)
+		}
+	}
+}
+
+func TestNeverLetsAPodThatIsNotReadyBeEvictedBelowTheBudget(t *testing.T) {
+	policy := Budget(makeCluster(), 2).Spec.UnhealthyPodEvictionPolicy
+	if policy == nil || *policy != policyv1.IfHealthyBudget {
+		t.Errorf("the policy is %v, want %s", policy, policyv1.IfHealthyBudget)
 	}
 }

@@ -21,7 +21,7 @@ func etcdctl(ctx context.Context, c *v1beta1.EtcdCluster, member string, args ..
 	command := []string{"etcdctl", "--command-timeout=5s"}
 	if intent := cluster.IntentOf(c); intent.ServerSecret != "" {
 		keys := pki.ServerKeys
-		if intent.ServerCertificates != "" {
+		if intent.ServerCertificates != cluster.SourceEtcdOperator {
 			keys = pki.TLSKeys
 		}
 		command = append(command, "--endpoints=https://localhost:2379", "--cert=/etc/etcd/server/"+keys.Certificate,

@@ -118,6 +118,7 @@ func (b *Builder) Template() *Builder {
 			m := &s.Members[i]
 			m.Workload.Intent = m.Workload.Intent.WithAuthorities(s)
 			m.Workload.Live = render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: m.Workload.Intent})
+			m.Workload.IntentHash = m.Workload.Live.Annotations[cluster.AnnotationIntentHash]
 		}
 	})
 }
@@ -128,7 +129,8 @@ func (b *Builder) Restarted(names ...string) *Builder {
 		for _, name := range names {
 			m := s.Member(name)
 			m.Pod.PeerAuthorities, m.Pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
-			m.Pod.RenderHash = render.RenderHash(render.MemberInput{Cluster: s.Cluster, Name: name, Intent: m.Workload.Intent})
+			m.Pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
+			m.Pod.IntentHash = m.Workload.IntentHash
 		}
 	})
 }
@@ -282,7 +284,10 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 	if founding {
 		in.Founding = &render.Founding{Members: b.Founders(), Token: render.ClusterToken(b.s.Cluster)}
 	}
-	m.Workload = &cluster.Workload{Intent: in.Intent, Founding: founding, Live: render.MemberStatefulSet(in)}
+	live := render.MemberStatefulSet(in)
+	m.Workload = &cluster.Workload{
+		Intent: in.Intent, IntentHash: live.Annotations[cluster.AnnotationIntentHash], Founding: founding, Live: live,
+	}
 }
 
 func (b *Builder) input(name string) render.MemberInput {
@@ -292,11 +297,13 @@ func (b *Builder) input(name string) render.MemberInput {
 // Pod gives a member a pod that runs and was not made to found.
 func Pod(b *Builder, m *cluster.Member) {
 	number, _ := cluster.MemberNumber(b.s.Cluster.Name, m.Name)
+	in := b.input(m.Name)
+	_, intentHash := in.Intent.Encode()
 	m.Pod = &cluster.Pod{
 		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
-		Phase: corev1.PodRunning, RenderHash: render.RenderHash(b.input(m.Name)),
+		Phase: corev1.PodRunning, RenderHash: render.RenderHash(in), IntentHash: intentHash,
 
-		PeerAuthorities: b.input(m.Name).Intent.PeerAuthorities, ClientAuthorities: b.input(m.Name).Intent.ServerAuthorities,
+		PeerAuthorities: in.Intent.PeerAuthorities, ClientAuthorities: in.Intent.ServerAuthorities,
 	}
 }
 
