@@ -423,8 +423,8 @@ func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T)
 			w.kubelet()
 			started := w.podUIDs()
 			last := w.rest()
-			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(w.broken) > 0 {
-				t.Errorf("%d members serve, %s: %s, %v", s.Serving(), d.Reason, d.Message, w.broken)
+			if s, d := last.s, last.d; s.Outlook().Healthy != 3 || d.Reason != v1beta1.ReasonUpToDate || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v", s.Outlook().Healthy, d.Reason, d.Message, w.broken)
 			}
 			if diff := cmp.Diff(started, w.podUIDs()); diff != "" {
 				t.Errorf("pods were restarted once more: %s", diff)
@@ -447,8 +447,8 @@ func TestAuthoritiesThatExpireAreReplaced(t *testing.T) {
 				w.operator(-1).run()
 			}
 			last := w.rest()
-			if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || len(d.Upkeep) > 0 || len(w.broken) > 0 {
-				t.Errorf("%d members serve, %s: %s, %v, %v", s.Serving(), d.Reason, d.Message, writesOf(d), w.broken)
+			if s, d := last.s, last.d; s.Outlook().Healthy != 3 || d.Reason != v1beta1.ReasonUpToDate || len(d.Upkeep) > 0 || len(w.broken) > 0 {
+				t.Errorf("%d members serve, %s: %s, %v, %v", s.Outlook().Healthy, d.Reason, d.Message, writesOf(d), w.broken)
 			}
 		})
 	}

@@ -110,11 +110,11 @@ func TestGuards(t *testing.T) {
 		},
 		"quorumSurvives": {
 			quorumSurvivesWithout("prod-1"), prod().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
-			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "would leave 1 of 3 voters, and the quorum is 2",
+			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")), "1 of 3 voters are healthy, and the quorum is 2",
 		},
 		"quorumSurvives, a ready pod that did not answer counting as lost": {
 			quorumSurvivesWithout("prod-1"), prod().Members(Healthy),
-			prod().Members(Healthy).Member("prod-2", Healthy, Silent("no answer")), "would leave 1 of 3",
+			prod().Members(Healthy).Member("prod-2", Healthy, Silent("no answer")), "1 of 3 voters are healthy",
 		},
 		"quorumSurvives of one": {quorumSurvivesWithout("prod-0"), prod().Members(Healthy), prod().Replicas(1).Members(Healthy), "Delete pod prod-0-0 when"},
 		"membersHealthy": {

@@ -23,7 +23,7 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      operationReasons[op.Type],
-		Message:     fmt.Sprintf("%d of %d members serve; the quorum is %d. Waiting for the others.", s.Serving(), s.Voters(), cluster.Quorum(s.Voters())),
+		Message:     fmt.Sprintf("%s. Waiting for the others.", s.Outlook()),
 	}
 }
 
@@ -38,7 +38,7 @@ var operationReasons = map[v1beta1.OperationType]string{
 // operationFinished reports whether what the claim was made for is done.
 func operationFinished(s *cluster.Snapshot) bool {
 	op := s.Cluster.Status.Operation
-	if op == nil || len(s.Members) == 0 || len(s.ClusterIDs()) > 1 || s.Serving() < cluster.Quorum(s.Voters()) {
+	if op == nil || len(s.Members) == 0 || len(s.ClusterIDs()) > 1 || !s.Outlook().HasQuorum() {
 		return false
 	}
 	if op.Type == v1beta1.OperationRollMember {

@@ -225,10 +225,10 @@ func (w *world) settle(t *rapid.T) {
 	if last.d.Action != nil || len(last.d.Upkeep) > 0 {
 		t.Fatalf("no rest after %d passes: %+v", settleRounds, sayOf(last.d))
 	}
-	if serving := last.s.Serving(); !w.harmed && (serving < int(w.cluster.Spec.Replicas) || last.d.Reason != v1beta1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
+	if serving := last.s.Outlook().Healthy; !w.harmed && (serving < int(w.cluster.Spec.Replicas) || last.d.Reason != v1beta1.ReasonUpToDate || w.cluster.Status.Operation != nil) {
 		t.Fatalf("%d of %d members serve, claim %v: %s: %s", serving, w.cluster.Spec.Replicas, w.cluster.Status.Operation, last.d.Reason, last.d.Message)
 	}
-	if last.s.Serving() >= cluster.Quorum(last.s.Voters()) && w.cluster.Status.Operation != nil && !w.harmed {
+	if last.s.Outlook().HasQuorum() && w.cluster.Status.Operation != nil && !w.harmed {
 		t.Fatalf("the claim %s never ends", w.cluster.Status.Operation.Type)
 	}
 }
@@ -248,8 +248,8 @@ func TestEveryKillOfAFoundingLeadsToTheSameCluster(t *testing.T) {
 			}
 		}
 		last := w.rest()
-		if s, d := last.s, last.d; s.Serving() != 3 || d.Reason != v1beta1.ReasonUpToDate || s.Cluster.Status.Operation != nil || len(w.broken) > 0 {
-			t.Errorf("killed before write %d: %d members serve, %s: %s, %v", at, s.Serving(), d.Reason, d.Message, w.broken)
+		if s, d := last.s, last.d; s.Outlook().Healthy != 3 || d.Reason != v1beta1.ReasonUpToDate || s.Cluster.Status.Operation != nil || len(w.broken) > 0 {
+			t.Errorf("killed before write %d: %d members serve, %s: %s, %v", at, s.Outlook().Healthy, d.Reason, d.Message, w.broken)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func continueRoll(s *cluster.Snapshot, name string) *plan.Decision {
 // rolled reports whether a member that was to be restarted is a healthy voter again, or is no member any more.
 func rolled(s *cluster.Snapshot, name string) bool {
 	m := s.Member(name)
-	return m == nil || m.Pod != nil && !m.Pod.Deleting && !startedWithOldAuthorities(s, m) && healthyVoter(m)
+	return m == nil || m.Pod != nil && !m.Pod.Deleting && !startedWithOldAuthorities(s, m) && m.IsHealthyVoter()
 }
 
 // membersBehind are the members whose pods were started with other authorities than are to be trusted.
@@ -105,7 +105,7 @@ func rank(m *cluster.Member) int {
 		return 0
 	case servesNoClient(m):
 		return 1
-	case leads(m):
+	case m.Leads():
 		return 3
 	default:
 		return 2
@@ -115,22 +115,13 @@ func rank(m *cluster.Member) int {
 // hasFailed reports whether a member's pod is in trouble, in the eyes of Kubernetes as well as in the operator's: one that only the operator
 // cannot reach may serve its clients.
 func hasFailed(m *cluster.Member) bool {
-	return m.Pod != nil && !m.Pod.Ready && m.Pod.FailureReason != "" && !m.Probe.Answered()
+	return m.Pod != nil && !m.Pod.Ready && m.Pod.FailureReason != "" && !m.Answers()
 }
 
 // servesNoClient reports whether a member serves nobody, in the eyes of Kubernetes as well as in the operator's: it may be cut off because of
 // the very authorities that it was started with.
 func servesNoClient(m *cluster.Member) bool {
-	serves := m.Probe.Answered() && (m.Probe.Linearizable || m.Probe.Learner)
-	return m.Pod != nil && !m.Pod.Ready && !serves
-}
-
-func leads(m *cluster.Member) bool {
-	return m.Probe.Answered() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID
-}
-
-func healthyVoter(m *cluster.Member) bool {
-	return m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner
+	return m.Pod != nil && !m.Pod.Ready && !m.Serves() && !m.IsLearner()
 }
 
 // rotationUnderWay tells of a rotation that waits: the members and clients get the time to take it up.
@@ -158,22 +149,16 @@ func rotationUnderWay(s *cluster.Snapshot) *plan.Decision {
 // quorumSurvives refuses to stop a member unless the others that serve form a quorum without it. A voter that did not answer counts as lost, even if its pod is ready.
 func quorumSurvives(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		left := 0
-		for i := range s.Members {
-			if other := &s.Members[i]; other.Name != m.Name && healthyVoter(other) {
-				left++
-			}
-		}
-		quorum := cluster.Quorum(s.Voters())
-		if left >= quorum {
+		after := s.After(cluster.Change{Stops: m.Name})
+		if after.HasQuorum() {
 			return nil
 		}
-		what := fmt.Sprintf("Restarting %s would leave %d of %d voters, and the quorum is %d.", m.Name, left, s.Voters(), quorum)
-		if s.Voters() == 1 {
-			what = fmt.Sprintf("%s is to be restarted to take up the present certificate authorities, and it is the only member: the operator does not stop it. "+
-				"Delete pod %s when a short interruption suits you.", m.Name, m.Pod.Name)
+		message := fmt.Sprintf("Restarting %s would leave too few voters: %s.", m.Name, after)
+		if after.Voters == 1 {
+			message = fmt.Sprintf("%s needs a restart to load the new certificate authorities. It is the only member, so the operator "+
+				"does not restart it. Delete pod %s when a short interruption is acceptable.", m.Name, m.Pod.Name)
 		}
-		return &plan.Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: what}
+		return &plan.Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: message}
 	}
 }
 
@@ -184,12 +169,12 @@ func membersHealthy(rolled *cluster.Member) guard {
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
-			well := healthyVoter(m) || m.Name == rolled.Name && servesNoClient(m)
+			well := m.IsHealthyVoter() || m.Name == rolled.Name && servesNoClient(m)
 			if !well || m.Pod == nil || m.Pod.Deleting || !m.RefusesEmptyVolume() {
 				names = append(names, m.Name)
 			}
 		}
-		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Voters() != len(s.Members)) {
+		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Outlook().Voters != len(s.Members)) {
 			names = append(names, "a member that was added")
 		}
 		if len(names) == 0 && s.Membership != nil {

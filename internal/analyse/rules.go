@@ -101,7 +101,7 @@ func firstOpinion(s *cluster.Snapshot) plan.Decision {
 }
 
 func requeueAfter(s *cluster.Snapshot, d *plan.Decision) time.Duration {
-	someDown := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !m.Probe.Answered() || !m.Probe.Linearizable })
+	someDown := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !m.Serves() })
 	switch {
 	case d.InvalidatesSecrets, refusedFor(d, v1beta1.ReasonWaitingForDeletion):
 		return requeueWhileStarting

@@ -62,7 +62,7 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	var list []plan.Upkeep
 	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
 	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
-	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Voters())))
+	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Outlook().Voters)))
 	switch {
 	case members > 1:
 		list = appendIfStale(list, budget, s.Budget)
@@ -159,7 +159,7 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 // recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the
 // ID that its pod reported: an address that was handed to another cluster's pod cannot pass.
 func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
-	if m.Volume == nil || !m.Probe.Answered() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
+	if m.Volume == nil || !m.Answers() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
 		return false
 	}
 	if m.Volume.Started() && m.Volume.MemberID != m.Probe.MemberID {

@@ -231,7 +231,7 @@ func (w *world) observe() cluster.Snapshot {
 		s.ClientService = render.ClientService(w.cluster)
 	}
 	if w.objects["budget"] {
-		s.Budget = render.Budget(w.cluster, cluster.Quorum(max(len(s.Members), s.Voters())))
+		s.Budget = render.Budget(w.cluster, cluster.Quorum(max(len(s.Members), s.Outlook().Voters)))
 	}
 	return s
 }

@@ -53,16 +53,6 @@ type Snapshot struct {
 	AuthorityOverlap time.Duration
 }
 
-// Member is everything known of one member.
-type Member struct {
-	Name     string
-	Volume   *Volume
-	Workload *Workload
-	Pod      *Pod
-	// Probe is what etcd answered, nil when there was nothing to ask.
-	Probe *Probe
-}
-
 // Volume is a PersistentVolumeClaim and the durable memory on it.
 type Volume struct {
 	Name, Member    string
@@ -248,29 +238,4 @@ func (s *Snapshot) ClusterIDs() []ID {
 // template nor its pod would start an empty volume.
 func (m *Member) RefusesEmptyVolume() bool {
 	return m.Volume.Started() && (m.Workload == nil || !m.Workload.Founding) && (m.Pod == nil || m.Pod.FoundingState != "new")
-}
-
-// Voters returns how many voters the cluster has: etcd's word, or all members while etcd has not been asked.
-func (s *Snapshot) Voters() int {
-	if s.Membership == nil {
-		return len(s.Members)
-	}
-	n := 0
-	for _, m := range s.Membership.Members {
-		if !m.Learner {
-			n++
-		}
-	}
-	return n
-}
-
-// Serving counts the voters that answer a linearizable read.
-func (s *Snapshot) Serving() int {
-	n := 0
-	for _, m := range s.Members {
-		if m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner {
-			n++
-		}
-	}
-	return n
 }

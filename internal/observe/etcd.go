@@ -37,7 +37,7 @@ func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credent
 	asked.Wait()
 	var voters []*cluster.Member
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Probe.Answered() && m.Probe.Linearizable && !m.Probe.Learner {
+		if m := &s.Members[i]; m.IsHealthyVoter() {
 			voters = append(voters, m)
 		}
 	}

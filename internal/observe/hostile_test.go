@@ -113,8 +113,8 @@ func TestAClusterThatHangsHoldsUpNoOther(t *testing.T) {
 		done := make(chan struct{})
 		go func() { hostile.observe(); close(done) }()
 		synctest.Wait() // until the first pass hangs in etcd
-		if snapshot := honest.observe(); snapshot.Serving() != 1 || time.Since(begin) > 0 {
-			t.Errorf("%d members serve after %s", snapshot.Serving(), time.Since(begin))
+		if snapshot := honest.observe(); snapshot.Outlook().Healthy != 1 || time.Since(begin) > 0 {
+			t.Errorf("%d members serve after %s", snapshot.Outlook().Healthy, time.Since(begin))
 		}
 		<-done
 	})

@@ -31,8 +31,8 @@ func conditionStatus(b bool) metav1.ConditionStatus {
 }
 
 func available(s *cluster.Snapshot) metav1.Condition {
-	serving, voters := s.Serving(), s.Voters()
-	quorum := cluster.Quorum(voters)
+	outlook := s.Outlook()
+	serving, voters, quorum := outlook.Healthy, outlook.Voters, outlook.Quorum()
 	switch {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonClusterIDConflict,
@@ -43,13 +43,13 @@ func available(s *cluster.Snapshot) metav1.Condition {
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
 	case serving >= quorum && !reachable(s):
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoReadyEndpoint,
-			fmt.Sprintf("%d of %d voters answer linearizable reads, and no pod is ready yet, so the client Service leads nowhere.", serving, voters))
+			fmt.Sprintf("%s, but no pod is ready. The client Service has no endpoints.", outlook))
 	case serving == quorum && voters > 1:
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk,
-			fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d: one more failure stops the cluster.", serving, voters, quorum))
+			fmt.Sprintf("%s: one more failure stops the cluster.", outlook))
 	case serving >= quorum:
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing,
-			fmt.Sprintf("%d of %d voters answer linearizable reads; the quorum is %d.", serving, voters, quorum))
+			outlook.String()+".")
 	case unobservable(s):
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			sentences("The operator has no usable certificate to ask the members with; they run on.", firstProblem(s)))
@@ -63,7 +63,7 @@ func available(s *cluster.Snapshot) metav1.Condition {
 
 // reachable reports whether the client Service has a ready pod to lead to.
 func reachable(s *cluster.Snapshot) bool {
-	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && serves(&m) })
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && m.Serves() })
 }
 
 // everythingLost reports whether a cluster that once served has nothing left to serve from.
@@ -79,7 +79,7 @@ func quorumLost(s *cluster.Snapshot) metav1.Condition {
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
 	case !s.Founded():
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
-	case s.Serving() >= cluster.Quorum(s.Voters()):
+	case s.Outlook().HasQuorum():
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
 	case unobservable(s):
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences("The operator cannot ask the members.", firstProblem(s)))
@@ -89,7 +89,7 @@ func quorumLost(s *cluster.Snapshot) metav1.Condition {
 }
 
 func noQuorum(s *cluster.Snapshot) string {
-	return sentences(fmt.Sprintf("%d of %d voters answer linearizable reads, and the quorum is %d.", s.Serving(), s.Voters(), cluster.Quorum(s.Voters())),
+	return sentences(s.Outlook().String()+".",
 		troubles(s), "etcd serves again, with its data, when enough members are back.")
 }
 
@@ -137,7 +137,7 @@ func isBlocked(d *plan.Decision) bool {
 // onlyStarting reports whether the members that do not serve are only starting for the first time.
 func onlyStarting(s *cluster.Snapshot) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		if serves(&m) {
+		if m.Serves() {
 			return false
 		}
 		reason, _ := trouble(s, &m)

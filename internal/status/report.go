@@ -93,17 +93,17 @@ func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 }
 
 func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
-	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: serves(m)}
+	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: m.Serves()}
 	if m.Volume.Started() {
 		status.ID, status.Version = m.Volume.MemberID.String(), cluster.ForeignVersion(m.Volume.Version)
 	}
-	if m.Probe.Answered() {
+	if m.Answers() {
 		status.ID, status.Version = m.Probe.MemberID.String(), m.Probe.Version
 		status.Role = v1beta1.RoleVoter
-		if m.Probe.Learner {
+		if m.IsLearner() {
 			status.Role = v1beta1.RoleLearner
 		}
-	} else if known := membershipEntry(s, m); known != nil {
+	} else if known := s.EtcdEntry(m); known != nil {
 		status.Role = v1beta1.RoleVoter
 		if known.Learner {
 			status.Role = v1beta1.RoleLearner
@@ -114,19 +114,6 @@ func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 	}
 	return status
 }
-
-func membershipEntry(s *cluster.Snapshot, m *cluster.Member) *cluster.EtcdMember {
-	if s.Membership == nil {
-		return nil
-	}
-	i := slices.IndexFunc(s.Membership.Members, func(e cluster.EtcdMember) bool { return e.Name == m.Name })
-	if i < 0 {
-		return nil
-	}
-	return &s.Membership.Members[i]
-}
-
-func serves(m *cluster.Member) bool { return m.Probe.Answered() && m.Probe.Linearizable }
 
 // trouble tells why a member does not serve: a reason and a sentence's end, both the same for as long as the cause is.
 func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
@@ -143,9 +130,9 @@ func trouble(s *cluster.Snapshot, m *cluster.Member) (reason, detail string) {
 		return v1beta1.ReasonUnobservable, "the operator has no certificate to ask it with"
 	case m.Pod.IP == "" || m.Probe == nil:
 		return v1beta1.ReasonStarting, "its pod is starting"
-	case !m.Probe.Answered() && !m.Volume.Started():
+	case !m.Answers() && !m.Volume.Started():
 		return v1beta1.ReasonStarting, "etcd is starting"
-	case !m.Probe.Answered():
+	case !m.Answers():
 		return v1beta1.ReasonNotAnswering, m.Probe.Error
 	default:
 		return v1beta1.ReasonNoLeader, "it answers, and has no quorum to read from"
@@ -199,7 +186,7 @@ func targetVersion(s *cluster.Snapshot) string {
 
 func leader(s *cluster.Snapshot) string {
 	for _, m := range s.Members {
-		if serves(&m) && m.Probe.Leader == m.Probe.MemberID {
+		if m.Serves() && m.Leads() {
 			return m.Name
 		}
 	}
@@ -211,7 +198,7 @@ func troubles(s *cluster.Snapshot) string {
 	var parts []string
 	for i := range s.Members {
 		m := &s.Members[i]
-		if serves(m) {
+		if m.Serves() {
 			continue
 		}
 		reason, detail := trouble(s, m)

@@ -201,7 +201,7 @@ func (b *Builder) Snapshot() cluster.Snapshot {
 }
 
 func (b *Builder) membership() *cluster.Membership {
-	if b.s.Serving() == 0 {
+	if b.s.Outlook().Healthy == 0 {
 		return nil
 	}
 	m := cluster.Membership{ClusterID: ClusterID}

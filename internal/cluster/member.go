@@ -1,0 +1,27 @@
+package cluster
+
+// Member is everything known of one member.
+type Member struct {
+	Name     string
+	Volume   *Volume
+	Workload *Workload
+	Pod      *Pod
+	// Probe is what etcd answered, nil when the member was not asked.
+	Probe *Probe
+}
+
+// Answers reports whether the member's etcd answered when it was asked for its status.
+// That is a local read: it says nothing about a quorum.
+func (m *Member) Answers() bool { return m.Probe.Answered() }
+
+// Serves reports whether the member answered a linearizable read: it has a quorum to read from.
+func (m *Member) Serves() bool { return m.Answers() && m.Probe.Linearizable }
+
+// IsLearner reports whether the member says that it is a learner.
+func (m *Member) IsLearner() bool { return m.Answers() && m.Probe.Learner }
+
+// IsHealthyVoter reports whether the member serves and counts for the quorum.
+func (m *Member) IsHealthyVoter() bool { return m.Serves() && !m.Probe.Learner }
+
+// Leads reports whether the member says that it is the leader.
+func (m *Member) Leads() bool { return m.Answers() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID }
