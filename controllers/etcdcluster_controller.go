@@ -53,6 +53,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;create;patch
@@ -100,7 +101,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 	if d.Action == nil {
 		return nil
 	}
-	if err := r.Actor.Claim(ctx, s, d.Action, d.Reason); err != nil {
+	if err := r.Actor.Claim(ctx, s, d.Claim); err != nil {
 		return err
 	}
 	return r.Actor.Act(ctx, s, d.Action)

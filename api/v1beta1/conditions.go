@@ -73,6 +73,12 @@ const (
 	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.
 	// What to do: bring back the member that the message names. The operator then continues.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
+	// ReasonDisruptionNotAllowed: the disruption budget does not allow the operator to evict a member's pod now, or
+	// another pod of the cluster is being deleted. What to do: nothing; if it stays, see which pods are not ready.
+	ReasonDisruptionNotAllowed = "DisruptionNotAllowed"
+	// ReasonSeveralBudgets: more than one PodDisruptionBudget selects the members' pods, so none can be evicted.
+	// What to do: delete the budgets that the message names, except the operator's.
+	ReasonSeveralBudgets = "SeveralBudgets"
 	// ReasonDeleting: the cluster is being deleted. Its volumes are kept, unless spec.storage.retentionPolicy.whenDeleted
 	// is Delete.
 	// What to do: nothing. To delete kept data too, delete the PersistentVolumeClaims.

@@ -33,16 +33,14 @@ type Actor struct {
 	Lifetimes Lifetimes
 }
 
-// Claim writes to the status that the action is under way and why, on condition that nobody wrote the cluster since it was read.
-// A claim that stands already is written as it is, for the condition alone: it refuses an act that was decided long ago.
+// Claim writes the decision's claim to the status, on condition that the cluster was not written since it was read.
+// A claim that stands is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
-func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, action plan.Action, reason string) error {
+func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation) error {
 	claimed := s.Cluster.DeepCopy()
-	if op := claimed.Status.Operation; op == nil || op.Type != action.Operation() || op.Member != action.Member() {
-		claimed.Status.Operation = &v1beta1.Operation{Type: action.Operation(), Member: action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: reason}
-	}
+	claimed.Status.Operation = claim
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
-		return fmt.Errorf("claiming the operation %s: %w", action.Operation(), err)
+		return fmt.Errorf("claiming the operation %s: %w", claim.Type, err)
 	}
 	s.Cluster = claimed
 	return nil

@@ -56,31 +56,3 @@ func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) 
 		}
 	}
 }
-
-func TestAClaimSaysWhyAndKeepsTheReasonOfAnEarlierClaim(t *testing.T) {
-	scheme := runtime.NewScheme()
-	if err := v1beta1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
-	}
-	s := clustertest.MakeCluster("prod").Snapshot()
-	a := &Actor{Client: clientfake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(s.Cluster).WithObjects(s.Cluster).Build()}
-	claim := func(action plan.Action, reason, want string) {
-		t.Helper()
-		if err := a.Client.Get(t.Context(), s.Cluster.Key(), s.Cluster); err != nil {
-			t.Fatal(err)
-		}
-		if err := a.Claim(t.Context(), &s, action, reason); err != nil {
-			t.Fatal(err)
-		}
-		var stored v1beta1.EtcdCluster
-		if err := a.Client.Get(t.Context(), s.Cluster.Key(), &stored); err != nil {
-			t.Fatal(err)
-		}
-		if op := stored.Status.Operation; op == nil || op.Type != action.Operation() || op.Reason != want {
-			t.Errorf("status.operation = %+v, want %s because of %s", op, action.Operation(), want)
-		}
-	}
-	claim(plan.CreateFounders{}, v1beta1.ReasonBootstrapping, v1beta1.ReasonBootstrapping)
-	claim(plan.CreateFounders{}, "Other", v1beta1.ReasonBootstrapping)
-	claim(plan.RestartMember{Name: "prod-1"}, v1beta1.ReasonRotatingAuthorities, v1beta1.ReasonRotatingAuthorities)
-}

@@ -2,22 +2,133 @@ package act
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// restartMember deletes the pod that was decided about. etcd hands leadership over when it is told to stop.
+// evictionTimeout bounds one eviction. The client waits and tries again by itself while the API server asks it to.
+const evictionTimeout = 5 * time.Second
+
+// restartMember takes down the pod that was decided about. etcd transfers leadership when it is told to stop.
 // The StatefulSet creates the next pod.
 func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action plan.RestartMember) error {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: action.Pod}}
-	err := a.Client.Delete(ctx, pod, client.Preconditions{UID: &action.UID})
-	if err := client.IgnoreNotFound(err); err != nil {
-		return writeError("deleting", "Pod", action.Pod, err)
+	pods, err := a.livePods(ctx, s)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == action.Pod && p.UID == action.UID })
+	if i < 0 || pods[i].DeletionTimestamp != nil {
+		return nil // it is gone already
+	}
+	if !action.Evict {
+		err := a.Client.Delete(ctx, &pods[i], client.Preconditions{UID: &action.UID})
+		if err := client.IgnoreNotFound(err); err != nil {
+			return writeError("deleting", "Pod", action.Pod, err)
+		}
+		return nil
+	}
+	if refusal := noOtherPodGoing(pods, action.Pod); refusal != nil {
+		return refusal
+	}
+	return a.evict(ctx, &pods[i])
+}
+
+// livePods reads the cluster's pods from the API server: the cache may not know yet what a drain has just evicted.
+func (a *Actor) livePods(ctx context.Context, s *cluster.Snapshot) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	err := a.Live.List(ctx, &list, client.InNamespace(s.Cluster.Namespace), client.MatchingLabels{cluster.LabelCluster: s.Cluster.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing Pods: %w", err)
+	}
+	return list.Items, nil
+}
+
+// noOtherPodGoing refuses to evict a pod while another one of the cluster is being deleted.
+func noOtherPodGoing(pods []corev1.Pod, evicted string) error {
+	for _, p := range pods {
+		if p.Name != evicted && p.DeletionTimestamp != nil {
+			return disruptionRefused(fmt.Sprintf("Pod %s is not evicted, because Pod %s of the same cluster is being deleted. "+
+				"Waiting until it is back.", evicted, p.Name))
+		}
 	}
 	return nil
+}
+
+func disruptionRefused(message string) error {
+	return &plan.Refusal{Guard: "disruptionAllowed", Reason: v1beta1.ReasonDisruptionNotAllowed, Message: message}
+}
+
+// evict asks the API server to delete the pod within its disruption budget.
+func (a *Actor) evict(ctx context.Context, pod *corev1.Pod) error {
+	bounded, cancel := context.WithTimeout(ctx, evictionTimeout)
+	defer cancel()
+	err := a.Client.SubResource("eviction").Create(bounded, pod, &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}},
+	})
+	switch {
+	case err == nil, apierrors.IsNotFound(err):
+		return nil
+	case bounded.Err() != nil && ctx.Err() == nil, isBeingProcessed(err):
+		return conflict("PodDisruptionBudget", pod.Name, "it is still being processed")
+	case apierrors.IsTooManyRequests(err):
+		return disruptionRefused(fmt.Sprintf("The API server does not allow the eviction of Pod %s now: %s. Waiting until it does.",
+			pod.Name, budgetCause(err)))
+	case apierrors.IsInternalError(err) && strings.Contains(err.Error(), "more than one PodDisruptionBudget"):
+		return a.severalBudgets(ctx, pod)
+	default:
+		return writeError("evicting", "Pod", pod.Name, err)
+	}
+}
+
+// budgetCause returns what the API server says of the budget, else its whole message.
+func budgetCause(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil {
+		for _, c := range status.Status().Details.Causes {
+			if c.Type == policyv1.DisruptionBudgetCause {
+				return strings.TrimSuffix(c.Message, ".")
+			}
+		}
+	}
+	return strings.TrimSuffix(err.Error(), ".")
+}
+
+// isBeingProcessed reports whether the budget's status is older than the budget. That passes by itself.
+func isBeingProcessed(err error) bool {
+	return apierrors.IsTooManyRequests(err) && strings.Contains(budgetCause(err), "still being processed")
+}
+
+// severalBudgets names the budgets that select the pod. The API server evicts no pod that more than one selects.
+func (a *Actor) severalBudgets(ctx context.Context, pod *corev1.Pod) error {
+	var list policyv1.PodDisruptionBudgetList
+	if err := a.Live.List(ctx, &list, client.InNamespace(pod.Namespace)); err != nil {
+		return fmt.Errorf("listing PodDisruptionBudgets: %w", err)
+	}
+	var names []string
+	for _, b := range list.Items {
+		if selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && selector.Matches(labels.Set(pod.Labels)) {
+			names = append(names, b.Name)
+		}
+	}
+	return &plan.Refusal{
+		Guard:  "disruptionAllowed",
+		Reason: v1beta1.ReasonSeveralBudgets,
+		Message: fmt.Sprintf("Pod %s is selected by %d PodDisruptionBudgets: %s. The API server evicts no such pod. "+
+			"Delete those that are not the operator's.", pod.Name, len(names), strings.Join(names, ", ")),
+	}
 }

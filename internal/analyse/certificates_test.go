@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"slices"
 	"strings"
 	"testing"
@@ -264,11 +265,11 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		return MakeCluster("prod").Managed().Objects().Members(Healthy).Announced(time.Minute)
 	}
 	rolling := func(action string) says {
-		return says{Rule: RuleConfiguration, Reason: "RotatingAuthorities", Progressing: true, Action: action}
+		return says{Rule: RuleAuthorities, Reason: "RotatingAuthorities", Progressing: true, Action: action}
 	}
 	claimed := func(b *Builder, member string) *Builder {
 		return b.Later(func(s *cluster.Snapshot) {
-			s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: member}
+			s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: member, StartedAt: metav1.NewTime(Now)}
 		})
 	}
 	down := func(b *Builder, member string) *Builder {
@@ -304,14 +305,14 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			claimed(cutOff(prod().Template(), "prod-2"), "prod-2"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true, Action: "roll prod-2 (pod-prod-2)"},
 		},
 		"nobody, where the one that is cut off is needed for the quorum": {
-			cutOff(cutOff(prod().Template(), "prod-1"), "prod-2"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
+			cutOff(cutOff(prod().Template(), "prod-1"), "prod-2"), says{Rule: RuleAuthorities, Reason: "MembersNotHealthy"},
 		},
 		"those whose clients' certificate is of another authority": {
 			prod().Template().Later(func(s *cluster.Snapshot) { s.ClientTrust.Certificate(cluster.RoleServer).Issuers = []string{"c2"} }), rolling("roll prod-1 (pod-prod-1)"),
 		},
-		"nobody beside a down": {down(prod().Template().Restarted("prod-1"), "prod-1"), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"}},
+		"nobody beside a down": {down(prod().Template().Restarted("prod-1"), "prod-1"), says{Rule: RuleAuthorities, Reason: "MembersNotHealthy"}},
 		"nobody while one that the operator alone cannot reach is ready": {
-			down(prod().Template(), "prod-2").Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod.Ready = true }), says{Rule: RuleConfiguration, Reason: "MembersNotHealthy"},
+			down(prod().Template(), "prod-2").Later(func(s *cluster.Snapshot) { s.Member("prod-2").Pod.Ready = true }), says{Rule: RuleAuthorities, Reason: "MembersNotHealthy"},
 		},
 		"nobody while a claim waits": {
 			claimed(down(prod().Template().Restarted("prod-1"), "prod-1"), "prod-1"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true},
@@ -323,7 +324,7 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			claimed(prod().Template().Restarted("prod-1"), "prod-1"), func() says { s := rolling(""); s.Finished = true; return s }(),
 		},
 		"nobody, where it is an only member": {
-			MakeCluster("prod").Replicas(1).Managed().Objects().Members(Healthy).Announced(time.Minute).Template(), says{Rule: RuleConfiguration, Reason: "QuorumAtRisk"},
+			MakeCluster("prod").Replicas(1).Managed().Objects().Members(Healthy).Announced(time.Minute).Template(), says{Rule: RuleAuthorities, Reason: "QuorumAtRisk"},
 		},
 		"before changes that are not supported": {
 			prod().Template().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }), rolling("roll prod-1 (pod-prod-1)"),
@@ -360,8 +361,8 @@ func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
 		},
 		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
-		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true}},
-		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"}},
+		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleResume, Reason: "Resuming", Progressing: true}},
+		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-1"}},
 		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,9 +24,6 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 }
 
 func configurationRoll(s *cluster.Snapshot) *plan.Decision {
-	if d := rollAuthorities(s); d != nil {
-		return d
-	}
 	return notYetSupported(s, templateChange)
 }
 
@@ -37,7 +34,7 @@ func storageGrowth(s *cluster.Snapshot) *plan.Decision {
 // notYetSupported speaks when its own change was asked for, and then tells every change.
 // What the operator would refuse for a new cluster as well comes first.
 func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *plan.Decision {
-	if asked(s) == "" || len(membersBehind(s)) > 0 {
+	if asked(s) == "" || len(membersWithOldAuthorities(s)) > 0 {
 		return nil
 	}
 	return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), plan.Refusal{

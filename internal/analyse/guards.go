@@ -44,7 +44,7 @@ func ClusterIDConflict(s *cluster.Snapshot) string {
 // operationKnown refuses every step while a claim stands that another release made.
 func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 	op := s.Cluster.Status.Operation
-	if op == nil || operationReasons[op.Type] != "" {
+	if op == nil || operations[op.Type].reason != "" {
 		return nil
 	}
 	return &plan.Refusal{

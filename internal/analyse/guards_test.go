@@ -136,7 +136,7 @@ func TestGuards(t *testing.T) {
 			membersHealthyBut("prod-2"), prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")),
 			prod().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")).Later(func(s *cluster.Snapshot) {
 				s.Membership.Members[2].Learner = true
-			}), "a member that was added",
+			}), "a member that is joining",
 		},
 		"membersHealthy with a learner": {
 			membersHealthyBut("prod-1"), prod().Members(Healthy),
@@ -145,12 +145,12 @@ func TestGuards(t *testing.T) {
 		"membersHealthy with a member that was added": {
 			membersHealthyBut("prod-1"), prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
 				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 9, Learner: true})
-			}), "a member that was added",
+			}), "a member that is joining",
 		},
 		"noAlarm": {
 			noAlarm, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
 				s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmCorrupt}}
-			}), "the alarm CORRUPT",
+			}), "alarm CORRUPT",
 		},
 		"authoritiesOverlap": {
 			overlapBut("prod-1"), prod().Managed().Members(Healthy).Announced(0), of(cluster.RolePeer, "p2"),

@@ -77,7 +77,7 @@ func actionText(a plan.Action) string {
 	case plan.TakeBackVolumes:
 		return "take back " + memberNames(a.Volumes)
 	case plan.StartMembers:
-		return fmt.Sprintf("resume %s for %s", strings.Join(namesOf(a.StatefulSets), " "), a.Type)
+		return "resume " + strings.Join(namesOf(a.StatefulSets), " ")
 	case plan.RestartMember:
 		return fmt.Sprintf("roll %s (%s)", a.Name, a.UID)
 	}
@@ -183,7 +183,7 @@ func TestNext(t *testing.T) {
 		},
 		"makes no volume again once a member was recorded": {
 			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1").Member("prod-2"),
-			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-0 for Resume"},
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-0"},
 		},
 		"makes no volume again once a member answered": {
 			prod().Objects().Member("prod-0").Member("prod-1", Volume).Member("prod-2", Volume).Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
@@ -292,15 +292,15 @@ func TestNext(t *testing.T) {
 
 		"gives deleted StatefulSets back": {
 			prod().Objects().Members(Volume, Recorded).Member("prod-1", Healthy),
-			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-0 prod-2 for Resume"},
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-0 prod-2"},
 		},
 		"finishes a resume that was cut short": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).Claim("Resume"),
-			says{Rule: RuleOperation, Reason: "Resuming", Progressing: true, Action: "resume prod-2 for Resume"},
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-2"},
 		},
 		"gives a StatefulSet back while a founding waits for another member": {
 			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1", Healthy).Member("prod-2", Volume, Founding, FoundingPod).Claim("Bootstrap"),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "resume prod-0 for Bootstrap", Upkeep: nil},
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "resume prod-0", Upkeep: nil},
 		},
 		"does not resume over a volume that is going": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })),
@@ -308,20 +308,20 @@ func TestNext(t *testing.T) {
 		},
 		"refuses to resume all members with another minor version": {
 			prod().Objects().Members(Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
-			says{Rule: RuleRepair, Reason: "VersionMismatch"},
+			says{Rule: RuleResume, Reason: "VersionMismatch"},
 		},
 		"refuses to resume all members under other peer URLs": {
 			prod().Objects().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) {
 				s.Cluster.Spec.TLS.Peer = &v1beta1.PeerTLS{SecretRef: &v1beta1.PeerSecretRef{Name: "peer"}}
 			}),
-			says{Rule: RuleRepair, Reason: "PeerURLMismatch"},
+			says{Rule: RuleResume, Reason: "PeerURLMismatch"},
 		},
 		"resumes one member as the others run, whatever the spec says now": {
 			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 				s.Version = "3.7.0"
 				s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": ""}}
 			}),
-			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-1 for Resume"},
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-1"},
 		},
 
 		"takes all kept volumes back": {
@@ -386,12 +386,12 @@ func TestNext(t *testing.T) {
 		},
 		"starts the members of volumes that it took back": {
 			prod().Objects().Members(TakenBack).Claim("TakeBack"),
-			says{Rule: RuleOperation, Reason: "TakingBack", Progressing: true, Action: "resume prod-0 prod-1 prod-2 for TakeBack"},
+			says{Rule: RuleResume, Reason: "TakingBack", Progressing: true, Action: "resume prod-0 prod-1 prod-2"},
 		},
 		"refuses to start part of them with another minor version": {
 			prod().Objects().Member("prod-0", TakenBack).Member("prod-1", TakenBack).Member("prod-2").Claim("TakeBack").
 				LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.5.32" }),
-			says{Rule: RuleOperation, Reason: "VersionMismatch"},
+			says{Rule: RuleResume, Reason: "VersionMismatch"},
 		},
 		"founds on kept volumes that never started, with their own token": {
 			prod().Objects().Members(TakenBack, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Volume.MemberID = 0, 0 })).Claim("TakeBack"),
@@ -499,7 +499,7 @@ func TestNext(t *testing.T) {
 		},
 		"repair comes before a change": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
-			says{Rule: RuleRepair, Reason: "Resuming", Progressing: true, Action: "resume prod-2 for Resume"},
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-2"},
 		},
 		"the size comes before the version": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas, s.Version = 5, "3.7.0" }),

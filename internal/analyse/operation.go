@@ -2,58 +2,114 @@ package analyse
 
 import (
 	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// operationUnderWay holds every later rule back while a claim stands, and does what a step that was cut short has not done yet.
+// progressDeadline is how long a claimed step may take. Past it, the claim no longer keeps other rules from acting.
+const progressDeadline = 10 * time.Minute
+
+// operation says what a claim of one type waits for.
+//
+// A claim ends in one of three ways:
+//   - done: what it was made for is reached.
+//   - handed over: another rule must act on the same member. The rule sets Decision.HandOver: the claim then changes its
+//     type, and keeps its member and its start time.
+//   - abandoned: the step was not begun and may not be, or its deadline passed.
+type operation struct {
+	// reason is that of the Progressing condition.
+	reason string
+	// isDone reports whether what the claim was made for is reached.
+	isDone func(*cluster.Snapshot, *v1beta1.Operation) bool
+	// abandonedFor says why the claim is given up before it is done; empty where it is not.
+	abandonedFor func(*cluster.Snapshot, *v1beta1.Operation) string
+	// proceed goes on with the step, or says what is waited for.
+	proceed func(*cluster.Snapshot, *v1beta1.Operation) *plan.Decision
+}
+
+// operations is the table of all operations that this release knows.
+var operations map[v1beta1.OperationType]operation
+
+func init() { // not a literal: proceed leads back to the table
+	operations = map[v1beta1.OperationType]operation{
+		// Bootstrap ends with the founding, however long that takes: its own rule goes on with it.
+		v1beta1.OperationBootstrap:  {v1beta1.ReasonBootstrapping, membersStarted, neverAbandoned, awaitQuorum},
+		v1beta1.OperationTakeBack:   {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationResume:     {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationRollMember: {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
+	}
+}
+
+// operationUnderWay makes every later rule wait while a claim stands.
 func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 	op := s.Cluster.Status.Operation
 	if op == nil {
 		return nil
 	}
-	if len(withoutWorkload(s)) > 0 {
-		return resume(s)
-	}
-	if op.Type == v1beta1.OperationRollMember {
-		return continueRoll(s, op.Member)
-	}
-	return &plan.Decision{
-		Progressing: true,
-		Reason:      operationReasons[op.Type],
-		Message:     fmt.Sprintf("%s. Waiting for the others.", s.Outlook()),
-	}
+	d := operations[op.Type].proceed(s, op)
+	d.Reason = operations[op.Type].reason
+	return d
 }
 
-var operationReasons = map[v1beta1.OperationType]string{
-	v1beta1.OperationBootstrap: v1beta1.ReasonBootstrapping,
-	v1beta1.OperationTakeBack:  v1beta1.ReasonTakingBack,
-	v1beta1.OperationResume:    v1beta1.ReasonResuming,
-
-	v1beta1.OperationRollMember: v1beta1.ReasonRotatingAuthorities,
-}
-
-// operationFinished reports whether what the claim was made for is done.
-func operationFinished(s *cluster.Snapshot) bool {
+// endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was abandoned.
+func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
-	if op == nil || len(s.Members) == 0 || len(s.ClusterIDs()) > 1 || !s.Outlook().HasQuorum() {
-		return false
+	if op == nil || len(s.Members) == 0 || refusalsOf(s, oneClusterID, operationKnown) != nil {
+		return false, ""
 	}
-	if op.Type == v1beta1.OperationRollMember {
-		return rolled(s, op.Member)
+	row := operations[op.Type]
+	if row.isDone(s, op) {
+		return true, ""
 	}
-	return operationKnown(s) == nil && everyMemberSealed(s)
+	abandoned = row.abandonedFor(s, op)
+	return abandoned != "", abandoned
 }
 
-// everyMemberSealed reports whether each member that has a volume runs under a StatefulSet and can start over its own data only.
-func everyMemberSealed(s *cluster.Snapshot) bool {
+// claimOf returns the claim under which the decision's action is carried out. One that stands is kept, except by a hand-over.
+func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
+	standing := s.Cluster.Status.Operation
+	switch {
+	case d.Action == nil:
+		return nil
+	case standing == nil:
+		return &v1beta1.Operation{
+			Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
+		}
+	case d.HandOver:
+		claim := *standing
+		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
+		return &claim
+	default:
+		return standing
+	}
+}
+
+func neverAbandoned(*cluster.Snapshot, *v1beta1.Operation) string { return "" }
+
+// deadlinePassed abandons a claim whose step takes too long. What is still wrong, later rules decide.
+func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
+	if s.Now.Before(op.StartedAt.Add(progressDeadline)) {
+		return ""
+	}
+	return fmt.Sprintf("It did not finish within %s.", progressDeadline)
+}
+
+// membersStarted reports whether a quorum serves, and each member that has a volume runs and refuses an empty one.
+func membersStarted(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Volume != nil && (m.Workload == nil || !m.RefusesEmptyVolume()) {
 			return false
 		}
 	}
-	return true
+	return s.Outlook().HasQuorum()
+}
+
+func awaitQuorum(s *cluster.Snapshot, _ *v1beta1.Operation) *plan.Decision {
+	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("%s. Waiting for the others.", s.Outlook())}
 }

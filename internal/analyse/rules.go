@@ -13,28 +13,32 @@ import (
 
 // The names of the rules, in the order in which they are asked. Later releases fill the places that have no rule yet.
 const (
-	RuleDeletion      = "Deletion"
-	RulePaused        = "Paused"
-	RuleHibernation   = "Hibernation"
-	RuleRestore       = "Restore"
-	RuleBootstrap     = "Bootstrap"
-	RuleOperation     = "OperationUnderWay"
-	RuleRollBack      = "RollBack"
-	RuleCorruptMember = "CorruptMember"
-	RuleNoSpace       = "NoSpace"
-	RuleRepair        = "Repair"
-	RulePromote       = "Promote"
-	RuleScale         = "Scale"
-	RuleUpgrade       = "Upgrade"
-	RuleConfiguration = "ConfigurationRoll"
-	RuleStorageGrowth = "StorageGrowth"
-	RuleMaintenance   = "Maintenance"
+	RuleDeletion       = "Deletion"
+	RulePaused         = "Paused"
+	RuleHibernation    = "Hibernation"
+	RuleRestore        = "Restore"
+	RuleQuorumRecovery = "QuorumRecovery"
+	RuleBootstrap      = "Bootstrap"
+	RuleResume         = "Resume"
+	RuleOperation      = "OperationUnderWay"
+	RuleRollBack       = "RollBack"
+	RuleCorruptMember  = "CorruptMember"
+	RuleNoSpace        = "NoSpace"
+	RuleRepair         = "Repair"
+	RulePromote        = "Promote"
+	RuleScale          = "Scale"
+	RuleUpgrade        = "Upgrade"
+	RuleConfiguration  = "ConfigurationRoll"
+	RuleAuthorities    = "AuthorityRotation"
+	RuleStorageGrowth  = "StorageGrowth"
+	RuleMaintenance    = "Maintenance"
 )
 
 // Order is the final order of all rules.
 var Order = []string{
-	RuleDeletion, RulePaused, RuleHibernation, RuleRestore, RuleBootstrap, RuleOperation, RuleRollBack, RuleCorruptMember,
-	RuleNoSpace, RuleRepair, RulePromote, RuleScale, RuleUpgrade, RuleConfiguration, RuleStorageGrowth, RuleMaintenance,
+	RuleDeletion, RulePaused, RuleHibernation, RuleRestore, RuleQuorumRecovery, RuleBootstrap, RuleResume, RuleOperation,
+	RuleRollBack, RuleCorruptMember, RuleNoSpace, RuleRepair, RulePromote, RuleScale, RuleUpgrade, RuleConfiguration,
+	RuleAuthorities, RuleStorageGrowth, RuleMaintenance,
 }
 
 // Rule has an opinion on a snapshot, or none: nil.
@@ -45,16 +49,17 @@ type Rule struct {
 
 // Rules are the rules of this release, in the order of Order. The first with an opinion wins.
 var Rules = []Rule{
-	{RuleDeletion, deletion},
-	{RulePaused, paused},
-	{RuleBootstrap, bootstrap},
-	{RuleOperation, operationUnderWay},
-	{RuleRepair, repair},
-	{RuleScale, scale},
-	{RuleUpgrade, upgrade},
-	{RuleConfiguration, configurationRoll},
-	{RuleStorageGrowth, storageGrowth},
-	{RuleMaintenance, rotationUnderWay},
+	{RuleDeletion, deletion},               // Make sure that a cluster that is being deleted is left to Kubernetes.
+	{RulePaused, paused},                   // Make sure that a paused cluster is only watched.
+	{RuleBootstrap, bootstrap},             // Make sure that a new cluster is created, or its retained volumes are taken back.
+	{RuleResume, resume},                   // Make sure that every member with data has its StatefulSet.
+	{RuleOperation, operationUnderWay},     // Make sure that one claimed step ends before the next begins.
+	{RuleScale, scale},                     // Make sure that there are as many members as the spec says.
+	{RuleUpgrade, upgrade},                 // Make sure that members run the version of the spec.
+	{RuleConfiguration, configurationRoll}, // Make sure that pods are made from the spec's template.
+	{RuleAuthorities, authorityRotation},   // Make sure that members trust the present certificate authorities.
+	{RuleStorageGrowth, storageGrowth},     // Make sure that volumes are as the spec says.
+	{RuleMaintenance, authorityOverlap},    // Make sure that a rotation of authorities that waits is reported.
 }
 
 // When etcd is asked again. Kubernetes objects are watched; etcd is not.
@@ -66,16 +71,17 @@ const (
 
 // Next decides what to do about a snapshot. It is a function of its argument alone.
 func Next(s cluster.Snapshot) plan.Decision {
-	finished := operationFinished(&s)
-	if finished {
+	ended, abandoned := endOperation(&s)
+	if ended {
 		after := *s.Cluster
 		after.Status.Operation = nil
 		s.Cluster = &after
 	}
 	d := firstOpinion(&s)
-	if d.Finished = finished; finished {
+	if d.Finished, d.Abandoned = ended, abandoned; ended {
 		d.Action = nil // one claim ends in this pass, and the next begins in another
 	}
+	d.Claim = claimOf(&s, &d)
 	switch d.Rule {
 	case RuleDeletion:
 		return d

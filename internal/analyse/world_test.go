@@ -12,7 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -372,8 +372,8 @@ func (o *operator) claim() error {
 	if o.s.Cluster.ResourceVersion != o.w.cluster.ResourceVersion {
 		return errStale
 	}
-	if op := o.w.cluster.Status.Operation; op == nil || op.Type != o.d.Action.Operation() || op.Member != o.d.Action.Member() {
-		o.w.cluster.Status.Operation = &v1beta1.Operation{Type: o.d.Action.Operation(), Member: o.d.Action.Member(), StartedAt: metav1.NewTime(o.s.Now)}
+	if !equality.Semantic.DeepEqual(o.w.cluster.Status.Operation, o.d.Claim) {
+		o.w.cluster.Status.Operation = o.d.Claim
 		o.w.touch()
 	}
 	o.s.Cluster = o.w.cluster.DeepCopy()

@@ -24,4 +24,6 @@ func (m *Member) IsLearner() bool { return m.Answers() && m.Probe.Learner }
 func (m *Member) IsHealthyVoter() bool { return m.Serves() && !m.Probe.Learner }
 
 // Leads reports whether the member says that it is the leader.
-func (m *Member) Leads() bool { return m.Answers() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID }
+func (m *Member) Leads() bool {
+	return m.Answers() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID
+}

@@ -33,18 +33,16 @@ type CreateFounders struct {
 type TakeBackVolumes struct{ Volumes []cluster.Volume }
 
 // StartMembers creates the StatefulSets of members that have run before. etcd exits if it finds such a volume empty.
-type StartMembers struct {
-	// Type is that of the claim that stands, OperationResume where there is none.
-	Type         v1beta1.OperationType
-	StatefulSets []*appsv1.StatefulSet
-}
+type StartMembers struct{ StatefulSets []*appsv1.StatefulSet }
 
-// RestartMember deletes a member's pod. Its StatefulSet then creates it again from the present template.
+// RestartMember takes a member's pod down. Its StatefulSet then creates it again from the present template.
 type RestartMember struct {
 	Name string
-	// Pod and UID are those of the pod to delete.
+	// Pod and UID are those of the pod.
 	Pod string
 	UID types.UID
+	// Evict asks the API server's disruption budget. Without it the pod is deleted: it has failed already.
+	Evict bool
 }
 
 func (CreateFounders) action()  {}
@@ -59,7 +57,7 @@ func (CreateFounders) Operation() v1beta1.OperationType { return v1beta1.Operati
 func (TakeBackVolumes) Operation() v1beta1.OperationType { return v1beta1.OperationTakeBack }
 
 // Operation implements Action.
-func (a StartMembers) Operation() v1beta1.OperationType { return a.Type }
+func (StartMembers) Operation() v1beta1.OperationType { return v1beta1.OperationResume }
 
 // Operation implements Action.
 func (RestartMember) Operation() v1beta1.OperationType { return v1beta1.OperationRollMember }

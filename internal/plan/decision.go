@@ -22,11 +22,17 @@ type Decision struct {
 	Refusals []Refusal
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
+	// HandOver tells that the action takes over the claim that stands, for the same member.
+	HandOver bool
+	// Claim is what is claimed for the action, nil without one.
+	Claim *v1beta1.Operation
 	// Upkeep are the writes that disturb no member, in their order.
 	// If one fails, the others are still done, except those that require it.
 	Upkeep []Upkeep
 	// Finished tells that the claimed operation ended: its claim is cleared.
 	Finished bool
+	// Abandoned says why the operation ended before it was done; empty where it is done.
+	Abandoned string
 	// StaleTemplates names the members whose StatefulSet makes another pod today than the one that runs.
 	StaleTemplates []string
 	// RequeueAfter is the delay until the next pass. Changes in etcd raise no watch event.

@@ -11,23 +11,23 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// repair gives members whose StatefulSet somebody deleted their StatefulSet back.
-func repair(s *cluster.Snapshot) *plan.Decision {
-	if len(withoutWorkload(s)) == 0 {
+// resume starts all members that have data and no StatefulSet. They are down already, so no quorum is at stake,
+// and only together may they form one. A claim that stands is kept: the step that it is for may need them.
+func resume(s *cluster.Snapshot) *plan.Decision {
+	names := withoutWorkload(s)
+	if len(names) == 0 {
 		return nil
 	}
-	return resume(s)
-}
-
-// resume starts all members that have data and no StatefulSet. They are dead already, so no quorum is at stake,
-// and only together may they form one. A claim that stands stays as it is.
-func resume(s *cluster.Snapshot) *plan.Decision {
-	why := v1beta1.OperationResume
+	reason := v1beta1.ReasonResuming
 	if op := s.Cluster.Status.Operation; op != nil {
-		why = op.Type
+		reason = operations[op.Type].reason
 	}
-	reason := operationReasons[why]
-	guards := []guard{previousClusterGone, noForeignObject, versionSkewAllowed, peerURLsUnchanged}
+	guards := []guard{
+		previousClusterGone, // Make sure that no pod of a deleted cluster of this name uses the volumes.
+		noForeignObject,     // Make sure that the names are free.
+		versionSkewAllowed,  // Make sure that etcd can read the volumes.
+		peerURLsUnchanged,   // Make sure that the members find each other.
+	}
 	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
 		guards = append(guards, podGuards...) // the pods are made from the spec
 	}
@@ -37,8 +37,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	if d := awaitObjects(s, reason); d != nil {
 		return d
 	}
-	names := withoutWorkload(s)
-	action := plan.StartMembers{Type: why}
+	action := plan.StartMembers{}
 	for _, name := range names {
 		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, settledIntent(s), true)))
 	}

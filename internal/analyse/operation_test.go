@@ -1,0 +1,147 @@
+package analyse
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// rotating is a cluster whose members must be restarted to load other authorities. The restart of prod-1 is claimed.
+func rotating(claimed time.Duration) *Builder {
+	return MakeCluster("prod").Managed().Objects().Members(Healthy).Announced(time.Minute).Template().
+		Later(func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation = &v1beta1.Operation{
+				Type: v1beta1.OperationRollMember, Member: "prod-1", StartedAt: metav1.NewTime(Now.Add(-claimed)), Reason: "RotatingAuthorities",
+			}
+		})
+}
+
+func withoutWorkloadOf(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { m := s.Member(name); m.Workload, m.Pod, m.Probe = nil, nil, nil }
+}
+
+func silent(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		m.Pod.Ready, m.Probe = false, &cluster.Probe{Error: "connection refused"}
+	}
+}
+
+func TestAClaimKeepsItsMemberWhileAnotherStatefulSetIsCreatedAgain(t *testing.T) {
+	for _, deleted := range []string{"prod-1", "prod-2"} {
+		s := rotating(time.Minute).Restarted("prod-1").Later(silent("prod-1")).Later(withoutWorkloadOf(deleted)).Snapshot()
+		d := Next(s)
+		if got := actionText(d.Action); got != "resume "+deleted || d.Finished {
+			t.Fatalf("%s: got %q, finished %v: %s", deleted, got, d.Finished, d.Message)
+		}
+		if d.Claim == nil || d.Claim.Type != v1beta1.OperationRollMember || d.Claim.Member != "prod-1" || !d.Claim.StartedAt.Equal(&s.Cluster.Status.Operation.StartedAt) {
+			t.Errorf("%s: the claim became %+v", deleted, d.Claim)
+		}
+	}
+}
+
+func TestARestartIsDoneOnlyWhenItsMemberIsAHealthyVoterAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   func(*cluster.Snapshot)
+		finished bool
+	}{
+		"a healthy voter":             {func(*cluster.Snapshot) {}, true},
+		"a member without its pod":    {func(s *cluster.Snapshot) { s.Member("prod-1").Pod, s.Member("prod-1").Probe = nil, nil }, false},
+		"a member that is silent":     {silent("prod-1"), false},
+		"a member whose pod is going": {func(s *cluster.Snapshot) { s.Member("prod-1").Pod.Deleting = true }, false},
+		"a learner":                   {func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Learner = true }, false},
+	} {
+		d := Next(rotating(time.Minute).Restarted("prod-1").Later(c.change).Snapshot())
+		if d.Finished != c.finished || d.Abandoned != "" {
+			t.Errorf("%s: finished %v, abandoned %q: %s", name, d.Finished, d.Abandoned, d.Message)
+		}
+	}
+}
+
+func TestARestartIsAbandonedWhenItWasNotBegunAndMayNotBe(t *testing.T) {
+	d := Next(rotating(time.Minute).Later(silent("prod-2")).Snapshot())
+	if !d.Finished || !strings.Contains(d.Abandoned, "It was not begun. Members are restarted one by one") || d.Action != nil {
+		t.Errorf("got finished %v, abandoned %q, action %v", d.Finished, d.Abandoned, d.Action)
+	}
+	begun := Next(rotating(time.Minute).Restarted("prod-1").Later(silent("prod-1")).Snapshot())
+	if begun.Finished || begun.Rule != RuleOperation {
+		t.Errorf("one that was begun is waited for, got %s, abandoned %q", begun.Rule, begun.Abandoned)
+	}
+}
+
+func TestAClaimEndsAtItsDeadline(t *testing.T) {
+	late := rotating(progressDeadline).Restarted("prod-1").Later(silent("prod-1")).Snapshot()
+	d := Next(late)
+	if !d.Finished || !strings.Contains(d.Abandoned, "did not finish within 10m0s") {
+		t.Fatalf("got finished %v, abandoned %q", d.Finished, d.Abandoned)
+	}
+	if d.Action != nil {
+		t.Fatalf("acted in the pass in which the claim ended: %s", actionText(d.Action))
+	}
+	late.Cluster.Status.Operation = nil
+	if next := Next(late); next.Action != nil {
+		t.Errorf("restarted another member beside one that is down: %s", actionText(next.Action))
+	}
+}
+
+func TestADeadlineDoesNotEndAFounding(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Volume, Founding).Claim(v1beta1.OperationBootstrap).Snapshot()
+	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-24 * time.Hour))
+	if d := Next(s); d.Finished || d.Rule != RuleBootstrap {
+		t.Errorf("got %s, finished %v", d.Rule, d.Finished)
+	}
+}
+
+func TestAClaimIsOverwrittenByAHandOverOnly(t *testing.T) {
+	standing := &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "prod-1", StartedAt: metav1.NewTime(Now), Reason: "RotatingAuthorities"}
+	action := plan.StartMembers{}
+	for name, c := range map[string]struct {
+		standing *v1beta1.Operation
+		decision plan.Decision
+		want     v1beta1.Operation
+	}{
+		"none stands": {nil, plan.Decision{Action: plan.RestartMember{Name: "prod-2"}, Reason: "R"},
+			v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "prod-2", StartedAt: metav1.NewTime(Now), Reason: "R"}},
+		"one stands": {standing, plan.Decision{Action: action, Reason: "R"}, *standing},
+		"a hand-over": {standing, plan.Decision{Action: action, Reason: "R", HandOver: true},
+			v1beta1.Operation{Type: v1beta1.OperationResume, Member: "prod-1", StartedAt: standing.StartedAt, Reason: "R"}},
+	} {
+		s := MakeCluster("prod").Snapshot()
+		s.Cluster.Status.Operation = c.standing
+		if got := claimOf(&s, &c.decision); *got != c.want {
+			t.Errorf("%s: got %+v, want %+v", name, *got, c.want)
+		}
+	}
+	s := MakeCluster("prod").Snapshot()
+	if got := claimOf(&s, &plan.Decision{}); got != nil {
+		t.Errorf("without an action nothing is claimed, got %+v", got)
+	}
+}
+
+func TestOnlyAFailedPodIsDeletedWithoutAskingTheBudget(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		evict  bool
+	}{
+		"a healthy one": {func(*cluster.Snapshot) {}, true},
+		"a failed one": {func(s *cluster.Snapshot) {
+			silent("prod-1")(s)
+			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonCrashLooping
+		}, false},
+		"one that only the operator cannot reach": {func(s *cluster.Snapshot) {
+			silent("prod-1")(s)
+		}, true},
+	} {
+		d := Next(rotating(time.Minute).Later(c.change).Snapshot())
+		if restart, ok := d.Action.(plan.RestartMember); !ok || restart.Name != "prod-1" || restart.Evict != c.evict {
+			t.Errorf("%s: got %+v: %s", name, d.Action, d.Message)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// authorityRotation restarts, one after the other, the members that started with other certificate authorities than are
+// trusted now: etcd reads its bundle only when it starts.
+func authorityRotation(s *cluster.Snapshot) *plan.Decision {
+	outdated := membersWithOldAuthorities(s)
+	if len(outdated) == 0 {
+		return nil
+	}
+	return restartMember(s, authorityRestart(restartFirst(outdated), s))
+}
+
+func authorityRestart(m *cluster.Member, s *cluster.Snapshot) restart {
+	return restart{
+		member:  m,
+		intent:  m.Workload.Intent.WithAuthorities(s),
+		reason:  v1beta1.ReasonRotatingAuthorities,
+		purpose: "to load the present certificate authorities",
+		guards: []guard{
+			authoritiesOverlap(m), // Make sure that the restarted member and the others accept each other.
+		},
+	}
+}
+
+// membersWithOldAuthorities are the members whose pods were started with other authorities than are to be trusted.
+func membersWithOldAuthorities(s *cluster.Snapshot) []*cluster.Member {
+	var list []*cluster.Member
+	for i := range s.Members {
+		if needsRestart(s, &s.Members[i]) {
+			list = append(list, &s.Members[i])
+		}
+	}
+	return list
+}
+
+// needsRestart reports whether a member's pod was started with other authorities than are to be trusted. Where those are not known it is not.
+func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m.Pod == nil || m.Workload == nil {
+		return false
+	}
+	want := m.Workload.Intent.WithAuthorities(s)
+	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
+		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
+	})
+}
+
+// authorityOverlap tells of a rotation that waits: members and clients get time to load what changed.
+func authorityOverlap(s *cluster.Snapshot) *plan.Decision {
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, RequeueAfter: requeueAtRest}
+	if slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
+		return s.Trust(t).Authority.Phase == cluster.PhaseAnnounced && !trustedByAll(s, t)
+	}) {
+		d.Message, d.RequeueAfter = "Distributing the new certificate authorities. The old ones stay trusted.", 0
+		return d
+	}
+	for _, traffic := range traffics {
+		switch s.Trust(traffic).Authority.Phase {
+		case cluster.PhaseAnnounced:
+			d.Message = fmt.Sprintf("Every member trusts the new certificate authorities beside the old ones. The new ones issue certificates once clients have had %s to trust them too.", s.AuthorityOverlap)
+			return d
+		case cluster.PhaseIssuing:
+			d.Message = fmt.Sprintf("The new certificate authorities issue. The old ones are forgotten once clients have had %s to take up new certificates; the members are restarted then, one by one.", s.AuthorityOverlap)
+			return d
+		}
+	}
+	return nil
+}
+
+// authoritiesOverlap refuses to restart a member while others that run do not accept the certificates that are shown to them: of the members,
+// and of the operator, which is to see how they are. The members' certificate for clients is shown to none of them.
+func authoritiesOverlap(rolled *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		for _, traffic := range traffics {
+			trust := s.Trust(traffic)
+			c := trust.Certificate(shownToMembers[traffic])
+			if !trust.Source.FollowsAuthorities() || c == nil || c.IsEmpty() {
+				continue
+			}
+			for i := range s.Members {
+				m := &s.Members[i]
+				if m.Name == rolled.Name || !m.Pod.IsRunning() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
+					continue
+				}
+				return &plan.Refusal{
+					Guard:  "authoritiesOverlap",
+					Reason: v1beta1.ReasonCertificateInvalid,
+					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. %s",
+						c.Name, m.Name, overlapAdvice[trust.Source]),
+				}
+			}
+		}
+		return nil
+	}
+}
+
+// shownToMembers are the certificates that members check.
+var shownToMembers = map[cluster.Traffic]cluster.Role{cluster.PeerTraffic: cluster.RolePeer, cluster.ClientTraffic: cluster.RoleOperator}
+
+// overlapAdvice is what the user can do, by who writes the Secret.
+var overlapAdvice = map[cluster.Source]string{
+	cluster.SourceManaged: "Delete all the cluster's pods at once, for a short interruption.",
+	cluster.SourceCertManager: "Have the issuer use the former authority again, and give both in ca.crt until every member was restarted; " +
+		"or delete all the cluster's pods at once, for a short interruption.",
+	cluster.SourceSecret: "Put the former authority beside the new one into ca.crt, with a certificate of the former one, until every member was restarted; " +
+		"or delete all the cluster's pods at once, for a short interruption.",
+}
