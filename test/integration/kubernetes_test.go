@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -104,7 +105,7 @@ func (k *kubernetes) sync(ctx context.Context) (changed bool, err error) {
 	if err := k.refresh(ctx); err != nil {
 		return false, err
 	}
-	for _, step := range []func(context.Context, *objects) (bool, error){k.endPods, k.releaseVolumes, k.createPods, k.startContainers, k.reportPods} {
+	for _, step := range []func(context.Context, *objects) (bool, error){k.endPods, k.releaseVolumes, k.createPods, k.startContainers, k.reportPods, k.reportBudgets} {
 		did, err := step(ctx, o)
 		if err != nil {
 			return changed, err
@@ -112,6 +113,44 @@ func (k *kubernetes) sync(ctx context.Context) (changed bool, err error) {
 		changed = changed || did
 	}
 	return changed, nil
+}
+
+// reportBudgets writes the status of the PodDisruptionBudgets, as the disruption controller does.
+// The API server allows no eviction without it. It is not reported as a change: no operator reads it.
+func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (bool, error) {
+	o := &objects{}
+	if err := k.list(ctx, &o.budgets, &o.pods); err != nil {
+		return false, err
+	}
+	for i := range o.budgets.Items {
+		b := &o.budgets.Items[i]
+		selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+		if err != nil || b.Spec.MinAvailable == nil {
+			return false, err
+		}
+		status := policyv1.PodDisruptionBudgetStatus{ObservedGeneration: b.Generation, DesiredHealthy: b.Spec.MinAvailable.IntVal}
+		for _, pod := range o.pods.Items {
+			if !selector.Matches(labels.Set(pod.Labels)) {
+				continue
+			}
+			status.ExpectedPods++
+			if pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
+				status.CurrentHealthy++
+			}
+		}
+		status.DisruptionsAllowed = max(0, status.CurrentHealthy-status.DesiredHealthy)
+		if status.ObservedGeneration == b.Status.ObservedGeneration && status.DisruptionsAllowed == b.Status.DisruptionsAllowed &&
+			status.CurrentHealthy == b.Status.CurrentHealthy && len(b.Status.DisruptedPods) == 0 {
+			continue
+		}
+		b.Status = status
+		if err := admin.Status().Update(ctx, b); err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("reporting on budget %s: %w", b.Name, err)
+		}
+	}
+	return false, nil
 }
 
 // collect deletes, as the garbage collector, what belongs to clusters that are gone.

@@ -232,11 +232,11 @@ func TestARotationKeepsEveryMemberAndClientConnected(t *testing.T) {
 	}
 }
 
-// rolled is how many pods the operator deleted.
+// rolled is how many pods the operator evicted or deleted.
 func (l *lab) rolled() int {
 	n := 0
 	for _, w := range l.operator.writes {
-		if w.Verb == "delete" && w.Kind == "Pod" {
+		if w.Kind == "Pod" && (w.Verb == "create-eviction" || w.Verb == "delete") {
 			n++
 		}
 	}

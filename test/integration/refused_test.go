@@ -16,8 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
-	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // policy refuses writes of the given kinds, as admission does.
@@ -102,12 +103,12 @@ func TestAWriteToAnObjectThatWasReplacedIsAConflict(t *testing.T) {
 	m := s.Member("prod-0")
 	s.PeerService = s.PeerService.DeepCopy()
 	s.PeerService.UID = "another"
-	for what, item := range map[string]analyse.Upkeep{
-		"a pod":     analyse.SealPod{Member: m.Name, Pod: m.Pod.Name, UID: "another", Intent: m.Workload.Intent},
-		"a Service": analyse.EnsurePeerService{},
+	for what, item := range map[string]plan.Upkeep{
+		"a pod":     plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: "another", Annotations: map[string]string{"a": "b"}},
+		"a Service": plan.Apply{Desired: render.PeerService(s.Cluster), Live: s.PeerService},
 	} {
-		err := l.operator.reconciler.Actor.Upkeep(t.Context(), s, []analyse.Upkeep{item})
-		if refusals, rest := analyse.Refusals(err); len(refusals) > 0 || rest == nil {
+		err := l.operator.reconciler.Actor.Upkeep(t.Context(), s, []plan.Upkeep{item})
+		if refusals, rest := plan.Refusals(err); len(refusals) > 0 || rest == nil {
 			t.Errorf("%s: got %v", what, err)
 		}
 		if joined, ok := err.(interface{ Unwrap() []error }); !ok || !apierrors.IsConflict(joined.Unwrap()[0]) {
