@@ -137,14 +137,14 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	return list
 }
 
-// staleTemplates names the members whose stored intent renders to another pod today than the one that runs.
+// staleTemplates names the members whose template makes another pod than the one that runs.
 func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
 	for _, m := range s.Members {
 		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
 			continue
 		}
-		if m.Pod.RenderHash != render.RenderHash(memberInput(s, m.Name, m.Workload.Intent, true)) {
+		if m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash] {
 			names = append(names, m.Name)
 		}
 	}

@@ -2,7 +2,6 @@
 package cluster
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -94,7 +93,7 @@ func MemberNumber(cluster, member string) (int, bool) {
 
 // MemberHost returns the DNS name of a member's pod. Without a domain it ends in ".svc", and search paths complete it.
 func MemberHost(namespace, cluster, member, domain string) string {
-	host := fmt.Sprintf("%s.%s.%s.svc", PodName(member), PeerServiceName(cluster), namespace)
+	host := PodName(member) + "." + PeerServiceName(cluster) + "." + namespace + ".svc"
 	if domain != "" {
 		host += "." + domain
 	}
