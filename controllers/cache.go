@@ -93,6 +93,7 @@ func keepVolume(object any) (any, error) {
 	}
 	kept := &corev1.PersistentVolumeClaim{ObjectMeta: keptMeta(v, maxAnnotationBytes)}
 	kept.Spec.StorageClassName, kept.Spec.AccessModes = v.Spec.StorageClassName, v.Spec.AccessModes
+	kept.Spec.VolumeName, kept.Status.Phase = v.Spec.VolumeName, v.Status.Phase
 	if storage, ok := v.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
 		kept.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: storage}
 	}

@@ -105,10 +105,11 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	if diff := cmp.Diff(pod, keep(t, keepPod, live)); diff != "" {
 		t.Errorf("Pod:\n%s", diff)
 	}
+	volume.Spec.VolumeName, volume.Status.Phase = "pv", corev1.ClaimBound
 	claim := volume.DeepCopy()
 	foreign(claim)
-	claim.Spec.VolumeName = "pv"
-	claim.Status.Phase = corev1.ClaimBound
+	claim.Spec.DataSource = &corev1.TypedLocalObjectReference{Name: "snapshot"}
+	claim.Status.Capacity = volume.Spec.Resources.Requests
 	if diff := cmp.Diff(volume, keep(t, keepVolume, claim)); diff != "" {
 		t.Errorf("PersistentVolumeClaim:\n%s", diff)
 	}

@@ -269,6 +269,11 @@ func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
 // Recorded writes on the member's volume that it was seen started.
 func Recorded(b *Builder, m *cluster.Member) { b.record(m.Volume) }
 
+// Marked writes on the member's volume that it started, and no IDs.
+func Marked(by cluster.StartEvidence) Part {
+	return func(_ *Builder, m *cluster.Member) { m.Volume.StartedBy = by }
+}
+
 func (b *Builder) record(v *cluster.Volume) {
 	v.ClusterID, v.MemberID, v.Version = ClusterID, b.memberID(v.Member), b.s.Cluster.Spec.Version
 }
