@@ -111,6 +111,12 @@ type Pod struct {
 	Ready           bool
 	Deleting        bool
 	NodeLost        bool
+	// CreatedAt is when the pod was made, and Restarts how often its etcd container was started again since.
+	CreatedAt time.Time
+	Restarts  int32
+	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
+	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
+	PassesReadiness bool
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string

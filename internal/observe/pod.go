@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 func podOf(pod *corev1.Pod) cluster.Pod {
@@ -29,8 +30,24 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
-	p.FailureReason, p.FailureDetail = troubleOf(pod)
+	p.CreatedAt = pod.CreationTimestamp.Time
+	if etcd := containerStatus(pod); etcd != nil {
+		p.Restarts = etcd.RestartCount
+		p.PassesReadiness = etcd.Ready && etcd.State.Running != nil && !p.Deleting && !markedByNode(pod) &&
+			slices.ContainsFunc(pod.Spec.Containers, render.ReadsLinearizably)
+	}
+	p.FailureReason, p.FailureDetail = failureOf(pod)
 	return p
+}
+
+// containerStatus returns the status of etcd's container, nil where there is none yet.
+func containerStatus(pod *corev1.Pod) *corev1.ContainerStatus {
+	for i := range pod.Status.ContainerStatuses {
+		if c := &pod.Status.ContainerStatuses[i]; c.Name == render.ContainerName {
+			return c
+		}
+	}
+	return nil
 }
 
 // split reads a list as annotations hold it; an empty one is none.
@@ -45,15 +62,15 @@ func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.Co
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind && c.Status == status })
 }
 
-// troubleOf tells what keeps the pod from running, in words that stay the same for as long as the cause does.
-func troubleOf(pod *corev1.Pod) (reason, detail string) {
+// failureOf returns what keeps the pod from running, in a text that stays the same for as long as the cause does.
+func failureOf(pod *corev1.Pod) (reason, detail string) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
 			return v1beta1.ReasonUnschedulable, c.Message
 		}
 	}
 	for _, c := range pod.Status.ContainerStatuses {
-		if reason, detail := containerTrouble(pod, &c); reason != "" {
+		if reason, detail := containerFailure(pod, &c); reason != "" {
 			return reason, detail
 		}
 	}
@@ -63,13 +80,16 @@ func troubleOf(pod *corev1.Pod) (reason, detail string) {
 	return "", ""
 }
 
-// markedByNode reports whether Kubernetes took the pod for not ready on account of its node: the kubelet, which would have
-// marked the containers as well, had no say.
+// markedByNode reports whether Kubernetes marked the pod as not ready because its node does not answer.
+// The kubelet would have marked the containers as well, or have named a readiness gate as the reason.
 func markedByNode(pod *corev1.Pod) bool {
-	return conditionIs(pod, corev1.ContainersReady, corev1.ConditionTrue) && conditionIs(pod, corev1.PodReady, corev1.ConditionFalse)
+	return conditionIs(pod, corev1.ContainersReady, corev1.ConditionTrue) &&
+		slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse && c.Reason != "ReadinessGatesNotReady"
+		})
 }
 
-func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {
+func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError":

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
@@ -98,6 +99,14 @@ func TestTroubleOfAPod(t *testing.T) {
 			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
+	t.Run("waits for a readiness gate of another controller", func(t *testing.T) {
+		gated := ready(corev1.PodReady, corev1.ConditionFalse)
+		gated.Reason = "ReadinessGatesNotReady"
+		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{ready(corev1.ContainersReady, corev1.ConditionTrue), gated}}})
+		if p.FailureReason != "" {
+			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
+		}
+	})
 	t.Run("is not ready by its own probe", func(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			ready(corev1.ContainersReady, corev1.ConditionFalse), ready(corev1.PodReady, corev1.ConditionFalse),
@@ -114,4 +123,56 @@ func TestTroubleOfAPod(t *testing.T) {
 			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
+}
+
+func TestTellsThatEtcdPassesTheOperatorsReadinessProbe(t *testing.T) {
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	probe := func(pod *corev1.Pod) *corev1.HTTPGetAction { return pod.Spec.Containers[0].ReadinessProbe.HTTPGet }
+	condition := func(kind corev1.PodConditionType, status corev1.ConditionStatus, reason string) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: status, Reason: reason}
+	}
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		"it does": {func(*corev1.Pod) {}, true},
+		"a gate keeps the pod unready": {func(p *corev1.Pod) {
+			p.Status.Conditions[1] = condition(corev1.PodReady, corev1.ConditionFalse, "ReadinessGatesNotReady")
+		}, true},
+		"a sidecar is not ready": {func(p *corev1.Pod) {
+			p.Status.Conditions = nil
+			p.Status.ContainerStatuses = append([]corev1.ContainerStatus{{Name: "sidecar"}}, p.Status.ContainerStatuses...)
+		}, true},
+		"the node does not answer":   {func(p *corev1.Pod) { p.Status.Conditions[1] = condition(corev1.PodReady, corev1.ConditionFalse, "") }, false},
+		"it is not ready":            {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Ready = false }, false},
+		"only a sidecar is ready":    {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false},
+		"the container does not run": {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = corev1.ContainerState{} }, false},
+		"the pod is being deleted":   {func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }, false},
+		"nothing is known":           {func(p *corev1.Pod) { p.Status = corev1.PodStatus{} }, false},
+		"the probe asks for another": {func(p *corev1.Pod) { probe(p).Path = "/livez" }, false},
+		"the probe asks elsewhere":   {func(p *corev1.Pod) { probe(p).Host = "example.com" }, false},
+		"the probe was redirected":   {func(p *corev1.Pod) { probe(p).Port = intstr.FromInt32(15020) }, false},
+		"the probe was taken away":   {func(p *corev1.Pod) { p.Spec.Containers[0].ReadinessProbe = nil }, false},
+		"the probe is of another kind": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: probe(p).Port}}}
+		}, false},
+	} {
+		s := newStage(t, 1)
+		created := metav1.NewTime(s.now)
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{CreationTimestamp: created}, Spec: s.workload("prod-0").Spec.Template.Spec,
+			Status: corev1.PodStatus{
+				Conditions:        []corev1.PodCondition{condition(corev1.ContainersReady, corev1.ConditionTrue, ""), condition(corev1.PodReady, corev1.ConditionTrue, "")},
+				ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", Ready: true, RestartCount: 3, State: running}},
+			},
+		}
+		test.change(pod)
+		got := podOf(pod)
+		if got.PassesReadiness != test.want {
+			t.Errorf("%s: it passes: %v, want %v", name, got.PassesReadiness, test.want)
+		}
+		if test.want && (got.Restarts != 3 || !got.CreatedAt.Equal(created.Time)) {
+			t.Errorf("%s: it was restarted %d times and made at %v", name, got.Restarts, got.CreatedAt)
+		}
+	}
 }

@@ -40,7 +40,7 @@ func (o *Observer) observeVolumes(ctx context.Context, s *cluster.Snapshot) erro
 
 // isUnrecorded reports whether a member started on a PersistentVolume whose UID is not recorded.
 func isUnrecorded(m *cluster.Member) bool {
-	return m.Volume.Remembered.UID == "" && (m.Volume.Started() || m.Answers())
+	return m.Volume.Remembered.UID == "" && (m.Volume.Started() || m.Answers() || m.Pod != nil && m.Pod.PassesReadiness)
 }
 
 // isReplaced reports whether a claim or its PersistentVolume is another one than recorded; the data may still be the same.

@@ -34,9 +34,10 @@ type MemberInput struct {
 	IPv6 bool
 }
 
-const (
-	containerName = "etcd"
+// ContainerName is the name of etcd's container in a member's pod.
+const ContainerName = "etcd"
 
+const (
 	dataVolume = "data"
 	dataMount  = "/var/etcd"
 	dataDir    = dataMount + "/data"
@@ -172,7 +173,7 @@ func gracePeriodSeconds(i cluster.Intent) int64 {
 
 func container(in MemberInput) corev1.Container {
 	return corev1.Container{
-		Name:            containerName,
+		Name:            ContainerName,
 		Image:           in.Intent.Image(),
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/usr/local/bin/etcd"},
