@@ -112,30 +112,63 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last.Reason == "OOMKilled" {
 		return v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
-	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
+	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message))
 }
 
-// refusedEmpty is etcd's error when a member that lists only itself as existing starts over an empty volume: it asks itself for the others.
-const refusedEmpty = "cannot fetch cluster info from peer urls"
+// emptyVolumeError is etcd's error when a member whose list names only itself, as existing, starts on an empty volume:
+// it asks itself for the other members.
+const emptyVolumeError = "cannot fetch cluster info from peer urls"
 
-// refusedFlags is etcd's last message, a mere warning, when an option cannot be used.
-const refusedFlags = "failed to verify flags"
+// invalidFlags is etcd's last message, only a warning, when an option cannot be used.
+const invalidFlags = "failed to verify flags"
 
-// lastWords finds in the end of etcd's log, which the kubelet keeps for us, what etcd ended for: message and error, without the time.
-func lastWords(log string) string {
+// fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else the
+// last line that is not part of a stack trace. It has no time, so that it stays the same for as long as the cause does.
+func fatalLogLine(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
-	for _, line := range slices.Backward(lines) {
-		var entry struct{ Level, Msg, Error string }
-		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic" && entry.Msg != refusedFlags) {
-			continue
+	last := ""
+	for i, line := range slices.Backward(lines) {
+		entry := parseLogLine(line)
+		fatal := entry.Level == "fatal" || entry.Level == "panic" || entry.Msg == invalidFlags
+		isFrame := func(n int) bool { return n < len(lines) && strings.HasPrefix(lines[n], "\t") } // follows its function
+		switch {
+		case fatal && strings.Contains(entry.Error, emptyVolumeError):
+			return ": its volume is empty, and a member that once ran does not start without its data"
+		case fatal, strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
+			return entry.text()
+		case last == "" && !isFrame(i) && !isFrame(i+1):
+			last = entry.text()
 		}
-		if strings.Contains(entry.Error, refusedEmpty) {
-			return ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
-		}
-		if entry.Error == "" {
-			return ": " + cluster.ForeignText(entry.Msg)
-		}
-		return fmt.Sprintf(": %s: %s", cluster.ForeignText(entry.Msg), cluster.ForeignText(entry.Error))
 	}
-	return ""
+	return last
+}
+
+// logEntry is a line of etcd's log.
+type logEntry struct{ Level, Msg, Error string }
+
+// parseLogLine reads a line of either of etcd's log formats. JSON is the default. A line of the format "console" has the
+// time, the level, the caller, the message and the fields as JSON, separated by tabs. Any other line is a message.
+func parseLogLine(line string) logEntry {
+	var entry logEntry
+	if json.Unmarshal([]byte(line), &entry) == nil {
+		return entry
+	}
+	columns := strings.Split(line, "\t")
+	if len(columns) < 4 {
+		return logEntry{Msg: line}
+	}
+	_ = json.Unmarshal([]byte(columns[len(columns)-1]), &entry) // a line without fields has no error
+	entry.Level, entry.Msg = columns[1], columns[3]
+	return entry
+}
+
+func (e logEntry) text() string {
+	switch {
+	case e.Msg == "":
+		return ""
+	case e.Error == "":
+		return ": " + cluster.ForeignText(e.Msg)
+	default:
+		return fmt.Sprintf(": %s: %s", cluster.ForeignText(e.Msg), cluster.ForeignText(e.Error))
+	}
 }

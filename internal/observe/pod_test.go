@@ -22,8 +22,8 @@ func logOf(t *testing.T, name string) string {
 	return string(raw)
 }
 
-func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
-	emptied := ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
+func TestFindsInTheLogWhyEtcdExited(t *testing.T) {
+	emptied := ": its volume is empty, and a member that once ran does not start without its data"
 	for name, c := range map[string]struct{ log, want string }{
 		"an emptied volume, etcd 3.6": {logOf(t, "empty-volume-3.6.16"), emptied},
 		"an emptied volume, etcd 3.5": {logOf(t, "empty-volume-3.5.35"), emptied},
@@ -33,12 +33,27 @@ func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
 		"a line cut at its beginning": {"\"msg\":\"closed\"}\n" + `{"level":"fatal","msg":"cannot start","error":"disk full"}` + "\n", ": cannot start: disk full"},
 		"an option that cannot be used": {`{"level":"warn","ts":"2026-01-02T03:04:05Z","msg":"failed to verify flags","error":"--heartbeat-interval must be >0 (set to 0ms)"}`,
 			": failed to verify flags: --heartbeat-interval must be >0 (set to 0ms)"},
-		"no log":        {"", ""},
-		"nothing fatal": {`{"level":"info","msg":"closed etcd server"}`, ""},
-		"no JSON":       {"panic: runtime error", ""},
+		"an emptied volume, format console": {logOf(t, "empty-volume-console-3.6.16"), emptied},
+		"an option that cannot be used, format console": {
+			"2026-11-26T10:55:41.248307Z\twarn\tembed/config.go:1207\tRunning http and grpc server on single port. This is not recommended for production.\n" +
+				"2026-11-26T10:55:41.248428Z\twarn\tetcdmain/etcd.go:66\tfailed to verify flags\t" +
+				`{"error": "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[1000ms]"}` + "\n",
+			": failed to verify flags: --election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[1000ms]",
+		},
+		"nothing fatal, format console": {"2026-11-26T10:55:41.153654Z\tinfo\tembed/etcd.go:428\tclosed etcd server\t{\"name\": \"a\"}\n", ": closed etcd server"},
+		"no log":                        {"", ""},
+		"nothing fatal":                 {`{"level":"info","msg":"closed etcd server"}`, ": closed etcd server"},
+		"a panic of Go": {
+			"panic: runtime error: index out of range [3] with length 3\n\ngoroutine 1 [running]:\nmain.main()\n\t/go/main.go:31 +0x1d\n",
+			": panic: runtime error: index out of range [3] with length 3",
+		},
+		"only the end of a stack trace": {"main.main()\n\t/go/main.go:31 +0x1d\nexit status 2\nruntime.main()\n\truntime/proc.go:290", ": exit status 2"},
+		"nothing but a stack trace":     {"main.main()\n\t/go/main.go:31 +0x1d", ""},
+		"another text":                  {"exec /usr/local/bin/etcd: no such file or directory\n", ": exec /usr/local/bin/etcd: no such file or directory"},
+		"a number":                      {"137", ": 137"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := lastWords(c.log); got != c.want {
+			if got := fatalLogLine(c.log); got != c.want {
 				t.Errorf("wanted %q, got %q", c.want, got)
 			}
 		})
