@@ -209,7 +209,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	reconciler := &controllers.EtcdClusterReconciler{
 		Client: writer,
 		Observer: &observe.Observer{
-			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: etcdv3.New(), Now: time.Now, SeesClasses: o.seesClusterScope,
+			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: etcdv3.New(), Now: time.Now, SeesClusterScope: o.seesClusterScope,
 			AuthorityOverlap: o.authorityOverlap,
 		},
 		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: o.lifetimes},

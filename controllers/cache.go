@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // How much of one object the caches keep. A tenant may write objects with the operator's labels. What the operator makes
@@ -80,6 +81,14 @@ func keepPod(object any) (any, error) {
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
 	}
+	for _, c := range p.Spec.Containers {
+		if render.ReadsLinearizably(c) {
+			get := &corev1.HTTPGetAction{Path: c.ReadinessProbe.HTTPGet.Path, Port: c.ReadinessProbe.HTTPGet.Port}
+			kept.Spec.Containers = []corev1.Container{{
+				Name: c.Name, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}},
+			}}
+		}
+	}
 	if kept.Status.Size() > maxStatusBytes {
 		kept.Status.Conditions, kept.Status.ContainerStatuses = nil, nil
 	}
@@ -93,6 +102,7 @@ func keepVolume(object any) (any, error) {
 	}
 	kept := &corev1.PersistentVolumeClaim{ObjectMeta: keptMeta(v, maxAnnotationBytes)}
 	kept.Spec.StorageClassName, kept.Spec.AccessModes = v.Spec.StorageClassName, v.Spec.AccessModes
+	kept.Spec.VolumeName, kept.Status.Phase = v.Spec.VolumeName, v.Status.Phase
 	if storage, ok := v.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
 		kept.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: storage}
 	}
@@ -131,6 +141,7 @@ func keptMeta(object client.Object, annotationBytes int) metav1.ObjectMeta {
 		UID:               object.GetUID(),
 		ResourceVersion:   object.GetResourceVersion(),
 		Generation:        object.GetGeneration(),
+		CreationTimestamp: object.GetCreationTimestamp(),
 		DeletionTimestamp: object.GetDeletionTimestamp(),
 		Labels:            operatorsLabels(object.GetLabels()),
 		Annotations:       operatorsOwn(object.GetAnnotations(), annotationBytes),

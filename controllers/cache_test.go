@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -86,12 +87,15 @@ func TestTheCachesKeepWhatIsComparedWithTheRenderedObjects(t *testing.T) {
 func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	now := metav1.Now()
 	meta := metav1.ObjectMeta{
-		Namespace: "shop", Name: "x", UID: "uid", ResourceVersion: "7", DeletionTimestamp: &now,
+		Namespace: "shop", Name: "x", UID: "uid", ResourceVersion: "7", DeletionTimestamp: &now, CreationTimestamp: now,
 		Labels:          map[string]string{cluster.LabelManagedBy: cluster.ManagedByValue, cluster.LabelCluster: "prod", cluster.LabelMember: "prod-0"},
 		Annotations:     map[string]string{cluster.AnnotationRenderHash: "hash", cluster.AnnotationClusterID: "c1"},
 		OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "prod-0", UID: "set", Controller: new(true)}},
 	}
-	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n"}, Status: corev1.PodStatus{
+	get := &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}
+	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{
+		{Name: "etcd", ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}},
+	}}, Status: corev1.PodStatus{
 		Phase: corev1.PodRunning, PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", Ready: true}},
 	}}
@@ -100,15 +104,17 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 
 	live := pod.DeepCopy()
 	foreign(live)
-	live.Spec.Containers = []corev1.Container{{Name: "etcd"}}
+	live.Spec.Containers = append([]corev1.Container{{Name: "sidecar"}},
+		render.MemberStatefulSet(render.MemberInput{Cluster: clustertest.MakeCluster("prod").Snapshot().Cluster, Name: "prod-0"}).Spec.Template.Spec.Containers...)
 	live.Status.Message = "x"
 	if diff := cmp.Diff(pod, keep(t, keepPod, live)); diff != "" {
 		t.Errorf("Pod:\n%s", diff)
 	}
+	volume.Spec.VolumeName, volume.Status.Phase = "pv", corev1.ClaimBound
 	claim := volume.DeepCopy()
 	foreign(claim)
-	claim.Spec.VolumeName = "pv"
-	claim.Status.Phase = corev1.ClaimBound
+	claim.Spec.DataSource = &corev1.TypedLocalObjectReference{Name: "snapshot"}
+	claim.Status.Capacity = volume.Spec.Resources.Requests
 	if diff := cmp.Diff(volume, keep(t, keepVolume, claim)); diff != "" {
 		t.Errorf("PersistentVolumeClaim:\n%s", diff)
 	}

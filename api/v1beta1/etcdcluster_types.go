@@ -21,6 +21,13 @@ const (
 // Each new value starts one rotation.
 const RotateAuthoritiesAnnotation = "operator.etcd-warden.io/rotate-authorities"
 
+// AcceptVolumeAnnotation on the PersistentVolumeClaim of a member makes the operator start the member on another volume
+// than the one that it started on before. The value names that volume: the UID of the claim, a slash, and the name of
+// the PersistentVolume. The operator removes the annotation when it has obeyed it.
+// Never accept a copy, a snapshot or a restore of the member's volume: it lost acknowledged writes, and would vote
+// other members' copies of them away.
+const AcceptVolumeAnnotation = "operator.etcd-warden.io/accept-volume"
+
 // EtcdClusterSpec is the desired state of a cluster.
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."

@@ -98,7 +98,7 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	if recordable(s, m) {
 		started = true
 		version := cmp.Or(m.Probe.Version, m.Volume.Version) // a member whose version is unknown keeps the last known one
-		if !m.Volume.Started() || m.Volume.Version != version {
+		if m.Volume.ClusterID == 0 || m.Volume.Version != version {
 			list = append(list, plan.RecordMember{
 				Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion,
 				Annotations: map[string]string{
@@ -137,14 +137,14 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	return list
 }
 
-// staleTemplates names the members whose stored intent renders to another pod today than the one that runs.
+// staleTemplates names the members whose template makes another pod than the one that runs.
 func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
 	for _, m := range s.Members {
 		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
 			continue
 		}
-		if m.Pod.RenderHash != render.RenderHash(memberInput(s, m.Name, m.Workload.Intent, true)) {
+		if m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash] {
 			names = append(names, m.Name)
 		}
 	}
@@ -162,7 +162,7 @@ func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Volume == nil || !m.Answers() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
 		return false
 	}
-	if m.Volume.Started() && m.Volume.MemberID != m.Probe.MemberID {
+	if m.Volume.ClusterID != 0 && m.Volume.MemberID != m.Probe.MemberID {
 		return false
 	}
 	return slices.ContainsFunc(s.Membership.Members, func(e cluster.EtcdMember) bool {

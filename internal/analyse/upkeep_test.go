@@ -5,6 +5,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -20,5 +21,19 @@ func TestKeepsTheHealthyIntentWhenAStatefulSetIsRenderedAgain(t *testing.T) {
 	again = render.MemberStatefulSet(memberInput(&s, "prod-0", m.Workload.Intent, true))
 	if made, ok := again.Annotations[cluster.AnnotationHealthyIntent]; ok {
 		t.Errorf("a healthy intent was made up: %q", made)
+	}
+}
+
+func TestRecordsTheIDsOfAMemberThatWasMarkedAsStarted(t *testing.T) {
+	s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).
+		Member("prod-1", clustertest.Volume, clustertest.Marked(cluster.StartedByReadiness), clustertest.Sealed, clustertest.Pod, clustertest.Serving).
+		Snapshot()
+	d := Next(s)
+	if len(d.Upkeep) != 1 {
+		t.Fatalf("the upkeep is %+v", d.Upkeep)
+	}
+	record, ok := d.Upkeep[0].(plan.RecordMember)
+	if !ok || record.Member != "prod-1" || record.Annotations[cluster.AnnotationMemberID] != "a1" {
+		t.Errorf("the upkeep is %+v", d.Upkeep[0])
 	}
 }

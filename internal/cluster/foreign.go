@@ -30,6 +30,9 @@ func ForeignText(text string) string {
 // OneLine replaces what is not valid UTF-8, control characters and line ends, and joins the words with single spaces.
 func OneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
+		if ' ' <= r && r < unicode.MaxASCII {
+			return r
+		}
 		if r == unicode.ReplacementChar || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}

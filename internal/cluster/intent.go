@@ -310,6 +310,9 @@ func (i Intent) Differences(other Intent) []string {
 	var paths []string
 	a, b := reflect.ValueOf(i), reflect.ValueOf(other)
 	for n := range a.NumField() {
+		if a.Field(n).IsZero() && b.Field(n).IsZero() {
+			continue
+		}
 		if !equality.Semantic.DeepEqual(a.Field(n).Interface(), b.Field(n).Interface()) {
 			paths = append(paths, specPaths[a.Type().Field(n).Name])
 		}

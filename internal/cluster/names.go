@@ -2,7 +2,6 @@
 package cluster
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -30,6 +29,10 @@ const (
 	AnnotationPeerURL         = Prefix + "peer-url"         // by which the peers know the member
 	AnnotationEtcdVersion     = Prefix + "etcd-version"     // last version seen running on the volume
 	AnnotationMembership      = Prefix + "membership"       // MembershipCurrent or MembershipRetired
+	AnnotationStarted         = Prefix + "started"          // a StartEvidence; set once, and never changed
+	AnnotationVolume          = Prefix + "volume"           // the member's volume: CLAIMUID/PVNAME
+	AnnotationVolumeUID       = Prefix + "volume-uid"       // UID of its PersistentVolume, where that may be read
+	AnnotationVolumeSource    = Prefix + "volume-source"    // of its PersistentVolume: see VolumeIdentity.Source
 
 	MembershipCurrent = "Current"
 	MembershipRetired = "Retired"
@@ -94,7 +97,7 @@ func MemberNumber(cluster, member string) (int, bool) {
 
 // MemberHost returns the DNS name of a member's pod. Without a domain it ends in ".svc", and search paths complete it.
 func MemberHost(namespace, cluster, member, domain string) string {
-	host := fmt.Sprintf("%s.%s.%s.svc", PodName(member), PeerServiceName(cluster), namespace)
+	host := PodName(member) + "." + PeerServiceName(cluster) + "." + namespace + ".svc"
 	if domain != "" {
 		host += "." + domain
 	}

@@ -63,6 +63,14 @@ type Volume struct {
 	// StorageClass is empty where the claim names none.
 	StorageClass string
 	AccessModes  []corev1.PersistentVolumeAccessMode
+	Phase        corev1.PersistentVolumeClaimPhase
+	// Identity is the volume behind the claim; it names no PersistentVolume while the claim is not bound.
+	// Remembered is the volume that the member started on; empty while none was recorded.
+	Identity, Remembered VolumeIdentity
+	// Accepted is the user's approval of another volume: its CLAIMUID/PVNAME. See v1beta1.AcceptVolumeAnnotation.
+	Accepted string
+	// StartedBy is what first showed that the member started; empty while nothing did.
+	StartedBy StartEvidence
 	// DeletedWith is the EtcdCluster whose deletion deletes the volume; empty for one that is kept.
 	DeletedWith types.UID
 
@@ -76,8 +84,8 @@ type Volume struct {
 	Retired    bool
 }
 
-// Started reports whether a member was ever seen running on the volume.
-func (v *Volume) Started() bool { return v != nil && v.ClusterID != 0 }
+// Started reports whether a member ever started on the volume. The IDs are recorded later than the mark.
+func (v *Volume) Started() bool { return v != nil && (v.StartedBy != "" || v.ClusterID != 0) }
 
 // Workload is a member's StatefulSet.
 type Workload struct {
@@ -103,6 +111,12 @@ type Pod struct {
 	Ready           bool
 	Deleting        bool
 	NodeLost        bool
+	// CreatedAt is when the pod was made, and Restarts how often its etcd container was started again since.
+	CreatedAt time.Time
+	Restarts  int32
+	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
+	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
+	PassesReadiness bool
 	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
 	FoundingState string
 	RenderHash    string

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
@@ -71,6 +72,11 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		RequestedBytes:  request.Value(),
 		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
 		AccessModes:     claim.Spec.AccessModes,
+		Phase:           claim.Status.Phase,
+		Identity:        cluster.VolumeIdentity{Claim: claim.UID, Name: claim.Spec.VolumeName},
+		Remembered:      rememberedVolume(memory),
+		Accepted:        memory[v1beta1.AcceptVolumeAnnotation],
+		StartedBy:       cluster.StartEvidence(memory[cluster.AnnotationStarted]),
 		DeletedWith:     cluster.DeletedWith(claim),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],
@@ -82,6 +88,13 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 	}
 	v.Founders = split(memory[cluster.AnnotationFoundingMembers])
 	return v
+}
+
+func rememberedVolume(memory map[string]string) cluster.VolumeIdentity {
+	remembered := cluster.ParseVolumeIdentity(memory[cluster.AnnotationVolume])
+	remembered.UID = types.UID(memory[cluster.AnnotationVolumeUID])
+	remembered.Source = memory[cluster.AnnotationVolumeSource]
+	return remembered
 }
 
 // addWorkload takes a StatefulSet of the cluster's own. One whose intent somebody made unreadable cannot be kept in order: it is refused like a stranger's.

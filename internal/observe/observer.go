@@ -21,12 +21,12 @@ import (
 type Observer struct {
 	// Reader serves from the manager's caches.
 	Reader client.Reader
-	// Live asks the API server: for Secrets and StorageClasses, which are never listed nor watched.
+	// Live asks the API server: for Secrets, StorageClasses and PersistentVolumes, which are never watched.
 	Live client.Reader
 	Etcd etcd.Port
 	Now  func() time.Time
-	// SeesClasses tells whether the operator may read StorageClasses, which are cluster-scoped.
-	SeesClasses bool
+	// SeesClusterScope tells whether the operator may read StorageClasses and PersistentVolumes.
+	SeesClusterScope bool
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
 
@@ -58,7 +58,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		return nil, err
 	}
 	o.observeEtcd(ctx, s, credentials)
-	return s, nil
+	return s, o.observeVolumes(ctx, s)
 }
 
 // observeObjects reads the cluster's volumes, StatefulSets, pods, Services and PodDisruptionBudget.

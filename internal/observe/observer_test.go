@@ -92,7 +92,7 @@ func (s *stage) observe() *cluster.Snapshot {
 	}
 	reader := clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
 	if s.observer == nil {
-		s.observer = &Observer{SeesClasses: true, Etcd: s, Now: func() time.Time { return s.now }}
+		s.observer = &Observer{SeesClusterScope: true, Etcd: s, Now: func() time.Time { return s.now }}
 	}
 	s.observer.Reader, s.observer.Live = reader, countingReader{reader, s}
 	snapshot, err := s.observer.Observe(context.Background(), s.cluster.Key())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 func podOf(pod *corev1.Pod) cluster.Pod {
@@ -29,8 +30,24 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
-	p.FailureReason, p.FailureDetail = troubleOf(pod)
+	p.CreatedAt = pod.CreationTimestamp.Time
+	if etcd := containerStatus(pod); etcd != nil {
+		p.Restarts = etcd.RestartCount
+		p.PassesReadiness = etcd.Ready && etcd.State.Running != nil && !p.Deleting && !markedByNode(pod) &&
+			slices.ContainsFunc(pod.Spec.Containers, render.ReadsLinearizably)
+	}
+	p.FailureReason, p.FailureDetail = failureOf(pod)
 	return p
+}
+
+// containerStatus returns the status of etcd's container, nil where there is none yet.
+func containerStatus(pod *corev1.Pod) *corev1.ContainerStatus {
+	for i := range pod.Status.ContainerStatuses {
+		if c := &pod.Status.ContainerStatuses[i]; c.Name == render.ContainerName {
+			return c
+		}
+	}
+	return nil
 }
 
 // split reads a list as annotations hold it; an empty one is none.
@@ -45,15 +62,15 @@ func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.Co
 	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind && c.Status == status })
 }
 
-// troubleOf tells what keeps the pod from running, in words that stay the same for as long as the cause does.
-func troubleOf(pod *corev1.Pod) (reason, detail string) {
+// failureOf returns what keeps the pod from running, in a text that stays the same for as long as the cause does.
+func failureOf(pod *corev1.Pod) (reason, detail string) {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
 			return v1beta1.ReasonUnschedulable, c.Message
 		}
 	}
 	for _, c := range pod.Status.ContainerStatuses {
-		if reason, detail := containerTrouble(pod, &c); reason != "" {
+		if reason, detail := containerFailure(pod, &c); reason != "" {
 			return reason, detail
 		}
 	}
@@ -63,13 +80,16 @@ func troubleOf(pod *corev1.Pod) (reason, detail string) {
 	return "", ""
 }
 
-// markedByNode reports whether Kubernetes took the pod for not ready on account of its node: the kubelet, which would have
-// marked the containers as well, had no say.
+// markedByNode reports whether Kubernetes marked the pod as not ready because its node does not answer.
+// The kubelet would have marked the containers as well, or have named a readiness gate as the reason.
 func markedByNode(pod *corev1.Pod) bool {
-	return conditionIs(pod, corev1.ContainersReady, corev1.ConditionTrue) && conditionIs(pod, corev1.PodReady, corev1.ConditionFalse)
+	return conditionIs(pod, corev1.ContainersReady, corev1.ConditionTrue) &&
+		slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse && c.Reason != "ReadinessGatesNotReady"
+		})
 }
 
-func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {
+func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detail string) {
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError":
@@ -92,30 +112,63 @@ func containerTrouble(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last.Reason == "OOMKilled" {
 		return v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
-	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, lastWords(last.Message))
+	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message))
 }
 
-// refusedEmpty is etcd's error when a member that lists only itself as existing starts over an empty volume: it asks itself for the others.
-const refusedEmpty = "cannot fetch cluster info from peer urls"
+// emptyVolumeError is etcd's error when a member whose list names only itself, as existing, starts on an empty volume:
+// it asks itself for the other members.
+const emptyVolumeError = "cannot fetch cluster info from peer urls"
 
-// refusedFlags is etcd's last message, a mere warning, when an option cannot be used.
-const refusedFlags = "failed to verify flags"
+// invalidFlags is etcd's last message, only a warning, when an option cannot be used.
+const invalidFlags = "failed to verify flags"
 
-// lastWords finds in the end of etcd's log, which the kubelet keeps for us, what etcd ended for: message and error, without the time.
-func lastWords(log string) string {
+// fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else the
+// last line that is not part of a stack trace. It has no time, so that it stays the same for as long as the cause does.
+func fatalLogLine(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
-	for _, line := range slices.Backward(lines) {
-		var entry struct{ Level, Msg, Error string }
-		if json.Unmarshal([]byte(line), &entry) != nil || (entry.Level != "fatal" && entry.Level != "panic" && entry.Msg != refusedFlags) {
-			continue
+	last := ""
+	for i, line := range slices.Backward(lines) {
+		entry := parseLogLine(line)
+		fatal := entry.Level == "fatal" || entry.Level == "panic" || entry.Msg == invalidFlags
+		isFrame := func(n int) bool { return n < len(lines) && strings.HasPrefix(lines[n], "\t") } // follows its function
+		switch {
+		case fatal && strings.Contains(entry.Error, emptyVolumeError):
+			return ": its volume is empty, and a member that once ran does not start without its data"
+		case fatal, strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
+			return entry.text()
+		case last == "" && !isFrame(i) && !isFrame(i+1):
+			last = entry.text()
 		}
-		if strings.Contains(entry.Error, refusedEmpty) {
-			return ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
-		}
-		if entry.Error == "" {
-			return ": " + cluster.ForeignText(entry.Msg)
-		}
-		return fmt.Sprintf(": %s: %s", cluster.ForeignText(entry.Msg), cluster.ForeignText(entry.Error))
 	}
-	return ""
+	return last
+}
+
+// logEntry is a line of etcd's log.
+type logEntry struct{ Level, Msg, Error string }
+
+// parseLogLine reads a line of either of etcd's log formats. JSON is the default. A line of the format "console" has the
+// time, the level, the caller, the message and the fields as JSON, separated by tabs. Any other line is a message.
+func parseLogLine(line string) logEntry {
+	var entry logEntry
+	if json.Unmarshal([]byte(line), &entry) == nil {
+		return entry
+	}
+	columns := strings.Split(line, "\t")
+	if len(columns) < 4 {
+		return logEntry{Msg: line}
+	}
+	_ = json.Unmarshal([]byte(columns[len(columns)-1]), &entry) // a line without fields has no error
+	entry.Level, entry.Msg = columns[1], columns[3]
+	return entry
+}
+
+func (e logEntry) text() string {
+	switch {
+	case e.Msg == "":
+		return ""
+	case e.Error == "":
+		return ": " + cluster.ForeignText(e.Msg)
+	default:
+		return fmt.Sprintf(": %s: %s", cluster.ForeignText(e.Msg), cluster.ForeignText(e.Error))
+	}
 }

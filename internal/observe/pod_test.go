@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
@@ -21,8 +22,8 @@ func logOf(t *testing.T, name string) string {
 	return string(raw)
 }
 
-func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
-	emptied := ": its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
+func TestFindsInTheLogWhyEtcdExited(t *testing.T) {
+	emptied := ": its volume is empty, and a member that once ran does not start without its data"
 	for name, c := range map[string]struct{ log, want string }{
 		"an emptied volume, etcd 3.6": {logOf(t, "empty-volume-3.6.16"), emptied},
 		"an emptied volume, etcd 3.5": {logOf(t, "empty-volume-3.5.35"), emptied},
@@ -32,12 +33,27 @@ func TestLastWordsTellWhatEtcdEndedFor(t *testing.T) {
 		"a line cut at its beginning": {"\"msg\":\"closed\"}\n" + `{"level":"fatal","msg":"cannot start","error":"disk full"}` + "\n", ": cannot start: disk full"},
 		"an option that cannot be used": {`{"level":"warn","ts":"2026-01-02T03:04:05Z","msg":"failed to verify flags","error":"--heartbeat-interval must be >0 (set to 0ms)"}`,
 			": failed to verify flags: --heartbeat-interval must be >0 (set to 0ms)"},
-		"no log":        {"", ""},
-		"nothing fatal": {`{"level":"info","msg":"closed etcd server"}`, ""},
-		"no JSON":       {"panic: runtime error", ""},
+		"an emptied volume, format console": {logOf(t, "empty-volume-console-3.6.16"), emptied},
+		"an option that cannot be used, format console": {
+			"2026-11-26T10:55:41.248307Z\twarn\tembed/config.go:1207\tRunning http and grpc server on single port. This is not recommended for production.\n" +
+				"2026-11-26T10:55:41.248428Z\twarn\tetcdmain/etcd.go:66\tfailed to verify flags\t" +
+				`{"error": "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[1000ms]"}` + "\n",
+			": failed to verify flags: --election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[1000ms]",
+		},
+		"nothing fatal, format console": {"2026-11-26T10:55:41.153654Z\tinfo\tembed/etcd.go:428\tclosed etcd server\t{\"name\": \"a\"}\n", ": closed etcd server"},
+		"no log":                        {"", ""},
+		"nothing fatal":                 {`{"level":"info","msg":"closed etcd server"}`, ": closed etcd server"},
+		"a panic of Go": {
+			"panic: runtime error: index out of range [3] with length 3\n\ngoroutine 1 [running]:\nmain.main()\n\t/go/main.go:31 +0x1d\n",
+			": panic: runtime error: index out of range [3] with length 3",
+		},
+		"only the end of a stack trace": {"main.main()\n\t/go/main.go:31 +0x1d\nexit status 2\nruntime.main()\n\truntime/proc.go:290", ": exit status 2"},
+		"nothing but a stack trace":     {"main.main()\n\t/go/main.go:31 +0x1d", ""},
+		"another text":                  {"exec /usr/local/bin/etcd: no such file or directory\n", ": exec /usr/local/bin/etcd: no such file or directory"},
+		"a number":                      {"137", ": 137"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := lastWords(c.log); got != c.want {
+			if got := fatalLogLine(c.log); got != c.want {
 				t.Errorf("wanted %q, got %q", c.want, got)
 			}
 		})
@@ -98,6 +114,14 @@ func TestTroubleOfAPod(t *testing.T) {
 			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
+	t.Run("waits for a readiness gate of another controller", func(t *testing.T) {
+		gated := ready(corev1.PodReady, corev1.ConditionFalse)
+		gated.Reason = "ReadinessGatesNotReady"
+		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{ready(corev1.ContainersReady, corev1.ConditionTrue), gated}}})
+		if p.FailureReason != "" {
+			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
+		}
+	})
 	t.Run("is not ready by its own probe", func(t *testing.T) {
 		p := podOf(&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
 			ready(corev1.ContainersReady, corev1.ConditionFalse), ready(corev1.PodReady, corev1.ConditionFalse),
@@ -114,4 +138,56 @@ func TestTroubleOfAPod(t *testing.T) {
 			t.Errorf("got %q %q", p.FailureReason, p.FailureDetail)
 		}
 	})
+}
+
+func TestTellsThatEtcdPassesTheOperatorsReadinessProbe(t *testing.T) {
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	probe := func(pod *corev1.Pod) *corev1.HTTPGetAction { return pod.Spec.Containers[0].ReadinessProbe.HTTPGet }
+	condition := func(kind corev1.PodConditionType, status corev1.ConditionStatus, reason string) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: status, Reason: reason}
+	}
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		"it does": {func(*corev1.Pod) {}, true},
+		"a gate keeps the pod unready": {func(p *corev1.Pod) {
+			p.Status.Conditions[1] = condition(corev1.PodReady, corev1.ConditionFalse, "ReadinessGatesNotReady")
+		}, true},
+		"a sidecar is not ready": {func(p *corev1.Pod) {
+			p.Status.Conditions = nil
+			p.Status.ContainerStatuses = append([]corev1.ContainerStatus{{Name: "sidecar"}}, p.Status.ContainerStatuses...)
+		}, true},
+		"the node does not answer":   {func(p *corev1.Pod) { p.Status.Conditions[1] = condition(corev1.PodReady, corev1.ConditionFalse, "") }, false},
+		"it is not ready":            {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Ready = false }, false},
+		"only a sidecar is ready":    {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].Name = "sidecar" }, false},
+		"the container does not run": {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = corev1.ContainerState{} }, false},
+		"the pod is being deleted":   {func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) }, false},
+		"nothing is known":           {func(p *corev1.Pod) { p.Status = corev1.PodStatus{} }, false},
+		"the probe asks for another": {func(p *corev1.Pod) { probe(p).Path = "/livez" }, false},
+		"the probe asks elsewhere":   {func(p *corev1.Pod) { probe(p).Host = "example.com" }, false},
+		"the probe was redirected":   {func(p *corev1.Pod) { probe(p).Port = intstr.FromInt32(15020) }, false},
+		"the probe was taken away":   {func(p *corev1.Pod) { p.Spec.Containers[0].ReadinessProbe = nil }, false},
+		"the probe is of another kind": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: probe(p).Port}}}
+		}, false},
+	} {
+		s := newStage(t, 1)
+		created := metav1.NewTime(s.now)
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{CreationTimestamp: created}, Spec: s.workload("prod-0").Spec.Template.Spec,
+			Status: corev1.PodStatus{
+				Conditions:        []corev1.PodCondition{condition(corev1.ContainersReady, corev1.ConditionTrue, ""), condition(corev1.PodReady, corev1.ConditionTrue, "")},
+				ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", Ready: true, RestartCount: 3, State: running}},
+			},
+		}
+		test.change(pod)
+		got := podOf(pod)
+		if got.PassesReadiness != test.want {
+			t.Errorf("%s: it passes: %v, want %v", name, got.PassesReadiness, test.want)
+		}
+		if test.want && (got.Restarts != 3 || !got.CreatedAt.Equal(created.Time)) {
+			t.Errorf("%s: it was restarted %d times and made at %v", name, got.Restarts, got.CreatedAt)
+		}
+	}
 }

@@ -17,7 +17,7 @@ const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
 // observeStorageClass checks, before the first volume is made, that somebody could provision it.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
 	takesBack := len(s.RetainedVolumes) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
-	if !o.SeesClasses || len(s.Members) > 0 || takesBack {
+	if !o.SeesClusterScope || len(s.Members) > 0 || takesBack {
 		return nil
 	}
 	if claim := cluster.VolumeClaim(&s.Cluster.Spec); claim != nil && claim.StorageClassName != nil {

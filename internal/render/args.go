@@ -1,7 +1,6 @@
 package render
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,8 +41,7 @@ func InitialCluster(c *v1beta1.EtcdCluster, names []string, i cluster.Intent) st
 }
 
 func memberURL(c *v1beta1.EtcdCluster, name string, i cluster.Intent, secret string, port int) string {
-	host := cluster.MemberHost(c.Namespace, c.Name, name, i.ClusterDomain)
-	return fmt.Sprintf("%s://%s:%d", scheme(secret), host, port)
+	return urlOf(secret, cluster.MemberHost(c.Namespace, c.Name, name, i.ClusterDomain), port)
 }
 
 func bindURL(in MemberInput, secret string, port int) string {
@@ -51,7 +49,7 @@ func bindURL(in MemberInput, secret string, port int) string {
 	if in.IPv6 {
 		address = "[::]"
 	}
-	return fmt.Sprintf("%s://%s:%d", scheme(secret), address, port)
+	return urlOf(secret, address, port)
 }
 
 // BindsIPv6 reports whether a member's StatefulSet listens on IPv6.
@@ -63,11 +61,13 @@ func BindsIPv6(set *appsv1.StatefulSet) bool {
 	})
 }
 
-func scheme(secret string) string {
+// urlOf returns a URL of a host; it is encrypted where there is a Secret with certificates.
+func urlOf(secret, host string, port int) string {
+	scheme := "http://"
 	if secret != "" {
-		return "https"
+		scheme = "https://"
 	}
-	return "http"
+	return scheme + host + ":" + strconv.Itoa(port)
 }
 
 // etcdFlag is one option of etcd. The value may refer to an environment variable only if verbatim is set.
@@ -78,11 +78,7 @@ type etcdFlag struct {
 
 // args returns the arguments of etcd: the operator's in a fixed order, then the user's sorted by name.
 func args(in MemberInput) []string {
-	var flags []etcdFlag
-	flags = append(flags, identityFlags(in)...)
-	flags = append(flags, initialFlags(in)...)
-	flags = append(flags, tlsFlags(in.Intent)...)
-	flags = append(flags, integrityFlags(in.Intent)...)
+	flags := slices.Concat(identityFlags(in), initialFlags(in), tlsFlags(in.Intent), integrityFlags(in.Intent))
 	if quota := in.Intent.QuotaBackendBytes; quota != 0 {
 		flags = append(flags, etcdFlag{name: "quota-backend-bytes", value: strconv.FormatInt(quota, 10)})
 	}

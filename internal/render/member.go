@@ -34,9 +34,10 @@ type MemberInput struct {
 	IPv6 bool
 }
 
-const (
-	containerName = "etcd"
+// ContainerName is the name of etcd's container in a member's pod.
+const ContainerName = "etcd"
 
+const (
 	dataVolume = "data"
 	dataMount  = "/var/etcd"
 	dataDir    = dataMount + "/data"
@@ -69,7 +70,7 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 		meta.Annotations[cluster.AnnotationHealthyIntent] = in.HealthyIntent
 	}
 	template := podTemplate(in)
-	template.Annotations[cluster.AnnotationRenderHash] = RenderHash(in)
+	template.Annotations[cluster.AnnotationRenderHash] = renderHash(in, template)
 	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
@@ -92,8 +93,16 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 // RenderHash returns the hash of a member's pod template in its existing form.
 // The founding form has the same hash, so switching the form never requires a restart.
 func RenderHash(in MemberInput) string {
-	in.Founding = nil
-	return hashOf(podTemplate(in))
+	return renderHash(in, podTemplate(in))
+}
+
+// renderHash returns the render hash of a template that was built without its hashes.
+func renderHash(in MemberInput, template corev1.PodTemplateSpec) string {
+	if in.Founding != nil {
+		in.Founding = nil
+		template = podTemplate(in)
+	}
+	return hashOf(template)
 }
 
 // ExistingFormAnnotations returns the annotations that switch a running founding pod to its existing form.
@@ -164,7 +173,7 @@ func gracePeriodSeconds(i cluster.Intent) int64 {
 
 func container(in MemberInput) corev1.Container {
 	return corev1.Container{
-		Name:            containerName,
+		Name:            ContainerName,
 		Image:           in.Intent.Image(),
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/usr/local/bin/etcd"},

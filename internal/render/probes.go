@@ -30,6 +30,16 @@ func readinessProbe() *corev1.Probe {
 	return probe(readyPath, corev1.Probe{PeriodSeconds: 2, TimeoutSeconds: 5, FailureThreshold: 5, SuccessThreshold: 1})
 }
 
+// ReadsLinearizably reports whether a pod's container is etcd with the readiness probe that is a linearizable read.
+// Others may replace the probe when the pod is created.
+func ReadsLinearizably(c corev1.Container) bool {
+	if c.Name != ContainerName || c.ReadinessProbe == nil || c.ReadinessProbe.HTTPGet == nil {
+		return false
+	}
+	get := c.ReadinessProbe.HTTPGet
+	return get.Host == "" && get.Path == readyPath && get.Port == intstr.FromString(metricsPortName)
+}
+
 func probe(path string, timing corev1.Probe) *corev1.Probe {
 	timing.HTTPGet = &corev1.HTTPGetAction{
 		Path:   path,

@@ -5,54 +5,90 @@ import (
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // UpToDate reports whether every field of the desired object is in the live one with the same value. This includes
 // the hashes in annotations.
-// Fields that only the live object has do not matter: the API server or other clients added them. Lists must have the
-// same length, except owner references. UpToDate fails if the two objects have different types.
+// Fields that only the live object has do not matter: the API server or other clients added them. So fields of the
+// desired object with a zero value do not matter either; where zero means something, the field is a pointer.
+// Lists must have the same length, except owner references. UpToDate fails if the two objects have different types.
 func UpToDate(desired, live runtime.Object) (bool, error) {
 	if d, l := reflect.TypeOf(desired), reflect.TypeOf(live); d != l {
 		return false, fmt.Errorf("comparing a %v with a %v", d, l)
 	}
-	want, err := runtime.DefaultUnstructuredConverter.ToUnstructured(desired)
-	if err != nil {
-		return false, fmt.Errorf("converting the desired object: %w", err)
-	}
-	have, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
-	if err != nil {
-		return false, fmt.Errorf("converting the live object: %w", err)
-	}
-	for _, field := range []string{"kind", "apiVersion", "status"} {
-		delete(want, field) // typed objects that were read from the API server have no kind
-	}
-	return containsMap(have, want), nil
+	return contains(reflect.ValueOf(live), reflect.ValueOf(desired)), nil
 }
 
-// contains reports whether every field of want is in have.
-func contains(have, want any) bool {
-	switch want := want.(type) {
-	case map[string]any:
-		have, _ := have.(map[string]any)
+// Types that are not compared field by field, and ownerReferences, which other clients may add to.
+var (
+	typeMeta        = reflect.TypeFor[metav1.TypeMeta]() // a typed object that was read from the API server has none
+	intOrString     = reflect.TypeFor[intstr.IntOrString]()
+	quantity        = reflect.TypeFor[resource.Quantity]()
+	timestamp       = reflect.TypeFor[metav1.Time]()
+	ownerReferences = reflect.TypeFor[[]metav1.OwnerReference]()
+)
+
+// contains reports whether every field of want is in have. Both have the same type.
+func contains(have, want reflect.Value) bool {
+	switch want.Kind() {
+	case reflect.Struct:
+		return containsStruct(have, want)
+	case reflect.Map:
 		return containsMap(have, want)
-	case []any:
-		have, _ := have.([]any)
-		return containsList(have, want)
+	case reflect.Slice:
+		if want.Type() == ownerReferences {
+			return containsEach(have, want)
+		}
+		return want.Len() == 0 || containsList(have, want)
+	case reflect.Interface:
+		return have.Elem().IsValid() && have.Elem().Type() == want.Elem().Type() && contains(have.Elem(), want.Elem())
+	case reflect.Pointer:
+		if !have.IsNil() {
+			return contains(have.Elem(), want.Elem())
+		}
+		return isPlainStruct(want.Type().Elem()) && contains(reflect.Zero(want.Type().Elem()), want.Elem())
 	default:
-		return equality.Semantic.DeepEqual(have, want)
+		return have.Equal(want)
 	}
 }
 
-func containsMap(have, want map[string]any) bool {
-	for key, value := range want {
-		live, ok := have[key]
+func isPlainStruct(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t != intOrString && t != quantity && t != timestamp
+}
+
+func containsStruct(have, want reflect.Value) bool {
+	switch want.Type() {
+	case typeMeta:
+		return true
+	case intOrString:
+		return have.Equal(want)
+	case quantity, timestamp:
+		return equality.Semantic.DeepEqual(have.Interface(), want.Interface())
+	}
+	for n := range want.NumField() {
+		if field := want.Field(n); !field.IsZero() && !contains(have.Field(n), field) {
+			return false
+		}
+	}
+	return true
+}
+
+func containsMap(have, want reflect.Value) bool {
+	if want, ok := want.Interface().(map[string]string); ok {
+		return containsStrings(have.Interface().(map[string]string), want)
+	}
+	for entries := want.MapRange(); entries.Next(); {
+		value, live := entries.Value(), have.MapIndex(entries.Key())
 		switch {
 		case isEmpty(value):
-		case !ok:
+		case !live.IsValid():
 			return false
-		case key == ownerReferences:
-			if !containsEach(live, value) {
+		case entries.Key().String() == "ownerReferences" && isList(value) && isList(live): // of an unstructured object
+			if !containsEach(live.Elem(), value.Elem()) {
 				return false
 			}
 		case !contains(live, value):
@@ -62,52 +98,53 @@ func containsMap(have, want map[string]any) bool {
 	return true
 }
 
-func containsList(have, want []any) bool {
-	if len(have) != len(want) {
-		return false
-	}
-	for n := range want {
-		if !contains(have[n], want[n]) {
-			return false
-		}
-	}
-	return true
-}
-
-// ownerReferences is a list that other clients may add to.
-const ownerReferences = "ownerReferences"
-
-// containsEach reports whether each element of want is somewhere in have.
-func containsEach(have, want any) bool {
-	haveList, _ := have.([]any)
-	wantList, _ := want.([]any)
-	for _, element := range wantList {
-		if !containsAny(haveList, element) {
-			return false
-		}
-	}
-	return true
-}
-
-func containsAny(have []any, want any) bool {
-	for _, element := range have {
-		if contains(element, want) {
-			return true
-		}
-	}
-	return false
-}
-
-// isEmpty reports whether a value is null, or an empty map or list. JSON writes zero structs as empty maps.
-func isEmpty(value any) bool {
-	switch value := value.(type) {
-	case nil:
-		return true
-	case map[string]any:
-		return len(value) == 0
-	case []any:
-		return len(value) == 0
+// isEmpty reports whether a value of a map is null, or an empty map or list.
+func isEmpty(value reflect.Value) bool {
+	switch value.Kind() {
+	case reflect.Interface:
+		return value.IsNil() || isEmpty(value.Elem())
+	case reflect.Map, reflect.Slice:
+		return value.Len() == 0
 	default:
 		return false
 	}
+}
+
+func isList(value reflect.Value) bool {
+	return value.Kind() == reflect.Interface && value.Elem().Kind() == reflect.Slice
+}
+
+func containsStrings(have, want map[string]string) bool {
+	for key, value := range want {
+		if live, ok := have[key]; !ok || live != value {
+			return false
+		}
+	}
+	return true
+}
+
+func containsList(have, want reflect.Value) bool {
+	if have.Len() != want.Len() {
+		return false
+	}
+	for n := range want.Len() {
+		if !contains(have.Index(n), want.Index(n)) {
+			return false
+		}
+	}
+	return true
+}
+
+// containsEach reports whether each element of want is somewhere in have.
+func containsEach(have, want reflect.Value) bool {
+	for n := range want.Len() {
+		found := false
+		for i := 0; i < have.Len() && !found; i++ {
+			found = contains(have.Index(i), want.Index(n))
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
 }

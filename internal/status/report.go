@@ -94,7 +94,7 @@ func members(s *cluster.Snapshot) []v1beta1.MemberStatus {
 
 func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 	status := v1beta1.MemberStatus{Name: m.Name, Role: v1beta1.RoleUnknown, Ready: m.Serves()}
-	if m.Volume.Started() {
+	if m.Volume != nil && m.Volume.MemberID != 0 {
 		status.ID, status.Version = m.Volume.MemberID.String(), cluster.ForeignVersion(m.Volume.Version)
 	}
 	if m.Answers() {

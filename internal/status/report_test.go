@@ -37,7 +37,7 @@ func situations() map[string]*Builder {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", LacksOwnerReference: claimable})
 		}
 	}
-	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data; bring the volume's data back"
+	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data"
 	return map[string]*Builder{
 		"created":             prod(),
 		"volumes-partly-made": prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").Claim("Bootstrap"),

@@ -120,7 +120,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer,
 		Observer: &observe.Observer{
-			Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClasses: true,
+			Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
 			AuthorityOverlap: l.overlap,
 		},
 		Actor:  &act.Actor{Client: writer, Live: live, Lifetimes: lifetimes},

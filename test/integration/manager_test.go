@@ -79,7 +79,7 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 	reconciler := &controllers.EtcdClusterReconciler{
 		Client: mgr.GetClient(),
 		Observer: &observe.Observer{
-			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClasses: true,
+			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClusterScope: true,
 		},
 		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-warden"),

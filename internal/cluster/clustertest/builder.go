@@ -269,6 +269,11 @@ func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
 // Recorded writes on the member's volume that it was seen started.
 func Recorded(b *Builder, m *cluster.Member) { b.record(m.Volume) }
 
+// Marked writes on the member's volume that it started, and no IDs.
+func Marked(by cluster.StartEvidence) Part {
+	return func(_ *Builder, m *cluster.Member) { m.Volume.StartedBy = by }
+}
+
 func (b *Builder) record(v *cluster.Volume) {
 	v.ClusterID, v.MemberID, v.Version = ClusterID, b.memberID(v.Member), b.s.Cluster.Spec.Version
 }
@@ -301,7 +306,7 @@ func Pod(b *Builder, m *cluster.Member) {
 	_, intentHash := in.Intent.Encode()
 	m.Pod = &cluster.Pod{
 		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
-		Phase: corev1.PodRunning, RenderHash: render.RenderHash(in), IntentHash: intentHash,
+		Phase: corev1.PodRunning, CreatedAt: Now.Add(-time.Hour), RenderHash: render.RenderHash(in), IntentHash: intentHash,
 
 		PeerAuthorities: in.Intent.PeerAuthorities, ClientAuthorities: in.Intent.ServerAuthorities,
 	}
@@ -327,7 +332,7 @@ func Silent(cause string) Part {
 
 // Serving has the member's ready pod answer linearizable reads; prod-0 leads.
 func Serving(b *Builder, m *cluster.Member) {
-	m.Pod.Ready = true
+	m.Pod.Ready, m.Pod.PassesReadiness = true, true
 	m.Probe = &cluster.Probe{
 		ClusterID: ClusterID, MemberID: b.memberID(m.Name), Leader: b.memberID(cluster.MemberName(b.s.Cluster.Name, 0)),
 		Version: b.s.Cluster.Spec.Version, Linearizable: true,
@@ -337,7 +342,7 @@ func Serving(b *Builder, m *cluster.Member) {
 // Leaderless has the member answer its status and no reads.
 func Leaderless(b *Builder, m *cluster.Member) {
 	Serving(b, m)
-	m.Pod.Ready, m.Probe.Leader, m.Probe.Linearizable = false, 0, false
+	m.Pod.Ready, m.Pod.PassesReadiness, m.Probe.Leader, m.Probe.Linearizable = false, false, 0, false
 }
 
 // Changed changes the member at last.
