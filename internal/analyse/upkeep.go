@@ -178,9 +178,18 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 		in.Founding = &render.Founding{Members: m.Volume.Founders, Token: m.Volume.Token}
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
-		in.HealthyIntent = m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent]
+		in.HealthyIntent = healthyIntent(m, started)
 	}
 	return in
+}
+
+// healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is none.
+func healthyIntent(m *cluster.Member, started bool) string {
+	annotations := m.Workload.Live.Annotations
+	if started && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
+		return annotations[cluster.AnnotationIntent]
+	}
+	return annotations[cluster.AnnotationHealthyIntent]
 }
 
 // usesIPv6 asks the Service that gave the members their addresses. Without it, what they were made with decides.

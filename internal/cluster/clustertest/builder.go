@@ -117,7 +117,9 @@ func (b *Builder) Template() *Builder {
 		for i := range s.Members {
 			m := &s.Members[i]
 			m.Workload.Intent = m.Workload.Intent.WithAuthorities(s)
-			m.Workload.Live = render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: m.Workload.Intent})
+			in := render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: m.Workload.Intent}
+			in.HealthyIntent = m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent]
+			m.Workload.Live = render.MemberStatefulSet(in)
 			m.Workload.IntentHash = m.Workload.Live.Annotations[cluster.AnnotationIntentHash]
 		}
 	})
@@ -131,6 +133,7 @@ func (b *Builder) Restarted(names ...string) *Builder {
 			m.Pod.PeerAuthorities, m.Pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
 			m.Pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
 			m.Pod.IntentHash = m.Workload.IntentHash
+			recordHealthy(m)
 		}
 	})
 }
@@ -337,6 +340,16 @@ func Serving(b *Builder, m *cluster.Member) {
 		ClusterID: ClusterID, MemberID: b.memberID(m.Name), Leader: b.memberID(cluster.MemberName(b.s.Cluster.Name, 0)),
 		Version: b.s.Cluster.Spec.Version, Linearizable: true,
 	}
+	if m.Workload != nil && m.Volume.Started() {
+		recordHealthy(m)
+	}
+}
+
+// recordHealthy records on the StatefulSet that the member is healthy under its present intent.
+func recordHealthy(m *cluster.Member) {
+	annotations := m.Workload.Live.Annotations
+	annotations[cluster.AnnotationHealthyIntent] = annotations[cluster.AnnotationIntent]
+	m.Workload.HealthyIntent = &m.Workload.Intent
 }
 
 // Leaderless has the member answer its status and no reads.
