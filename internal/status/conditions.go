@@ -127,7 +127,8 @@ func degraded(s *cluster.Snapshot, d *plan.Decision, status *v1beta1.EtcdCluster
 }
 
 // transientReasons are the reasons of refusals that say nothing of the cluster's health, or that the members' own troubles say better.
-var transientReasons = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy}
+var transientReasons = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy,
+	v1beta1.ReasonDisruptionNotAllowed}
 
 // isBlocked reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
 func isBlocked(d *plan.Decision) bool {

@@ -45,6 +45,8 @@ type kubernetes struct {
 	addresses  int
 	// held are the pods whose containers the kubelet does not start, as if their nodes were down.
 	held map[string]bool
+	// disruptionsForbidden makes the disruption controller allow no eviction.
+	disruptionsForbidden bool
 }
 
 // container is the etcd container of one pod.
@@ -140,7 +142,9 @@ func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (bool, error
 				status.CurrentHealthy++
 			}
 		}
-		status.DisruptionsAllowed = max(0, status.CurrentHealthy-status.DesiredHealthy)
+		if !k.disruptionsForbidden {
+			status.DisruptionsAllowed = max(0, status.CurrentHealthy-status.DesiredHealthy)
+		}
 		if status.ObservedGeneration == b.Status.ObservedGeneration && status.DisruptionsAllowed == b.Status.DisruptionsAllowed &&
 			status.CurrentHealthy == b.Status.CurrentHealthy && len(b.Status.DisruptedPods) == 0 {
 			continue
