@@ -96,7 +96,9 @@ type Workload struct {
 	// Founding tells that the template starts an empty volume with the founding list.
 	Founding bool
 	Deleting bool
-	Live     *appsv1.StatefulSet
+	// CreateFailure is why Kubernetes cannot create the pod; empty where there is one, and where no cause is known.
+	CreateFailure string
+	Live          *appsv1.StatefulSet
 }
 
 // Pod is a member's pod.

@@ -21,7 +21,7 @@ import (
 type Observer struct {
 	// Reader serves from the manager's caches.
 	Reader client.Reader
-	// Live asks the API server: for Secrets, StorageClasses and PersistentVolumes, which are never watched.
+	// Live asks the API server: for Secrets, StorageClasses, PersistentVolumes and Events, which are never watched.
 	Live client.Reader
 	Etcd etcd.Port
 	Now  func() time.Time
@@ -31,6 +31,7 @@ type Observer struct {
 	AuthorityOverlap time.Duration
 
 	secrets secretCache
+	podless podlessCache
 }
 
 // Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
@@ -39,6 +40,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	if err := o.Reader.Get(ctx, key, &c); err != nil {
 		if apierrors.IsNotFound(err) {
 			o.secrets.forget(key)
+			o.podless.put(key, podlessEntry{})
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
@@ -50,6 +52,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	if !c.DeletionTimestamp.IsZero() {
 		return s, nil // neither Secrets nor etcd matter any more
 	}
+	o.observePodless(ctx, s)
 	credentials, err := o.observeSecrets(ctx, s)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -38,6 +39,10 @@ type stage struct {
 	refuse   func(object client.Object, name string) error
 	now      time.Time
 	observer *Observer
+
+	events      []corev1.Event
+	eventReads  int
+	eventsError error
 }
 
 func newStage(t *testing.T, size int32) *stage {
@@ -76,6 +81,25 @@ func (r countingReader) Get(ctx context.Context, key client.ObjectKey, object cl
 		}
 	}
 	return r.Reader.Get(ctx, key, object, options...)
+}
+
+// List answers requests for events by their field selector, which the fake client cannot.
+func (r countingReader) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	events, ok := list.(*corev1.EventList)
+	if !ok {
+		return r.Reader.List(ctx, list, options...)
+	}
+	r.stage.eventReads++
+	asked := (&client.ListOptions{}).ApplyOptions(options)
+	if asked.Namespace != r.stage.cluster.Namespace || asked.Limit == 0 {
+		r.stage.t.Errorf("events of namespace %q are listed with the limit %d", asked.Namespace, asked.Limit)
+	}
+	for _, e := range r.stage.events {
+		if asked.FieldSelector.Matches(fields.Set{"involvedObject.uid": string(e.InvolvedObject.UID), "reason": e.Reason}) {
+			events.Items = append(events.Items, e)
+		}
+	}
+	return r.stage.eventsError
 }
 
 func (s *stage) observe() *cluster.Snapshot {

@@ -162,8 +162,8 @@ func foundingAnnotations(in MemberInput) map[string]string {
 	}
 }
 
-// gracePeriodSeconds returns how long etcd gets to stop. On SIGTERM etcd closes its servers for clients, then it transfers
-// leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
+// gracePeriodSeconds returns how long etcd gets to stop. On SIGTERM etcd closes its servers for clients, then it
+// transfers leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
 // Source: ServerConfig.ReqTimeout in etcd's server/config/config.go. 10 s remain to close the database.
 func gracePeriodSeconds(i cluster.Intent) int64 {
 	election := numberOr(i.Options[cluster.OptionVariable("election-timeout")], defaultElection) // in milliseconds

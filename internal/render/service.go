@@ -42,7 +42,7 @@ func PeerService(c *v1beta1.EtcdCluster) *corev1.Service {
 
 // Budget builds the PodDisruptionBudget over the pods of all members. A learner is never ready, so it does not count.
 // A pod that is not ready may only be evicted while enough others are ready: it may be a voter that replays its log,
-// and evicting it again and again would keep the quorum away. That is the API server's default, and written all the same.
+// and evicting it again and again would keep the quorum away. The API server has the same default today.
 func Budget(c *v1beta1.EtcdCluster, minAvailable int) *policyv1.PodDisruptionBudget {
 	budget := &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},

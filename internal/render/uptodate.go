@@ -34,22 +34,20 @@ var (
 
 // contains reports whether every field of want is in have. Both have the same type.
 func contains(have, want reflect.Value) bool {
-	switch want.Kind() {
-	case reflect.Struct:
+	switch kind := want.Kind(); {
+	case kind == reflect.Struct:
 		return containsStruct(have, want)
-	case reflect.Map:
+	case kind == reflect.Map:
 		return containsMap(have, want)
-	case reflect.Slice:
-		if want.Type() == ownerReferences {
-			return containsEach(have, want)
-		}
+	case want.Type() == ownerReferences:
+		return containsEach(have, want)
+	case kind == reflect.Slice:
 		return want.Len() == 0 || containsList(have, want)
-	case reflect.Interface:
+	case kind == reflect.Interface:
 		return have.Elem().IsValid() && have.Elem().Type() == want.Elem().Type() && contains(have.Elem(), want.Elem())
-	case reflect.Pointer:
-		if !have.IsNil() {
-			return contains(have.Elem(), want.Elem())
-		}
+	case kind == reflect.Pointer && !have.IsNil():
+		return contains(have.Elem(), want.Elem())
+	case kind == reflect.Pointer: // a pointer to nothing holds as much as a pointer to an empty struct
 		return isPlainStruct(want.Type().Elem()) && contains(reflect.Zero(want.Type().Elem()), want.Elem())
 	default:
 		return have.Equal(want)
@@ -100,14 +98,10 @@ func containsMap(have, want reflect.Value) bool {
 
 // isEmpty reports whether a value of a map is null, or an empty map or list.
 func isEmpty(value reflect.Value) bool {
-	switch value.Kind() {
-	case reflect.Interface:
+	if value.Kind() == reflect.Interface {
 		return value.IsNil() || isEmpty(value.Elem())
-	case reflect.Map, reflect.Slice:
-		return value.Len() == 0
-	default:
-		return false
 	}
+	return (value.Kind() == reflect.Map || value.Kind() == reflect.Slice) && value.Len() == 0
 }
 
 func isList(value reflect.Value) bool {

@@ -1,0 +1,127 @@
+package observe
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+const (
+	// podDueAfter is how long Kubernetes may take to create the pod of a StatefulSet before its events are read.
+	podDueAfter = 10 * time.Second
+	// maxEventInterval is the longest time between two reads of a cluster's events.
+	maxEventInterval = time.Minute
+	// maxEventAge is a little more than the longest time between two attempts to create a pod, and so between two events.
+	maxEventAge = 20 * time.Minute
+	// maxEvents is how many events of one StatefulSet are read: Kubernetes counts equal ones in one event.
+	maxEvents = 20
+)
+
+// podlessCache remembers the StatefulSets of each cluster that have no pod.
+type podlessCache struct {
+	mu      sync.Mutex
+	entries map[types.NamespacedName]podlessEntry
+}
+
+type podlessEntry struct {
+	readAgain time.Time
+	// since is when each StatefulSet was first seen without a pod, and failures are why it has none, where that is known.
+	since    map[types.UID]time.Time
+	failures map[types.UID]string
+}
+
+func (c *podlessCache) get(key types.NamespacedName) podlessEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries[key]
+}
+
+// put replaces the entry of a cluster. One without StatefulSets is removed.
+func (c *podlessCache) put(key types.NamespacedName, entry podlessEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(entry.since) == 0 {
+		delete(c.entries, key)
+		return
+	}
+	if c.entries == nil {
+		c.entries = map[types.NamespacedName]podlessEntry{}
+	}
+	c.entries[key] = entry
+}
+
+// observePodless tells why StatefulSets have no pod: a quota, say, or a PriorityClass that does not exist. Only the events
+// say that. They are read when the pod is due, and then at intervals as long as it has been missing.
+// They only explain: a pass goes on without them where they cannot be read.
+func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
+	key := s.Cluster.Key()
+	old := o.podless.get(key)
+	entry := podlessEntry{readAgain: old.readAgain, since: map[types.UID]time.Time{}, failures: map[types.UID]string{}}
+	var due []*cluster.Workload
+	for i := range min(len(s.Members), cluster.MaxMembers) {
+		m := &s.Members[i]
+		if m.Workload == nil || m.Workload.Deleting || m.Pod != nil {
+			continue
+		}
+		uid := m.Workload.Live.UID
+		since, ok := old.since[uid]
+		if !ok {
+			since = s.Now
+		}
+		entry.since[uid], m.Workload.CreateFailure = since, old.failures[uid]
+		if !s.Now.Before(since.Add(podDueAfter)) {
+			due = append(due, m.Workload)
+		}
+	}
+	if len(due) > 0 && !s.Now.Before(old.readAgain) {
+		for _, w := range due {
+			if w.CreateFailure = o.createFailure(ctx, s, w.Live.UID); w.CreateFailure == "" {
+				break // the others tell no more
+			}
+		}
+		entry.readAgain = s.Now.Add(min(s.Now.Sub(entry.since[due[0].Live.UID]), maxEventInterval))
+	}
+	for _, w := range due {
+		entry.failures[w.Live.UID] = w.CreateFailure
+	}
+	o.podless.put(key, entry)
+}
+
+// createFailure returns why the last attempt to create the pod of a StatefulSet failed; empty where there is no event.
+func (o *Observer) createFailure(ctx context.Context, s *cluster.Snapshot, set types.UID) string {
+	var events corev1.EventList
+	err := o.Live.List(ctx, &events, client.InNamespace(s.Cluster.Namespace), client.Limit(maxEvents),
+		client.MatchingFields{"involvedObject.uid": string(set), "reason": "FailedCreate"})
+	if err != nil {
+		return ""
+	}
+	latest, failure := s.Now.Add(-maxEventAge), ""
+	for i := range events.Items {
+		if at := lastSeen(&events.Items[i]); at.After(latest) {
+			latest, failure = at, events.Items[i].Message
+		}
+	}
+	if _, cause, ok := strings.Cut(failure, " failed error: "); ok {
+		failure = cause // without "create Pod prod-0-0 in StatefulSet prod-0"
+	}
+	return cluster.ForeignText(failure)
+}
+
+// lastSeen returns when what an event tells happened last.
+func lastSeen(e *corev1.Event) time.Time {
+	at := e.LastTimestamp.Time
+	if e.EventTime.After(at) {
+		at = e.EventTime.Time
+	}
+	if e.Series != nil && e.Series.LastObservedTime.After(at) {
+		at = e.Series.LastObservedTime.Time
+	}
+	return at
+}
