@@ -18,7 +18,7 @@ func (w *World) bootstrap(o StartOptions) (*dataDir, error) {
 	}
 	switch o.State {
 	case StateNew:
-		return w.found(o)
+		return w.startLog(o)
 	case StateExisting:
 		return w.join(o)
 	default:
@@ -26,9 +26,9 @@ func (w *World) bootstrap(o StartOptions) (*dataDir, error) {
 	}
 }
 
-// found starts the log of a new cluster. It refuses only if a peer answers and knows that this member has started before.
-// While no peer answers, a member that lost its data starts again under its old ID.
-func (w *World) found(o StartOptions) (*dataDir, error) {
+// startLog starts the log of a new cluster. It refuses only if a peer that answers knows that this member has started
+// before. While no peer answers, a member that lost its data starts again under its old ID.
+func (w *World) startLog(o StartOptions) (*dataDir, error) {
 	if o.InitialCluster[o.Name] != o.PeerURL {
 		return nil, errors.New("the initial cluster lists another peer URL of the member")
 	}
@@ -71,7 +71,7 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 	return &dataDir{clusterID: remote.data.clusterID, memberID: self, name: o.Name, peerURL: o.PeerURL, state: s}, nil
 }
 
-// firstPeer returns the running member at the first of the other peer URLs, in their order. It returns nil if none runs.
+// firstPeer returns the first running member of the other peer URLs, in their order. It returns nil if none runs.
 func (w *World) firstPeer(o StartOptions) *member {
 	var urls []string
 	for name, url := range o.InitialCluster {
