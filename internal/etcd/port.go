@@ -1,4 +1,5 @@
-// Package etcd is the operator's port to etcd: an interface and plain types. internal/etcd/v3 speaks to real members, internal/etcd/fake models them in memory.
+// Package etcd is the operator's port to etcd: an interface and plain types.
+// internal/etcd/v3 connects to real members. internal/etcd/fake models them in memory.
 package etcd
 
 import (
@@ -12,33 +13,35 @@ import (
 type Endpoint struct {
 	// Address is the pod's IP and the client port.
 	Address string
-	// ServerName is the DNS name that the member's certificate is checked for; used with Credentials only.
+	// ServerName is the DNS name that the member's certificate must fit. It is used with Credentials only.
 	ServerName string
-	// Credentials of the operator, nil where client traffic is in clear.
+	// Credentials of the operator. They are nil where client traffic is not encrypted.
 	Credentials *Credentials
 }
 
-// Credentials are PEM blocks: the operator's client certificate, its key, and the authorities that the members' certificates are checked against.
+// Credentials are PEM blocks: the operator's client certificate, its key, and the authorities that may issue the
+// members' certificates.
 type Credentials struct {
 	Certificate, Key, Authorities []byte
 }
 
-// String tells that there are credentials, and nothing of them.
+// String returns a constant, so that no log shows a key.
 func (*Credentials) String() string { return "credentials" }
 
-// GoString is String, so that no format verb prints a key.
+// GoString returns the same as String, for the verb %#v.
 func (*Credentials) GoString() string { return "credentials" }
 
-// Port asks members. Every call is bounded by its context.
+// Port sends requests to members. The context bounds every call.
 type Port interface {
-	// Probe asks one member for its status and a linearizable read. It fails when the status cannot be had, with a *TLSError
-	// where TLS is the cause; a read that fails is told by Probe.Linearizable alone. Probe.Error stays empty.
+	// Probe asks one member for its status and a linearizable read.
+	// It returns an error if the member does not return its status: a *TLSError if TLS is the cause.
+	// If only the read fails, Probe.Linearizable is false and the error is nil. Probe.Error stays empty.
 	Probe(ctx context.Context, endpoint Endpoint) (cluster.Probe, error)
-	// Membership reads the member list and the alarms from a voter, linearizably. A learner refuses it.
+	// Membership reads the member list and the alarms from a voter, linearizably. A learner refuses the request.
 	Membership(ctx context.Context, endpoint Endpoint) (cluster.Membership, error)
 }
 
-// TLSError is a failure to set up TLS with a member: a reason to read the Secrets again.
+// TLSError is a failure to set up TLS with a member. After it the Secrets are read again.
 type TLSError struct{ Err error }
 
 func (e *TLSError) Error() string { return fmt.Sprintf("setting up TLS: %v", e.Err) }

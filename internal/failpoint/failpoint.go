@@ -1,4 +1,4 @@
-// Package failpoint names every write of the operator, so that tests can have it crash right before or right after any of them.
+// Package failpoint names every write of the operator, so that tests can stop it before or after any of them.
 package failpoint
 
 import (
@@ -13,15 +13,15 @@ import (
 
 // Write is one write to the API server.
 type Write struct {
-	// Verb is create, update, patch, apply or delete; of a subresource with its name behind, as in update-status.
+	// Verb is create, update, patch, apply or delete. A write of a subresource has its name appended: update-status.
 	Verb string
 	// Kind and Name of the object.
 	Kind, Name string
-	// Ordinal counts, from 1, the writes of this client that have the same verb, kind and name.
+	// Ordinal is 1 for the client's first write of this verb, kind and name, 2 for the second, and so on.
 	Ordinal int
 }
 
-// String returns the write as tests name it: verb:kind:name, and from the second on #ordinal.
+// String returns the write as tests name it: verb:kind:name, followed by #ordinal from the second one on.
 func (w Write) String() string {
 	text := w.Verb + ":" + w.Kind + ":" + w.Name
 	if w.Ordinal > 1 {
@@ -30,11 +30,11 @@ func (w Write) String() string {
 	return text
 }
 
-// Hooks are called around each write; nil ones are not.
+// Hooks are called around each write. Each may be nil.
 type Hooks struct {
-	// Before may keep the write from happening: its error is what the writer gets.
+	// Before prevents the write by returning an error, which the writer gets.
 	Before func(Write) error
-	// After learns what became of the write, and what it returns is what the writer gets.
+	// After gets the result of the write. The writer gets what After returns.
 	After func(Write, error) error
 }
 
@@ -93,9 +93,9 @@ type wrapped struct {
 	around *around
 }
 
-// Create is no write where it is a dry run.
+// Create calls the hooks, except for a dry run, which writes nothing.
 func (c *wrapped) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
-	if asked := (&client.CreateOptions{}).ApplyOptions(options); len(asked.DryRun) > 0 {
+	if len((&client.CreateOptions{}).ApplyOptions(options).DryRun) > 0 {
 		return c.Client.Create(ctx, object, options...)
 	}
 	return c.around.do("create", object, func() error { return c.Client.Create(ctx, object, options...) })
@@ -105,7 +105,9 @@ func (c *wrapped) Update(ctx context.Context, object client.Object, options ...c
 	return c.around.do("update", object, func() error { return c.Client.Update(ctx, object, options...) })
 }
 
-func (c *wrapped) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption) error {
+func (c *wrapped) Patch(
+	ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption,
+) error {
 	return c.around.do("patch", object, func() error { return c.Client.Patch(ctx, object, patch, options...) })
 }
 
@@ -133,18 +135,34 @@ type subResource struct {
 	name   string
 }
 
-func (c *subResource) Create(ctx context.Context, object, body client.Object, options ...client.SubResourceCreateOption) error {
-	return c.around.do("create-"+c.name, object, func() error { return c.SubResourceClient.Create(ctx, object, body, options...) })
+func (c *subResource) Create(
+	ctx context.Context, object, body client.Object, options ...client.SubResourceCreateOption,
+) error {
+	return c.around.do("create-"+c.name, object, func() error {
+		return c.SubResourceClient.Create(ctx, object, body, options...)
+	})
 }
 
-func (c *subResource) Update(ctx context.Context, object client.Object, options ...client.SubResourceUpdateOption) error {
-	return c.around.do("update-"+c.name, object, func() error { return c.SubResourceClient.Update(ctx, object, options...) })
+func (c *subResource) Update(
+	ctx context.Context, object client.Object, options ...client.SubResourceUpdateOption,
+) error {
+	return c.around.do("update-"+c.name, object, func() error {
+		return c.SubResourceClient.Update(ctx, object, options...)
+	})
 }
 
-func (c *subResource) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
-	return c.around.do("patch-"+c.name, object, func() error { return c.SubResourceClient.Patch(ctx, object, patch, options...) })
+func (c *subResource) Patch(
+	ctx context.Context, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption,
+) error {
+	return c.around.do("patch-"+c.name, object, func() error {
+		return c.SubResourceClient.Patch(ctx, object, patch, options...)
+	})
 }
 
-func (c *subResource) Apply(ctx context.Context, object runtime.ApplyConfiguration, options ...client.SubResourceApplyOption) error {
-	return c.around.do("apply-"+c.name, object, func() error { return c.SubResourceClient.Apply(ctx, object, options...) })
+func (c *subResource) Apply(
+	ctx context.Context, object runtime.ApplyConfiguration, options ...client.SubResourceApplyOption,
+) error {
+	return c.around.do("apply-"+c.name, object, func() error {
+		return c.SubResourceClient.Apply(ctx, object, options...)
+	})
 }

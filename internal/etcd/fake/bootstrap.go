@@ -11,14 +11,14 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// bootstrap makes the data directory of a member that finds none, or refuses to.
+// bootstrap makes the data directory of a member on an empty volume, or refuses to.
 func (w *World) bootstrap(o StartOptions) (*dataDir, error) {
 	if _, listed := o.InitialCluster[o.Name]; !listed {
 		return nil, errors.New("the initial cluster does not list the member")
 	}
 	switch o.State {
 	case StateNew:
-		return w.found(o)
+		return w.startLog(o)
 	case StateExisting:
 		return w.join(o)
 	default:
@@ -26,9 +26,9 @@ func (w *World) bootstrap(o StartOptions) (*dataDir, error) {
 	}
 }
 
-// found starts the log of a new cluster. It refuses only if a peer that answers knows that this member has started before:
-// while no peer answers, a member that lost its data starts again under its old ID.
-func (w *World) found(o StartOptions) (*dataDir, error) {
+// startLog starts the log of a new cluster. It refuses only if a peer that answers knows that this member has started
+// before. While no peer answers, a member that lost its data starts again under its old ID.
+func (w *World) startLog(o StartOptions) (*dataDir, error) {
 	if o.InitialCluster[o.Name] != o.PeerURL {
 		return nil, errors.New("the initial cluster lists another peer URL of the member")
 	}
@@ -45,8 +45,9 @@ func (w *World) found(o StartOptions) (*dataDir, error) {
 }
 
 // join takes cluster and member ID from a peer that answers, and starts with an empty log.
-// That the member has started before is not asked. Where it has, real etcd panics as long as a leader lasts that
-// remembers it; and a real peer without a quorum lets it in or not, by what it has stored of the cluster's version. The model lets it in.
+// It does not check whether the member has started before. If it has, real etcd panics while the leader remembers it.
+// A real peer without a quorum accepts the member or not, depending on the cluster version that it stored.
+// The model always accepts it.
 func (w *World) join(o StartOptions) (*dataDir, error) {
 	remote := w.firstPeer(o)
 	if remote == nil {
@@ -70,7 +71,7 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 	return &dataDir{clusterID: remote.data.clusterID, memberID: self, name: o.Name, peerURL: o.PeerURL, state: s}, nil
 }
 
-// firstPeer returns the running member that answers at the first of the other peer URLs, in their order; nil if none does.
+// firstPeer returns the first running member of the other peer URLs, in their order. It returns nil if none runs.
 func (w *World) firstPeer(o StartOptions) *member {
 	var urls []string
 	for name, url := range o.InitialCluster {
@@ -92,7 +93,7 @@ func (w *World) firstPeer(o StartOptions) *member {
 	return nil
 }
 
-// identities computes what etcd computes of a founding list and its token: always the same.
+// identities computes the IDs from a founding list and its token, as etcd does. Equal arguments give equal IDs.
 func identities(founders map[string]string, token string) (cluster.ID, map[string]cluster.ID) {
 	ids := map[string]cluster.ID{}
 	for name, url := range founders {

@@ -1,6 +1,7 @@
 // Package fake models etcd clusters in memory, for tests: founding, restarts, quorum, leadership, learners and alarms.
-// It keeps the rules by which real members start, and the ways in which they lose data; the integration suite of internal/etcd/v3
-// runs the same table against real processes. Nothing in it waits: every change takes effect before the call returns.
+// Its members start, refuse to start and lose data by the rules of real members. The integration suite of
+// internal/etcd/v3 runs the same table against real processes.
+// Nothing in it waits: every change takes effect before the call returns.
 package fake
 
 import (
@@ -21,7 +22,7 @@ const (
 	StateExisting = "existing"
 )
 
-// What members answer when they cannot do what was asked.
+// The errors of members.
 var (
 	ErrUnreachable = errors.New("connection refused")
 	ErrNoAnswer    = fmt.Errorf("no answer: %w", context.DeadlineExceeded)
@@ -31,7 +32,8 @@ var (
 	ErrCorrupt     = errors.New("etcdserver: corrupt cluster")
 )
 
-// World holds members and the volumes that outlive them. Its methods may be called concurrently.
+// World holds members and their volumes. A volume remains when its member stops.
+// Methods may be called concurrently.
 type World struct {
 	mu        sync.Mutex
 	members   map[string]*member // running, by client address
@@ -56,17 +58,17 @@ type member struct {
 	address, version string
 	data             *dataDir
 	leader           cluster.ID // as the member knows it; zero while there is none
-	serving          bool       // once the process has had a leader; before, its port is open and nobody answers
+	serving          bool       // whether the process has had a leader; before, its port is open but nothing answers
 }
 
-// dataDir is what a member finds again on its volume.
+// dataDir is what a member stores on its volume.
 type dataDir struct {
 	clusterID, memberID cluster.ID
 	name, peerURL       string
 	state               *state
 }
 
-// state is the outcome of a member's log up to its last entry. It is never changed, only replaced.
+// state is the result of a member's log up to its last entry. It is never changed, only replaced.
 type state struct {
 	term, index int
 	members     map[cluster.ID]peer
@@ -78,7 +80,7 @@ type state struct {
 type peer struct {
 	name, peerURL string
 	learner       bool
-	// published tells that the member has told its client URLs, which it does once, when it first has a leader.
+	// published tells that the member has published its client URLs. It does so once, when it first has a leader.
 	published bool
 }
 
@@ -106,7 +108,7 @@ func (s *state) voter(id cluster.ID) bool {
 	return ok && !p.learner
 }
 
-// refusal is why writes are refused, nil when they are not.
+// refusal returns why writes are refused; nil while they are not.
 func (s *state) refusal() error {
 	var err error
 	for alarm := range s.alarms {
@@ -124,7 +126,8 @@ type StartOptions struct {
 	Address string
 	Name    string
 	PeerURL string
-	// InitialCluster is the peer URL of each member by name. A member that finds data ignores it, and the two options below.
+	// InitialCluster is the peer URL of each member by name. A member that finds data ignores it.
+	// It then ignores the two options below as well.
 	InitialCluster map[string]string
 	State          string
 	Token          string
@@ -133,7 +136,7 @@ type StartOptions struct {
 	Version string
 }
 
-// Start starts a member. An error means that etcd would exit; nil does not mean that the member has found a quorum.
+// Start starts a member. An error means that etcd would exit. Nil does not mean that the member has a quorum.
 func (w *World) Start(o StartOptions) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -166,7 +169,7 @@ func (w *World) Stop(address string) {
 	w.settle()
 }
 
-// Wipe empties a volume, and panics when a member runs on it: a test that does so does not mean it.
+// Wipe empties a volume. It panics if a member runs on it: that is a mistake of the test.
 func (w *World) Wipe(volume string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,7 +181,7 @@ func (w *World) Wipe(volume string) {
 	delete(w.volumes, volume)
 }
 
-// Partition cuts the member at the address off from its peers; clients still reach it. Heal ends it.
+// Partition separates the member at the address from its peers. Clients still reach it. Heal ends the partition.
 func (w *World) Partition(address string) { w.setCut(address, true) }
 
 // Heal ends a partition.
@@ -191,7 +194,7 @@ func (w *World) setCut(address string, cut bool) {
 	w.settle()
 }
 
-// Fail makes every question to the address fail with err, as a broken network or a wrong certificate would; nil ends it.
+// Fail makes every request to the address fail with err, as a broken network or a wrong certificate would. Nil ends it.
 func (w *World) Fail(address string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,7 +220,7 @@ func (w *World) Put(address, key, value string) error {
 	return nil
 }
 
-// Get reads a key through the member at the address, linearizably; a key that is not there is empty.
+// Get reads a key linearizably through the member at the address. It returns "" for a key that does not exist.
 func (w *World) Get(address, key string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -263,7 +266,7 @@ func (w *World) AddLearner(address, peerURL string) (cluster.ID, error) {
 	return id, nil
 }
 
-// Promote makes a voter of a learner that runs.
+// Promote makes a running learner a voter.
 func (w *World) Promote(address string, id cluster.ID) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -285,7 +288,7 @@ func (w *World) Promote(address string, id cluster.ID) error {
 	return nil
 }
 
-// serving returns the member at the address if it can answer linearizably.
+// serving returns the member at the address if it can answer linearizable reads.
 func (w *World) serving(address string) (*member, error) {
 	m, err := w.running(address)
 	switch {
@@ -328,7 +331,7 @@ func (w *World) group(m *member) []*member {
 	return group
 }
 
-// settle elects and publishes until nothing changes any more.
+// settle elects leaders and publishes members until nothing changes any more.
 func (w *World) settle() {
 	for _, m := range w.members {
 		group := w.group(m)
@@ -340,7 +343,7 @@ func (w *World) settle() {
 	}
 }
 
-// elect returns the group's leader: the one it has, or a new one with a new term, or nil without a quorum.
+// elect returns the group's leader: the present one, or a new one with a new term. It returns nil without a quorum.
 func elect(group []*member) *member {
 	var best *member
 	for _, candidate := range group {
@@ -383,7 +386,7 @@ func electable(candidate *member, group []*member) bool {
 	return votes >= s.quorum()
 }
 
-// follow gives the leader's log to every member of the group that the leader knows. What else they had is lost, as in raft.
+// follow gives the leader's log to every member of the group that the leader knows. Other entries are lost, as in raft.
 func follow(group []*member, leader *member) {
 	for _, m := range group {
 		m.leader = 0

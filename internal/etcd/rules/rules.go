@@ -1,5 +1,6 @@
-// Package rules holds the facts of etcd that the design relies on, as tests that run against any laboratory:
-// against the model in every test run, against real processes of each supported version in the integration suite.
+// Package rules holds the facts of etcd that the design relies on, as tests.
+// Every test run checks them against the model. The integration suite checks them against real processes of each
+// supported version.
 package rules
 
 import (
@@ -13,13 +14,13 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// Initial is what a member is told of its cluster when it starts.
+// Initial is what a member's flags say about its cluster when it starts.
 type Initial struct {
 	// State is "new" or "existing".
 	State string
 	// Members of the initial cluster, by name.
 	Members []string
-	// Token of the founding.
+	// Token is etcd's initial-cluster-token.
 	Token string
 }
 
@@ -36,9 +37,9 @@ type Lab interface {
 	Raise(t *testing.T, via string, alarm cluster.AlarmKind) error
 	Probe(t *testing.T, name string) (cluster.Probe, error)
 	Membership(t *testing.T, via string) (cluster.Membership, error)
-	// AgreeOnVersion waits until the member knows the cluster's version; before, nobody joins by it.
+	// AgreeOnVersion waits until the member knows the cluster version. Until then no member can join through it.
 	AgreeOnVersion(t *testing.T, name string)
-	// Patience is how long a condition may take to come true.
+	// Patience is how long a condition may take to become true.
 	Patience() time.Duration
 }
 
@@ -49,7 +50,7 @@ const (
 
 var three = []string{a, b, c}
 
-// Run tests every rule, each in a laboratory of its own.
+// Run tests every rule, each in a new laboratory.
 func Run(t *testing.T, open func(*testing.T) Lab) {
 	t.Helper()
 	for _, rule := range []struct {
@@ -96,7 +97,7 @@ func (l *bench) start(initial Initial, names ...string) {
 	}
 }
 
-// startSelf starts started members as the operator does.
+// startSelf starts members that have started before, as the operator does.
 func (l *bench) startSelf(names ...string) {
 	l.t.Helper()
 	for _, name := range names {
@@ -124,7 +125,7 @@ func (l *bench) refuses(name string, initial Initial, texts ...string) {
 	}
 }
 
-// await tries until the step succeeds; the last failure ends the test.
+// await repeats the step until it succeeds. If it never does, the last failure ends the test.
 func (l *bench) await(what string, try func() error) {
 	l.t.Helper()
 	end := time.Now().Add(l.Patience())
@@ -190,7 +191,7 @@ func (l *bench) found() (of map[string]cluster.Probe) {
 	return of
 }
 
-// same fails unless two answers come from one member of one cluster.
+// same fails the test unless both answers come from the same member of the same cluster.
 func (l *bench) same(before, after cluster.Probe) {
 	l.t.Helper()
 	if before.ClusterID == 0 || before.MemberID == 0 {
@@ -215,7 +216,7 @@ func wipedNewPeersUp(l *bench) {
 	l.stop(b)
 	l.Wipe(l.t, b)
 	l.refuses(b, isNew(three...), "has already been bootstrapped")
-	l.stop(a) // the peer that is left has no quorum, and still knows
+	l.stop(a) // the remaining peer has no quorum, but still knows that the member has started
 	l.refuses(b, isNew(three...), "has already been bootstrapped")
 }
 
@@ -232,7 +233,7 @@ func wipedNewPeersDown(l *bench) {
 	l.holds(c, "acknowledged", "")
 }
 
-// The peers start again before the wiped founder does: under a leader that remembers it, real etcd panics instead.
+// The peers start again before the wiped founder does: while the leader remembers it, real etcd panics instead.
 func wipedExistingFull(l *bench) {
 	before := l.found()
 	l.stop(three...)
@@ -359,7 +360,7 @@ func learner(l *bench) {
 	}
 }
 
-// members waits for the member list and checks what every list has.
+// members waits for the member list and checks what is true of every list.
 func (l *bench) members(via string, count int) cluster.Membership {
 	l.t.Helper()
 	var membership cluster.Membership

@@ -18,7 +18,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
-// failure is an error with a text that stays the same from one attempt to the next: it ends up in conditions.
+// failure is an error whose text is the same in every attempt. The text is written into conditions.
 type failure struct {
 	text  string
 	cause error
@@ -29,8 +29,8 @@ func (f *failure) Unwrap() error { return f.cause }
 
 // explain returns the cause of a failed call.
 func (m *member) explain(ctx context.Context, err error) error {
-	said := status.Convert(err)
-	if text := cluster.ForeignText(said.Message()); strings.HasPrefix(text, "etcdserver: ") {
+	answer := status.Convert(err)
+	if text := cluster.ForeignText(answer.Message()); strings.HasPrefix(text, "etcdserver: ") {
 		return &failure{text, err}
 	}
 	tlsCause, network := m.transport.failures()
@@ -41,7 +41,7 @@ func (m *member) explain(ctx context.Context, err error) error {
 		return explainNetwork(network)
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
-	case said.Code() == codes.ResourceExhausted, said.Code() == codes.Internal, said.Code() == codes.Unimplemented:
+	case answer.Code() == codes.ResourceExhausted, answer.Code() == codes.Internal, answer.Code() == codes.Unimplemented:
 		return &failure{"the member does not answer as etcd does", err}
 	default:
 		return &failure{"the connection was closed", err}
@@ -84,7 +84,7 @@ func explainNetwork(err error) error {
 	}
 }
 
-// isNetwork tells failures to reach the member from failures to agree with it on TLS.
+// isNetwork reports whether the member could not be reached. Other failures are failures of TLS.
 func isNetwork(err error) bool {
 	var number syscall.Errno
 	return errors.As(err, &number) || isTimeout(err) || errors.Is(err, context.Canceled) ||
@@ -95,7 +95,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// isAlert reports whether the other side ended TLS and said why.
+// isAlert reports whether the member ended TLS with an alert, which names the cause.
 func isAlert(err error) bool {
 	var operation *net.OpError
 	return errors.As(err, &operation) && operation.Op == "remote error"

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// What is taken from a member, whose image a tenant chooses. An honest member stays far below.
+// Limits of what is read from a member, whose image a tenant chooses. Real etcd stays far below them.
 const (
 	maxAlarms = 64
 	maxURLs   = 16 // of one member
@@ -24,10 +24,10 @@ const (
 	maxRequestBytes = 64 << 10
 	maxHeaderBytes  = 16 << 10
 	windowBytes     = 64 << 10
-	// maxFields is how many fields a message may have, nested ones included. An empty field has two bytes, and becomes
-	// a structure of more than a hundred.
+	// maxFields is how many fields a message may have, nested ones included. An empty field has two bytes, but it is
+	// decoded into more than a hundred.
 	maxFields = 4096
-	// maxConnectionBytes is how much a member may send on one connection, which serves one call of the port.
+	// maxConnectionBytes is how much a member may send on one connection. Each call of the port has its own connection.
 	maxConnectionBytes = 4 << 20
 )
 
@@ -54,7 +54,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(mem.BufferSlice{buffer}, v)
 }
 
-// countFields counts the fields of an encoded message and of those in it.
+// countFields counts the fields of an encoded message, and of the messages inside it.
 func countFields(message []byte, descriptor protoreflect.MessageDescriptor) (int, error) {
 	count := 0
 	for len(message) > 0 && count <= maxFields {
@@ -83,7 +83,7 @@ func countFields(message []byte, descriptor protoreflect.MessageDescriptor) (int
 
 var errTooMuch = errors.New("the member sent more than the operator reads")
 
-// boundedConn is a connection that ends at its deadline, and when the other side has sent too much.
+// boundedConn is a connection that ends at its deadline, or when the member has sent too much.
 type boundedConn struct {
 	net.Conn
 	deadline time.Time
@@ -100,7 +100,7 @@ func (c *boundedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// SetDeadline implements net.Conn. gRPC sets deadlines for its own purposes: none outlasts the call.
+// SetDeadline implements net.Conn. gRPC sets deadlines too. None may be later than the call's.
 func (c *boundedConn) SetDeadline(t time.Time) error { return c.Conn.SetDeadline(c.bounded(t)) }
 
 // SetReadDeadline implements net.Conn.

@@ -1,4 +1,4 @@
-// Package v3 asks real members of etcd 3.5 and later. It is the only package that imports etcd's client.
+// Package v3 connects to members of etcd 3.5 and later. It is the only package that imports etcd's client.
 package v3
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
-// probeKey is what a probe reads. It need not exist; etcdctl's health check reads the same.
+// probeKey is the key that a probe reads. It need not exist. etcdctl endpoint health reads the same key.
 const probeKey = "health"
 
-// Port opens one connection a call and leaves none behind.
+// Port opens one connection for each call and closes it afterwards.
 type Port struct{}
 
 var _ etcd.Port = Port{}
@@ -49,7 +49,7 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		Learner:   status.IsLearner,
 	}
 	for _, text := range status.Errors[:min(len(status.Errors), maxAlarms)] {
-		// ForeignText also makes the spaces of a printed alarm equal: they differ from one build of etcd to the next.
+		// ForeignText also normalizes the spaces of a printed alarm. They differ between builds of etcd.
 		probe.Errors = append(probe.Errors, cluster.ForeignText(text))
 	}
 	probe.Linearizable = !probe.Learner && probe.Leader != 0 && member.reads(ctx)
@@ -75,8 +75,8 @@ func (Port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.Mem
 	return membership(list, alarms)
 }
 
-// alarms lists the alarms only where the status tells of one: listing them goes through the log of every member,
-// and a resting cluster writes nothing.
+// alarms lists the alarms only if the member's status reports one. Listing them appends an entry to the log of every
+// member, and a resting cluster writes nothing.
 func (m *member) alarms(ctx context.Context, endpoint etcd.Endpoint) ([]*etcdserverpb.AlarmMember, error) {
 	status, err := m.maintenance.Status(ctx, endpoint.Address)
 	if err != nil {
@@ -105,7 +105,8 @@ func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmM
 	}
 	for _, alarm := range alarms {
 		if alarm.Alarm != etcdserverpb.AlarmType_NONE {
-			result.Alarms = append(result.Alarms, cluster.Alarm{Member: cluster.ID(alarm.MemberID), Kind: cluster.AlarmKind(alarm.Alarm.String())})
+			kind := cluster.AlarmKind(alarm.Alarm.String())
+			result.Alarms = append(result.Alarms, cluster.Alarm{Member: cluster.ID(alarm.MemberID), Kind: kind})
 		}
 	}
 	slices.SortFunc(result.Members, func(a, b cluster.EtcdMember) int { return cmp.Compare(a.ID, b.ID) })
@@ -131,7 +132,7 @@ func urls(list []string) []string {
 // member is an open connection to one member.
 type member struct {
 	client      *clientv3.Client
-	maintenance clientv3.Maintenance // on the client's one connection; the client's own would dial again
+	maintenance clientv3.Maintenance // uses the client's connection; the one of clientv3.Client dials again
 	transport   *transport
 }
 
@@ -155,7 +156,7 @@ func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
 			grpc.WithDisableServiceConfig(),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
 			grpc.WithTransportCredentials(transport.credentials),
-			grpc.WithContextDialer(transport.dial), // without it gRPC obeys the proxy settings of the environment
+			grpc.WithContextDialer(transport.dial), // gRPC's own dialer obeys the proxy settings of the environment
 			grpc.WithChainUnaryInterceptor(failFast),
 		},
 	})
@@ -170,17 +171,20 @@ func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
 	}, nil
 }
 
-// failFast ends a call when the connection cannot be made; the client's default is to wait for the deadline.
-func failFast(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+// failFast ends a call when the connection cannot be made. By default the client waits until the deadline.
+func failFast(
+	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
 	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
 }
 
 func (m *member) close() {
-	_ = m.client.Close() // it tells that the client is closed, nothing else
+	_ = m.client.Close() // its only error says that the client is closed
 }
 
-// reads reports whether the member answers a linearizable read. With authentication on, a refusal comes after the
-// member has agreed with a quorum, so it is as good as an answer.
+// reads reports whether the member answers a linearizable read. With authentication enabled, the member refuses the
+// read only after it has reached a quorum, so a refusal counts as an answer.
 func (m *member) reads(ctx context.Context) bool {
 	_, err := m.client.Get(clientv3.WithRequireLeader(ctx), probeKey, clientv3.WithCountOnly())
 	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied)

@@ -15,28 +15,29 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
-// alertPatience is how long a connection that broke while it was written to is read for the reason.
-const alertPatience = time.Second
+const (
+	// alertTimeout is how long the operator reads from a connection after a failed write, to get the TLS alert.
+	alertTimeout = time.Second
+	// closeTimeout is how long a connection may take to close after its call has ended.
+	closeTimeout = 100 * time.Millisecond
+)
 
-// closeTime is what a connection gets to close after its call has ended.
-const closeTime = 100 * time.Millisecond
-
-// transport connects to one member and remembers why it could not: gRPC tells it only in the text of an error.
+// transport connects to one member. It remembers why connecting failed, because gRPC returns only a text.
 type transport struct {
 	credentials credentials.TransportCredentials
-	// deadline ends what gRPC waits for beyond the call, as for the end of a write. It is a little later than the
-	// call's, so that the call ends for its own deadline.
+	// deadline ends what gRPC waits for after the call, for example for a write. It is a little later than the call's
+	// deadline, so that the call ends with DeadlineExceeded.
 	deadline time.Time
 
 	mu sync.Mutex
-	// tls is the last failure to agree with the member on TLS, network the last failure to reach it.
+	// tls is the last failure of TLS with the member. network is the last failure to reach the member.
 	tls, network error
 }
 
 func newTransport(ctx context.Context, endpoint etcd.Endpoint) (*transport, error) {
 	t := &transport{credentials: insecure.NewCredentials()}
 	if deadline, ok := ctx.Deadline(); ok {
-		t.deadline = deadline.Add(closeTime)
+		t.deadline = deadline.Add(closeTimeout)
 	}
 	if endpoint.Credentials != nil {
 		config, err := tlsConfig(endpoint)
@@ -59,7 +60,7 @@ func tlsConfig(endpoint etcd.Endpoint) (*tls.Config, error) {
 	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		// Shown even to a member that does not know its authority: the refusal then says what is wrong.
+		// The certificate is sent even if the member does not name its authority: the refusal then says what is wrong.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil },
 		RootCAs:              authorities,
 		ServerName:           endpoint.ServerName,
@@ -96,22 +97,24 @@ func (t *transport) failures() (tls, network error) {
 	return t.tls, t.network
 }
 
-// handshaker reports how its handshakes end.
+// handshaker notes how its TLS handshakes fail.
 type handshaker struct {
 	credentials.TransportCredentials
 	transport  *transport
 	serverName string
 }
 
-// ClientHandshake implements credentials.TransportCredentials. The certificate is checked for the member's name:
-// the authority is the address, which etcd's client makes of the endpoint.
-func (h *handshaker) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+// ClientHandshake implements credentials.TransportCredentials. The certificate must fit the member's name.
+// The unused argument is the address: etcd's client derives it from the endpoint.
+func (h *handshaker) ClientHandshake(
+	ctx context.Context, _ string, raw net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := h.TransportCredentials.ClientHandshake(ctx, h.serverName, raw)
 	if err != nil {
 		h.transport.note(err)
 		return nil, nil, err
 	}
-	return &listening{conn, h.transport}, info, nil
+	return &alertConn{conn, h.transport}, info, nil
 }
 
 // Clone implements credentials.TransportCredentials.
@@ -119,29 +122,30 @@ func (h *handshaker) Clone() credentials.TransportCredentials {
 	return &handshaker{h.TransportCredentials.Clone(), h.transport, h.serverName}
 }
 
-// listening notes that the other side refuses the client's certificate: with TLS 1.3 it says so after the client's handshake has ended.
-type listening struct {
+// alertConn notes that the member refuses the operator's certificate. With TLS 1.3 the member sends that alert after the
+// client's handshake has ended.
+type alertConn struct {
 	net.Conn
 	transport *transport
 }
 
-func (c *listening) Read(b []byte) (int, error) {
+func (c *alertConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.noteAlert(err)
 	return n, err
 }
 
-// Write reads the alert that may wait when the connection breaks: gRPC closes it without a look.
-func (c *listening) Write(b []byte) (int, error) {
+// Write reads the alert after a failed write. gRPC would close the connection without reading it.
+func (c *alertConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if err != nil && c.SetReadDeadline(time.Now().Add(alertPatience)) == nil {
+	if err != nil && c.SetReadDeadline(time.Now().Add(alertTimeout)) == nil {
 		_, alert := c.Conn.Read(make([]byte, 1))
 		c.noteAlert(alert)
 	}
 	return n, err
 }
 
-func (c *listening) noteAlert(err error) {
+func (c *alertConn) noteAlert(err error) {
 	if isAlert(err) {
 		c.transport.note(err)
 	}
