@@ -17,7 +17,7 @@ const (
 	podDueAfter = 10 * time.Second
 	// maxEventInterval is the longest time between two reads of a cluster's events.
 	maxEventInterval = time.Minute
-	// maxEventAge is a little more than the longest time between two attempts to create a pod, and so between two events.
+	// maxEventAge is a little more than the longest time between two attempts to create a pod, which is 1000 s.
 	maxEventAge = 20 * time.Minute
 	// maxEvents is how many events of one StatefulSet are read: Kubernetes counts equal ones in one event.
 	maxEvents = 20
@@ -31,9 +31,9 @@ type podlessSets struct {
 	failures map[types.UID]string
 }
 
-// observePodless tells why StatefulSets have no pod: a quota, say, or a PriorityClass that does not exist. Only the events
-// say that. They are read when the pod is due, and then at intervals as long as it has been missing.
-// They only explain: a pass goes on without them where they cannot be read.
+// observePodless tells why StatefulSets have no pod, for example for a quota or a PriorityClass that does not exist.
+// Only events say that. They are read when the pod is due, and then at intervals that double up to a minute.
+// They only explain. So a pass goes on without them where they cannot be read.
 func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
 	known, _ := o.podless.Load(s.Cluster.Key())
 	old, _ := known.(podlessSets)
