@@ -23,13 +23,14 @@ const (
 	DefaultVolumeSize = "8Gi"
 	// maxDefaultQuota is etcd's own default quota in bytes.
 	maxDefaultQuota = 2 << 30
-	// quotaPercent of a volume is left to the database: defragmentation writes a second copy, and the log needs room as well.
+	// quotaPercent is the default share of the database: defragmentation writes a second copy, and the log needs room.
 	quotaPercent = 40
 	// logReserve is room for two files of the log, which etcd makes before it needs them.
 	logReserve = 128 << 20
 )
 
-// Intent is everything the user asked of a member's pod. Its hash, never that of the rendered pod, decides whether a member must roll.
+// Intent is everything the user asked of a member's pod.
+// Its hash decides whether a member must roll. That of the rendered pod never does.
 // It is stored on StatefulSets and read by later releases: a field may be added with omitempty, none renamed.
 type Intent struct {
 	Version           string                     `json:"version"`
@@ -57,7 +58,8 @@ type Intent struct {
 	ImagePullSecrets          []corev1.LocalObjectReference     `json:"imagePullSecrets,omitempty"`
 
 	// Where the Secrets above come from, and the authorities in them: fingerprints, sorted.
-	// The authorities do not come from the spec: they were found in the Secrets. Not every source has them (FollowsAuthorities).
+	// The authorities do not come from the spec: they were found in the Secrets. Not every source has them: see
+	// Source.FollowsAuthorities.
 	PeerCertificates   Source             `json:"peerCertificates,omitempty"`
 	PeerIssuer         *v1beta1.IssuerRef `json:"peerIssuer,omitempty"`
 	PeerAuthorities    []string           `json:"peerAuthorities,omitempty"`
@@ -158,7 +160,8 @@ func (i Intent) Authorities(t Traffic) []string {
 	return i.ServerAuthorities
 }
 
-// WithAuthorities returns the intent with the authorities that were found in its Secrets. Where that is not known they stay as they are.
+// WithAuthorities returns the intent with the authorities that were found in its Secrets.
+// Where they are not known, those of the intent stay.
 func (i Intent) WithAuthorities(s *Snapshot) Intent {
 	if found, ok := s.PeerTrust.AuthoritiesForNewPods(PeerTraffic); ok && i.PeerCertificates.FollowsAuthorities() {
 		i.PeerAuthorities = found
@@ -169,7 +172,8 @@ func (i Intent) WithAuthorities(s *Snapshot) Intent {
 	return i
 }
 
-// setOptions stores the typed fields as the options that they stand for, except the quota: it has a field of its own for the default.
+// setOptions stores the typed fields as the options that they stand for. The quota has a field of its own, because it
+// has a default.
 func (i *Intent) setOptions(spec *v1beta1.EtcdClusterSpec) {
 	config := spec.Config
 	if config == nil {
@@ -247,7 +251,7 @@ func VolumeSize(spec *v1beta1.EtcdClusterSpec) resource.Quantity {
 	return resource.MustParse(DefaultVolumeSize)
 }
 
-// IgnoresExistingVolumes reports whether the user wants a cluster that is created again to start with new, empty volumes.
+// IgnoresExistingVolumes reports whether the user wants a cluster that is created again to start with empty volumes.
 func IgnoresExistingVolumes(c *v1beta1.EtcdCluster) bool {
 	if c.Annotations[v1beta1.BootstrapAnnotation] == v1beta1.BootstrapEmpty {
 		return true
@@ -259,8 +263,9 @@ func defaultQuota(volume resource.Quantity) int64 {
 	return min(volume.Value()/100*quotaPercent, maxDefaultQuota)
 }
 
-// LargestQuota returns the size in bytes that a database may reach on a volume: a fifth of the volume, and at least 128Mi, is left to the log
-// and to snapshots. With less etcd would find the disk full, and end, before it reached its quota and refused writes.
+// LargestQuota returns the size in bytes that a database may reach on a volume. A fifth of the volume, and at least
+// 128Mi, is for the log and snapshots. With less, the disk would be full before the quota is reached. Then etcd exits,
+// instead of refusing writes.
 func LargestQuota(volume resource.Quantity) int64 {
 	size := volume.Value()
 	return min(size/5*4+size%5*4/5, size-logReserve)

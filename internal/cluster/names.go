@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Labels and annotations that the operator writes. Volumes and pods of every release carry them: they may be added to, never renamed.
+// Labels and annotations that the operator writes. They are stored, so none is ever renamed; later releases may add some.
 const (
 	Prefix = "operator.etcd-warden.io/"
 
@@ -49,8 +49,8 @@ const (
 	AnnotationInitialCluster      = Prefix + "initial-cluster"       // only on founding pods: see ADR 0002
 	AnnotationInitialClusterState = Prefix + "initial-cluster-state" // only on founding pods
 
-	AnnotationPeerAuthorities   = Prefix + "peer-authorities"   // fingerprints of the authorities whose peers the pod trusts
-	AnnotationClientAuthorities = Prefix + "client-authorities" // fingerprints of the authorities whose clients the pod trusts
+	AnnotationPeerAuthorities   = Prefix + "peer-authorities"   // authorities whose peers the pod trusts: fingerprints
+	AnnotationClientAuthorities = Prefix + "client-authorities" // authorities whose clients the pod trusts: fingerprints
 
 	// On the Secrets of managed authorities.
 	AnnotationAuthorityPhase = Prefix + "authority-phase" // a Phase, while more than one authority is trusted
@@ -104,7 +104,7 @@ func MemberHost(namespace, cluster, member, domain string) string {
 	return host
 }
 
-// CompareMembers orders two member names by their numbers; names that are not members of the cluster come last, by name.
+// CompareMembers orders two member names by their numbers. Names that are not members of the cluster come last, by name.
 func CompareMembers(cluster, a, b string) int {
 	na, oka := MemberNumber(cluster, a)
 	nb, okb := MemberNumber(cluster, b)

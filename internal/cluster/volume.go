@@ -43,7 +43,8 @@ func ParseVolumeIdentity(text string) VolumeIdentity {
 }
 
 // SameVolume reports whether present is the volume that a member started on. A copy, a snapshot or a restore of it is
-// another volume: an old log under an old member ID votes acknowledged writes away.
+// another volume: an old log under an old member ID votes acknowledged writes away. Where either is not known, it is
+// not the same.
 // Where both UIDs of the PersistentVolume are known, they decide. So a claim that was made again may hold the same
 // volume, and a PersistentVolume that was made again is another one, whatever its name and source.
 // Otherwise claim and name decide together: the name alone may stand for other data.

@@ -4,6 +4,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,7 +32,7 @@ type Observer struct {
 	AuthorityOverlap time.Duration
 
 	secrets secretCache
-	podless podlessCache
+	podless sync.Map // podlessSets by cluster
 }
 
 // Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
@@ -40,7 +41,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	if err := o.Reader.Get(ctx, key, &c); err != nil {
 		if apierrors.IsNotFound(err) {
 			o.secrets.forget(key)
-			o.podless.put(key, podlessEntry{})
+			o.podless.Delete(key)
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)

@@ -59,7 +59,9 @@ func split(list string) []string {
 }
 
 func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == kind && c.Status == status })
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == kind && c.Status == status
+	})
 }
 
 // failureOf returns what keeps the pod from running, in a text that stays the same for as long as the cause does.
@@ -93,9 +95,11 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if w := c.State.Waiting; w != nil {
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError":
-			return v1beta1.ReasonImagePullFailed, fmt.Sprintf("image %s cannot be pulled; kubectl describe pod %s tells why", c.Image, pod.Name)
+			return v1beta1.ReasonImagePullFailed,
+				fmt.Sprintf("image %s cannot be pulled; kubectl describe pod %s tells why", c.Image, pod.Name)
 		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-			return v1beta1.ReasonContainerFailed, fmt.Sprintf("the container cannot be started; kubectl describe pod %s tells why", pod.Name)
+			return v1beta1.ReasonContainerFailed,
+				fmt.Sprintf("the container cannot be started; kubectl describe pod %s tells why", pod.Name)
 		}
 	}
 	if c.Ready || c.RestartCount == 0 && c.State.Terminated == nil {
@@ -112,7 +116,8 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last.Reason == "OOMKilled" {
 		return v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
-	return v1beta1.ReasonCrashLooping, fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message))
+	return v1beta1.ReasonCrashLooping,
+		fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message))
 }
 
 // emptyVolumeError is etcd's error when a member whose list names only itself, as existing, starts on an empty volume:
@@ -122,21 +127,22 @@ const emptyVolumeError = "cannot fetch cluster info from peer urls"
 // invalidFlags is etcd's last message, only a warning, when an option cannot be used.
 const invalidFlags = "failed to verify flags"
 
-// fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else the
-// last line that is not part of a stack trace. It has no time, so that it stays the same for as long as the cause does.
+// fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else
+// the last line that is not part of a stack trace.
+// It leaves the time out, so that the text stays the same for as long as the cause does.
 func fatalLogLine(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	last := ""
 	for i, line := range slices.Backward(lines) {
 		entry := parseLogLine(line)
 		fatal := entry.Level == "fatal" || entry.Level == "panic" || entry.Msg == invalidFlags
-		isFrame := func(n int) bool { return n < len(lines) && strings.HasPrefix(lines[n], "\t") } // follows its function
+		isFrame := func(n int) bool { return n < len(lines) && strings.HasPrefix(lines[n], "\t") }
 		switch {
 		case fatal && strings.Contains(entry.Error, emptyVolumeError):
 			return ": its volume is empty, and a member that once ran does not start without its data"
 		case fatal, strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
 			return entry.text()
-		case last == "" && !isFrame(i) && !isFrame(i+1):
+		case last == "" && !isFrame(i) && !isFrame(i+1): // in a stack trace, each function comes before its frame
 			last = entry.text()
 		}
 	}
@@ -146,8 +152,8 @@ func fatalLogLine(log string) string {
 // logEntry is a line of etcd's log.
 type logEntry struct{ Level, Msg, Error string }
 
-// parseLogLine reads a line of either of etcd's log formats. JSON is the default. A line of the format "console" has the
-// time, the level, the caller, the message and the fields as JSON, separated by tabs. Any other line is a message.
+// parseLogLine reads a line of either of etcd's log formats. JSON is the default. A line of the format "console" has
+// the time, the level, the caller, the message and the fields as JSON, separated by tabs. Any other line is a message.
 func parseLogLine(line string) logEntry {
 	var entry logEntry
 	if json.Unmarshal([]byte(line), &entry) == nil {

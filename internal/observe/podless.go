@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,52 +17,27 @@ const (
 	podDueAfter = 10 * time.Second
 	// maxEventInterval is the longest time between two reads of a cluster's events.
 	maxEventInterval = time.Minute
-	// maxEventAge is a little more than the longest time between two attempts to create a pod, and so between two events.
+	// maxEventAge is a little more than the longest time between two attempts to create a pod, which is 1000 s.
 	maxEventAge = 20 * time.Minute
 	// maxEvents is how many events of one StatefulSet are read: Kubernetes counts equal ones in one event.
 	maxEvents = 20
 )
 
-// podlessCache remembers the StatefulSets of each cluster that have no pod.
-type podlessCache struct {
-	mu      sync.Mutex
-	entries map[types.NamespacedName]podlessEntry
-}
-
-type podlessEntry struct {
+// podlessSets are the StatefulSets of one cluster that have no pod.
+type podlessSets struct {
 	readAgain time.Time
-	// since is when each StatefulSet was first seen without a pod, and failures are why it has none, where that is known.
+	// since is when each was first seen without a pod, and failures are why it has none, where that is known.
 	since    map[types.UID]time.Time
 	failures map[types.UID]string
 }
 
-func (c *podlessCache) get(key types.NamespacedName) podlessEntry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.entries[key]
-}
-
-// put replaces the entry of a cluster. One without StatefulSets is removed.
-func (c *podlessCache) put(key types.NamespacedName, entry podlessEntry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(entry.since) == 0 {
-		delete(c.entries, key)
-		return
-	}
-	if c.entries == nil {
-		c.entries = map[types.NamespacedName]podlessEntry{}
-	}
-	c.entries[key] = entry
-}
-
-// observePodless tells why StatefulSets have no pod: a quota, say, or a PriorityClass that does not exist. Only the events
-// say that. They are read when the pod is due, and then at intervals as long as it has been missing.
-// They only explain: a pass goes on without them where they cannot be read.
+// observePodless tells why StatefulSets have no pod, for example for a quota or a PriorityClass that does not exist.
+// Only events say that. They are read when the pod is due, and then at intervals that double up to a minute.
+// They only explain. So a pass goes on without them where they cannot be read.
 func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
-	key := s.Cluster.Key()
-	old := o.podless.get(key)
-	entry := podlessEntry{readAgain: old.readAgain, since: map[types.UID]time.Time{}, failures: map[types.UID]string{}}
+	known, _ := o.podless.Load(s.Cluster.Key())
+	old, _ := known.(podlessSets)
+	sets := podlessSets{readAgain: old.readAgain, since: map[types.UID]time.Time{}, failures: map[types.UID]string{}}
 	var due []*cluster.Workload
 	for i := range min(len(s.Members), cluster.MaxMembers) {
 		m := &s.Members[i]
@@ -75,7 +49,7 @@ func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
 		if !ok {
 			since = s.Now
 		}
-		entry.since[uid], m.Workload.CreateFailure = since, old.failures[uid]
+		sets.since[uid], m.Workload.CreateFailure = since, old.failures[uid]
 		if !s.Now.Before(since.Add(podDueAfter)) {
 			due = append(due, m.Workload)
 		}
@@ -86,12 +60,16 @@ func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
 				break // the others tell no more
 			}
 		}
-		entry.readAgain = s.Now.Add(min(s.Now.Sub(entry.since[due[0].Live.UID]), maxEventInterval))
+		sets.readAgain = s.Now.Add(min(s.Now.Sub(sets.since[due[0].Live.UID]), maxEventInterval))
 	}
 	for _, w := range due {
-		entry.failures[w.Live.UID] = w.CreateFailure
+		sets.failures[w.Live.UID] = w.CreateFailure
 	}
-	o.podless.put(key, entry)
+	if len(sets.since) == 0 {
+		o.podless.Delete(s.Cluster.Key())
+	} else {
+		o.podless.Store(s.Cluster.Key(), sets)
+	}
 }
 
 // createFailure returns why the last attempt to create the pod of a StatefulSet failed; empty where there is no event.

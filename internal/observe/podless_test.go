@@ -119,9 +119,14 @@ func TestReadsNoEventsOfTheOthersWhereTheFirstHasNone(t *testing.T) {
 
 func TestForgetsTheEventsOfAClusterThatIsGone(t *testing.T) {
 	s := podless(t, 0)
-	gone := types.NamespacedName{Namespace: s.cluster.Namespace, Name: "gone"}
-	s.observer.podless.put(gone, podlessEntry{since: map[types.UID]time.Time{"set": s.now}})
-	if _, err := s.observer.Observe(t.Context(), gone); err != nil || len(s.observer.podless.entries) != 1 {
-		t.Errorf("%d clusters are remembered, want prod alone (%v)", len(s.observer.podless.entries), err)
+	for _, name := range []string{"prod", "gone"} {
+		key := types.NamespacedName{Namespace: s.cluster.Namespace, Name: name}
+		s.observer.podless.Store(key, podlessSets{since: map[types.UID]time.Time{"set-prod-0": s.now}})
+		if _, err := s.observer.Observe(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if _, known := s.observer.podless.Load(key); known != (name == "prod") {
+			t.Errorf("%s is remembered: %v", name, known)
+		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// observeVolumes reads the PersistentVolumes of members that started and have none recorded, and of every claim that is
-// bound to another volume than the recorded one. A cluster at rest has neither.
+// observeVolumes reads the PersistentVolumes of members that started and have none recorded, and of every claim that
+// is bound to another volume than the recorded one. A cluster at rest has neither.
 func (o *Observer) observeVolumes(ctx context.Context, s *cluster.Snapshot) error {
 	if !o.SeesClusterScope {
 		return nil
@@ -43,7 +43,8 @@ func isUnrecorded(m *cluster.Member) bool {
 	return m.Volume.Remembered.UID == "" && (m.Volume.Started() || m.Answers() || m.Pod != nil && m.Pod.PassesReadiness)
 }
 
-// isReplaced reports whether a claim or its PersistentVolume is another one than recorded; the data may still be the same.
+// isReplaced reports whether a claim or its PersistentVolume is another one than recorded.
+// The data may still be the same: see cluster.SameVolume.
 func isReplaced(v *cluster.Volume) bool {
 	return v.Remembered.UID != "" && v.Remembered.String() != v.Identity.String()
 }
