@@ -12,9 +12,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// traffics are both kinds of traffic, in the order in which their Secrets are written.
-var traffics = []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic}
-
 // certificateUpkeep lists what the Secrets of managed certificates, and cert-manager's Certificates, need.
 func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	list := tellWaitingPods(s)
@@ -33,7 +30,7 @@ func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // managedUpkeep brings the authority one step on, or else the certificates up to it: what is decided about certificates
 // rests on an authority that does not change in the same pass, except on one that nobody has ever trusted.
 func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
-	if trust.AuthorityLost {
+	if authorityLost(s, traffic) {
 		return nil
 	}
 	step := authorityStep(s, trust, traffic)
@@ -87,16 +84,11 @@ func rotationOf(s *cluster.Snapshot) string {
 	return s.Cluster.Annotations[v1beta1.RotateAuthoritiesAnnotation]
 }
 
-// trusted reports whether somebody may trust an authority that is in the bundle of a Secret.
-func trusted(trust *cluster.Trust) bool {
-	return len(trust.Authority.Bundle) > 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) > 0 })
-}
-
 // authorityUnknownToMembers reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
 // they run with certificates of another one, or would not trust those that it issues.
 func authorityUnknownToMembers(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
-	return a.Phase == "" && len(s.MembersNotTrusting(traffic, a.Current)) > 0 ||
+	return a.Phase == "" && len(membersNotTrusting(s, traffic, a.Current)) > 0 ||
 		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
 }
 
@@ -129,7 +121,7 @@ func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic clu
 	if s.Now.Before(a.NotBefore) {
 		return false
 	}
-	issuer, _ := a.Issuer(s.Now)
+	issuer, _ := currentIssuer(a, s.Now)
 	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.OutsideValidity(s.Now) }) {
 		return true
 	}
@@ -154,10 +146,10 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	if !a.Usable() {
 		return write // the authority is made in the same pass
 	}
-	write.Issuer = a.IssuerFor(c, s.Now)
+	write.Issuer = issuerFor(a, c, s.Now)
 	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.MembersThatWouldReject(trust, traffic, c, write.Issuer)) == 0:
+	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(membersThatWouldReject(s, traffic, c, write.Issuer)) == 0:
 		return write
 	case !c.IsEmpty() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false
@@ -222,7 +214,7 @@ func secretPending(trust *cluster.Trust, traffic cluster.Traffic) bool {
 
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.
 func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate) bool {
-	_, ends := a.Issuer(s.Now)
+	_, ends := currentIssuer(a, s.Now)
 	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
@@ -264,13 +256,12 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 // certificatesMissing reports whether certificates are still to be made that the members' pods mount. Those of cert-manager must be issued for
 // this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
 func certificatesMissing(s *cluster.Snapshot) bool {
-	begun := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
 		mounted := trust.Certificate(traffic.Roles()[0])
-		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !begun &&
-			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued }))
+		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !membersCreated(s) &&
+			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued || !requested(s, traffic, &c) }))
 	})
 }
 

@@ -38,7 +38,7 @@ func strangerSecret(s *cluster.Snapshot, name string) {
 		}
 		for i := range trust.Certificates {
 			if c := &trust.Certificates[i]; c.Name == name {
-				*c = cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: name}, Role: c.Role, ForeignOrUnreadable: true}
+				*c = cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: name}, Role: c.Role}
 			}
 		}
 	}
@@ -211,7 +211,7 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		},
 		"none where nobody knows what the members trust": {
 			cluster: prod().Later(func(s *cluster.Snapshot) {
-				s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, AuthorityLost: true}
+				s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged}
 			}),
 		},
 		"the bundle alone, once a new authority is announced": {
@@ -360,8 +360,8 @@ func TestOnlyWhatCertManagerIssuedForThisClusterIsStartedWith(t *testing.T) {
 			issued(),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0+volume+workload prod-1+volume+workload prod-2+volume+workload with " + newToken},
 		},
-		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true}},
-		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleResume, Reason: "Resuming", Progressing: true}},
+		"not founded with what was left":     {left(), says{Rule: RuleBootstrap, Reason: "CertificateNotReady"}},
+		"nor resumed with it":                {left().Members(Volume, Recorded), says{Rule: RuleResume, Reason: "CertificateNotReady"}},
 		"a member beside others that run is": {left().Members(Healthy).Member("prod-1", Volume, Recorded), says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-1"}},
 		"nothing is done to those that run":  {left().Members(Healthy), says{Reason: "UpToDate"}},
 	} {

@@ -415,7 +415,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0", "client service", "budget 2"}},
 		},
 		"refuses a spec that names what is not there": {
-			prod().Problem("SecretNotFound", "Secret peer does not exist."),
+			prod().Missing("peer"),
 			says{Rule: RuleBootstrap, Reason: "SecretNotFound"},
 		},
 		"refuses an option that the version does not have": {

@@ -22,7 +22,7 @@ func authorityRotation(s *cluster.Snapshot) *plan.Decision {
 func authorityRestart(m *cluster.Member, s *cluster.Snapshot) restart {
 	return restart{
 		member:  m,
-		intent:  m.Workload.Intent.WithAuthorities(s),
+		intent:  withAuthorities(s, m.Workload.Intent),
 		reason:  v1beta1.ReasonRotatingAuthorities,
 		purpose: "to load the present certificate authorities",
 		guards: []guard{
@@ -47,7 +47,7 @@ func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Pod == nil || m.Workload == nil {
 		return false
 	}
-	want := m.Workload.Intent.WithAuthorities(s)
+	want := withAuthorities(s, m.Workload.Intent)
 	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
 		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
 	})

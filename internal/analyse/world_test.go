@@ -215,7 +215,6 @@ func (w *world) observe() cluster.Snapshot {
 	}
 	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers("prod", x.Name, y.Name) })
 	slices.SortFunc(s.RetainedVolumes, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
-	w.observeLoss(&s)
 	for _, m := range s.Members {
 		if s.Membership != nil || !m.Probe.Answered() || !m.Probe.Linearizable {
 			continue

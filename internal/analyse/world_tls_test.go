@@ -70,14 +70,6 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 	}
 }
 
-// observeLoss is what the observer finds once it knows the pods as well.
-func (w *world) observeLoss(s *cluster.Snapshot) {
-	for _, traffic := range traffics {
-		trust := s.Trust(traffic)
-		trust.AuthorityLost = trust.Source != "" && !trusted(trust) && len(s.MembersNotTrusting(traffic)) > 0
-	}
-}
-
 // whole reports whether a Secret may be deleted such that the operator can put it right: nothing else is missing, and no rotation is under way.
 func (w *world) whole() bool {
 	for _, traffic := range traffics {
