@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
@@ -14,7 +12,7 @@ import (
 
 // certificateUpkeep lists what the Secrets of managed certificates, and cert-manager's Certificates, need.
 func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
-	list := tellWaitingPods(s)
+	var list []plan.Upkeep
 	for _, traffic := range traffics {
 		switch trust := s.Trust(traffic); trust.Source {
 		case cluster.SourceManaged:
@@ -132,7 +130,7 @@ func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic clu
 func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
 	return secretsMatchPhase(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return m.Pod.IsRunning() && !slices.Contains(m.Pod.Authorities(traffic), trust.Authority.Current)
+		return m.Pod.IsRunning() && !slices.Contains(startedWith(s, m.Pod, traffic), trust.Authority.Current)
 	})
 }
 
@@ -140,7 +138,7 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
 	a := &trust.Authority
 	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: settledIntent(s).ClusterDomain, Renew: true}
-	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameBundle(s, traffic) {
+	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameAuthority(s, traffic) {
 		return nil
 	}
 	if !a.Usable() {
@@ -159,57 +157,13 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	}
 }
 
-// templatesNameBundle reports whether every member that may start over the Secret that is missing says which authorities it then trusts. Pods that wait
-// for the Secret start as soon as it is there.
-func templatesNameBundle(s *cluster.Snapshot, traffic cluster.Traffic) bool {
-	bundle := s.Trust(traffic).Authority.Bundle
+// templatesNameAuthority reports whether every template names the authorities of a mounted Secret that is to be created.
+// A pod that is made from another template would be annotated with authorities that it does not start with.
+func templatesNameAuthority(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || !m.Workload.Intent.Source(traffic).FollowsAuthorities() {
-			return false
-		}
-		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || isPending(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)
+		return m.Volume != nil && m.Workload != nil && !m.Workload.Deleting && m.Workload.Intent.Source(traffic).FollowsAuthorities() &&
+			!slices.Equal(m.Workload.Intent.Authorities(traffic), s.Trust(traffic).Authority.Bundle)
 	})
-}
-
-// isPending reports whether a pod's container was never started.
-func isPending(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPending && !p.Deleting }
-
-// tellWaitingPods has the pods that wait for a Secret say with which authorities they start when it is there: those of the authority that
-// it is issued by, and not those that their templates named when they were made.
-func tellWaitingPods(s *cluster.Snapshot) []plan.Upkeep {
-	var list []plan.Upkeep
-	for i := range s.Members {
-		m := &s.Members[i]
-		if m.Workload == nil || !isPending(m.Pod) {
-			continue
-		}
-		have := m.Workload.Intent
-		have.PeerAuthorities, have.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
-		want := have
-		if secretPending(&s.PeerTrust, cluster.PeerTraffic) {
-			want.PeerAuthorities = s.PeerTrust.Authority.Bundle
-		}
-		if secretPending(&s.ClientTrust, cluster.ClientTraffic) {
-			want.ServerAuthorities = s.ClientTrust.Authority.Bundle
-		}
-		if !slices.Equal(have.PeerAuthorities, want.PeerAuthorities) || !slices.Equal(have.ServerAuthorities, want.ServerAuthorities) {
-			annotations := render.AuthorityAnnotations(want)
-			hash := func(i cluster.Intent) string { return render.RenderHash(memberInput(s, m.Name, i, true)) }
-			if m.Pod.RenderHash == hash(have) { // it differs in nothing else
-				annotations[cluster.AnnotationRenderHash] = hash(want)
-			}
-			list = append(list, plan.AnnotatePod{
-				Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, ResourceVersion: m.Pod.ResourceVersion, Annotations: annotations,
-			})
-		}
-	}
-	return list
-}
-
-// secretPending reports whether the Secret that members mount is not there, and the authority that it will hold is.
-func secretPending(trust *cluster.Trust, traffic cluster.Traffic) bool {
-	c := trust.Certificate(traffic.Roles()[0])
-	return trust.Source == cluster.SourceManaged && trust.Authority.Usable() && c != nil && c.IsEmpty()
 }
 
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.

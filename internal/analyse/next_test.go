@@ -126,11 +126,7 @@ func upkeepText(u plan.Upkeep) string {
 		started := u.Desired.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] == ""
 		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
 	case plan.AnnotatePod:
-		if u.ResourceVersion == "" {
-			return "seal " + u.Pod
-		}
-		return fmt.Sprintf("tell %s %v %v", u.Pod, split(u.Annotations[cluster.AnnotationPeerAuthorities]),
-			split(u.Annotations[cluster.AnnotationClientAuthorities]))
+		return "seal " + u.Pod
 	case plan.WriteAuthority:
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case plan.WriteCertificate:

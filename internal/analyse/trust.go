@@ -68,6 +68,18 @@ func authorityLost(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 		!slices.ContainsFunc(foreignSecrets(s, trust), func(x *cluster.ForeignObject) bool { return x.Unreadable != "" })
 }
 
+// startedWith returns the authorities that a pod's etcd trusts, nil if they are not known. The pod's annotation names
+// those of its template. But a pod that waited for its Secret may have started with others. It did if the Secret is newer
+// than the pod, the container is newer than the Secret, and the two name no authority in common.
+func startedWith(s *cluster.Snapshot, p *cluster.Pod, traffic cluster.Traffic) []string {
+	annotated := p.Authorities(traffic)
+	c := s.Trust(traffic).Certificate(traffic.Roles()[0])
+	if c != nil && !c.IsEmpty() && !p.CreatedAt.After(c.CreatedAt) && !p.StartedAt.Before(c.CreatedAt) && !intersect(annotated, c.Bundle) {
+		return nil
+	}
+	return annotated
+}
+
 // membersNotTrusting names the running members that were started with none of the authorities.
 // Members of which it is not known what they were started with are skipped.
 func membersNotTrusting(s *cluster.Snapshot, traffic cluster.Traffic, authorities ...string) []string {
@@ -77,7 +89,7 @@ func membersNotTrusting(s *cluster.Snapshot, traffic cluster.Traffic, authoritie
 		if !m.Pod.IsRunning() {
 			continue
 		}
-		if have := m.Pod.Authorities(traffic); len(have) > 0 && !intersect(have, authorities) {
+		if have := startedWith(s, m.Pod, traffic); len(have) > 0 && !intersect(have, authorities) {
 			names = append(names, m.Name)
 		}
 	}

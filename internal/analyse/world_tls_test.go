@@ -156,7 +156,10 @@ func (o *operator) writeCertificate(u plan.WriteCertificate) error {
 	if u.Known.Exists() && (live == nil || !same(u.Known, live.ObjectVersion)) {
 		return errStale
 	}
-	c := cluster.Certificate{Role: u.Role, ObjectVersion: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
+	c := cluster.Certificate{Role: u.Role, ObjectVersion: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle, CreatedAt: w.now}
+	if live != nil {
+		c.CreatedAt = live.CreatedAt
+	}
 	if u.Renew {
 		issuer := cmp.Or(u.Issuer, a.Current)
 		c.Issuers = []string{issuer}
@@ -196,6 +199,7 @@ func (o *operator) rollMember(a plan.RestartMember) error {
 		w.wrong("%s was restarted with %d of %d others serving", a.Name, serving, voters)
 	}
 	w.deletePod(a.Name)
+	w.restarts++
 	return nil
 }
 

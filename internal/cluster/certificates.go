@@ -125,6 +125,8 @@ type Certificate struct {
 	Bundle, Issuers     []string
 	NotBefore, NotAfter time.Time
 	RenewalDue          time.Time
+	// CreatedAt is when the Secret was created.
+	CreatedAt time.Time
 	// InvalidName tells that no Secret can have this name. The API server was not asked for it.
 	InvalidName bool
 	// CertManagerCertificate is cert-manager's Certificate, nil where there is none.

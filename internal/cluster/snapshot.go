@@ -113,8 +113,9 @@ type Pod struct {
 	Deleting        bool
 	NodeLost        bool
 	// CreatedAt is when the pod was made, and Restarts how often its etcd container was started again since.
-	CreatedAt time.Time
-	Restarts  int32
+	// StartedAt is when that container was last started, zero if it never was.
+	CreatedAt, StartedAt time.Time
+	Restarts             int32
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool

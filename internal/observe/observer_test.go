@@ -125,7 +125,7 @@ func (s *stage) workload(name string) *appsv1.StatefulSet {
 func (s *stage) pod(name, ip string, owner types.UID) *corev1.Pod {
 	return s.add(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: s.cluster.Namespace, Name: cluster.PodName(name), UID: types.UID("pod-" + name),
+			Namespace: s.cluster.Namespace, Name: cluster.PodName(name), UID: types.UID("pod-" + name), CreationTimestamp: metav1.NewTime(s.now),
 			Labels:          map[string]string{cluster.LabelCluster: "prod", cluster.LabelMember: name},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: name, UID: owner, Controller: new(true)}},
 		},

@@ -243,7 +243,7 @@ func (r *secretReader) addUnreadable(kind, name string, err error) {
 
 // certificate tells what a Secret holds, and keeps its material where it can be used.
 func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, keys pki.Keys) cluster.Certificate {
-	c := cluster.Certificate{ObjectVersion: writtenOf(secret), Role: role}
+	c := cluster.Certificate{ObjectVersion: writtenOf(secret), Role: role, CreatedAt: secret.CreationTimestamp.Time}
 	material, err := keys.Material(secret.Data)
 	if err == nil {
 		var report pki.Report
