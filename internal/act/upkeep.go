@@ -129,11 +129,7 @@ func (a *Actor) updateStatefulSet(ctx context.Context, item plan.UpdateStatefulS
 
 // annotatePod changes what the pod's next container start reads. The running container reads nothing.
 func (a *Actor) annotatePod(ctx context.Context, s *cluster.Snapshot, item plan.AnnotatePod) error {
-	preconditions := map[string]string{"uid": string(item.UID)}
-	if item.ResourceVersion != "" {
-		preconditions["resourceVersion"] = item.ResourceVersion
-	}
-	patch, err := annotationPatch(item.Annotations, preconditions)
+	patch, err := annotationPatch(item.Annotations, map[string]string{"uid": string(item.UID)})
 	if err != nil {
 		return err
 	}

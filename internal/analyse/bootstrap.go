@@ -253,10 +253,10 @@ func firstFreeNumber(s *cluster.Snapshot) int {
 func settledIntent(s *cluster.Snapshot) cluster.Intent {
 	for _, m := range s.Members {
 		if m.Workload != nil {
-			return m.Workload.Intent.WithAuthorities(s)
+			return withAuthorities(s, m.Workload.Intent)
 		}
 	}
-	return cluster.IntentOf(s.Cluster).WithAuthorities(s)
+	return withAuthorities(s, cluster.IntentOf(s.Cluster))
 }
 
 func memberNames(volumes []cluster.Volume) string {

@@ -4,20 +4,15 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// traffics are both kinds of traffic, in the order in which their Secrets are written.
-var traffics = []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic}
-
 // certificateUpkeep lists what the Secrets of managed certificates, and cert-manager's Certificates, need.
 func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
-	list := tellWaitingPods(s)
+	var list []plan.Upkeep
 	for _, traffic := range traffics {
 		switch trust := s.Trust(traffic); trust.Source {
 		case cluster.SourceManaged:
@@ -33,7 +28,7 @@ func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // managedUpkeep brings the authority one step on, or else the certificates up to it: what is decided about certificates
 // rests on an authority that does not change in the same pass, except on one that nobody has ever trusted.
 func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
-	if trust.AuthorityLost {
+	if authorityLost(s, traffic) {
 		return nil
 	}
 	step := authorityStep(s, trust, traffic)
@@ -87,16 +82,11 @@ func rotationOf(s *cluster.Snapshot) string {
 	return s.Cluster.Annotations[v1beta1.RotateAuthoritiesAnnotation]
 }
 
-// trusted reports whether somebody may trust an authority that is in the bundle of a Secret.
-func trusted(trust *cluster.Trust) bool {
-	return len(trust.Authority.Bundle) > 0 || slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return len(c.Bundle) > 0 })
-}
-
 // authorityUnknownToMembers reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
 // they run with certificates of another one, or would not trust those that it issues.
 func authorityUnknownToMembers(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
 	a := &trust.Authority
-	return a.Phase == "" && len(s.MembersNotTrusting(traffic, a.Current)) > 0 ||
+	return a.Phase == "" && len(membersNotTrusting(s, traffic, a.Current)) > 0 ||
 		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
 }
 
@@ -129,7 +119,7 @@ func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic clu
 	if s.Now.Before(a.NotBefore) {
 		return false
 	}
-	issuer, _ := a.Issuer(s.Now)
+	issuer, _ := currentIssuer(a, s.Now)
 	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.OutsideValidity(s.Now) }) {
 		return true
 	}
@@ -140,7 +130,7 @@ func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic clu
 func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
 	return secretsMatchPhase(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return m.Pod.IsRunning() && !slices.Contains(m.Pod.Authorities(traffic), trust.Authority.Current)
+		return m.Pod.IsRunning() && !slices.Contains(startedWith(s, m.Pod, traffic), trust.Authority.Current)
 	})
 }
 
@@ -148,16 +138,16 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
 	a := &trust.Authority
 	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: settledIntent(s).ClusterDomain, Renew: true}
-	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameBundle(s, traffic) {
+	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameAuthority(s, traffic) {
 		return nil
 	}
 	if !a.Usable() {
 		return write // the authority is made in the same pass
 	}
-	write.Issuer = a.IssuerFor(c, s.Now)
+	write.Issuer = issuerFor(a, c, s.Now)
 	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(s.MembersThatWouldReject(trust, traffic, c, write.Issuer)) == 0:
+	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(membersThatWouldReject(s, traffic, c, write.Issuer)) == 0:
 		return write
 	case !c.IsEmpty() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false
@@ -167,62 +157,18 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 	}
 }
 
-// templatesNameBundle reports whether every member that may start over the Secret that is missing says which authorities it then trusts. Pods that wait
-// for the Secret start as soon as it is there.
-func templatesNameBundle(s *cluster.Snapshot, traffic cluster.Traffic) bool {
-	bundle := s.Trust(traffic).Authority.Bundle
+// templatesNameAuthority reports whether every template names the authorities of a mounted Secret that is to be created.
+// A pod that is made from another template would be annotated with authorities that it does not start with.
+func templatesNameAuthority(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		if m.Volume == nil || m.Workload == nil || m.Workload.Deleting || !m.Workload.Intent.Source(traffic).FollowsAuthorities() {
-			return false
-		}
-		return !slices.Equal(m.Workload.Intent.Authorities(traffic), bundle) || isPending(m.Pod) && !slices.Equal(m.Pod.Authorities(traffic), bundle)
+		return m.Volume != nil && m.Workload != nil && !m.Workload.Deleting && m.Workload.Intent.Source(traffic).FollowsAuthorities() &&
+			!slices.Equal(m.Workload.Intent.Authorities(traffic), s.Trust(traffic).Authority.Bundle)
 	})
-}
-
-// isPending reports whether a pod's container was never started.
-func isPending(p *cluster.Pod) bool { return p != nil && p.Phase == corev1.PodPending && !p.Deleting }
-
-// tellWaitingPods has the pods that wait for a Secret say with which authorities they start when it is there: those of the authority that
-// it is issued by, and not those that their templates named when they were made.
-func tellWaitingPods(s *cluster.Snapshot) []plan.Upkeep {
-	var list []plan.Upkeep
-	for i := range s.Members {
-		m := &s.Members[i]
-		if m.Workload == nil || !isPending(m.Pod) {
-			continue
-		}
-		have := m.Workload.Intent
-		have.PeerAuthorities, have.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
-		want := have
-		if secretPending(&s.PeerTrust, cluster.PeerTraffic) {
-			want.PeerAuthorities = s.PeerTrust.Authority.Bundle
-		}
-		if secretPending(&s.ClientTrust, cluster.ClientTraffic) {
-			want.ServerAuthorities = s.ClientTrust.Authority.Bundle
-		}
-		if !slices.Equal(have.PeerAuthorities, want.PeerAuthorities) || !slices.Equal(have.ServerAuthorities, want.ServerAuthorities) {
-			annotations := render.AuthorityAnnotations(want)
-			hash := func(i cluster.Intent) string { return render.RenderHash(memberInput(s, m.Name, i, true)) }
-			if m.Pod.RenderHash == hash(have) { // it differs in nothing else
-				annotations[cluster.AnnotationRenderHash] = hash(want)
-			}
-			list = append(list, plan.AnnotatePod{
-				Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, ResourceVersion: m.Pod.ResourceVersion, Annotations: annotations,
-			})
-		}
-	}
-	return list
-}
-
-// secretPending reports whether the Secret that members mount is not there, and the authority that it will hold is.
-func secretPending(trust *cluster.Trust, traffic cluster.Traffic) bool {
-	c := trust.Certificate(traffic.Roles()[0])
-	return trust.Source == cluster.SourceManaged && trust.Authority.Usable() && c != nil && c.IsEmpty()
 }
 
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.
 func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate) bool {
-	_, ends := a.Issuer(s.Now)
+	_, ends := currentIssuer(a, s.Now)
 	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
@@ -264,13 +210,12 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 // certificatesMissing reports whether certificates are still to be made that the members' pods mount. Those of cert-manager must be issued for
 // this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
 func certificatesMissing(s *cluster.Snapshot) bool {
-	begun := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
 		mounted := trust.Certificate(traffic.Roles()[0])
-		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !begun &&
-			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued }))
+		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !membersCreated(s) &&
+			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued || !requested(s, traffic, &c) }))
 	})
 }
 

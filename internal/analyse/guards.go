@@ -94,14 +94,15 @@ func previousClusterGone(s *cluster.Snapshot) *plan.Refusal {
 
 // specUsable refuses while something that the spec refers to is missing or does not fit.
 func specUsable(s *cluster.Snapshot) *plan.Refusal {
-	if len(s.Problems) == 0 {
+	list := specProblems(s)
+	if len(list) == 0 {
 		return nil
 	}
-	messages := make([]string, len(s.Problems))
-	for i, p := range s.Problems {
+	messages := make([]string, len(list))
+	for i, p := range list {
 		messages[i] = p.Message
 	}
-	return &plan.Refusal{Guard: "specUsable", Reason: s.Problems[0].Reason, Message: strings.Join(messages, " ")}
+	return &plan.Refusal{Guard: "specUsable", Reason: list[0].Reason, Message: strings.Join(messages, " ")}
 }
 
 // podGuards are asked before any pod is made from the spec.

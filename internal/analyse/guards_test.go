@@ -72,7 +72,10 @@ func TestGuards(t *testing.T) {
 		"previousClusterGone": {
 			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
 		},
-		"specUsable":                  {specUsable, prod(), prod().Problem("SecretNotFound", "Secret peer is not there. Create it.").Problem("CertificateInvalid", "Renew it."), "Create it. Renew it."},
+		"specUsable": {
+			specUsable, prod(), prod().Broken("it expired", "peer").Broken("renew it", "server"),
+			"Secret peer cannot be used: it expired. Secret server cannot be used: renew it.",
+		},
 		"optionsAllowed":              {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
 		"versionSupported":            {versionSupported, prod().Version("3.5.32"), prod().Version("3.5.31"), "Write 3.5.32 or a later patch"},
 		"versionSupported of a minor": {versionSupported, prod().Version("3.7.0"), prod().Version("3.8.0"), "3.7 from 3.7.0 on"},
@@ -167,7 +170,7 @@ func TestGuards(t *testing.T) {
 			overlapBut("prod-1"), of(cluster.RolePeer, "p2").Later(started("p2", "prod-0", "prod-2")), of(cluster.RolePeer, "p2").Later(started("p2", "prod-1", "prod-2")), "that prod-0, which runs",
 		},
 		"authoritiesOverlap of cert-manager's": {
-			overlapBut("prod-1"), from(cluster.SourceCertManager, "p1"), from(cluster.SourceCertManager, "p2"), "Have the issuer use the former authority again",
+			overlapBut("prod-1"), from(cluster.SourceCertManager, "p1"), from(cluster.SourceCertManager, "p2"), "Make the issuer issue from the former authority again",
 		},
 		"authoritiesOverlap of the user's": {
 			overlapBut("prod-1"), from(cluster.SourceSecret, "p1"), from(cluster.SourceSecret, "p2"), "Put the former authority beside the new one into ca.crt",
@@ -210,7 +213,7 @@ func overlapBut(name string) guard {
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {
-	s := MakeCluster("prod").Stranger("Service", "prod", false).Problem("SecretNotFound", "Create it.").Snapshot()
+	s := MakeCluster("prod").Stranger("Service", "prod", false).Missing("peer").Snapshot()
 	if d := Next(s); len(d.Refusals) != 2 || d.Refusals[0].Guard != "noForeignObject" || d.Refusals[1].Guard != "specUsable" {
 		t.Errorf("got %+v", d.Refusals)
 	}

@@ -126,11 +126,7 @@ func upkeepText(u plan.Upkeep) string {
 		started := u.Desired.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] == ""
 		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
 	case plan.AnnotatePod:
-		if u.ResourceVersion == "" {
-			return "seal " + u.Pod
-		}
-		return fmt.Sprintf("tell %s %v %v", u.Pod, split(u.Annotations[cluster.AnnotationPeerAuthorities]),
-			split(u.Annotations[cluster.AnnotationClientAuthorities]))
+		return "seal " + u.Pod
 	case plan.WriteAuthority:
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case plan.WriteCertificate:
@@ -415,7 +411,7 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0", "client service", "budget 2"}},
 		},
 		"refuses a spec that names what is not there": {
-			prod().Problem("SecretNotFound", "Secret peer does not exist."),
+			prod().Missing("peer"),
 			says{Rule: RuleBootstrap, Reason: "SecretNotFound"},
 		},
 		"refuses an option that the version does not have": {

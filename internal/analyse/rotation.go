@@ -22,7 +22,7 @@ func authorityRotation(s *cluster.Snapshot) *plan.Decision {
 func authorityRestart(m *cluster.Member, s *cluster.Snapshot) restart {
 	return restart{
 		member:  m,
-		intent:  m.Workload.Intent.WithAuthorities(s),
+		intent:  withAuthorities(s, m.Workload.Intent),
 		reason:  v1beta1.ReasonRotatingAuthorities,
 		purpose: "to load the present certificate authorities",
 		guards: []guard{
@@ -47,9 +47,9 @@ func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Pod == nil || m.Workload == nil {
 		return false
 	}
-	want := m.Workload.Intent.WithAuthorities(s)
+	want := withAuthorities(s, m.Workload.Intent)
 	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
-		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), m.Pod.Authorities(t))
+		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), startedWith(s, m.Pod, t))
 	})
 }
 
@@ -87,7 +87,10 @@ func authoritiesOverlap(rolled *cluster.Member) guard {
 			}
 			for i := range s.Members {
 				m := &s.Members[i]
-				if m.Name == rolled.Name || !m.Pod.IsRunning() || len(m.Pod.Authorities(traffic)) == 0 || c.IssuedBy(m.Pod.Authorities(traffic)...) {
+				if m.Name == rolled.Name || !m.Pod.IsRunning() {
+					continue
+				}
+				if trusts := startedWith(s, m.Pod, traffic); len(trusts) == 0 || c.IssuedBy(trusts...) {
 					continue
 				}
 				return &plan.Refusal{
@@ -108,8 +111,8 @@ var shownToMembers = map[cluster.Traffic]cluster.Role{cluster.PeerTraffic: clust
 // overlapAdvice is what the user can do, by who writes the Secret.
 var overlapAdvice = map[cluster.Source]string{
 	cluster.SourceManaged: "Delete all the cluster's pods at once, for a short interruption.",
-	cluster.SourceCertManager: "Have the issuer use the former authority again, and give both in ca.crt until every member was restarted; " +
-		"or delete all the cluster's pods at once, for a short interruption.",
+	cluster.SourceCertManager: "Make the issuer issue from the former authority again, if it can. " +
+		"Otherwise delete all the cluster's pods at once, for a short interruption.",
 	cluster.SourceSecret: "Put the former authority beside the new one into ca.crt, with a certificate of the former one, until every member was restarted; " +
 		"or delete all the cluster's pods at once, for a short interruption.",
 }

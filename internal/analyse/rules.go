@@ -90,6 +90,7 @@ func Next(s cluster.Snapshot) plan.Decision {
 	default:
 		addUpkeep(&s, &d)
 	}
+	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
@@ -115,7 +116,7 @@ func requeueAfter(s *cluster.Snapshot, d *plan.Decision) time.Duration {
 		return d.RequeueAfter
 	case d.Progressing || d.Action != nil:
 		return requeueWhileStarting
-	case someDown || len(d.Refusals) > 0 || len(s.Problems) > 0 || len(s.ForeignObjects) > 0:
+	case someDown || len(d.Refusals) > 0 || len(d.Problems) > 0 || len(s.ForeignObjects) > 0:
 		return requeueWhileWrong
 	default:
 		return requeueAtRest

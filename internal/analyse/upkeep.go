@@ -123,7 +123,7 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		return nil
 	}
 	var list []plan.Upkeep
-	in := memberInput(s, m.Name, m.Workload.Intent.WithAuthorities(s), started)
+	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
 	desired := render.MemberStatefulSet(in)
 	if !m.Workload.Deleting && stale(desired, m.Workload.Live) {
 		list = append(list, plan.UpdateStatefulSet{Desired: desired, Live: m.Workload.Live})

@@ -9,18 +9,30 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-func TestKeepsTheHealthyIntentWhenAStatefulSetIsRenderedAgain(t *testing.T) {
-	s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Snapshot()
-	m := s.Member("prod-0")
-	m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent] = "{}"
-	again := render.MemberStatefulSet(memberInput(&s, "prod-0", m.Workload.Intent, true))
-	if kept := again.Annotations[cluster.AnnotationHealthyIntent]; kept != "{}" {
-		t.Errorf("the healthy intent became %q", kept)
-	}
-	delete(m.Workload.Live.Annotations, cluster.AnnotationHealthyIntent)
-	again = render.MemberStatefulSet(memberInput(&s, "prod-0", m.Workload.Intent, true))
-	if made, ok := again.Annotations[cluster.AnnotationHealthyIntent]; ok {
-		t.Errorf("a healthy intent was made up: %q", made)
+func TestRecordsTheIntentOfHealthyMembersOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*cluster.Member)
+		keeps  bool
+	}{
+		"a healthy voter":                      {func(*cluster.Member) {}, false},
+		"a member that is silent":              {func(m *cluster.Member) { m.Probe = &cluster.Probe{Error: "refused"} }, true},
+		"a learner":                            {func(m *cluster.Member) { m.Probe.Learner = true }, true},
+		"a pod that was made from another one": {func(m *cluster.Member) { m.Pod.IntentHash = "other" }, true},
+		"a pod that is being deleted":          {func(m *cluster.Member) { m.Pod.Deleting = true }, true},
+	} {
+		s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Snapshot()
+		m := s.Member("prod-0")
+		annotations := m.Workload.Live.Annotations
+		annotations[cluster.AnnotationHealthyIntent] = "{}"
+		c.change(m)
+		want := annotations[cluster.AnnotationIntent]
+		if c.keeps {
+			want = "{}"
+		}
+		again := render.MemberStatefulSet(memberInput(&s, "prod-0", m.Workload.Intent, true))
+		if got := again.Annotations[cluster.AnnotationHealthyIntent]; got != want {
+			t.Errorf("%s: the healthy intent is %q, want %q", name, got, want)
+		}
 	}
 }
 

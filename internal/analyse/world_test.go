@@ -43,6 +43,8 @@ type world struct {
 	// harmed tells that users took or emptied a volume, or changed the spec.
 	harmed bool
 	broken []string
+	// restarts counts the members that the operator restarted.
+	restarts int
 }
 
 type worldVolume struct {
@@ -129,14 +131,14 @@ func (w *world) kubelet() {
 			template := *w.workloads[name].Spec.Template.DeepCopy()
 			w.pods[name] = &worldPod{owner: w.workloads[name].UID, template: template, Pod: cluster.Pod{
 				Name: cluster.PodName(name), UID: types.UID("pod-" + id), IP: "10.0.0." + id + ":2379", ResourceVersion: id, Phase: corev1.PodPending,
-				RenderHash: template.Annotations[cluster.AnnotationRenderHash],
+				CreatedAt: w.now, RenderHash: template.Annotations[cluster.AnnotationRenderHash],
 			}}
 		}
 		if pod, volume := w.pods[name], w.volumes[name]; !pod.running && volume != nil && w.mount(pod) {
 			if pod.Phase == corev1.PodPending {
 				pod.Phase, pod.ResourceVersion = corev1.PodRunning, w.next()
 			}
-			pod.running = w.etcd.Start(w.startOptions(name, pod, volume)) == nil
+			pod.running, pod.StartedAt = w.etcd.Start(w.startOptions(name, pod, volume)) == nil, w.now
 			volume.ran = volume.ran || pod.running
 		}
 	}
@@ -215,7 +217,6 @@ func (w *world) observe() cluster.Snapshot {
 	}
 	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers("prod", x.Name, y.Name) })
 	slices.SortFunc(s.RetainedVolumes, func(x, y cluster.Volume) int { return cluster.CompareMembers("prod", x.Member, y.Member) })
-	w.observeLoss(&s)
 	for _, m := range s.Members {
 		if s.Membership != nil || !m.Probe.Answered() || !m.Probe.Linearizable {
 			continue
@@ -475,7 +476,7 @@ func (o *operator) upkeep(u plan.Upkeep) error {
 		return o.writeCertificate(u)
 	case plan.AnnotatePod:
 		pod := w.pods[u.Member]
-		if pod == nil || pod.UID != u.UID || u.ResourceVersion != "" && pod.ResourceVersion != u.ResourceVersion {
+		if pod == nil || pod.UID != u.UID {
 			return errStale
 		}
 		maps.Copy(pod.template.Annotations, u.Annotations)

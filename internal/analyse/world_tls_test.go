@@ -70,14 +70,6 @@ func (w *world) observeTrust(s *cluster.Snapshot) {
 	}
 }
 
-// observeLoss is what the observer finds once it knows the pods as well.
-func (w *world) observeLoss(s *cluster.Snapshot) {
-	for _, traffic := range traffics {
-		trust := s.Trust(traffic)
-		trust.AuthorityLost = trust.Source != "" && !trusted(trust) && len(s.MembersNotTrusting(traffic)) > 0
-	}
-}
-
 // whole reports whether a Secret may be deleted such that the operator can put it right: nothing else is missing, and no rotation is under way.
 func (w *world) whole() bool {
 	for _, traffic := range traffics {
@@ -164,7 +156,10 @@ func (o *operator) writeCertificate(u plan.WriteCertificate) error {
 	if u.Known.Exists() && (live == nil || !same(u.Known, live.ObjectVersion)) {
 		return errStale
 	}
-	c := cluster.Certificate{Role: u.Role, ObjectVersion: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle}
+	c := cluster.Certificate{Role: u.Role, ObjectVersion: w.written(cluster.CertificateName("prod", u.Role)), Bundle: a.Bundle, CreatedAt: w.now}
+	if live != nil {
+		c.CreatedAt = live.CreatedAt
+	}
 	if u.Renew {
 		issuer := cmp.Or(u.Issuer, a.Current)
 		c.Issuers = []string{issuer}
@@ -204,6 +199,7 @@ func (o *operator) rollMember(a plan.RestartMember) error {
 		w.wrong("%s was restarted with %d of %d others serving", a.Name, serving, voters)
 	}
 	w.deletePod(a.Name)
+	w.restarts++
 	return nil
 }
 

@@ -80,17 +80,17 @@ type ObjectVersion struct {
 // Exists reports whether there is an object.
 func (w ObjectVersion) Exists() bool { return w.UID != "" }
 
-// Trust is what is known of the certificates of one kind of traffic. It holds no key.
+// Trust is what the Secrets of one kind of traffic hold. It holds no key.
 type Trust struct {
 	Source Source
 	// Authority is the operator's own, where the certificates are managed.
 	Authority Authority
-	// Certificates by role: all of managed ones and of cert-manager's, and of the user's Secrets those that could be read.
+	// Certificates by role. One whose Secret does not exist, is foreign or cannot be read has only its name and role.
 	Certificates []Certificate
 	// CertManagerMissing tells that the certificates are cert-manager's, and that the API server knows no Certificates.
 	CertManagerMissing bool
-	// AuthorityLost tells that the members trust an authority that nobody has any more.
-	AuthorityLost bool
+	// Mismatch says why the server's and the operator's certificates do not trust each other; empty where they do.
+	Mismatch string
 }
 
 // Authority is the Secret of a managed authority.
@@ -115,21 +115,6 @@ type Authority struct {
 // Usable reports whether the authority can issue.
 func (a *Authority) Usable() bool { return a.Exists() && a.Broken == "" }
 
-// Issuer returns the fingerprint of the authority that issues, and when it ends: the old one, until members and clients trust the new one.
-// There is none where the old one's key is gone, or its time is over, or that of the new one has not come.
-func (a *Authority) Issuer(now time.Time) (fingerprint string, ends time.Time) {
-	switch {
-	case a.Phase != PhaseAnnounced && !now.Before(a.NotBefore):
-		return a.Current, a.NotAfter
-	case a.Phase != PhaseAnnounced:
-		return "", time.Time{}
-	case a.Previous != "" && now.Before(a.PreviousNotAfter):
-		return a.Previous, a.PreviousNotAfter
-	default:
-		return "", time.Time{}
-	}
-}
-
 // Certificate is a Secret with a certificate.
 type Certificate struct {
 	ObjectVersion
@@ -140,28 +125,23 @@ type Certificate struct {
 	Bundle, Issuers     []string
 	NotBefore, NotAfter time.Time
 	RenewalDue          time.Time
-	// ForeignOrUnreadable tells that a managed Secret of this name is there and not the cluster's own, or may not be read: what is in it is not known.
-	ForeignOrUnreadable bool
+	// CreatedAt is when the Secret was created.
+	CreatedAt time.Time
+	// InvalidName tells that no Secret can have this name. The API server was not asked for it.
+	InvalidName bool
 	// CertManagerCertificate is cert-manager's Certificate, nil where there is none.
 	CertManagerCertificate *unstructured.Unstructured
-	// Issued tells that cert-manager calls the Request as it stands ready, and made the Secret by the issuer that is to be asked. A Secret that an
-	// earlier cluster left is not issued: cert-manager replaces it at any moment.
+	// Issued tells that cert-manager calls its present Certificate ready, and that the Secret comes from the issuer that
+	// the Certificate names. cert-manager may replace any other Secret at any moment: one of an earlier cluster, for example.
 	Issued bool
-}
-
-// IssuerFor returns the fingerprint of the authority that issues a certificate: the newest where there is nothing yet that could be kept.
-func (a *Authority) IssuerFor(c *Certificate, now time.Time) string {
-	issuer, _ := a.Issuer(now)
-	if issuer == "" && c.IsEmpty() && !now.Before(a.NotBefore) {
-		return a.Current
-	}
-	return issuer
+	// NotReady is what cert-manager says about a Certificate that is not ready.
+	NotReady string
 }
 
 // Usable reports whether the Secret holds a certificate that fits.
 func (c *Certificate) Usable() bool { return c.Exists() && c.Broken == "" }
 
-// IssuedBy reports whether the certificate goes back to one of the authorities: who trusts these accepts it.
+// IssuedBy reports whether one of the authorities issued the certificate. Whoever trusts that authority accepts it.
 func (c *Certificate) IssuedBy(authorities ...string) bool {
 	return slices.ContainsFunc(c.Issuers, func(i string) bool { return slices.Contains(authorities, i) })
 }
@@ -169,7 +149,7 @@ func (c *Certificate) IssuedBy(authorities ...string) bool {
 // IsEmpty reports whether there is nothing in the Secret that could be kept.
 func (c *Certificate) IsEmpty() bool { return len(c.Bundle) == 0 }
 
-// OutsideValidity reports whether nobody accepts the certificate, whoever issued it: its time is over, or has not come.
+// OutsideValidity reports whether the certificate is expired or not valid yet. Then nobody accepts it, whoever issued it.
 func (c *Certificate) OutsideValidity(now time.Time) bool {
 	return !c.NotAfter.IsZero() && (now.Before(c.NotBefore) || !now.Before(c.NotAfter))
 }
@@ -183,53 +163,7 @@ func (t *Trust) Certificate(r Role) *Certificate {
 	return &t.Certificates[i]
 }
 
-// Has reports whether a Secret of the name belongs to the certificates of this kind of traffic.
-func (t *Trust) Has(secret string) bool {
-	return secret == t.Authority.Name || slices.ContainsFunc(t.Certificates, func(c Certificate) bool { return c.Name == secret })
-}
-
-// AuthoritiesForNewPods returns the authorities that a member trusts which starts now, and false where that is not known. A Secret that is still to be
-// made will hold those of its authority.
-func (t *Trust) AuthoritiesForNewPods(traffic Traffic) ([]string, bool) {
-	switch c := t.Certificate(traffic.Roles()[0]); {
-	case c != nil && len(c.Bundle) > 0:
-		return c.Bundle, true
-	case c != nil && !c.ForeignOrUnreadable && t.Source == SourceManaged && t.Authority.Usable():
-		return t.Authority.Bundle, true
-	default:
-		return nil, false
-	}
-}
-
-// MembersNotTrusting names the members that run and were started with none of the authorities. Those of whom it is not known what they were started with are left out.
-func (s *Snapshot) MembersNotTrusting(traffic Traffic, authorities ...string) []string {
-	var names []string
-	for i := range s.Members {
-		p := s.Members[i].Pod
-		if !p.IsRunning() || len(p.Authorities(traffic)) == 0 {
-			continue
-		}
-		if !slices.ContainsFunc(p.Authorities(traffic), func(a string) bool { return slices.Contains(authorities, a) }) {
-			names = append(names, s.Members[i].Name)
-		}
-	}
-	return names
-}
-
-// MembersThatWouldReject names the members that run and would not accept the certificate from an issuer: it must not be issued yet. One that has lapsed serves
-// nobody. The certificate that is shown to clients is checked by no member: it is enough that they know some authority of today's.
-func (s *Snapshot) MembersThatWouldReject(t *Trust, traffic Traffic, c *Certificate, issuer string) []string {
-	switch {
-	case c.OutsideValidity(s.Now):
-		return nil
-	case c.Role == RoleServer && c.IsEmpty():
-		return s.MembersNotTrusting(traffic, t.Authority.Bundle...)
-	default:
-		return s.MembersNotTrusting(traffic, issuer)
-	}
-}
-
-// Trust returns what is known of the certificates of a kind of traffic.
+// Trust returns what the Secrets of a kind of traffic hold.
 func (s *Snapshot) Trust(t Traffic) *Trust {
 	if t == PeerTraffic {
 		return &s.PeerTrust

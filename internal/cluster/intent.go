@@ -160,14 +160,14 @@ func (i Intent) Authorities(t Traffic) []string {
 	return i.ServerAuthorities
 }
 
-// WithAuthorities returns the intent with the authorities that were found in its Secrets.
-// Where they are not known, those of the intent stay.
-func (i Intent) WithAuthorities(s *Snapshot) Intent {
-	if found, ok := s.PeerTrust.AuthoritiesForNewPods(PeerTraffic); ok && i.PeerCertificates.FollowsAuthorities() {
-		i.PeerAuthorities = found
+// WithAuthorities returns the intent with other authorities of peers and clients. Where a list is empty, or the source is
+// not followed, the intent keeps its own.
+func (i Intent) WithAuthorities(peer, client []string) Intent {
+	if len(peer) > 0 && i.PeerCertificates.FollowsAuthorities() {
+		i.PeerAuthorities = peer
 	}
-	if found, ok := s.ClientTrust.AuthoritiesForNewPods(ClientTraffic); ok && i.ServerCertificates.FollowsAuthorities() {
-		i.ServerAuthorities = found
+	if len(client) > 0 && i.ServerCertificates.FollowsAuthorities() {
+		i.ServerAuthorities = client
 	}
 	return i
 }

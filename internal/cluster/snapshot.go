@@ -43,11 +43,12 @@ type Snapshot struct {
 	Budget                     *policyv1.PodDisruptionBudget
 	// ForeignObjects are objects of names that this cluster needs and that are not its own.
 	ForeignObjects []ForeignObject
-	// Problems are what observation found wrong with the things that the spec refers to.
-	Problems []Problem
+	// StorageClassMissing tells that the StorageClass which the spec names does not exist; without a name, that no class is
+	// the default. It is looked up before the first volume is made only.
+	StorageClassMissing bool
 	// Membership is etcd's own member list, nil when no voter answered.
 	Membership *Membership
-	// PeerTrust and ClientTrust are what is known of the certificates.
+	// PeerTrust and ClientTrust are what the Secrets hold.
 	PeerTrust, ClientTrust Trust
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
@@ -114,8 +115,9 @@ type Pod struct {
 	Deleting        bool
 	NodeLost        bool
 	// CreatedAt is when the pod was made, and Restarts how often its etcd container was started again since.
-	CreatedAt time.Time
-	Restarts  int32
+	// StartedAt is when that container was last started, zero if it never was.
+	CreatedAt, StartedAt time.Time
+	Restarts             int32
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool
@@ -200,14 +202,6 @@ type ForeignObject struct {
 	LacksOwnerReference bool
 	// Unreadable is the API server's answer where it does not show the object to the operator: whose it is is not known, so it is nobody's to write.
 	Unreadable string
-}
-
-// Problem is something wrong with a thing that the spec refers to.
-type Problem struct {
-	// Reason is a condition reason.
-	Reason string
-	// Message says what is wrong and what to do.
-	Message string
 }
 
 // Member returns the member of a name, or nil.

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -25,87 +24,49 @@ const (
 	issuerGroupAnnotation     = "cert-manager.io/issuer-group"
 )
 
-// readIssued reads cert-manager's Certificates of one kind of traffic, and the Secrets that it issued for them. The Secrets outlive cert-manager, and members run on with them.
+// readIssued reads cert-manager's Certificates of one kind of traffic, and the Secrets that it issued for them.
+// The Secrets outlive cert-manager, and members run on with them.
 func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) error {
-	r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
+	r.readAgainAtRest()
+	membersExist := slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	for _, role := range traffic.Roles() {
 		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		request, installed, err := r.request(c.Name)
 		if err != nil {
 			return err
 		}
-		if told := r.entry.peer.CertManagerMissing || r.entry.client.CertManagerMissing; !installed && !told {
-			r.problem(v1beta1.ReasonCertificateNotReady, "The spec has cert-manager issue certificates, and cert-manager is not installed: the API server knows no certificates.cert-manager.io. "+r.withoutCertManager())
-		}
 		t.CertManagerMissing = t.CertManagerMissing || !installed
-		if err := r.readIssuedSecret(&c, request, r.intent.Issuer(traffic)); err != nil {
+		secret, err := r.get(c.Name)
+		switch {
+		case err != nil:
 			return err
+		case secret != nil && secret.Annotations[certificateNameAnnotation] != c.Name:
+			r.entry.foreign = append(r.entry.foreign, cluster.ForeignObjectOf(r.snapshot.Cluster, "Secret", secret))
+		case secret != nil:
+			c = r.certificate(role, secret, pki.TLSKeys)
+			r.readAgainWhenDue(c.RenewalDue)
 		}
-		r.incomplete = r.incomplete || !c.Usable() || !c.Issued && !r.membersExist()
+		if request != nil {
+			c.CertManagerCertificate, c.NotReady = request, notReady(request)
+			c.Issued = c.Exists() && ready(request) && issuedBy(secret, request)
+		}
+		r.incomplete = r.incomplete || !installed || !c.Usable() || !c.Issued && !membersExist
 		t.Certificates = append(t.Certificates, c)
 	}
 	return nil
 }
 
-// withoutCertManager tells what to do where cert-manager is not installed.
-func (r *secretReader) withoutCertManager() string {
-	if r.membersExist() {
-		return "Install it again before the certificates expire: nobody renews them."
+// issuedBy reports whether cert-manager made a Secret by the issuer that a Certificate names. cert-manager writes the
+// issuer on each Secret, and may leave out what is its default.
+func issuedBy(secret *corev1.Secret, request *unstructured.Unstructured) bool {
+	asked, _, _ := unstructured.NestedStringMap(request.Object, "spec", "issuerRef")
+	for field, key := range map[string]string{"name": issuerNameAnnotation, "kind": issuerKindAnnotation, "group": issuerGroupAnnotation} {
+		byDefault := map[string]string{"kind": "Issuer", "group": render.CertificateKind.Group}[field]
+		if cmp.Or(asked[field], byDefault) != cmp.Or(secret.Annotations[key], byDefault) {
+			return false
+		}
 	}
-	return "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
-}
-
-// membersExist reports whether members were made, with the certificates that there were.
-func (r *secretReader) membersExist() bool {
-	return slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool { return m.Workload != nil })
-}
-
-func (r *secretReader) readIssuedSecret(c *cluster.Certificate, request *unstructured.Unstructured, issuer *v1beta1.IssuerRef) error {
-	secret, err := r.get(c.Name)
-	if err != nil {
-		return err
-	}
-	if secret != nil && secret.Annotations[certificateNameAnnotation] != c.Name {
-		r.entry.strangers = append(r.entry.strangers, cluster.ForeignObjectOf(r.snapshot.Cluster, "Secret", secret))
-		return nil
-	}
-	if secret != nil {
-		*c = r.certificate(c.Role, secret, pki.TLSKeys)
-		r.readAgainWhenDue(c.RenewalDue)
-	}
-	c.CertManagerCertificate = request
-	asked := request != nil && issuer != nil && r.upToDate(request, c.Role, *issuer)
-	c.Issued = secret != nil && asked && ready(request) && issuedBy(secret, *issuer)
-	switch {
-	case !asked, r.isUnreadable(c.Name): // analyse has the request made, or corrected
-	case secret == nil:
-		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.", c.Name, notReadyMessage(request), c.Name))
-	case !c.Issued && !r.membersExist():
-		r.problem(v1beta1.ReasonCertificateNotReady, fmt.Sprintf("Secret %s exists, and cert-manager has not issued it for this cluster yet%s. An earlier cluster may have left it, so no member is started with it. "+
-			"kubectl describe certificate %s tells more.", c.Name, notReadyMessage(request), c.Name))
-	case c.Broken != "":
-		r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s, which cert-manager issued, cannot be used: %s. "+
-			"Use an issuer that gives its own certificate in ca.crt, as those of the types CA and Vault do.", c.Name, c.Broken))
-	}
-	return nil
-}
-
-// upToDate reports whether a Certificate asks for what the operator wants today.
-func (r *secretReader) upToDate(request *unstructured.Unstructured, role cluster.Role, issuer v1beta1.IssuerRef) bool {
-	same, err := render.UpToDate(render.CertManagerCertificate(r.snapshot.Cluster, role, r.intent.ClusterDomain, issuer), request)
-	return err == nil && same
-}
-
-// issuedBy reports whether cert-manager made a Secret by the issuer. It writes the issuer's name on each, and may leave out what is its default.
-func issuedBy(secret *corev1.Secret, issuer v1beta1.IssuerRef) bool {
-	withDefaults := func(i v1beta1.IssuerRef) v1beta1.IssuerRef {
-		i.Kind, i.Group = cmp.Or(i.Kind, "Issuer"), cmp.Or(i.Group, render.CertificateKind.Group)
-		return i
-	}
-	have := v1beta1.IssuerRef{
-		Name: secret.Annotations[issuerNameAnnotation], Kind: secret.Annotations[issuerKindAnnotation], Group: secret.Annotations[issuerGroupAnnotation],
-	}
-	return withDefaults(have) == withDefaults(issuer)
+	return true
 }
 
 // request reads a Certificate of the cluster's own, nil where there is none; installed is false where the API server knows no Certificates.
@@ -124,7 +85,7 @@ func (r *secretReader) request(name string) (request *unstructured.Unstructured,
 	case err != nil:
 		return nil, false, fmt.Errorf("reading Certificate %s: %w", name, err)
 	case !cluster.Owns(r.snapshot.Cluster, request):
-		r.entry.strangers = append(r.entry.strangers, cluster.ForeignObjectOf(r.snapshot.Cluster, "Certificate", request))
+		r.entry.foreign = append(r.entry.foreign, cluster.ForeignObjectOf(r.snapshot.Cluster, "Certificate", request))
 		return nil, true, nil
 	default:
 		return request, true, nil
@@ -142,20 +103,18 @@ func readiness(request *unstructured.Unstructured) map[string]any {
 	return nil
 }
 
-// ready reports whether cert-manager calls a Certificate ready as it stands: a word on an earlier generation does not count.
+// ready reports whether cert-manager calls a Certificate ready as it stands. What it says of an earlier generation does
+// not count.
 func ready(request *unstructured.Unstructured) bool {
-	if request == nil {
-		return false
-	}
 	condition := readiness(request)
 	return condition["status"] == "True" && condition["observedGeneration"] == request.GetGeneration()
 }
 
-// notReadyMessage returns what cert-manager notReadyMessage of a Certificate that is not ready, as the end of a sentence.
-func notReadyMessage(request *unstructured.Unstructured) string {
+// notReady returns what cert-manager says about a Certificate that is not ready.
+func notReady(request *unstructured.Unstructured) string {
 	condition := readiness(request)
-	if message, _ := condition["message"].(string); message != "" && condition["status"] != "True" {
-		return ": " + cluster.ForeignText(message)
+	if message, _ := condition["message"].(string); condition["status"] != "True" {
+		return cluster.ForeignText(message)
 	}
 	return ""
 }

@@ -89,11 +89,11 @@ func (s *stage) secret(name string) *corev1.Secret {
 func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *testing.T) {
 	s := managed(t)
 	got := s.expectReads(managedSecretCount, "at first")
-	if len(got.Problems) > 0 || len(got.ForeignObjects) > 0 || !got.Member("prod-0").Probe.Answered() {
-		t.Fatalf("got %v, %v, probe %+v", got.Problems, got.ForeignObjects, got.Member("prod-0").Probe)
+	if len(problemsOf(got)) > 0 || len(got.ForeignObjects) > 0 || !got.Member("prod-0").Probe.Answered() {
+		t.Fatalf("got %v, %v, probe %+v", problemsOf(got), got.ForeignObjects, got.Member("prod-0").Probe)
 	}
 	for _, trust := range []*cluster.Trust{&got.PeerTrust, &got.ClientTrust} {
-		if !trust.Authority.Usable() || len(trust.Authority.Bundle) != 1 || trust.AuthorityLost {
+		if !trust.Authority.Usable() || len(trust.Authority.Bundle) != 1 {
 			t.Errorf("got %+v", trust.Authority)
 		}
 		for _, c := range trust.Certificates {
@@ -119,8 +119,8 @@ func TestWhatIsWrongWithManagedSecretsIsNoProblemOfTheUsers(t *testing.T) {
 	s.secret("prod-peer-ca").Data["tls.key"] = []byte("nonsense")
 	s.secret("prod-server-tls").Data["tls.crt"] = s.secret("prod-client-tls").Data["tls.crt"]
 	got := s.observe()
-	if len(got.Problems) > 0 {
-		t.Errorf("problems: %v", got.Problems)
+	if len(problemsOf(got)) > 0 {
+		t.Errorf("problems: %v", problemsOf(got))
 	}
 	if a := got.PeerTrust.Authority; a.Usable() || a.Broken == "" || strings.Contains(a.Broken, "nonsense") {
 		t.Errorf("got %+v", a)
@@ -138,14 +138,14 @@ func TestACertificateThatWouldCutMembersOffIsAskedOfTheUser(t *testing.T) {
 		})
 		s.secret(name).Data = nil
 		got := s.observe()
-		if have := len(got.Problems) == 1 && got.Problems[0].Reason == v1beta1.ReasonSecretNotFound &&
-			strings.Contains(got.Problems[0].Message, "Bring Secret "+name+" back from a backup, or delete the pods of these members"); have != told {
-			t.Errorf("%s: got %v", name, got.Problems)
+		if have := len(problemsOf(got)) == 1 && problemsOf(got)[0].Reason == v1beta1.ReasonSecretNotFound &&
+			strings.Contains(problemsOf(got)[0].Message, "Bring Secret "+name+" back from a backup, or delete the pods of these members"); have != told {
+			t.Errorf("%s: got %v", name, problemsOf(got))
 		}
 		s = managed(t)
 		s.secret(name).Data = nil
-		if got := s.observe(); len(got.Problems) > 0 {
-			t.Errorf("%s, where members trust its authority: got %v", name, got.Problems)
+		if got := s.observe(); len(problemsOf(got)) > 0 {
+			t.Errorf("%s, where members trust its authority: got %v", name, problemsOf(got))
 		}
 	}
 }
@@ -154,8 +154,8 @@ func TestAnAuthorityWhoseTimeHasNotComeIsTold(t *testing.T) {
 	s := managed(t)
 	s.now = s.now.Add(-time.Hour)
 	got := s.observe()
-	if len(got.Problems) != 2 || got.Problems[0].Reason != v1beta1.ReasonCertificateInvalid || !strings.Contains(got.Problems[0].Message, "The authority in Secret prod-peer-ca is not valid before ") {
-		t.Errorf("got %v", got.Problems)
+	if len(problemsOf(got)) != 2 || problemsOf(got)[0].Reason != v1beta1.ReasonCertificateInvalid || !strings.Contains(problemsOf(got)[0].Message, "The authority in Secret prod-peer-ca is not valid before ") {
+		t.Errorf("got %v", problemsOf(got))
 	}
 }
 
@@ -183,19 +183,19 @@ func TestSecretsThatWereBroughtBackWithoutTheirOwnerAreNamedWithTheCure(t *testi
 		}
 	}
 	got := s.observe()
-	if len(got.Problems) != 1 || !got.PeerTrust.AuthorityLost {
-		t.Fatalf("got %v", got.Problems)
+	if len(problemsOf(got)) != 5 {
+		t.Fatalf("got %v", problemsOf(got))
 	}
 	for _, says := range []string{
 		"are not this cluster's own: prod-peer-ca, prod-peer-tls.",
 		"make EtcdCluster prod the controller of each in metadata.ownerReferences", "delete all pods of the cluster at once",
 	} {
-		if !strings.Contains(got.Problems[0].Message, says) {
-			t.Errorf("%q lacks %q", got.Problems[0].Message, says)
+		if !strings.Contains(problemsOf(got)[0].Message, says) {
+			t.Errorf("%q lacks %q", problemsOf(got)[0].Message, says)
 		}
 	}
-	if strings.Contains(got.Problems[0].Message, "is gone") {
-		t.Errorf("got %q", got.Problems[0].Message)
+	if strings.Contains(problemsOf(got)[0].Message, "is gone") {
+		t.Errorf("got %q", problemsOf(got)[0].Message)
 	}
 }
 
@@ -289,13 +289,13 @@ func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 			got := c.stage.observe()
 			trust := got.PeerTrust.Certificate(cluster.RolePeer)
 			if c.reason == "" {
-				if len(got.Problems) > 0 || !trust.Usable() || trust.CertManagerCertificate == nil || !trust.Issued {
-					t.Errorf("got %v, %+v", got.Problems, trust)
+				if len(problemsOf(got)) > 0 || !trust.Usable() || trust.CertManagerCertificate == nil || !trust.Issued {
+					t.Errorf("got %v, %+v", problemsOf(got), trust)
 				}
 				return
 			}
-			if len(got.Problems) != 1 || got.Problems[0].Reason != c.reason || !strings.Contains(got.Problems[0].Message, c.says) {
-				t.Errorf("got %v", got.Problems)
+			if len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != c.reason || !strings.Contains(problemsOf(got)[0].Message, c.says) {
+				t.Errorf("got %v", problemsOf(got))
 			}
 			if c.reason == v1beta1.ReasonCertificateNotReady && trust.Issued {
 				t.Error("it counts as issued")
@@ -318,8 +318,8 @@ func TestARequestThatIsToBeCorrectedFirstIsNoProblem(t *testing.T) {
 		"without a Secret": issued(t, "", nil).asking("old").certManagerSays("False", 2),
 	} {
 		got := s.observe()
-		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || c.Issued || c.CertManagerCertificate == nil {
-			t.Errorf("%s: got %v, %+v", what, got.Problems, c)
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(problemsOf(got)) > 0 || c.Issued || c.CertManagerCertificate == nil {
+			t.Errorf("%s: got %v, %+v", what, problemsOf(got), c)
 		}
 	}
 }
@@ -331,8 +331,8 @@ func TestMembersThatRunAreNotDisturbedByWhatCertManagerSays(t *testing.T) {
 	} {
 		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
 		got := s.observe()
-		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(got.Problems) > 0 || !c.Usable() {
-			t.Errorf("%s: got %v, %+v", what, got.Problems, c)
+		if c := got.PeerTrust.Certificate(cluster.RolePeer); len(problemsOf(got)) > 0 || !c.Usable() {
+			t.Errorf("%s: got %v, %+v", what, problemsOf(got), c)
 		}
 	}
 }
@@ -350,14 +350,14 @@ func TestTheSecretsOfACertManagerThatIsGoneAreReadAllTheSame(t *testing.T) {
 			}
 			return nil
 		}
-		if got := s.observe(); len(got.Problems) != 1 || !strings.Contains(got.Problems[0].Message, "Install cert-manager, or set another source in spec.tls.client") {
-			t.Errorf("%s, before the founding: %v", what, got.Problems)
+		if got := s.observe(); len(problemsOf(got)) != 1 || !strings.Contains(problemsOf(got)[0].Message, "Install cert-manager, or set another source in spec.tls.client") {
+			t.Errorf("%s, before the founding: %v", what, problemsOf(got))
 		}
 		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
 		s.observer.SecretsChanged(s.cluster.Key())
 		got := s.observe()
-		if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonCertificateNotReady || !strings.Contains(got.Problems[0].Message, "nobody renews them") {
-			t.Errorf("%s: %v", what, got.Problems)
+		if len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != v1beta1.ReasonCertificateNotReady || !strings.Contains(problemsOf(got)[0].Message, "nobody renews them") {
+			t.Errorf("%s: %v", what, problemsOf(got))
 		}
 		if c := got.PeerTrust.Certificate(cluster.RolePeer); !got.PeerTrust.CertManagerMissing || c == nil || !c.Usable() || len(c.Bundle) != 1 {
 			t.Errorf("%s: %+v", what, got.PeerTrust)
@@ -384,8 +384,8 @@ func TestTheOperatorAsksMembersWithACertificateOfACertManagerThatIsGone(t *testi
 		}
 		return nil
 	}
-	if got := s.observe(); len(got.Problems) != 1 || !got.Member("prod-0").Probe.Answered() {
-		t.Errorf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
+	if got := s.observe(); len(problemsOf(got)) != 1 || !got.Member("prod-0").Probe.Answered() {
+		t.Errorf("got %v, probe %+v", problemsOf(got), got.Member("prod-0").Probe)
 	}
 }
 
@@ -406,8 +406,10 @@ func TestASecretThatMayNotBeReadIsNamedAndTheRestIsSeen(t *testing.T) {
 	if len(got.ForeignObjects) != 2 || got.ForeignObjects[0].Name != "prod-peer-ca" || !strings.Contains(got.ForeignObjects[0].Unreadable, "no such right") {
 		t.Errorf("got %+v", got.ForeignObjects)
 	}
-	if len(got.Problems) > 0 || got.PeerTrust.AuthorityLost {
-		t.Errorf("what may not be read counts as gone: %v", got.Problems)
+	for _, problem := range problemsOf(got) {
+		if problem.Reason != v1beta1.ReasonReadRefused {
+			t.Errorf("what may not be read counts as gone: %v", problem)
+		}
 	}
 	if !got.Member("prod-0").Probe.Answered() {
 		t.Errorf("the member was not asked: %+v", got.Member("prod-0").Probe)
@@ -424,7 +426,7 @@ func TestAUsersSecretThatMayNotBeReadIsNotCalledMissing(t *testing.T) {
 		}
 		return nil
 	}
-	if got := s.observe(); len(got.Problems) > 0 || len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Unreadable == "" {
-		t.Errorf("got %v, %+v", got.Problems, got.ForeignObjects)
+	if got := s.observe(); len(problemsOf(got)) > 0 || len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Unreadable == "" {
+		t.Errorf("got %v, %+v", problemsOf(got), got.ForeignObjects)
 	}
 }

@@ -20,10 +20,12 @@ import (
 	clientfake "sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -126,6 +128,9 @@ func (s *stage) observe() *cluster.Snapshot {
 	return snapshot
 }
 
+// problemsOf tells what is wrong with what was observed.
+func problemsOf(s *cluster.Snapshot) []plan.Problem { return analyse.Next(*s).Problems }
+
 func (s *stage) add(o client.Object) client.Object { s.objects = append(s.objects, o); return o }
 
 func (s *stage) volume(name string, owner types.UID) *corev1.PersistentVolumeClaim {
@@ -144,7 +149,7 @@ func (s *stage) workload(name string) *appsv1.StatefulSet {
 func (s *stage) pod(name, ip string, owner types.UID) *corev1.Pod {
 	return s.add(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: s.cluster.Namespace, Name: cluster.PodName(name), UID: types.UID("pod-" + name),
+			Namespace: s.cluster.Namespace, Name: cluster.PodName(name), UID: types.UID("pod-" + name), CreationTimestamp: metav1.NewTime(s.now),
 			Labels:          map[string]string{cluster.LabelCluster: "prod", cluster.LabelMember: name},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: name, UID: owner, Controller: new(true)}},
 		},
@@ -367,7 +372,7 @@ func TestStorageClassesAreCheckedBeforeTheFirstVolume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, 1)
 			c.prepare(s)
-			got := s.observe().Problems
+			got := problemsOf(s.observe())
 			if len(got) != c.want || c.want == 1 && got[0].Reason != v1beta1.ReasonStorageClassNotFound {
 				t.Errorf("got %v", got)
 			}
@@ -391,7 +396,7 @@ func secured(t *testing.T, life time.Duration) *stage {
 		pair := authority.Issue(t, pkitest.Leaf{
 			CommonName: name, Names: []string{"*.prod.shop.svc", "prod-client.shop.svc", "localhost"}, NotBefore: s.now, NotAfter: s.now.Add(life),
 		})
-		s.add(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name}, Data: map[string][]byte{
+		s.add(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)}, Data: map[string][]byte{
 			prefix[0]: pair.Certificate, prefix[1]: pair.Key, prefix[2]: authority.PEM,
 		}})
 	}
@@ -415,8 +420,8 @@ func (s *stage) expectReads(want int, why string) *cluster.Snapshot {
 
 func TestSecretsAreReadOnlyWhenTheyMayHaveChanged(t *testing.T) {
 	s := secured(t, 90*24*time.Hour)
-	if got := s.expectReads(allSecrets, "at first"); len(got.Problems) > 0 || !got.Member("prod-0").Probe.Answered() {
-		t.Fatalf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
+	if got := s.expectReads(allSecrets, "at first"); len(problemsOf(got)) > 0 || !got.Member("prod-0").Probe.Answered() {
+		t.Fatalf("got %v, probe %+v", problemsOf(got), got.Member("prod-0").Probe)
 	}
 	s.expectReads(0, "at once again")
 	s.now = s.now.Add(59 * 24 * time.Hour)
@@ -455,14 +460,14 @@ func TestWrongSecretsAreReadAgainUntilTheyAreRight(t *testing.T) {
 		}
 	}
 	got := s.expectReads(allSecrets, "at first")
-	if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound || got.Member("prod-0").Probe != nil {
-		t.Errorf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
+	if len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != v1beta1.ReasonSecretNotFound || got.Member("prod-0").Probe != nil {
+		t.Errorf("got %v, probe %+v", problemsOf(got), got.Member("prod-0").Probe)
 	}
 	s.expectReads(0, "too soon")
 	s.objects = whole
 	s.now = s.now.Add(rereadWhileWrong + time.Second)
-	if got := s.expectReads(allSecrets, "later"); len(got.Problems) > 0 || !got.Member("prod-0").Probe.Answered() {
-		t.Errorf("got %v", got.Problems)
+	if got := s.expectReads(allSecrets, "later"); len(problemsOf(got)) > 0 || !got.Member("prod-0").Probe.Answered() {
+		t.Errorf("got %v", problemsOf(got))
 	}
 }
 
@@ -470,8 +475,8 @@ func TestAnExpiredCertificateIsAProblem(t *testing.T) {
 	s := secured(t, time.Hour)
 	s.now = s.now.Add(2 * time.Hour)
 	got := s.observe()
-	if len(got.Problems) == 0 || got.Problems[0].Reason != v1beta1.ReasonCertificateInvalid {
-		t.Errorf("got %v", got.Problems)
+	if len(problemsOf(got)) == 0 || problemsOf(got)[0].Reason != v1beta1.ReasonCertificateInvalid {
+		t.Errorf("got %v", problemsOf(got))
 	}
 }
 
@@ -484,8 +489,8 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := secured(t, 90*24*time.Hour)
 			change(&s.cluster.Spec)
-			if got := s.observe(); len(got.Problems) > 0 || !got.Member("prod-0").Probe.Answered() {
-				t.Errorf("got %v, probe %+v", got.Problems, got.Member("prod-0").Probe)
+			if got := s.observe(); len(problemsOf(got)) > 0 || !got.Member("prod-0").Probe.Answered() {
+				t.Errorf("got %v, probe %+v", problemsOf(got), got.Member("prod-0").Probe)
 			}
 		})
 	}
@@ -493,15 +498,15 @@ func TestAChangeOfTheMembersSecretsDoesNotCostTheSightOfThem(t *testing.T) {
 		s := secured(t, 90*24*time.Hour)
 		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "../a/b"
 		got := s.expectReads(allSecrets-1, "for the others")
-		if len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound || !strings.Contains(got.Problems[0].Message, `"../a/b" cannot be the name`) {
-			t.Errorf("got %v", got.Problems)
+		if len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != v1beta1.ReasonSecretNotFound || !strings.Contains(problemsOf(got)[0].Message, `"../a/b" cannot be the name`) {
+			t.Errorf("got %v", problemsOf(got))
 		}
 	})
 	t.Run("the operator's own Secret is the spec's", func(t *testing.T) {
 		s := secured(t, 90*24*time.Hour)
 		s.cluster.Spec.TLS.Client.SecretRef.OperatorName = "missing"
-		if got := s.observe(); len(got.Problems) != 1 || got.Problems[0].Reason != v1beta1.ReasonSecretNotFound {
-			t.Errorf("got %v", got.Problems)
+		if got := s.observe(); len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != v1beta1.ReasonSecretNotFound {
+			t.Errorf("got %v", problemsOf(got))
 		}
 	})
 }

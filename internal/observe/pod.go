@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,7 +33,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 	}
 	p.CreatedAt = pod.CreationTimestamp.Time
 	if etcd := containerStatus(pod); etcd != nil {
-		p.Restarts = etcd.RestartCount
+		p.Restarts, p.StartedAt = etcd.RestartCount, startedAt(etcd)
 		p.PassesReadiness = etcd.Ready && etcd.State.Running != nil && !p.Deleting && !markedByNode(pod) &&
 			slices.ContainsFunc(pod.Spec.Containers, render.ReadsLinearizably)
 	}
@@ -48,6 +49,19 @@ func containerStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 		}
 	}
 	return nil
+}
+
+// startedAt returns when a container was last started.
+func startedAt(c *corev1.ContainerStatus) time.Time {
+	switch {
+	case c.State.Running != nil:
+		return c.State.Running.StartedAt.Time
+	case c.State.Terminated != nil:
+		return c.State.Terminated.StartedAt.Time
+	case c.LastTerminationState.Terminated != nil:
+		return c.LastTerminationState.Terminated.StartedAt.Time
+	}
+	return time.Time{}
 }
 
 // split reads a list as annotations hold it; an empty one is none.

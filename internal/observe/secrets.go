@@ -13,15 +13,17 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// Secrets are neither listed nor watched. They are read when the spec changes, after the operator wrote one, after a TLS failure, when two
-// thirds of a certificate's life are over, and again and again only while one of them is missing or of no use. Where the operator acts on what
-// is in them they are read once an hour, too, and sooner while a pod is not ready: it may lack one.
+// Secrets are neither listed nor watched. They are read again:
+//   - after the spec changes, and after the operator wrote one;
+//   - after a TLS failure, and every 5 s while one is missing or cannot be used;
+//   - hourly once two thirds of a certificate's life are over;
+//   - hourly where the operator acts on what is in them, and every minute while a pod is not ready: it may lack one.
 const (
 	rereadWhileWrong = 5 * time.Second
 	rereadWhenDue    = time.Hour
@@ -40,8 +42,7 @@ type secretEntry struct {
 	generation  int64
 	validUntil  time.Time
 	readAt      time.Time
-	problems    []cluster.Problem
-	strangers   []cluster.ForeignObject
+	foreign     []cluster.ForeignObject
 	peer        cluster.Trust
 	client      cluster.Trust
 	credentials *etcd.Credentials
@@ -54,10 +55,10 @@ func (c *secretCache) forget(key types.NamespacedName) {
 	delete(c.entries, key)
 }
 
-// SecretsChanged has a cluster's Secrets read again by the next pass: the operator wrote some.
+// SecretsChanged makes the next pass read a cluster's Secrets again: the operator wrote some.
 func (o *Observer) SecretsChanged(key types.NamespacedName) { o.secrets.forget(key) }
 
-// invalidate has a cluster's Secrets read again soon: TLS with a member failed.
+// invalidate makes a cluster's Secrets be read again soon: TLS with a member failed.
 func (c *secretCache) invalidate(key types.NamespacedName, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +98,8 @@ func (c *secretCache) put(key types.NamespacedName, entry *secretEntry) {
 	c.entries[key] = entry
 }
 
-// observeSecrets checks the Secrets that the spec names and returns the operator's credentials, nil where there are none or they are of no use.
+// observeSecrets reads the Secrets of a cluster. It returns the operator's credentials, nil if there are none that can be
+// used.
 func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*etcd.Credentials, error) {
 	intent := intentForSecrets(s)
 	if intent.PeerSecret == "" && intent.ServerSecret == "" {
@@ -111,8 +113,7 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 		}
 		o.secrets.put(s.Cluster.Key(), entry)
 	}
-	s.Problems = append(s.Problems, entry.problems...)
-	s.ForeignObjects = append(s.ForeignObjects, entry.strangers...)
+	s.ForeignObjects = append(s.ForeignObjects, entry.foreign...)
 	s.PeerTrust, s.ClientTrust = entry.peer, entry.client
 	return entry.credentials, nil
 }
@@ -150,13 +151,13 @@ func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent 
 	}
 	if server != nil && operator != nil {
 		if err := pki.CheckTrust(*server, *operator, s.Now); err != nil {
-			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secrets %s and %s do not fit each other: %v.", intent.ServerSecret, intent.OperatorSecret, err))
+			entry.client.Mismatch, r.incomplete = err.Error(), true
 		}
 	}
-	if len(entry.problems) > 0 || len(entry.strangers) > 0 || r.incomplete {
+	if r.incomplete {
 		entry.validUntil = s.Now.Add(rereadWhileWrong)
 	}
-	if len(entry.strangers) > 0 {
+	if len(entry.foreign) > 0 {
 		entry.validUntil = s.Now // those of a deleted cluster go away at any moment
 	}
 	return entry, nil
@@ -171,12 +172,8 @@ type secretReader struct {
 	intent   cluster.Intent
 	// materials are those that can be used.
 	materials map[cluster.Role]*pki.Material
-	// incomplete tells that something is missing or of no use that the operator or cert-manager makes.
+	// incomplete tells that something is missing or cannot be used.
 	incomplete bool
-}
-
-func (r *secretReader) problem(reason, message string) {
-	r.entry.problems = append(r.entry.problems, cluster.Problem{Reason: reason, Message: message})
 }
 
 // readTraffic reads the Secrets of one kind of traffic, wherever they come from.
@@ -192,49 +189,37 @@ func (r *secretReader) readTraffic(t *cluster.Trust, traffic cluster.Traffic) er
 	return nil
 }
 
-// originalKeys are those of the original etcd operator.
-var originalKeys = map[cluster.Role]pki.Keys{cluster.RolePeer: pki.PeerKeys, cluster.RoleServer: pki.ServerKeys, cluster.RoleOperator: pki.OperatorKeys}
-
 // readUsers reads the Secrets that the user names.
 func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) error {
-	names := map[cluster.Role]string{cluster.RolePeer: r.intent.PeerSecret, cluster.RoleServer: r.intent.ServerSecret, cluster.RoleOperator: r.intent.OperatorSecret}
+	if t.Source == cluster.SourceSecret {
+		r.readAgainAtRest()
+	}
+	names := map[cluster.Role]string{
+		cluster.RolePeer: r.intent.PeerSecret, cluster.RoleServer: r.intent.ServerSecret, cluster.RoleOperator: r.intent.OperatorSecret,
+	}
 	for _, role := range traffic.Roles() {
 		if names[role] == "" {
 			continue
 		}
-		keys := originalKeys[role]
-		if t.Source == cluster.SourceSecret {
-			keys = pki.TLSKeys
-			r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
+		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: names[role]}, Role: role}
+		c.InvalidName = len(validation.IsDNS1123Subdomain(c.Name)) > 0 // the name goes into the path of a request
+		if !c.InvalidName {
+			secret, err := r.get(c.Name)
+			if err != nil {
+				return err
+			}
+			if secret != nil {
+				c = r.certificate(role, secret, render.SecretKeys(t.Source, role))
+				r.readAgainWhenDue(c.RenewalDue)
+			}
 		}
-		if len(validation.IsDNS1123Subdomain(names[role])) > 0 {
-			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("%q cannot be the name of a Secret, which holds lower case letters, digits, hyphens and dots only. "+
-				"Write the name of a Secret in namespace %s.", names[role], r.snapshot.Cluster.Namespace))
-			continue // the API server is not asked: the name goes into the path of the request
-		}
-		secret, err := r.get(names[role])
-		if err != nil {
-			return err
-		}
-		if secret == nil && r.isUnreadable(names[role]) {
-			continue
-		}
-		if secret == nil {
-			r.problem(v1beta1.ReasonSecretNotFound, fmt.Sprintf("Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
-				names[role], r.snapshot.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities))
-			continue
-		}
-		c := r.certificate(role, secret, keys)
-		r.readAgainWhenDue(c.RenewalDue)
-		if c.Broken != "" {
-			r.problem(v1beta1.ReasonCertificateInvalid, fmt.Sprintf("Secret %s cannot be used: %s.", c.Name, c.Broken))
-		}
+		r.incomplete = r.incomplete || !c.Usable()
 		t.Certificates = append(t.Certificates, c)
 	}
 	return nil
 }
 
-// get reads a Secret, nil where there is none. One that the operator may not read is a stranger: the rest of the cluster is seen to all the same.
+// get reads a Secret, nil where there is none. One that the operator may not read counts as foreign.
 func (r *secretReader) get(name string) (*corev1.Secret, error) {
 	var secret corev1.Secret
 	err := r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
@@ -253,22 +238,12 @@ func (r *secretReader) get(name string) (*corev1.Secret, error) {
 
 // addUnreadable notes that the operator may not read an object.
 func (r *secretReader) addUnreadable(kind, name string, err error) {
-	r.entry.strangers = append(r.entry.strangers, cluster.ForeignObject{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
-}
-
-// isForeign reports whether a Secret of the name is there, and not known to be the cluster's own.
-func (r *secretReader) isForeign(name string) bool {
-	return slices.ContainsFunc(r.entry.strangers, func(x cluster.ForeignObject) bool { return x.Kind == "Secret" && x.Name == name })
-}
-
-// isUnreadable reports whether the operator may not read a Secret.
-func (r *secretReader) isUnreadable(name string) bool {
-	return slices.ContainsFunc(r.entry.strangers, func(x cluster.ForeignObject) bool { return x.Kind == "Secret" && x.Name == name && x.Unreadable != "" })
+	r.entry.foreign = append(r.entry.foreign, cluster.ForeignObject{Kind: kind, Name: name, Owner: "cannot be read", Unreadable: err.Error()})
 }
 
 // certificate tells what a Secret holds, and keeps its material where it can be used.
 func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, keys pki.Keys) cluster.Certificate {
-	c := cluster.Certificate{ObjectVersion: writtenOf(secret), Role: role}
+	c := cluster.Certificate{ObjectVersion: writtenOf(secret), Role: role, CreatedAt: secret.CreationTimestamp.Time}
 	material, err := keys.Material(secret.Data)
 	if err == nil {
 		var report pki.Report
@@ -298,7 +273,6 @@ func useOf(role cluster.Role) pki.Use {
 	case cluster.RoleServer:
 		return pki.Server
 	case cluster.RoleOperator, cluster.RoleClient:
-		return pki.Client
 	}
 	return pki.Client
 }
@@ -312,9 +286,13 @@ func (r *secretReader) namesOf(role cluster.Role) []string {
 		clientHost := fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(r.snapshot.Cluster.Name), r.snapshot.Cluster.Namespace)
 		return append(memberHosts(r.snapshot, r.intent.ClusterDomain), clientHost)
 	case cluster.RoleOperator, cluster.RoleClient:
-		return nil
 	}
 	return nil
+}
+
+// readAgainAtRest makes the Secrets be read once an hour.
+func (r *secretReader) readAgainAtRest() {
+	r.entry.validUntil = minTime(r.entry.validUntil, r.snapshot.Now.Add(rereadAtRest))
 }
 
 func (r *secretReader) readAgainWhenDue(due time.Time) {

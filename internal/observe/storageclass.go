@@ -8,13 +8,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
 
-// observeStorageClass checks, before the first volume is made, that somebody could provision it.
+// observeStorageClass looks up the StorageClass of the volumes before the first one is made.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
 	takesBack := len(s.RetainedVolumes) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
 	if !o.SeesClusterScope || len(s.Members) > 0 || takesBack {
@@ -29,10 +28,7 @@ func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot)
 func (o *Observer) observeNamedClass(ctx context.Context, s *cluster.Snapshot, name string) error {
 	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &storagev1.StorageClass{})
 	if apierrors.IsNotFound(err) {
-		s.Problems = append(s.Problems, cluster.Problem{
-			Reason:  v1beta1.ReasonStorageClassNotFound,
-			Message: fmt.Sprintf("StorageClass %s does not exist, so no volume can be made. Create it, or delete this cluster and create it with a class that exists.", name),
-		})
+		s.StorageClassMissing = true
 		return nil
 	}
 	if err != nil {
@@ -51,10 +47,6 @@ func (o *Observer) observeDefaultClass(ctx context.Context, s *cluster.Snapshot)
 			return nil
 		}
 	}
-	s.Problems = append(s.Problems, cluster.Problem{
-		Reason: v1beta1.ReasonStorageClassNotFound,
-		Message: "The spec names no StorageClass and there is no default one, so no volume can be made. " +
-			"Mark a class as the default, or delete this cluster and create it with spec.storage.volumeClaimTemplate.spec.storageClassName.",
-	})
+	s.StorageClassMissing = true
 	return nil
 }

@@ -20,6 +20,8 @@ type Decision struct {
 	Progressing bool
 	// Refusals are the guards that refused a step.
 	Refusals []Refusal
+	// Problems are what is wrong with the objects that the cluster needs, whatever the rule decided.
+	Problems []Problem
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
 	// HandOver tells that the action takes over the claim that stands, for the same member.
@@ -39,6 +41,12 @@ type Decision struct {
 	RequeueAfter time.Duration
 	// InvalidatesSecrets tells that the upkeep changes Secrets. What was read of them before is out of date.
 	InvalidatesSecrets bool
+}
+
+// Problem is something wrong with an object that the cluster needs.
+type Problem struct {
+	// Reason is a condition reason. Message says what is, why, and what to do.
+	Reason, Message string
 }
 
 // Refusal is a guard that refused a step, or a write that the API server refused. As an error it is for users.

@@ -110,9 +110,7 @@ type AnnotatePod struct {
 	independent
 	Member, Pod string
 	UID         types.UID
-	// ResourceVersion is empty where it does not matter whether the kubelet wrote the pod since it was read.
-	ResourceVersion string
-	Annotations     map[string]string
+	Annotations map[string]string
 }
 
 // Writes implements Upkeep.

@@ -73,6 +73,20 @@ func secret(c *v1beta1.EtcdCluster, name string) *corev1.Secret {
 	}
 }
 
+// SecretKeys returns the keys that a Secret of a source has for a role.
+func SecretKeys(source cluster.Source, role cluster.Role) pki.Keys {
+	switch {
+	case source != cluster.SourceEtcdOperator:
+		return pki.TLSKeys
+	case role == cluster.RolePeer:
+		return pki.PeerKeys
+	case role == cluster.RoleServer:
+		return pki.ServerKeys
+	default:
+		return pki.OperatorKeys
+	}
+}
+
 // CertManagerCertificate builds cert-manager's Certificate for a role.
 func CertManagerCertificate(c *v1beta1.EtcdCluster, role cluster.Role, domain string, issuer v1beta1.IssuerRef) *unstructured.Unstructured {
 	template := CertificateTemplate(c, role, domain)

@@ -30,7 +30,7 @@ func conditionStatus(b bool) metav1.ConditionStatus {
 	return metav1.ConditionFalse
 }
 
-func available(s *cluster.Snapshot) metav1.Condition {
+func available(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 	outlook := s.Outlook()
 	serving, voters, quorum := outlook.Healthy, outlook.Voters, outlook.Quorum()
 	switch {
@@ -52,7 +52,7 @@ func available(s *cluster.Snapshot) metav1.Condition {
 			outlook.String()+".")
 	case unobservable(s):
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
-			sentences("The operator has no usable certificate to ask the members with; they run on.", firstProblem(s)))
+			sentences("The operator has no usable certificate to ask the members with; they run on.", firstProblem(d)))
 	case !s.Founded():
 		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted,
 			sentences("The members are starting.", troubles(s)))
@@ -73,7 +73,7 @@ func everythingLost(s *cluster.Snapshot) bool {
 
 const allVolumesGone = "The cluster has served, and every volume of it is gone. Bring the volumes back, or delete the cluster and create it again to start empty."
 
-func quorumLost(s *cluster.Snapshot) metav1.Condition {
+func quorumLost(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 	switch {
 	case everythingLost(s):
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
@@ -82,7 +82,7 @@ func quorumLost(s *cluster.Snapshot) metav1.Condition {
 	case s.Outlook().HasQuorum():
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
 	case unobservable(s):
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences("The operator cannot ask the members.", firstProblem(s)))
+		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences("The operator cannot ask the members.", firstProblem(d)))
 	default:
 		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, noQuorum(s))
 	}
@@ -98,12 +98,12 @@ func unobservable(s *cluster.Snapshot) bool {
 	return s.Founded() && slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return unasked(&m) })
 }
 
-// firstProblem is empty where the operator mends what is wrong itself.
-func firstProblem(s *cluster.Snapshot) string {
-	if list := problems(s); len(list) > 0 {
-		return list[0].Message
+// firstProblem is empty where the operator repairs what is wrong itself.
+func firstProblem(d *plan.Decision) string {
+	if len(d.Problems) == 0 {
+		return ""
 	}
-	return ""
+	return d.Problems[0].Message
 }
 
 func progressing(d *plan.Decision) metav1.Condition {
@@ -114,8 +114,8 @@ func degraded(s *cluster.Snapshot, d *plan.Decision, status *v1beta1.EtcdCluster
 	switch {
 	case len(s.ClusterIDs()) > 1:
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
-	case len(problems(s)) > 0:
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, problems(s)[0].Reason, problemText(s))
+	case len(d.Problems) > 0:
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Problems[0].Reason, problemText(s, d))
 	case isBlocked(d):
 		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
 	case status.ReadyReplicas < status.Replicas && !onlyStarting(s):
@@ -146,35 +146,9 @@ func onlyStarting(s *cluster.Snapshot) bool {
 	})
 }
 
-// problems are what observation found wrong. Beside a cluster that was founded they are somebody else's objects too: before, the founding is refused for them.
-func problems(s *cluster.Snapshot) []cluster.Problem {
-	list := slices.Clone(s.Problems)
-	if !s.Founded() {
-		return list
-	}
-	for _, x := range s.ForeignObjects {
-		switch {
-		case s.PeerTrust.AuthorityLost && s.PeerTrust.Has(x.Name), s.ClientTrust.AuthorityLost && s.ClientTrust.Has(x.Name): // told already
-		case x.Unreadable != "":
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonReadRefused, Message: plan.RefuseForeignObject(x).Message})
-		case x.Terminating:
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonWaitingForDeletion, Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)})
-		case x.LacksOwnerReference:
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonForeignObject, Message: fmt.Sprintf("%s %s exists and %s: the operator neither renews nor uses it. "+
-				"If it is this cluster's own, brought back from a backup, make EtcdCluster %s its controller in metadata.ownerReferences (docs/tls.md has the command). If it is not, rename or delete it, and the operator makes its own.",
-				x.Kind, x.Name, x.Owner, s.Cluster.Name)})
-		default:
-			list = append(list, cluster.Problem{Reason: v1beta1.ReasonForeignObject, Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make, and leaves it as it is. Rename or delete it.",
-				x.Kind, x.Name, x.Owner)})
-		}
-	}
-	return list
-}
-
-func problemText(s *cluster.Snapshot) string {
-	list := problems(s)
-	texts := make([]string, len(list))
-	for i, p := range list {
+func problemText(s *cluster.Snapshot, d *plan.Decision) string {
+	texts := make([]string, len(d.Problems))
+	for i, p := range d.Problems {
 		texts[i] = p.Message
 	}
 	text := strings.Join(texts, " ")

@@ -58,7 +58,9 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 		status.ServiceName, status.ClientPort = s.ClientService.Name, cluster.ClientPort
 	}
 	status.ClientSecretName = clientSecretName(s)
-	for _, c := range []metav1.Condition{available(s), progressing(d), degraded(s, d, &status), quorumLost(s), storageAlarm(s), restartPending(d)} {
+	for _, c := range []metav1.Condition{
+		available(s, d), progressing(d), degraded(s, d, &status), quorumLost(s, d), storageAlarm(s), restartPending(d),
+	} {
 		setCondition(&status, s, c)
 	}
 	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}

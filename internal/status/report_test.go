@@ -50,11 +50,10 @@ func situations() map[string]*Builder {
 		"one-down":       prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer")),
 		"one-down-of-five": prod().Replicas(5).Objects().Members(Healthy).
 			Member("prod-4", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.NodeLost = true })),
-		"quorum-lost": prod().Objects().Members(Volume, Recorded, Sealed).Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
-		"secret-missing": prod().TLS().Objects().Members(Volume, Recorded, Sealed, Pod).
-			Problem("SecretNotFound", "Secret operator does not exist in namespace shop. Create it with the keys etcd-client.crt, etcd-client.key and etcd-client-ca.crt."),
-		"secret-missing-and-pods-gone": prod().TLS().Objects().Members(Volume, Recorded, Sealed).Problem("SecretNotFound", "Secret peer does not exist in namespace shop."),
-		"secret-missing-at-first":      prod().TLS().Problem("SecretNotFound", "Secret peer does not exist in namespace shop. Create it."),
+		"quorum-lost":                  prod().Objects().Members(Volume, Recorded, Sealed).Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
+		"secret-missing":               prod().TLS().Objects().Members(Volume, Recorded, Sealed, Pod).Missing(cluster.RoleOperator),
+		"secret-missing-and-pods-gone": prod().TLS().Objects().Members(Volume, Recorded, Sealed).Missing(cluster.RolePeer),
+		"secret-missing-at-first":      prod().TLS().Missing(cluster.RolePeer),
 		"founder-wiped":                prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Trouble("CrashLooping", emptied)),
 		"volume-lost":                  prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Trouble("Unschedulable", `persistentvolumeclaim "data-prod-1" not found`)),
 		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
@@ -70,8 +69,10 @@ func situations() map[string]*Builder {
 		"foreign-secret":                   prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
 		"foreign-secret-and-paused":        prod().Managed().Paused().Objects().Members(Healthy).Later(foreign("Secret", "prod-client-tls", true)),
 		"foreign-service-beside-a-cluster": prod().Objects().Members(Healthy).Later(foreign("Service", "prod-client", false)),
-		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).Problem("SecretNotFound", "The Secrets are not this cluster's own: prod-peer-ca.").
-			Later(func(s *cluster.Snapshot) { s.PeerTrust.AuthorityLost = true }),
+		"foreign-secrets-that-are-lost": prod().Managed().Objects().Members(Healthy).Later(foreign("Secret", "prod-peer-ca", true)).
+			Later(func(s *cluster.Snapshot) {
+				s.PeerTrust = cluster.Trust{Source: cluster.SourceManaged, Authority: cluster.Authority{ObjectVersion: cluster.ObjectVersion{Name: "prod-peer-ca"}}}
+			}),
 		"secret-unreadable": prod().Managed().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
 		}),
@@ -187,7 +188,7 @@ func TestConditionsThatTurnAreTold(t *testing.T) {
 }
 
 func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
-	s := MakeCluster("prod").TLS().Problem("SecretNotFound", "Secret peer does not exist.").Snapshot()
+	s := MakeCluster("prod").TLS().Missing(cluster.RolePeer).Snapshot()
 	s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"data-dir": "/data"}}
 	d := analyse.Next(s)
 	var notes []string
@@ -272,7 +273,7 @@ func TestEveryRefusalOfAPassIsReported(t *testing.T) {
 }
 
 func TestEventsFitTheirLimit(t *testing.T) {
-	s := MakeCluster("prod").Problem("SecretNotFound", strings.Repeat("ä", 2000)+".").Snapshot()
+	s := MakeCluster("prod").Broken(strings.Repeat("ä", 2000), cluster.RolePeer).Snapshot()
 	d := analyse.Next(s)
 	report := Of(&s, &d, nil)
 	if len(report.Events) == 0 {

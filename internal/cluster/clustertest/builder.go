@@ -116,13 +116,24 @@ func (b *Builder) Template() *Builder {
 	return b.Later(func(s *cluster.Snapshot) {
 		for i := range s.Members {
 			m := &s.Members[i]
-			m.Workload.Intent = m.Workload.Intent.WithAuthorities(s)
+			m.Workload.Intent = withAuthorities(s, m.Workload.Intent)
 			in := render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: m.Workload.Intent}
 			in.HealthyIntent = m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent]
 			m.Workload.Live = render.MemberStatefulSet(in)
 			m.Workload.IntentHash = m.Workload.Live.Annotations[cluster.AnnotationIntentHash]
 		}
 	})
+}
+
+// withAuthorities names in the intent those of the Secrets that members mount.
+func withAuthorities(s *cluster.Snapshot, i cluster.Intent) cluster.Intent {
+	var found [2][]string
+	for n, trust := range []*cluster.Trust{&s.PeerTrust, &s.ClientTrust} {
+		if len(trust.Certificates) > 0 {
+			found[n] = trust.Certificates[0].Bundle
+		}
+	}
+	return i.WithAuthorities(found[0], found[1])
 }
 
 // Restarted gives the pods of members the authorities of their templates.
@@ -186,9 +197,24 @@ func (b *Builder) Stranger(kind, name string, leaving bool) *Builder {
 	return b
 }
 
-// Problem adds something that observation found wrong.
-func (b *Builder) Problem(reason, message string) *Builder {
-	b.s.Problems = append(b.s.Problems, cluster.Problem{Reason: reason, Message: message})
+// Missing adds Secrets of the user that do not exist, in the original etcd operator's format.
+func (b *Builder) Missing(roles ...cluster.Role) *Builder {
+	return b.Broken("", roles...)
+}
+
+// Broken adds Secrets of the user that cannot be used, in the original etcd operator's format. Their names are the roles.
+func (b *Builder) Broken(why string, roles ...cluster.Role) *Builder {
+	for _, role := range roles {
+		trust := &b.s.ClientTrust
+		if role == cluster.RolePeer {
+			trust = &b.s.PeerTrust
+		}
+		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: string(role)}, Role: role, Broken: why}
+		if why != "" {
+			c.UID = types.UID("uid-" + c.Name)
+		}
+		trust.Source, trust.Certificates = cluster.SourceEtcdOperator, append(trust.Certificates, c)
+	}
 	return b
 }
 
@@ -299,7 +325,7 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 }
 
 func (b *Builder) input(name string) render.MemberInput {
-	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: cluster.IntentOf(b.s.Cluster).WithAuthorities(&b.s)}
+	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: withAuthorities(&b.s, cluster.IntentOf(b.s.Cluster))}
 }
 
 // Pod gives a member a pod that runs and was not made to found.

@@ -1,0 +1,215 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
+)
+
+// specProblems returns what is wrong with the objects that the spec refers to. It is empty where the operator or
+// cert-manager puts it right.
+func specProblems(s *cluster.Snapshot) []plan.Problem {
+	var list problems
+	if s.PeerTrust.CertManagerMissing || s.ClientTrust.CertManagerMissing {
+		advice := "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
+		if membersCreated(s) {
+			advice = "Install it again before the certificates expire: nobody renews them."
+		}
+		list.add(v1beta1.ReasonCertificateNotReady, "The spec wants certificates from cert-manager, and cert-manager is not installed: "+
+			"the API server knows no certificates.cert-manager.io. %s", advice)
+	}
+	for _, traffic := range traffics {
+		trust := s.Trust(traffic)
+		switch trust.Source {
+		case cluster.SourceManaged:
+			list.addManaged(s, traffic)
+		case cluster.SourceCertManager:
+			for i := range trust.Certificates {
+				list.addIssued(s, traffic, &trust.Certificates[i])
+			}
+		case cluster.SourceSecret, cluster.SourceEtcdOperator:
+			for i := range trust.Certificates {
+				list.addUsers(s, trust.Source, &trust.Certificates[i])
+			}
+		}
+	}
+	if mismatch := s.ClientTrust.Mismatch; mismatch != "" {
+		list.add(v1beta1.ReasonCertificateInvalid, "Secrets %s and %s do not fit each other: %s.",
+			s.ClientTrust.Certificate(cluster.RoleServer).Name, s.ClientTrust.Certificate(cluster.RoleOperator).Name, mismatch)
+	}
+	if s.StorageClassMissing {
+		list.addStorageClass(s)
+	}
+	return list
+}
+
+// allProblems returns the problems of the spec. Beside a cluster that was founded it adds foreign objects.
+// A new cluster is refused by a guard instead.
+func allProblems(s *cluster.Snapshot) []plan.Problem {
+	list := problems(specProblems(s))
+	if !s.Founded() {
+		return list
+	}
+	var told []*cluster.ForeignObject
+	for _, traffic := range traffics {
+		if authorityLost(s, traffic) {
+			told = append(told, foreignSecrets(s, s.Trust(traffic))...)
+		}
+	}
+	for i := range s.ForeignObjects {
+		if x := &s.ForeignObjects[i]; !slices.Contains(told, x) {
+			list.addForeign(s, x)
+		}
+	}
+	return list
+}
+
+type problems []plan.Problem
+
+func (p *problems) add(reason, format string, values ...any) {
+	*p = append(*p, plan.Problem{Reason: reason, Message: fmt.Sprintf(format, values...)})
+}
+
+// addManaged tells of managed certificates that the operator cannot issue.
+func (p *problems) addManaged(s *cluster.Snapshot, traffic cluster.Traffic) {
+	trust := s.Trust(traffic)
+	a := &trust.Authority
+	switch {
+	case authorityLost(s, traffic):
+		p.addLost(s, trust)
+	case a.Usable():
+		p.addWithheld(s, traffic)
+		if s.Now.Before(a.NotBefore) {
+			p.add(v1beta1.ReasonCertificateInvalid, "The authority in Secret %s is not valid before %s, and issues nothing until then. "+
+				"The operator's clock was ahead when it made the authority, or is behind now. "+
+				"Correct the clocks of the nodes and wait, or delete Secret %s: the operator then makes another authority.",
+				a.Name, a.NotBefore.UTC().Format(time.RFC3339), a.Name)
+		}
+	}
+}
+
+// addLost tells that no Secret knows what the running members trust. Secrets that lost their owner can be given back.
+func (p *problems) addLost(s *cluster.Snapshot, trust *cluster.Trust) {
+	var foreign []string
+	for _, x := range foreignSecrets(s, trust) {
+		foreign = append(foreign, x.Name)
+	}
+	if len(foreign) > 0 {
+		p.add(v1beta1.ReasonSecretNotFound, "The Secrets that know the authority which the running members trust are not this cluster's own: %s. "+
+			"The operator does not use them, and renews nothing. "+
+			"If they are the cluster's, brought back from a backup, make EtcdCluster %s the controller of each in metadata.ownerReferences "+
+			"(docs/tls.md has the command). If they are not, rename or delete them, and delete all pods of the cluster at once: "+
+			"the operator then makes a new authority, and the members start with it.", strings.Join(foreign, ", "), s.Cluster.Name)
+		return
+	}
+	p.add(v1beta1.ReasonSecretNotFound, "Secret %s is gone, and with it every other Secret that knows the authority which the running members trust. "+
+		"The members run until they are restarted. Bring the Secrets back from a backup, or delete all pods of the cluster at once: "+
+		"the operator then makes a new authority, and the members start with it.", trust.Authority.Name)
+}
+
+// addWithheld tells of certificates that cannot be issued again, because running members do not trust the issuer.
+// The users' client certificate is left out: it is issued when the members have been restarted.
+func (p *problems) addWithheld(s *cluster.Snapshot, traffic cluster.Traffic) {
+	a := &s.Trust(traffic).Authority
+	for i := range s.Trust(traffic).Certificates {
+		c := &s.Trust(traffic).Certificates[i]
+		issuer := issuerFor(a, c, s.Now)
+		if c.Role == cluster.RoleClient || !c.IsEmpty() || issuer == "" || foreignSecret(s, c.Name) != nil {
+			continue
+		}
+		if members := membersThatWouldReject(s, traffic, c, issuer); len(members) > 0 {
+			p.add(v1beta1.ReasonSecretNotFound, "Secret %s is gone. The authority in Secret %s is not the one that the running members trust: %s. "+
+				"They would reject a certificate from it, so the operator issues none. They run until they are restarted. "+
+				"Bring Secret %s back from a backup, or delete the pods of these members at once: they start with the present authority.",
+				c.Name, a.Name, strings.Join(members, ", "), c.Name)
+		}
+	}
+}
+
+// addIssued tells of a certificate that cert-manager has not issued, or that cannot be used.
+func (p *problems) addIssued(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) {
+	switch {
+	case !requested(s, traffic, c), foreignSecret(s, c.Name) != nil: // the Certificate is created or corrected first
+	case !c.Exists():
+		p.add(v1beta1.ReasonCertificateNotReady, "cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.",
+			c.Name, notReady(c), c.Name)
+	case !c.Issued && !membersCreated(s):
+		p.add(v1beta1.ReasonCertificateNotReady, "Secret %s exists, and cert-manager has not issued it for this cluster yet%s. "+
+			"An earlier cluster may have left it, so no member is started with it. kubectl describe certificate %s tells more.",
+			c.Name, notReady(c), c.Name)
+	case c.Broken != "":
+		p.add(v1beta1.ReasonCertificateInvalid, "Secret %s, which cert-manager issued, cannot be used: %s. "+
+			"Use an issuer that gives its own certificate in ca.crt, as those of the types CA and Vault do.", c.Name, c.Broken)
+	}
+}
+
+// requested reports whether cert-manager's Certificate asks for what the operator wants today.
+func requested(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) bool {
+	intent := settledIntent(s)
+	issuer := intent.Issuer(traffic)
+	return issuer != nil && c.CertManagerCertificate != nil &&
+		!stale(render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer), c.CertManagerCertificate)
+}
+
+// notReady is what cert-manager says about a Certificate that is not ready, as the end of a sentence.
+func notReady(c *cluster.Certificate) string {
+	if c.NotReady == "" {
+		return ""
+	}
+	return ": " + c.NotReady
+}
+
+// addUsers tells of a Secret of the user that does not exist or cannot be used.
+func (p *problems) addUsers(s *cluster.Snapshot, source cluster.Source, c *cluster.Certificate) {
+	switch {
+	case c.InvalidName:
+		p.add(v1beta1.ReasonSecretNotFound, "%q cannot be the name of a Secret, which holds lower case letters, digits, hyphens and dots only. "+
+			"Write the name of a Secret in namespace %s.", c.Name, s.Cluster.Namespace)
+	case foreignSecret(s, c.Name) != nil: // the operator cannot read it
+	case !c.Exists():
+		keys := render.SecretKeys(source, c.Role)
+		p.add(v1beta1.ReasonSecretNotFound, "Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",
+			c.Name, s.Cluster.Namespace, keys.Certificate, keys.Key, keys.Authorities)
+	case c.Broken != "":
+		p.add(v1beta1.ReasonCertificateInvalid, "Secret %s cannot be used: %s.", c.Name, c.Broken)
+	}
+}
+
+func (p *problems) addStorageClass(s *cluster.Snapshot) {
+	if class := cluster.VolumeStorageClass(&s.Cluster.Spec); class != "" {
+		p.add(v1beta1.ReasonStorageClassNotFound, "StorageClass %s does not exist, so no volume can be made. "+
+			"Create it, or delete this cluster and create it with a class that exists.", class)
+		return
+	}
+	p.add(v1beta1.ReasonStorageClassNotFound, "The spec names no StorageClass and there is no default one, so no volume can be made. "+
+		"Mark a class as the default, or delete this cluster and create it with spec.storage.volumeClaimTemplate.spec.storageClassName.")
+}
+
+// addForeign tells of an object that has a name of the cluster's and is not the cluster's.
+func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
+	switch {
+	case x.Unreadable != "":
+		p.add(v1beta1.ReasonReadRefused, "%s", plan.RefuseForeignObject(*x).Message)
+	case x.Terminating:
+		p.add(v1beta1.ReasonWaitingForDeletion, "%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)
+	case x.LacksOwnerReference:
+		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s: the operator neither renews nor uses it. "+
+			"If it is this cluster's own, brought back from a backup, make EtcdCluster %s its controller in metadata.ownerReferences "+
+			"(docs/tls.md has the command). If it is not, rename or delete it, and the operator makes its own.",
+			x.Kind, x.Name, x.Owner, s.Cluster.Name)
+	default:
+		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator never takes over what it did not make, and leaves it as it is. "+
+			"Rename or delete it.", x.Kind, x.Name, x.Owner)
+	}
+}
+
+// membersCreated reports whether a member was created, with the certificates that existed then.
+func membersCreated(s *cluster.Snapshot) bool {
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
+}
