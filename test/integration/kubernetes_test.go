@@ -145,7 +145,7 @@ func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (bool, error
 		if !k.disruptionsForbidden {
 			status.DisruptionsAllowed = max(0, status.CurrentHealthy-status.DesiredHealthy)
 		}
-		if status.ObservedGeneration == b.Status.ObservedGeneration && status.DisruptionsAllowed == b.Status.DisruptionsAllowed &&
+		if status.ExpectedPods == 0 || status.ObservedGeneration == b.Status.ObservedGeneration && status.DisruptionsAllowed == b.Status.DisruptionsAllowed &&
 			status.CurrentHealthy == b.Status.CurrentHealthy && len(b.Status.DisruptedPods) == 0 {
 			continue
 		}
