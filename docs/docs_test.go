@@ -108,3 +108,41 @@ func hasHeading(page, anchor string) bool {
 	}
 	return false
 }
+
+var (
+	storedKey     = regexp.MustCompile(`(?m)^\s*\w+\s*=\s*Prefix \+ "([a-z-]+)"`)
+	userKey       = regexp.MustCompile(`"operator\.etcd-warden\.io/([a-z-]+)"`)
+	operationType = regexp.MustCompile(`OperationType = "(\w+)"`)
+	phase         = regexp.MustCompile(`Phase = "(\w+)"`)
+)
+
+// TestTheFirstADRNamesEveryStoredName holds the names that the operator stores against the page that says they stay.
+// A name that is renamed or added without a word there fails.
+func TestTheFirstADRNamesEveryStoredName(t *testing.T) {
+	page := readFile(t, "adr/0001-one-cluster-through-the-releases.md")
+	for source, pattern := range map[string]*regexp.Regexp{
+		"../internal/cluster/names.go":         storedKey,
+		"../api/v1beta1/etcdcluster_types.go":  userKey,
+		"../api/v1beta1/etcdcluster_status.go": operationType,
+		"../internal/cluster/certificates.go":  phase,
+	} {
+		names := pattern.FindAllStringSubmatch(readFile(t, source), -1)
+		if len(names) == 0 {
+			t.Errorf("%s: found no name", source)
+		}
+		for _, match := range names {
+			if !strings.Contains(page, "`"+match[1]+"`") {
+				t.Errorf("%s: ADR 1 does not name %q", source, match[1])
+			}
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
