@@ -172,11 +172,9 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
-// urgentRenewals are the writes without which a cluster that is left alone would end: they are done even where the cluster is paused.
+// urgentRenewals are the certificates that are due. They are renewed whatever the decision is, but for a cluster that is
+// being deleted: members with expired certificates do not accept each other.
 func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
-	if refusalsOf(s, oneClusterID, operationKnown) != nil {
-		return nil
-	}
 	var list []plan.Upkeep
 	for _, traffic := range traffics {
 		trust := s.Trust(traffic)
@@ -185,7 +183,10 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 		}
 		for i := range trust.Certificates {
 			c := &trust.Certificates[i]
-			if write := certificateWrite(s, trust, traffic, c); write != nil && write.Renew && c.Exists() && !c.RenewalDue.IsZero() && renewable(s, &trust.Authority, c) {
+			if !c.Exists() || c.RenewalDue.IsZero() || !renewable(s, &trust.Authority, c) {
+				continue
+			}
+			if write := certificateWrite(s, trust, traffic, c); write != nil && write.Renew {
 				list = append(list, *write)
 			}
 		}

@@ -102,6 +102,21 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		"certificates that are due, although the cluster is paused": {
 			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
 		},
+		"certificates that are due, beside a cluster-ID conflict": {
+			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(func(s *cluster.Snapshot) { s.Members[1].Volume.ClusterID = 0xc2 }), allRenewed("p1", "c1"),
+		},
+		"nothing else beside a cluster-ID conflict": {
+			cluster: prod().Annotated(v1beta1.RotateAuthoritiesAnnotation, "now").Later(gone(cluster.RoleClient)).
+				Later(func(s *cluster.Snapshot) { s.Members[1].Volume.ClusterID = 0xc2 }),
+		},
+		"certificates that are due, beside an operation that this release does not know": {
+			prod().Claim("Teleport").Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })), allRenewed("p1", "c1"),
+		},
+		"certificates that are due, where every volume is gone": {
+			MakeCluster("prod").Managed().Objects().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
+				Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), allRenewed("p1", "c1"),
+		},
 		"certificates that are due, beside a Secret that is somebody else's": {
 			prod().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(strange("prod-client-tls")), allRenewed("p1", "c1")[:3],
 		},

@@ -18,6 +18,7 @@ import (
 // needs none.
 func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
+		d.Upkeep = urgentRenewals(s)
 		return
 	}
 	var list []plan.Upkeep
