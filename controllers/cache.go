@@ -1,8 +1,11 @@
 package controllers
 
 import (
+	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -52,12 +55,27 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 }
 
 // keepCluster keeps the spec and status of an EtcdCluster, and the annotations by which users command the operator.
+// A hash stands for the labels and annotations that are dropped.
 func keepCluster(object any) (any, error) {
 	if c, ok := object.(*v1beta1.EtcdCluster); ok {
+		hash := hashOf(c.Labels, c.Annotations)
 		c.ManagedFields = nil
 		c.Annotations = operatorsOwn(c.Annotations, maxAnnotationBytes)
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, cluster.AnnotationMetadataHash, hash)
 	}
 	return object, nil
+}
+
+// hashOf returns a hash of all keys and values.
+func hashOf(all ...map[string]string) string {
+	hash := fnv.New64a()
+	for _, one := range all {
+		for _, key := range slices.Sorted(maps.Keys(one)) {
+			fmt.Fprintf(hash, "%d %s %d %s,", len(key), key, len(one[key]), one[key])
+		}
+		fmt.Fprint(hash, ";")
+	}
+	return strconv.FormatUint(hash.Sum64(), 16)
 }
 
 func keepStatefulSet(object any) (any, error) {

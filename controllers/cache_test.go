@@ -156,6 +156,32 @@ func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {
 	}
 }
 
+func TestTheCacheTellsWhenAUserChangedAnEtcdCluster(t *testing.T) {
+	hash := func(change func(*v1beta1.EtcdCluster)) string {
+		c := clustertest.MakeCluster("prod").Annotated("example.com/a", "1").Snapshot().Cluster
+		c.Labels = map[string]string{"b": "2"}
+		change(c)
+		return keep(t, keepCluster, c).Annotations[cluster.AnnotationMetadataHash]
+	}
+	before := hash(func(*v1beta1.EtcdCluster) {})
+	for what, test := range map[string]struct {
+		change func(*v1beta1.EtcdCluster)
+		want   bool
+	}{
+		"another value":       {func(c *v1beta1.EtcdCluster) { c.Annotations["example.com/a"] = "2" }, true},
+		"another annotation":  {func(c *v1beta1.EtcdCluster) { c.Annotations["example.com/b"] = "" }, true},
+		"no annotation":       {func(c *v1beta1.EtcdCluster) { c.Annotations = nil }, true},
+		"another label":       {func(c *v1beta1.EtcdCluster) { c.Labels["c"] = "3" }, true},
+		"a label moved":       {func(c *v1beta1.EtcdCluster) { c.Labels, c.Annotations = c.Annotations, c.Labels }, true},
+		"the hash itself":     {func(c *v1beta1.EtcdCluster) { c.Annotations[cluster.AnnotationMetadataHash] = before }, true},
+		"the operator's part": {func(c *v1beta1.EtcdCluster) { c.Status.Leader, c.ResourceVersion, c.ManagedFields = "prod-0", "7", nil }, false},
+	} {
+		if changed := hash(test.change) != before; changed != test.want {
+			t.Errorf("%s: changed is %v", what, changed)
+		}
+	}
+}
+
 // Otherwise the operator would found a cluster and then could not read its StatefulSets.
 func TestTheCachesKeepTheLargestStatefulSetThatKubernetesAccepts(t *testing.T) {
 	s := clustertest.MakeCluster("prod").TLS().Objects().Members(clustertest.Healthy).Snapshot()

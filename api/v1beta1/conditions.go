@@ -225,6 +225,9 @@ const (
 	// EventMemberRolled: the pod of a member was deleted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
+	// EventSecretsRecreated: managed Secrets of a running cluster were missing, and the operator created them again.
+	// What to do: find out who deleted the Secrets.
+	EventSecretsRecreated = "SecretsRecreated"
 	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"

@@ -56,6 +56,9 @@ const (
 	AnnotationAuthorityPhase = Prefix + "authority-phase" // a Phase, while more than one authority is trusted
 	AnnotationAuthoritySince = Prefix + "authority-since" // when every Secret had followed into the phase
 
+	// On EtcdClusters, only in the operator's cache.
+	AnnotationMetadataHash = Prefix + "metadata-hash" // of all labels and annotations, so that a user's change is noticed
+
 	// On Services, PodDisruptionBudgets and cert-manager's Certificates.
 	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied
 )

@@ -433,6 +433,10 @@ func TestSecretsAreReadOnlyWhenTheyMayHaveChanged(t *testing.T) {
 	s.expectReads(allSecrets, "an hour later, not yet renewed")
 	s.cluster.Generation++
 	s.expectReads(allSecrets, "when the spec changes")
+	s.cluster.Annotations = map[string]string{cluster.AnnotationMetadataHash: "1"}
+	s.expectReads(allSecrets, "when a label or an annotation changes")
+	s.cluster.Status.ObservedGeneration++
+	s.expectReads(0, "when the operator wrote the status")
 	s.cluster.UID = "uid-9"
 	s.expectReads(allSecrets, "when it is another cluster")
 }

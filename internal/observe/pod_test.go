@@ -191,3 +191,24 @@ func TestTellsThatEtcdPassesTheOperatorsReadinessProbe(t *testing.T) {
 		}
 	}
 }
+
+func TestTellsWhenEtcdWasLastStarted(t *testing.T) {
+	started := metav1.Now().Rfc3339Copy()
+	ended := &corev1.ContainerStateTerminated{StartedAt: started}
+	for name, test := range map[string]struct {
+		status corev1.ContainerStatus
+		want   bool
+	}{
+		"it runs":                     {corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}}, true},
+		"it ended":                    {corev1.ContainerStatus{State: corev1.ContainerState{Terminated: ended}}, true},
+		"it waits to be started anew": {corev1.ContainerStatus{LastTerminationState: corev1.ContainerState{Terminated: ended}}, true},
+		"it was never started":        {corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}}, false},
+	} {
+		test.status.Name = "etcd"
+		pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: started}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "sidecar", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, test.status}
+		if p := podOf(&pod); p.StartedAt.Equal(started.Time) != test.want || !p.CreatedAt.Equal(started.Time) {
+			t.Errorf("%s: created %v, started %v", name, p.CreatedAt, p.StartedAt)
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 )
 
 // Secrets are neither listed nor watched. They are read again:
-//   - after the spec changes, and after the operator wrote one;
+//   - after the operator wrote one, and after a user changed the EtcdCluster: its spec, a label or an annotation;
 //   - after a TLS failure, and every 5 s while one is missing or cannot be used;
 //   - hourly once two thirds of a certificate's life are over;
 //   - hourly where the operator acts on what is in them, and every minute while a pod is not ready: it may lack one.
@@ -40,6 +40,7 @@ type secretCache struct {
 type secretEntry struct {
 	uid         types.UID
 	generation  int64
+	metadata    string // the hash of the EtcdCluster's labels and annotations
 	validUntil  time.Time
 	readAt      time.Time
 	foreign     []cluster.ForeignObject
@@ -71,7 +72,10 @@ func (c *secretCache) get(s *cluster.Snapshot) *secretEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	entry := c.entries[s.Cluster.Key()]
-	if entry == nil || entry.uid != s.Cluster.UID || entry.generation != s.Cluster.Generation || s.Now.After(entry.validUntil) {
+	switch {
+	case entry == nil, entry.uid != s.Cluster.UID, s.Now.After(entry.validUntil):
+		return nil
+	case entry.generation != s.Cluster.Generation, entry.metadata != s.Cluster.Annotations[cluster.AnnotationMetadataHash]:
 		return nil
 	}
 	if entry.followed() && s.Now.After(entry.readAt.Add(rereadWhileDown)) && somePodDown(s) {
@@ -136,7 +140,10 @@ func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 }
 
 func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent cluster.Intent) (*secretEntry, error) {
-	entry := &secretEntry{uid: s.Cluster.UID, generation: s.Cluster.Generation, readAt: s.Now, validUntil: s.Now.AddDate(100, 0, 0)}
+	entry := &secretEntry{
+		uid: s.Cluster.UID, generation: s.Cluster.Generation, metadata: s.Cluster.Annotations[cluster.AnnotationMetadataHash],
+		readAt: s.Now, validUntil: s.Now.AddDate(100, 0, 0),
+	}
 	r := &secretReader{ctx: ctx, observer: o, snapshot: s, entry: entry, intent: intent}
 	entry.peer.Source, entry.client.Source = intent.PeerCertificates, intent.ServerCertificates
 	if err := r.readTraffic(&entry.peer, cluster.PeerTraffic); err != nil {

@@ -27,6 +27,10 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 	if d.Action != nil && outcome == nil {
 		list = append(list, actionEvent(d))
 	}
+	if names := recreatedSecrets(s, d); len(names) > 0 {
+		list = append(list, Event{corev1.EventTypeWarning, v1beta1.EventSecretsRecreated,
+			"Secrets are missing, and the operator creates them again: " + strings.Join(names, ", ") + ". Find out who deleted them."})
+	}
 	for i := range now.Conditions {
 		c := &now.Conditions[i]
 		before := meta.FindStatusCondition(old.Conditions, c.Type)
@@ -38,6 +42,28 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		list[i].Message = shortened(list[i].Message, maxNote)
 	}
 	return list
+}
+
+// recreatedSecrets names the managed Secrets that the pass creates although members were made with them.
+func recreatedSecrets(s *cluster.Snapshot, d *plan.Decision) []string {
+	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
+		return nil
+	}
+	var names []string
+	for _, u := range d.Upkeep {
+		var known cluster.ObjectVersion
+		switch u := u.(type) {
+		case plan.WriteAuthority:
+			known = u.Known
+		case plan.WriteCertificate:
+			known = u.Known
+		case plan.AnnotatePod, plan.Apply, plan.Delete, plan.RecordMember, plan.SetRetention, plan.UpdateStatefulSet:
+		}
+		if known.Name != "" && !known.Exists() {
+			names = append(names, known.Name)
+		}
+	}
+	return names
 }
 
 // withEvent adds an event. Two conditions may turn for one cause, and Kubernetes folds events of one reason into the first:

@@ -272,6 +272,38 @@ func TestEveryRefusalOfAPassIsReported(t *testing.T) {
 	}
 }
 
+func TestTellsThatMissingSecretsAreCreatedAgain(t *testing.T) {
+	gone := func(s *cluster.Snapshot) {
+		c := &s.ClientTrust.Certificates[2]
+		*c = cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: c.Name}, Role: c.Role}
+	}
+	due := func(s *cluster.Snapshot) { s.ClientTrust.Certificates[2].RenewalDue = Now }
+	prod := func() *Builder { return MakeCluster("prod").Managed().Objects() }
+	for name, test := range map[string]struct {
+		cluster *Builder
+		want    string
+	}{
+		"beside members": {prod().Members(Healthy).Later(gone), "prod-client-tls"},
+		"and an authority": {prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			s.PeerTrust.Authority = cluster.Authority{ObjectVersion: cluster.ObjectVersion{Name: "prod-peer-ca"}}
+		}), "prod-peer-ca"},
+		"not those of a new cluster": {prod().Later(gone), ""},
+		"not a renewal":              {prod().Members(Healthy).Later(due), ""},
+	} {
+		s := test.cluster.Snapshot()
+		d := analyse.Next(s)
+		told := ""
+		for _, e := range Of(&s, &d, nil).Events {
+			if e.Reason == v1beta1.EventSecretsRecreated {
+				told = e.Message
+			}
+		}
+		if (told == "") != (test.want == "") || !strings.Contains(told, test.want) {
+			t.Errorf("%s: %q", name, told)
+		}
+	}
+}
+
 func TestEventsFitTheirLimit(t *testing.T) {
 	s := MakeCluster("prod").Broken(strings.Repeat("ä", 2000), cluster.RolePeer).Snapshot()
 	d := analyse.Next(s)
