@@ -1,11 +1,11 @@
 package controllers
 
 import (
-	"fmt"
-	"hash/fnv"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -67,15 +67,10 @@ func keepCluster(object any) (any, error) {
 }
 
 // hashOf returns a hash of all keys and values.
-func hashOf(all ...map[string]string) string {
-	hash := fnv.New64a()
-	for _, one := range all {
-		for _, key := range slices.Sorted(maps.Keys(one)) {
-			fmt.Fprintf(hash, "%d %s %d %s,", len(key), key, len(one[key]), one[key])
-		}
-		fmt.Fprint(hash, ";")
-	}
-	return strconv.FormatUint(hash.Sum64(), 16)
+func hashOf(maps ...map[string]string) string {
+	text, _ := json.Marshal(maps) // strings always marshal, and keys are sorted
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }
 
 func keepStatefulSet(object any) (any, error) {
