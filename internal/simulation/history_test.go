@@ -58,6 +58,8 @@ type history struct {
 	closed map[string]bool
 	// restarted are the pods that the operator took down while they served, until they serve again.
 	restarted map[string]types.UID
+	// restarts counts the serving members that the operator restarted.
+	restarts int
 	clients   []clientParty
 	// lapsed tells that certificates expired: nobody accepts them any more, whoever issued them.
 	lapsed bool
@@ -327,6 +329,7 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 		}
 	}
 	h.restarted[pod.Name] = pod.UID
+	h.restarts++
 }
 
 // isGoing reports whether a member's pod is deleted and still runs.

@@ -287,11 +287,11 @@ func (w *World) setStatus(pod *corev1.Pod, p *process, phase corev1.PodPhase, en
 		case phase == "":
 			container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 		case end != "":
-			terminated := &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: end}
+			terminated := &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: end, StartedAt: metav1.NewTime(w.Now)}
 			container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 			container.LastTerminationState.Terminated = terminated
 		default:
-			container.State.Running = &corev1.ContainerStateRunning{}
+			container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(w.Now)}
 			container.Started = new(true)
 		}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{container}
