@@ -60,7 +60,7 @@ type history struct {
 	restarted map[string]types.UID
 	// restarts counts the serving members that the operator restarted.
 	restarts int
-	clients   []clientParty
+	clients  []clientParty
 	// lapsed tells that certificates expired: nobody accepts them any more, whoever issued them.
 	lapsed bool
 	// harmed tells that users took or emptied a volume, or changed the spec.
