@@ -2,7 +2,6 @@ package analyse
 
 import (
 	"slices"
-	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -14,83 +13,77 @@ import (
 func certificateUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	var list []plan.Upkeep
 	for _, traffic := range traffics {
-		switch trust := s.Trust(traffic); trust.Source {
+		switch s.Trust(traffic).Source {
 		case cluster.SourceManaged:
-			list = append(list, managedUpkeep(s, trust, traffic)...)
+			list = append(list, managedUpkeep(s, traffic)...)
 		case cluster.SourceCertManager:
-			list = append(list, requestUpkeep(s, trust, traffic)...)
+			list = append(list, certManagerUpkeep(s, traffic)...)
 		case cluster.SourceSecret, cluster.SourceEtcdOperator:
 		}
 	}
 	return list
 }
 
-// managedUpkeep brings the authority one step on, or else the certificates up to it: what is decided about certificates
-// rests on an authority that does not change in the same pass, except on one that nobody has ever trusted.
-func managedUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
+// managedUpkeep takes one step with the authority, or else writes the certificates that need it. The authority must not
+// change in the pass that decides about certificates, except one that no member or client has ever trusted.
+func managedUpkeep(s *cluster.Snapshot, traffic cluster.Traffic) []plan.Upkeep {
 	if authorityLost(s, traffic) {
 		return nil
 	}
-	step := authorityStep(s, trust, traffic)
-	if step != nil && (step.Step != plan.MakeAuthority || step.Phase != "") {
-		return []plan.Upkeep{*step}
-	}
 	var list []plan.Upkeep
-	if step != nil {
+	if step := authorityStep(s, traffic); step != nil {
 		list = append(list, *step)
+		if step.Step != plan.MakeAuthority || step.Phase != "" {
+			return list
+		}
 	}
+	trust := s.Trust(traffic)
 	for i := range trust.Certificates {
-		if write := certificateWrite(s, trust, traffic, &trust.Certificates[i]); write != nil {
+		if write := certificateWrite(s, traffic, &trust.Certificates[i]); write != nil {
 			list = append(list, *write)
 		}
 	}
 	return list
 }
 
-// authorityStep returns what is to be done about an authority, nil for nothing.
-func authorityStep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) *plan.WriteAuthority {
-	a := &trust.Authority
-	step := &plan.WriteAuthority{Traffic: traffic, Known: a.ObjectVersion, RotationRequest: rotationOf(s)}
-	asked := rotationOf(s) != "" && rotationOf(s) != a.RotationRequest
+// authorityStep returns the next step of an authority, nil for none.
+func authorityStep(s *cluster.Snapshot, traffic cluster.Traffic) *plan.WriteAuthority {
+	trust := s.Trust(traffic)
+	a, request := &trust.Authority, s.Cluster.Annotations[v1beta1.RotateAuthoritiesAnnotation]
+	step := &plan.WriteAuthority{Traffic: traffic, Known: a.ObjectVersion, RotationRequest: a.RotationRequest}
 	switch {
 	case !a.Usable(), a.Phase != "" && !s.Now.Before(a.NotAfter):
-		step.Step = plan.MakeAuthority
+		step.Step, step.RotationRequest = plan.MakeAuthority, request
 		if trusted(trust) {
 			step.Phase = cluster.PhaseAnnounced
 		}
-	case authorityUnknownToMembers(s, trust, traffic):
+	case authorityUnknownToMembers(s, traffic):
 		step.Step, step.Phase = plan.AnnounceAuthority, cluster.PhaseAnnounced
-	case a.Phase == "" && (asked || !s.Now.Before(a.RenewalDue)):
-		step.Step, step.Phase = plan.RotateAuthority, cluster.PhaseAnnounced
-	case a.Phase != "" && phaseReachedAt(s, a).IsZero() && secretsMatchPhase(trust):
+	case a.Phase == "" && (request != "" && request != a.RotationRequest || !s.Now.Before(a.RenewalDue)):
+		step.Step, step.Phase, step.RotationRequest = plan.RotateAuthority, cluster.PhaseAnnounced, request
+	case a.Phase != "" && (a.Since.IsZero() || a.Since.After(s.Now)) && secretsMatchPhase(trust):
 		step.Step, step.Phase, step.PhaseReached = plan.MarkAuthority, a.Phase, true
-	case a.Phase == cluster.PhaseAnnounced && newAuthorityMayIssue(s, trust, traffic):
+	case a.Phase == cluster.PhaseAnnounced && newAuthorityMayIssue(s, traffic):
 		step.Step, step.Phase = plan.IssueFromAuthority, cluster.PhaseIssuing
 	case a.Phase == cluster.PhaseIssuing && overlapElapsed(s, trust):
 		step.Step = plan.ForgetAuthority
 	default:
 		return nil
 	}
-	if step.Step != plan.MakeAuthority && step.Step != plan.RotateAuthority {
-		step.RotationRequest = a.RotationRequest
-	}
 	return step
 }
 
-// rotationOf returns the user's last wish to rotate the authorities.
-func rotationOf(s *cluster.Snapshot) string {
-	return s.Cluster.Annotations[v1beta1.RotateAuthoritiesAnnotation]
-}
-
-// authorityUnknownToMembers reports whether the authority is none that the members know, because its Secret was brought back from a backup or written by somebody:
-// they run with certificates of another one, or would not trust those that it issues.
-func authorityUnknownToMembers(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
+// authorityUnknownToMembers reports whether the members do not know the authority: its Secret was restored from a backup,
+// or written by a user. They would not trust what it issues, or run with certificates of another authority.
+func authorityUnknownToMembers(s *cluster.Snapshot, traffic cluster.Traffic) bool {
+	trust := s.Trust(traffic)
 	a := &trust.Authority
 	return a.Phase == "" && len(membersNotTrusting(s, traffic, a.Current)) > 0 ||
 		slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.Usable() && !c.IssuedBy(a.Bundle...) })
 }
 
-// secretsMatchPhase reports whether every Secret has secretsMatchPhase the authority into its phase: it holds the bundle, and from the new authority's issuing on its certificate.
+// secretsMatchPhase reports whether every Secret has reached the phase of its authority. All must hold the bundle.
+// Once the new authority issues, all certificates must be from it.
 func secretsMatchPhase(trust *cluster.Trust) bool {
 	a := &trust.Authority
 	return !slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool {
@@ -98,35 +91,23 @@ func secretsMatchPhase(trust *cluster.Trust) bool {
 	})
 }
 
-// overlapElapsed reports whether clients have had the time to take up what the Secrets hold.
+// overlapElapsed reports whether clients have had the time to load what the Secrets hold.
 func overlapElapsed(s *cluster.Snapshot, trust *cluster.Trust) bool {
 	a := &trust.Authority
-	return !phaseReachedAt(s, a).IsZero() && secretsMatchPhase(trust) && !s.Now.Before(a.Since.Add(s.AuthorityOverlap))
+	return !a.Since.IsZero() && !s.Now.Before(a.Since.Add(s.AuthorityOverlap)) && secretsMatchPhase(trust)
 }
 
-// phaseReachedAt is when every Secret had followed into the phase, zero while they have not. A time to come was written by a clock that was ahead.
-func phaseReachedAt(s *cluster.Snapshot, a *cluster.Authority) time.Time {
-	if a.Since.After(s.Now) {
-		return time.Time{}
-	}
-	return a.Since
+// newAuthorityMayIssue reports whether the new authority may issue: all members trust it, and clients had the time to.
+// If certificates have expired and the old authority cannot issue others, waiting would not help.
+func newAuthorityMayIssue(s *cluster.Snapshot, traffic cluster.Traffic) bool {
+	trust := s.Trust(traffic)
+	issuer, _ := currentIssuer(&trust.Authority, s.Now)
+	expired := slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.OutsideValidity(s.Now) })
+	return !s.Now.Before(trust.Authority.NotBefore) &&
+		(issuer == "" && expired || overlapElapsed(s, trust) && trustedByAll(s, traffic))
 }
 
-// newAuthorityMayIssue reports whether the new authority may issue: every member that runs trusts it, every one that starts will, and clients have had
-// the time to. Where the certificates are at their end, and the old authority cannot issue others, nobody is helped by waiting.
-func newAuthorityMayIssue(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) bool {
-	a := &trust.Authority
-	if s.Now.Before(a.NotBefore) {
-		return false
-	}
-	issuer, _ := currentIssuer(a, s.Now)
-	if issuer == "" && slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return c.OutsideValidity(s.Now) }) {
-		return true
-	}
-	return overlapElapsed(s, trust) && trustedByAll(s, traffic)
-}
-
-// trustedByAll reports whether every Secret tells to trust the newest authority, and every member that runs was started with it.
+// trustedByAll reports whether every Secret names the newest authority, and every running member was started with it.
 func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
 	return secretsMatchPhase(trust) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
@@ -134,9 +115,10 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	})
 }
 
-// certificateWrite returns what is to be done about a managed certificate, nil for nothing. It is issued by nobody whom a member that runs does not trust.
-func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
-	a := &trust.Authority
+// certificateWrite returns the write that a managed certificate needs, nil for none.
+// Only an authority that every running member trusts may issue.
+func certificateWrite(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
+	a := &s.Trust(traffic).Authority
 	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: settledIntent(s).ClusterDomain, Renew: true}
 	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameAuthority(s, traffic) {
 		return nil
@@ -145,14 +127,14 @@ func certificateWrite(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster
 		return write // the authority is made in the same pass
 	}
 	write.Issuer = issuerFor(a, c, s.Now)
-	replaced := a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
+	needed := !c.Usable() || renewable(s, a, c) || a.Phase != cluster.PhaseAnnounced && !c.IssuedBy(write.Issuer)
 	switch {
-	case write.Issuer != "" && (c.IsEmpty() || !c.Usable() || renewable(s, a, c) || replaced) && len(membersThatWouldReject(s, traffic, c, write.Issuer)) == 0:
+	case needed && write.Issuer != "" && len(membersThatWouldReject(s, traffic, c, write.Issuer)) == 0:
 		return write
 	case !c.IsEmpty() && !slices.Equal(c.Bundle, a.Bundle):
 		write.Renew = false
 		return write
-	default: // nobody can issue yet whom the members trust
+	default:
 		return nil
 	}
 }
@@ -169,7 +151,7 @@ func templatesNameAuthority(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 // renewable reports whether a certificate is due for renewal, and a new one would last longer.
 func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate) bool {
 	_, ends := currentIssuer(a, s.Now)
-	return !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
+	return !c.RenewalDue.IsZero() && !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
 // urgentRenewals are the certificates that are due. They are renewed whatever the decision is, but for a cluster that is
@@ -183,10 +165,7 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 		}
 		for i := range trust.Certificates {
 			c := &trust.Certificates[i]
-			if !c.Exists() || c.RenewalDue.IsZero() || !renewable(s, &trust.Authority, c) {
-				continue
-			}
-			if write := certificateWrite(s, trust, traffic, c); write != nil && write.Renew {
+			if write := certificateWrite(s, traffic, c); write != nil && write.Renew && renewable(s, &trust.Authority, c) {
 				list = append(list, *write)
 			}
 		}
@@ -194,9 +173,10 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 	return list
 }
 
-// requestUpkeep makes and corrects cert-manager's Certificates. They name the issuer that the members were started with: to change it is a step that this release does not take.
-func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Traffic) []plan.Upkeep {
-	intent := settledIntent(s)
+// certManagerUpkeep creates and corrects cert-manager's Certificates. They name the issuer that the members were started
+// with: this release does not change it.
+func certManagerUpkeep(s *cluster.Snapshot, traffic cluster.Traffic) []plan.Upkeep {
+	trust, intent := s.Trust(traffic), settledIntent(s)
 	issuer := intent.Issuer(traffic)
 	if issuer == nil || trust.CertManagerMissing {
 		return nil
@@ -208,8 +188,8 @@ func requestUpkeep(s *cluster.Snapshot, trust *cluster.Trust, traffic cluster.Tr
 	return list
 }
 
-// certificatesMissing reports whether certificates are still to be made that the members' pods mount. Those of cert-manager must be issued for
-// this cluster, unless members have theirs already: what runs is not disturbed, and what joins it needs the same.
+// certificatesMissing reports whether a Secret that pods mount is still to be made. Before the first member, cert-manager
+// must have issued all certificates for this cluster. Later members need the same as those that run.
 func certificatesMissing(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)
@@ -220,7 +200,7 @@ func certificatesMissing(s *cluster.Snapshot) bool {
 	})
 }
 
-// writesSecrets reports whether upkeep changes what was found in Secrets.
+// writesSecrets reports whether upkeep changes Secrets, or makes cert-manager change them.
 func writesSecrets(list []plan.Upkeep) bool {
 	return slices.ContainsFunc(list, func(u plan.Upkeep) bool {
 		return slices.Contains([]string{"Secret", render.CertificateKind.Kind}, u.Writes().Kind)
