@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 	var told []*cluster.ForeignObject
 	for _, traffic := range traffics {
 		if authorityLost(s, traffic) {
-			told = append(told, foreignSecrets(s, s.Trust(traffic))...)
+			told = append(told, foreignSecrets(s, secretNames(s.Trust(traffic))...)...)
 		}
 	}
 	for i := range s.ForeignObjects {
@@ -97,7 +98,7 @@ func (p *problems) addManaged(s *cluster.Snapshot, traffic cluster.Traffic) {
 // addLost tells that no Secret knows what the running members trust. Secrets that lost their owner can be given back.
 func (p *problems) addLost(s *cluster.Snapshot, trust *cluster.Trust) {
 	var foreign []string
-	for _, x := range foreignSecrets(s, trust) {
+	for _, x := range foreignSecrets(s, secretNames(trust)...) {
 		foreign = append(foreign, x.Name)
 	}
 	if len(foreign) > 0 {
@@ -120,7 +121,7 @@ func (p *problems) addWithheld(s *cluster.Snapshot, traffic cluster.Traffic) {
 	for i := range s.Trust(traffic).Certificates {
 		c := &s.Trust(traffic).Certificates[i]
 		issuer := issuerFor(a, c, s.Now)
-		if c.Role == cluster.RoleClient || !c.IsEmpty() || issuer == "" || foreignSecret(s, c.Name) != nil {
+		if c.Role == cluster.RoleClient || !c.IsEmpty() || issuer == "" || len(foreignSecrets(s, c.Name)) > 0 {
 			continue
 		}
 		if members := membersThatWouldReject(s, traffic, c, issuer); len(members) > 0 {
@@ -135,14 +136,14 @@ func (p *problems) addWithheld(s *cluster.Snapshot, traffic cluster.Traffic) {
 // addIssued tells of a certificate that cert-manager has not issued, or that cannot be used.
 func (p *problems) addIssued(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) {
 	switch {
-	case !requested(s, traffic, c), foreignSecret(s, c.Name) != nil: // the Certificate is created or corrected first
+	case !requested(s, traffic, c), len(foreignSecrets(s, c.Name)) > 0: // the Certificate is created or corrected first
 	case !c.Exists():
-		p.add(v1beta1.ReasonCertificateNotReady, "cert-manager has not issued Secret %s yet%s. kubectl describe certificate %s tells more.",
-			c.Name, notReady(c), c.Name)
+		p.add(v1beta1.ReasonCertificateNotReady, "cert-manager has not issued Secret %s yet: %s. kubectl describe certificate %s tells more.",
+			c.Name, cmp.Or(c.NotReady, "it gives no reason"), c.Name)
 	case !c.Issued && !membersCreated(s):
-		p.add(v1beta1.ReasonCertificateNotReady, "Secret %s exists, and cert-manager has not issued it for this cluster yet%s. "+
+		p.add(v1beta1.ReasonCertificateNotReady, "Secret %s exists, and cert-manager has not issued it for this cluster yet: %s. "+
 			"An earlier cluster may have left it, so no member is started with it. kubectl describe certificate %s tells more.",
-			c.Name, notReady(c), c.Name)
+			c.Name, cmp.Or(c.NotReady, "it gives no reason"), c.Name)
 	case c.Broken != "":
 		p.add(v1beta1.ReasonCertificateInvalid, "Secret %s, which cert-manager issued, cannot be used: %s. "+
 			"Use an issuer that gives its own certificate in ca.crt, as those of the types CA and Vault do.", c.Name, c.Broken)
@@ -157,21 +158,13 @@ func requested(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certific
 		!stale(render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer), c.CertManagerCertificate)
 }
 
-// notReady is what cert-manager says about a Certificate that is not ready, as the end of a sentence.
-func notReady(c *cluster.Certificate) string {
-	if c.NotReady == "" {
-		return ""
-	}
-	return ": " + c.NotReady
-}
-
 // addUsers tells of a Secret of the user that does not exist or cannot be used.
 func (p *problems) addUsers(s *cluster.Snapshot, source cluster.Source, c *cluster.Certificate) {
 	switch {
 	case c.InvalidName:
 		p.add(v1beta1.ReasonSecretNotFound, "%q cannot be the name of a Secret, which holds lower case letters, digits, hyphens and dots only. "+
 			"Write the name of a Secret in namespace %s.", c.Name, s.Cluster.Namespace)
-	case foreignSecret(s, c.Name) != nil: // the operator cannot read it
+	case len(foreignSecrets(s, c.Name)) > 0: // the operator cannot read it
 	case !c.Exists():
 		keys := render.SecretKeys(source, c.Role)
 		p.add(v1beta1.ReasonSecretNotFound, "Secret %s does not exist in namespace %s. Create it with the keys %s, %s and %s.",

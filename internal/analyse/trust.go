@@ -23,35 +23,31 @@ func authoritiesForNewPods(s *cluster.Snapshot, traffic cluster.Traffic) []strin
 	switch c := trust.Certificate(traffic.Roles()[0]); {
 	case c == nil:
 		return nil
-	case c.IsEmpty() && trust.Authority.Usable() && foreignSecret(s, c.Name) == nil:
+	case c.IsEmpty() && trust.Authority.Usable() && len(foreignSecrets(s, c.Name)) == 0:
 		return trust.Authority.Bundle
 	default:
 		return c.Bundle
 	}
 }
 
-// foreignSecret returns the foreign or unreadable Secret of a name, or nil. What is in it is not known.
-func foreignSecret(s *cluster.Snapshot, name string) *cluster.ForeignObject {
-	i := slices.IndexFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool { return x.Kind == "Secret" && x.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &s.ForeignObjects[i]
-}
-
-// foreignSecrets returns the foreign or unreadable Secrets that have the names of managed Secrets of one kind of traffic.
-func foreignSecrets(s *cluster.Snapshot, trust *cluster.Trust) []*cluster.ForeignObject {
-	names := []string{trust.Authority.Name}
-	for i := range trust.Certificates {
-		names = append(names, trust.Certificates[i].Name)
-	}
+// foreignSecrets returns the foreign and the unreadable Secrets of some names. What is in them is not known.
+func foreignSecrets(s *cluster.Snapshot, names ...string) []*cluster.ForeignObject {
 	var list []*cluster.ForeignObject
-	for _, name := range names {
-		if x := foreignSecret(s, name); x != nil {
+	for i := range s.ForeignObjects {
+		if x := &s.ForeignObjects[i]; x.Kind == "Secret" && slices.Contains(names, x.Name) {
 			list = append(list, x)
 		}
 	}
 	return list
+}
+
+// secretNames returns the names of the Secrets of one kind of traffic.
+func secretNames(trust *cluster.Trust) []string {
+	names := []string{trust.Authority.Name}
+	for i := range trust.Certificates {
+		names = append(names, trust.Certificates[i].Name)
+	}
+	return names
 }
 
 // trusted reports whether a Secret names an authority. Members and clients may trust it.
@@ -65,7 +61,7 @@ func trusted(trust *cluster.Trust) bool {
 func authorityLost(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
 	return trust.Source == cluster.SourceManaged && !trusted(trust) && len(membersNotTrusting(s, traffic)) > 0 &&
-		!slices.ContainsFunc(foreignSecrets(s, trust), func(x *cluster.ForeignObject) bool { return x.Unreadable != "" })
+		!slices.ContainsFunc(foreignSecrets(s, secretNames(trust)...), func(x *cluster.ForeignObject) bool { return x.Unreadable != "" })
 }
 
 // startedWith returns the authorities that a pod's etcd trusts, nil if they are not known. The pod's annotation names

@@ -63,33 +63,35 @@ func authorityOf(secret *corev1.Secret, now time.Time) cluster.Authority {
 	if since, err := time.Parse(time.RFC3339, secret.Annotations[cluster.AnnotationAuthoritySince]); err == nil {
 		a.Since = since
 	}
-	for _, identity := range identities(secret.Data[pki.TLSKeys.Authorities]) {
+	bundle, _ := pki.Identities(secret.Data[pki.TLSKeys.Authorities]) // none where it cannot be read
+	for _, identity := range bundle {
 		a.Bundle = append(a.Bundle, identity.Fingerprint)
 	}
 	slices.Sort(a.Bundle)
-	if _, err := pki.ReadAuthority(secret.Data[pki.TLSKeys.Certificate], secret.Data[pki.TLSKeys.Key]); err != nil {
+	current, err := identityOf(secret.Data, pki.TLSKeys)
+	if err != nil {
 		a.Broken = err.Error()
 		return a
 	}
-	current := identities(secret.Data[pki.TLSKeys.Certificate])[0]
-	a.Current, a.NotBefore, a.NotAfter, a.RenewalDue = current.Fingerprint, current.NotBefore, current.NotAfter, pki.RenewalDue(current.NotBefore, current.NotAfter)
+	a.Current, a.NotBefore, a.NotAfter = current.Fingerprint, current.NotBefore, current.NotAfter
+	a.RenewalDue = pki.RenewalDue(current.NotBefore, current.NotAfter)
 	if !slices.Contains(a.Bundle, a.Current) {
 		a.Broken = "its bundle does not hold its own certificate"
 	}
-	if _, err := pki.ReadAuthority(secret.Data[pki.PreviousKeys.Certificate], secret.Data[pki.PreviousKeys.Key]); err == nil {
-		previous := identities(secret.Data[pki.PreviousKeys.Certificate])[0]
-		if !now.Before(previous.NotBefore) {
-			a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
-		}
+	if previous, err := identityOf(secret.Data, pki.PreviousKeys); err == nil && !now.Before(previous.NotBefore) {
+		a.Previous, a.PreviousNotAfter = previous.Fingerprint, previous.NotAfter
 	}
 	return a
 }
 
-// identities reads certificates, none where there are none.
-func identities(text []byte) []pki.Identity {
-	list, err := pki.Identities(text)
-	if err != nil {
-		return nil
+// identityOf identifies an authority that can issue.
+func identityOf(data map[string][]byte, keys pki.Keys) (pki.Identity, error) {
+	if _, err := pki.ReadAuthority(data[keys.Certificate], data[keys.Key]); err != nil {
+		return pki.Identity{}, err
 	}
-	return list
+	list, err := pki.Identities(data[keys.Certificate])
+	if err != nil {
+		return pki.Identity{}, err
+	}
+	return list[0], nil
 }

@@ -273,7 +273,7 @@ func TestWhatCertManagerIssuesIsCheckedAndWaitedFor(t *testing.T) {
 		"left by an earlier cluster, and not ready": {
 			issued(t, "prod-peer-tls", asIs).certManagerSays("False", 2), v1beta1.ReasonCertificateNotReady, left + ": the issuer is asleep.",
 		},
-		"ready as it was before": {issued(t, "prod-peer-tls", asIs).certManagerSays("True", 1), v1beta1.ReasonCertificateNotReady, left + ". "},
+		"ready as it was before": {issued(t, "prod-peer-tls", asIs).certManagerSays("True", 1), v1beta1.ReasonCertificateNotReady, left + ": it gives no reason. "},
 		"by another issuer":      {issued(t, "prod-peer-tls", annotated(issuerNameAnnotation, "old")), v1beta1.ReasonCertificateNotReady, left},
 		"by another kind of issuer": {
 			issued(t, "prod-peer-tls", annotated(issuerKindAnnotation, "ClusterIssuer")), v1beta1.ReasonCertificateNotReady, left,

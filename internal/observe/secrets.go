@@ -254,7 +254,8 @@ func (r *secretReader) certificate(role cluster.Role, secret *corev1.Secret, key
 	material, err := keys.Material(secret.Data)
 	if err == nil {
 		var report pki.Report
-		report, err = pki.Check(material, useOf(role), r.namesOf(role), r.snapshot.Now)
+		use, names := r.requirements(role)
+		report, err = pki.Check(material, use, names, r.snapshot.Now)
 		c.Issuers, c.Bundle = report.Issuers, report.Authorities
 		c.RenewalDue, c.NotBefore, c.NotAfter = report.RenewalDue, report.NotBefore, report.NotAfter
 	}
@@ -273,28 +274,17 @@ func writtenOf(object client.Object) cluster.ObjectVersion {
 	return cluster.ObjectVersion{Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion()}
 }
 
-func useOf(role cluster.Role) pki.Use {
-	switch role {
+// requirements are the use and the names that a certificate must fit.
+func (r *secretReader) requirements(role cluster.Role) (pki.Use, []string) {
+	switch hosts := memberHosts(r.snapshot, r.intent.ClusterDomain); role {
 	case cluster.RolePeer:
-		return pki.Peer
+		return pki.Peer, hosts
 	case cluster.RoleServer:
-		return pki.Server
+		c := r.snapshot.Cluster
+		return pki.Server, append(hosts, fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(c.Name), c.Namespace))
 	case cluster.RoleOperator, cluster.RoleClient:
 	}
-	return pki.Client
-}
-
-// namesOf are the names that a certificate must fit.
-func (r *secretReader) namesOf(role cluster.Role) []string {
-	switch role {
-	case cluster.RolePeer:
-		return memberHosts(r.snapshot, r.intent.ClusterDomain)
-	case cluster.RoleServer:
-		clientHost := fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(r.snapshot.Cluster.Name), r.snapshot.Cluster.Namespace)
-		return append(memberHosts(r.snapshot, r.intent.ClusterDomain), clientHost)
-	case cluster.RoleOperator, cluster.RoleClient:
-	}
-	return nil
+	return pki.Client, nil
 }
 
 // readAgainAtRest makes the Secrets be read once an hour.
