@@ -3,7 +3,6 @@ package status
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,16 +25,7 @@ type Report struct {
 // Of reports on a pass: what was seen, what was decided, and what became of it: each *plan.Refusal becomes part of the
 // report, any other error is for the caller alone.
 func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
-	if refusals, _ := plan.Refusals(outcome); len(refusals) > 0 {
-		messages := make([]string, len(refusals))
-		for i, r := range refusals {
-			messages[i] = r.Message
-		}
-		refused := *d
-		refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, sentences(messages...)
-		refused.Refusals = slices.Concat(d.Refusals, refusals)
-		d = &refused
-	}
+	d = d.WithRefusals(outcome)
 	old := s.Cluster.Status
 	status := *old.DeepCopy()
 	status.ObservedGeneration = s.Cluster.Generation
