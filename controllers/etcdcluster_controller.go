@@ -30,9 +30,9 @@ import (
 )
 
 const (
-	// conflictDelay is how long the caches get to catch up with a write that came in between.
+	// conflictDelay is how long the caches get to receive the write that caused a conflict.
 	conflictDelay = 100 * time.Millisecond
-	// refusalDelay is when a write that was refused is tried again: what stands in the way may be nothing that is watched.
+	// refusalDelay is when a refused write is tried again. The operator may not watch what causes the refusal.
 	refusalDelay = 10 * time.Second
 )
 
@@ -42,8 +42,10 @@ type EtcdClusterReconciler struct {
 	Observer *observe.Observer
 	Actor    *act.Actor
 	Events   events.EventRecorder
-	// Concurrency is how many clusters are worked on at once. A pass spends most of its time waiting for etcd.
+	// Concurrency is how many clusters are reconciled at once. A pass spends most of its time waiting for etcd.
 	Concurrency int
+
+	decisions decisionLog
 }
 
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters,verbs=get;list;watch
@@ -66,10 +68,12 @@ type EtcdClusterReconciler struct {
 func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	snapshot, err := r.Observer.Observe(ctx, request.NamespacedName)
 	if err != nil || snapshot == nil {
+		r.decisions.forget(request.NamespacedName)
 		return ctrl.Result{}, err
 	}
 	decision := analyse.Next(*snapshot)
 	outcome := r.act(ctx, snapshot, &decision)
+	r.decisions.record(ctx, snapshot, decision.WithRefusals(outcome))
 	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
 		return r.failed(snapshot, err)
 	}
@@ -83,7 +87,8 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	}
 }
 
-// failed has a write tried again. That of an object which the API server cannot convert is also told where users look: its status cannot be written.
+// failed requeues a write that failed. When the API server could not convert the object, its status cannot be written
+// either, so the failure becomes an Event.
 func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Result, error) {
 	explained := webhook.Explain(err)
 	if webhook.IsConversion(err) {
@@ -92,7 +97,7 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 	return retry(explained)
 }
 
-// act does the harmless writes, then claims the one step that may disturb members, then takes it.
+// act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
 	if d.InvalidatesSecrets {
 		defer r.Observer.SecretsChanged(s.Cluster.Key())
@@ -109,7 +114,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 	return r.Actor.Act(ctx, s, d.Action)
 }
 
-// report writes the status, once and only when something changed, and sends the events.
+// report writes the status once, and only if it changed, and sends the events.
 func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot, d *plan.Decision, outcome error) error {
 	report := status.Of(s, d, outcome)
 	if !equality.Semantic.DeepEqual(report.Status, s.Cluster.Status) {
@@ -125,7 +130,7 @@ func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot,
 	return nil
 }
 
-// retry has a stale read tried again without an error in the log: the watch brings the newer object.
+// retry requeues quietly after a conflict. The watch will deliver the newer object.
 func retry(err error) (ctrl.Result, error) {
 	if isStale(err) {
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
@@ -133,7 +138,7 @@ func retry(err error) (ctrl.Result, error) {
 	return ctrl.Result{}, err
 }
 
-// isStale reports whether every write that failed did so because its object was written, or deleted, since it was read.
+// isStale reports whether every write failed because its object was written or deleted after it was read.
 func isStale(err error) bool {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !isStale(e) })
@@ -141,7 +146,8 @@ func isStale(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 }
 
-// SetupWithManager registers the watches: the clusters, what they own, and by their label the volumes and pods, which they do not own.
+// SetupWithManager registers the watches: EtcdClusters, the objects that they own, and volumes and pods, which are found
+// by their label.
 func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1beta1.EtcdCluster{}).

@@ -37,7 +37,8 @@ const (
 	// ReasonNoReadyEndpoint: enough voters answer, but no pod is ready. The client Service has no endpoints.
 	// What to do: nothing at first: pods become ready within seconds. If the reason stays, read kubectl describe pod.
 	ReasonNoReadyEndpoint = "NoReadyEndpoint"
-	// ReasonNoQuorum: fewer voters than the quorum answer.
+	// ReasonNoQuorum: fewer voters than the quorum answer. Voters that are only electing a leader get an election timeout
+	// and 2 seconds before this is reported.
 	// What to do: bring back the members that the message names, with their volumes. If all volumes are gone, restore
 	// them. To start empty instead, delete the cluster and create it again.
 	ReasonNoQuorum = "NoQuorum"
@@ -162,6 +163,10 @@ const (
 	// What to do: nothing at first: the StatefulSet creates the pod. If the reason stays, kubectl describe statefulset
 	// shows the cause.
 	ReasonPodMissing = "PodMissing"
+	// ReasonPodCreationFailed: Kubernetes cannot create the pod of the member.
+	// What to do: correct what the message names. Frequent causes are a ResourceQuota, a priorityClassName that does not
+	// exist, and a Pod Security Standard that the pod does not meet. Kubernetes then creates the pod.
+	ReasonPodCreationFailed = "PodCreationFailed"
 	// ReasonUnschedulable: the scheduler finds no node for the pod.
 	// What to do: add nodes, or change the affinity, the node selector or the requests. kubectl describe pod shows what is
 	// missing.
@@ -177,16 +182,27 @@ const (
 	// What to do: see the exit code and the last log line of etcd in the message. kubectl logs --previous shows the log.
 	ReasonCrashLooping = "CrashLooping"
 	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
-	// What to do: restore the volume. The cluster serves while a quorum is left.
+	// What to do: bring the volume itself back, never a copy, a snapshot or a restore of it. The cluster serves while a
+	// quorum is left.
 	ReasonVolumeLost = "VolumeLost"
+	// ReasonVolumeReplaced: the claim of the member is bound to another volume than the one that the member started on.
+	// The operator does not start it: old data under the member's ID can undo acknowledged writes.
+	// What to do: bring the first volume back. If it is the same volume, moved and not copied, set the annotation
+	// operator.etcd-warden.io/accept-volume on the claim to the value in the message. Never do so for a copy, a snapshot
+	// or a restore.
+	ReasonVolumeReplaced = "VolumeReplaced"
 	// ReasonNodeLost: the node of the pod does not answer.
 	// What to do: repair the node, or delete its Node object so that Kubernetes moves the pod.
 	ReasonNodeLost = "NodeLost"
 	// ReasonStarting: the pod is starting.
 	// What to do: nothing.
 	ReasonStarting = "Starting"
-	// ReasonNotAnswering: etcd does not answer the operator.
-	// What to do: read kubectl logs of the pod. Network policies must let the operator connect to port 2379 of the
+	// ReasonNeverStarted: the pod exists for more than 5 minutes, and its container has never run.
+	// What to do: kubectl describe pod shows the cause. The member starts when the cause is removed. If the others have a
+	// quorum, they serve without it. This release does not replace the member.
+	ReasonNeverStarted = "NeverStarted"
+	// ReasonNotAnswering: etcd does not answer the operator. A member that has never started gets 30 seconds for that.
+	// What to do: read kubectl logs of the pod. NetworkPolicies must let the operator connect to port 2379 of the
 	// members.
 	ReasonNotAnswering = "NotAnswering"
 	// ReasonNoLeader: etcd answers, but has no leader.
@@ -203,8 +219,10 @@ const (
 	// ReasonNoSpace: the database of a member reached its quota. etcd refuses writes.
 	// What to do: delete keys, compact and defragment. Then run etcdctl alarm disarm.
 	ReasonNoSpace = "NoSpace"
-	// ReasonCorrupt: the data of a member differs from the data of the others.
-	// What to do: take a snapshot from another member. Do not restart this member.
+	// ReasonCorrupt: etcd reports alarm CORRUPT: the data of the members may differ. The alarm does not show which member
+	// is wrong. While it is active, no member is ready.
+	// What to do: compare all members with etcdctl endpoint hashkv --cluster. Do not restart members, and do not delete
+	// volumes. This release does not replace a corrupt member.
 	ReasonCorrupt = "Corrupt"
 	// ReasonTemplateNewer: the pod templates of members are newer than their pods.
 	// What to do: nothing.
@@ -222,7 +240,7 @@ const (
 	// EventMembersResumed: missing StatefulSets of members were created again.
 	// What to do: find out who deleted the StatefulSets.
 	EventMembersResumed = "MembersResumed"
-	// EventMemberRolled: the pod of a member was deleted, so that it starts again.
+	// EventMemberRolled: the pod of a member was evicted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
 	// EventSecretsRecreated: managed Secrets of a running cluster were missing, and the operator created them again.
@@ -231,6 +249,9 @@ const (
 	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"
+	// EventOperationAbandoned: the step in progress ended before it was completed.
+	// What to do: see the message. The operator continues with what is needed now.
+	EventOperationAbandoned = "OperationAbandoned"
 	// EventConversionFailed: the API server could not convert the object for the operator. etcd continues to run.
 	// What to do: make sure that the pods of the Service etcd-warden-webhook-service are ready, and that the API server
 	// can connect to their port 9443.

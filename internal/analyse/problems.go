@@ -190,14 +190,15 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 	case x.Unreadable != "":
 		p.add(v1beta1.ReasonReadRefused, "%s", plan.RefuseForeignObject(*x).Message)
 	case x.Terminating:
-		p.add(v1beta1.ReasonWaitingForDeletion, "%s %s of the deleted cluster of this name is still going away, and is left as it is.", x.Kind, x.Name)
+		p.add(v1beta1.ReasonWaitingForDeletion, "%s %s of a deleted cluster with the same name is still being deleted. The operator does not change it.", x.Kind, x.Name)
 	case x.LacksOwnerReference:
-		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s: the operator neither renews nor uses it. "+
-			"If it is this cluster's own, brought back from a backup, make EtcdCluster %s its controller in metadata.ownerReferences "+
-			"(docs/tls.md has the command). If it is not, rename or delete it, and the operator makes its own.",
+		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator neither renews nor uses it. "+
+			"If it belongs to this cluster and was restored from a backup, make EtcdCluster %s its controller in "+
+			"metadata.ownerReferences (docs/tls.md has the command). "+
+			"Otherwise rename or delete it. The operator then creates its own.",
 			x.Kind, x.Name, x.Owner, s.Cluster.Name)
 	default:
-		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator never takes over what it did not make, and leaves it as it is. "+
+		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator does not change objects that it did not make. "+
 			"Rename or delete it.", x.Kind, x.Name, x.Owner)
 	}
 }

@@ -94,6 +94,9 @@ func Next(s cluster.Snapshot) plan.Decision {
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
+	if next := s.NextDeadline(); next > 0 {
+		d.RequeueAfter = min(d.RequeueAfter, next)
+	}
 	return d
 }
 

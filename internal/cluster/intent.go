@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -210,6 +211,17 @@ func (i *Intent) setPod(template *v1beta1.PodTemplate) {
 	i.SecurityContext = pod.SecurityContext
 	i.TopologySpreadConstraints, i.ImagePullSecrets = pod.TopologySpreadConstraints, pod.ImagePullSecrets
 	i.PriorityClassName, i.SchedulerName, i.RuntimeClassName = pod.PriorityClassName, pod.SchedulerName, pod.RuntimeClassName
+}
+
+// defaultElectionTimeout is etcd's.
+const defaultElectionTimeout = time.Second
+
+// ElectionTimeout returns how long a member waits for a leader before it stands for election.
+func (i Intent) ElectionTimeout() time.Duration {
+	if n, err := strconv.ParseInt(i.Options[OptionVariable("election-timeout")], 10, 64); err == nil {
+		return time.Duration(n) * time.Millisecond
+	}
+	return defaultElectionTimeout
 }
 
 // OptionVariable returns the environment variable of an etcd option, under which intents store it.

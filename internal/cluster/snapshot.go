@@ -48,6 +48,8 @@ type Snapshot struct {
 	StorageClassMissing bool
 	// Membership is etcd's own member list, nil when no voter answered.
 	Membership *Membership
+	// LeaderlessSince is since when IsLeaderless was true in every pass. It is zero while it is not.
+	LeaderlessSince time.Time
 	// PeerTrust and ClientTrust are what the Secrets hold.
 	PeerTrust, ClientTrust Trust
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
@@ -99,7 +101,9 @@ type Workload struct {
 	Deleting bool
 	// CreateFailure is why Kubernetes cannot create the pod; empty where there is one, and where no cause is known.
 	CreateFailure string
-	Live          *appsv1.StatefulSet
+	// PodDue is when CreateFailure is looked for. It is zero while there is a pod.
+	PodDue time.Time
+	Live   *appsv1.StatefulSet
 }
 
 // Pod is a member's pod.

@@ -58,3 +58,10 @@ func SameVolume(remembered, present VolumeIdentity) bool {
 		return remembered.Claim == present.Claim && remembered.Name == present.Name
 	}
 }
+
+// IsReplaced reports whether the claim holds another volume than the one that the member started on, and the user has not
+// accepted it.
+func (v *Volume) IsReplaced() bool {
+	return v != nil && v.Remembered.Name != "" && v.Identity.Name != "" && !SameVolume(v.Remembered, v.Identity) &&
+		v.Accepted != v.Identity.String()
+}

@@ -33,6 +33,8 @@ type Observer struct {
 
 	secrets secretCache
 	podless sync.Map // podlessSets by cluster
+	// leaderless is since when each cluster has no leader.
+	leaderless sync.Map
 }
 
 // Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
@@ -42,6 +44,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		if apierrors.IsNotFound(err) {
 			o.secrets.forget(key)
 			o.podless.Delete(key)
+			o.leaderless.Delete(key)
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
@@ -62,6 +65,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		return nil, err
 	}
 	o.observeEtcd(ctx, s, credentials)
+	o.observeElection(s)
 	return s, o.observeVolumes(ctx, s)
 }
 

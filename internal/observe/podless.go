@@ -50,7 +50,8 @@ func (o *Observer) observePodless(ctx context.Context, s *cluster.Snapshot) {
 			since = s.Now
 		}
 		sets.since[uid], m.Workload.CreateFailure = since, old.failures[uid]
-		if !s.Now.Before(since.Add(podDueAfter)) {
+		m.Workload.PodDue = since.Add(podDueAfter)
+		if !s.Now.Before(m.Workload.PodDue) {
 			due = append(due, m.Workload)
 		}
 	}

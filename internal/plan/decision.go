@@ -4,6 +4,8 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -47,6 +49,22 @@ type Decision struct {
 type Problem struct {
 	// Reason is a condition reason. Message says what is, why, and what to do.
 	Reason, Message string
+}
+
+// WithRefusals returns the decision as it turned out. If outcome holds refusals, they replace the reason and the message.
+func (d *Decision) WithRefusals(outcome error) *Decision {
+	refusals, _ := Refusals(outcome)
+	if len(refusals) == 0 {
+		return d
+	}
+	messages := make([]string, len(refusals))
+	for i := range refusals {
+		messages[i] = refusals[i].Message
+	}
+	refused := *d
+	refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, strings.Join(messages, " ")
+	refused.Refusals = append(slices.Clip(d.Refusals), refusals...)
+	return &refused
 }
 
 // Refusal is a guard that refused a step, or a write that the API server refused. As an error it is for users.

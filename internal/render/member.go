@@ -1,7 +1,9 @@
 package render
 
 import (
+	"math"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -166,9 +168,8 @@ func foundingAnnotations(in MemberInput) map[string]string {
 // transfers leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
 // Source: ServerConfig.ReqTimeout in etcd's server/config/config.go. 10 s remain to close the database.
 func gracePeriodSeconds(i cluster.Intent) int64 {
-	election := numberOr(i.Options[cluster.OptionVariable("election-timeout")], defaultElection) // in milliseconds
-	milliseconds := 2*(5000+2*election) + 10_000
-	return max(30, (milliseconds+999)/1000)
+	stop := 2*(5*time.Second+2*i.ElectionTimeout()) + 10*time.Second
+	return max(30, int64(math.Ceil(stop.Seconds())))
 }
 
 func container(in MemberInput) corev1.Container {

@@ -14,11 +14,34 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
+// view is a snapshot with what more than one condition needs of it.
+type view struct {
+	*cluster.Snapshot
+	outlook cluster.Outlook
+	founded bool
+	// conflict tells that there is more than one cluster ID.
+	conflict bool
+	problems []plan.Problem
+	// failures describes the members that do not serve.
+	failures string
+}
+
+func viewOf(s *cluster.Snapshot, d *plan.Decision) *view {
+	return &view{
+		Snapshot: s,
+		outlook:  s.Outlook(),
+		founded:  s.Founded(),
+		conflict: len(s.ClusterIDs()) > 1,
+		problems: d.Problems,
+		failures: failures(s),
+	}
+}
+
 func condition(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
 	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
 }
 
-// sentences joins what there is to say.
+// sentences joins sentences. Empty ones are left out.
 func sentences(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " ")
 }
@@ -30,156 +53,192 @@ func conditionStatus(b bool) metav1.ConditionStatus {
 	return metav1.ConditionFalse
 }
 
-func available(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
-	outlook := s.Outlook()
-	serving, voters, quorum := outlook.Healthy, outlook.Voters, outlook.Quorum()
+func available(v *view) metav1.Condition {
+	is := func(status metav1.ConditionStatus, reason string, message ...string) metav1.Condition {
+		return condition(v1beta1.ConditionAvailable, status, reason, sentences(message...))
+	}
 	switch {
-	case len(s.ClusterIDs()) > 1:
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonClusterIDConflict,
-			"Clients may reach either of two etcd clusters. "+analyse.ClusterIDConflict(s))
-	case everythingLost(s):
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoQuorum, allVolumesGone)
-	case len(s.Members) == 0:
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
-	case serving >= quorum && !reachable(s):
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoReadyEndpoint,
-			fmt.Sprintf("%s, but no pod is ready. The client Service has no endpoints.", outlook))
-	case serving == quorum && voters > 1:
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk,
-			fmt.Sprintf("%s: one more failure stops the cluster.", outlook))
-	case serving >= quorum:
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing,
-			outlook.String()+".")
-	case unobservable(s):
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
-			sentences("The operator has no usable certificate to ask the members with; they run on.", firstProblem(d)))
-	case !s.Founded():
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNotStarted,
-			sentences("The members are starting.", troubles(s)))
+	case v.conflict:
+		return is(metav1.ConditionFalse, v1beta1.ReasonClusterIDConflict,
+			"Clients may reach either of two etcd clusters.", analyse.ClusterIDConflict(v.Snapshot))
+	case v.everythingLost():
+		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, allVolumesGone)
+	case len(v.Members) == 0:
+		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
+	case v.outlook.HasQuorum() && !v.hasEndpoint():
+		return is(metav1.ConditionFalse, v1beta1.ReasonNoReadyEndpoint,
+			v.outlook.String()+", but no pod is ready. The client Service has no endpoints.", v.alarmHint())
+	case v.outlook.HasQuorum() && v.outlook.Spare() == 0 && v.outlook.Voters > 1:
+		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk, v.outlook.String()+". One more failure stops the cluster.")
+	case v.outlook.HasQuorum():
+		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumServing, v.outlook.String()+".")
+	case v.isUnobservable():
+		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
+			"The operator has no valid client certificate for the members. They continue to run.", v.firstProblem())
+	case !v.founded:
+		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The members are starting.", v.failures)
 	default:
-		return condition(v1beta1.ConditionAvailable, metav1.ConditionFalse, v1beta1.ReasonNoQuorum, noQuorum(s))
+		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, v.noQuorum())
 	}
 }
 
-// reachable reports whether the client Service has a ready pod to lead to.
-func reachable(s *cluster.Snapshot) bool {
-	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && m.Serves() })
+// hasEndpoint reports whether the client Service has a pod that is ready and serves.
+func (v *view) hasEndpoint() bool {
+	return slices.ContainsFunc(v.Members, func(m cluster.Member) bool { return m.Pod != nil && m.Pod.Ready && m.Serves() })
 }
 
-// everythingLost reports whether a cluster that once served has nothing left to serve from.
-func everythingLost(s *cluster.Snapshot) bool {
-	return len(s.Members) == 0 && s.Cluster.Status.ClusterID != ""
-}
-
-const allVolumesGone = "The cluster has served, and every volume of it is gone. Bring the volumes back, or delete the cluster and create it again to start empty."
-
-func quorumLost(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
-	switch {
-	case everythingLost(s):
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
-	case !s.Founded():
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
-	case s.Outlook().HasQuorum():
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
-	case unobservable(s):
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences("The operator cannot ask the members.", firstProblem(d)))
-	default:
-		return condition(v1beta1.ConditionQuorumLost, metav1.ConditionTrue, v1beta1.ReasonNoQuorum, noQuorum(s))
-	}
-}
-
-func noQuorum(s *cluster.Snapshot) string {
-	return sentences(s.Outlook().String()+".",
-		troubles(s), "etcd serves again, with its data, when enough members are back.")
-}
-
-// unobservable reports whether pods run and could not be asked for want of a certificate.
-func unobservable(s *cluster.Snapshot) bool {
-	return s.Founded() && slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return unasked(&m) })
-}
-
-// firstProblem is empty where the operator repairs what is wrong itself.
-func firstProblem(d *plan.Decision) string {
-	if len(d.Problems) == 0 {
+// alarmHint says where to look if an alarm may be why no pod is ready.
+func (v *view) alarmHint() string {
+	if v.Membership == nil || len(v.Membership.Alarms) == 0 {
 		return ""
 	}
-	return d.Problems[0].Message
+	return "etcd reports an alarm: see condition StorageAlarm."
+}
+
+// everythingLost reports whether a cluster that has served has no volume any more.
+func (v *view) everythingLost() bool {
+	return len(v.Members) == 0 && v.Cluster.Status.ClusterID != ""
+}
+
+const allVolumesGone = "The cluster has served, and all its volumes are gone. Bring the volumes back. " +
+	"To start empty instead, delete the cluster and create it again."
+
+func quorumLost(v *view) metav1.Condition {
+	is := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
+		return condition(v1beta1.ConditionQuorumLost, status, reason, message)
+	}
+	switch {
+	case v.everythingLost():
+		return is(metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
+	case !v.founded:
+		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
+	case v.outlook.HasQuorum():
+		return is(metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
+	case v.isUnobservable():
+		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
+			sentences("The operator cannot connect to the members.", v.firstProblem()))
+	default:
+		return is(metav1.ConditionTrue, v1beta1.ReasonNoQuorum, v.noQuorum())
+	}
+}
+
+func (v *view) noQuorum() string {
+	return sentences(v.outlook.String()+".", v.failures, "etcd serves again, with all its data, when a quorum of members is back.")
+}
+
+// isUnobservable reports whether pods run, but the operator has no certificate to connect to them.
+func (v *view) isUnobservable() bool {
+	return v.founded && slices.ContainsFunc(v.Members, func(m cluster.Member) bool { return lacksCertificate(&m) })
+}
+
+// firstProblem returns what is wrong. It is empty if the operator corrects it itself.
+func (v *view) firstProblem() string {
+	if len(v.problems) == 0 {
+		return ""
+	}
+	return v.problems[0].Message
 }
 
 func progressing(d *plan.Decision) metav1.Condition {
 	return condition(v1beta1.ConditionProgressing, conditionStatus(d.Progressing), d.Reason, d.Message)
 }
 
-func degraded(s *cluster.Snapshot, d *plan.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
+func degraded(v *view, d *plan.Decision, status *v1beta1.EtcdClusterStatus) metav1.Condition {
+	because := func(reason, message string) metav1.Condition {
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, reason, message)
+	}
 	switch {
-	case len(s.ClusterIDs()) > 1:
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(s))
-	case len(d.Problems) > 0:
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Problems[0].Reason, problemText(s, d))
+	case v.conflict:
+		return because(v1beta1.ReasonClusterIDConflict, analyse.ClusterIDConflict(v.Snapshot))
+	case len(v.problems) > 0:
+		return because(v.problems[0].Reason, v.problemText())
 	case isBlocked(d):
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, d.Reason, d.Message)
-	case status.ReadyReplicas < status.Replicas && !onlyStarting(s):
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonMembersNotReady,
-			sentences(fmt.Sprintf("%d of %d members answer.", status.ReadyReplicas, status.Replicas), troubles(s)))
+		return because(d.Reason, d.Message)
+	case status.ReadyReplicas < status.Replicas && !onlyStarting(v.Snapshot):
+		return because(v1beta1.ReasonMembersNotReady,
+			sentences(fmt.Sprintf("%d of %d members are ready.", status.ReadyReplicas, status.Replicas), v.failures))
 	default:
-		return condition(v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "Every member that has started answers, and nothing stands in the way.")
+		return condition(v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "All started members answer.")
 	}
 }
 
-// transientReasons are the reasons of refusals that say nothing of the cluster's health, or that the members' own troubles say better.
-var transientReasons = []string{v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk, v1beta1.ReasonMembersNotHealthy,
-	v1beta1.ReasonDisruptionNotAllowed}
+// transientReasons are the reasons of refusals that do not show a failure, or whose failure the members' reasons show.
+var transientReasons = []string{
+	v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk,
+	v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonDisruptionNotAllowed,
+}
 
-// isBlocked reports whether a refusal that is a trouble of its own keeps the cluster from its spec.
+// isBlocked reports whether a refusal that shows a failure keeps the cluster from its spec.
 func isBlocked(d *plan.Decision) bool {
 	return slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return !slices.Contains(transientReasons, r.Reason) })
 }
 
-// onlyStarting reports whether the members that do not serve are only starting for the first time.
+// startingReasons are the reasons of members that are starting and have not failed.
+var startingReasons = []string{v1beta1.ReasonStarting, v1beta1.ReasonPodMissing, v1beta1.ReasonNoLeader}
+
+// onlyStarting reports whether all members that do not serve are starting for the first time.
 func onlyStarting(s *cluster.Snapshot) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		if m.Serves() {
 			return false
 		}
-		reason, _ := trouble(s, &m)
-		return m.Volume.Started() || (reason != v1beta1.ReasonStarting && reason != v1beta1.ReasonPodMissing && reason != v1beta1.ReasonNoLeader)
+		reason, _ := failure(s, &m)
+		return m.Volume.Started() || !slices.Contains(startingReasons, reason)
 	})
 }
 
-func problemText(s *cluster.Snapshot, d *plan.Decision) string {
-	texts := make([]string, len(d.Problems))
-	for i, p := range d.Problems {
+func (v *view) problemText() string {
+	texts := make([]string, len(v.problems), len(v.problems)+1)
+	for i, p := range v.problems {
 		texts[i] = p.Message
 	}
-	text := strings.Join(texts, " ")
-	if s.Founded() {
-		text += " Running members are left as they are."
+	if v.founded {
+		texts = append(texts, "Running members continue to run.")
 	}
-	return text
+	return sentences(texts...)
 }
 
-// storageAlarm stays what it was while no voter can be asked.
+// storageAlarm returns the last condition while no voter lists the alarms.
 func storageAlarm(s *cluster.Snapshot) metav1.Condition {
-	if last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionStorageAlarm); s.Membership == nil && last != nil {
+	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionStorageAlarm)
+	if s.Membership == nil && last != nil {
 		return *last
 	}
-	if s.Membership != nil {
-		for _, kind := range []cluster.AlarmKind{cluster.AlarmCorrupt, cluster.AlarmNoSpace} {
-			if names := alarmed(s, kind); len(names) > 0 {
-				return alarmCondition(kind, strings.Join(names, ", "))
-			}
-		}
+	alarm := condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, "", "")
+	if s.Membership != nil && slices.ContainsFunc(s.Membership.Alarms, func(a cluster.Alarm) bool { return a.Kind == cluster.AlarmCorrupt }) {
+		alarm.Reason, alarm.Message = v1beta1.ReasonCorrupt, corruptText
 	}
-	return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionFalse, v1beta1.ReasonNoAlarm, "etcd reports no alarm.")
+	if names := outOfSpace(s); len(names) > 0 {
+		if alarm.Reason == "" {
+			alarm.Reason = v1beta1.ReasonNoSpace
+		}
+		alarm.Message = sentences(alarm.Message, fmt.Sprintf("The database of %s reached its quota. etcd refuses writes. "+
+			"Delete keys, compact and defragment. Then run etcdctl alarm disarm.", strings.Join(names, ", ")))
+	}
+	if alarm.Reason == "" {
+		return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionFalse, v1beta1.ReasonNoAlarm, "etcd reports no alarm.")
+	}
+	return alarm
 }
 
-func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
+// corruptText names no member: etcd raises the alarm for member 0, or for a follower whose leader is the one that is
+// wrong. Source: etcd's server/etcdserver/corrupt.go.
+const corruptText = "etcd reports alarm CORRUPT: the data of the members may differ. The alarm does not show which member is wrong. " +
+	"While it is active, no member is ready, and the client Service has no endpoints. " +
+	"Compare all members with etcdctl endpoint hashkv --cluster. Do not restart members. Do not delete volumes. " +
+	"This release does not replace a corrupt member."
+
+// outOfSpace returns the members with alarm NOSPACE, sorted.
+func outOfSpace(s *cluster.Snapshot) []string {
+	if s.Membership == nil {
+		return nil
+	}
 	var names []string
 	for _, a := range s.Membership.Alarms {
-		if a.Kind != kind {
+		if a.Kind != cluster.AlarmNoSpace {
 			continue
 		}
-		name := a.Member.String()
+		name := "member " + a.Member.String()
 		for _, m := range s.Membership.Members {
 			if m.ID == a.Member && m.Name != "" {
 				name = m.Name
@@ -191,20 +250,12 @@ func alarmed(s *cluster.Snapshot, kind cluster.AlarmKind) []string {
 	return names
 }
 
-func alarmCondition(kind cluster.AlarmKind, names string) metav1.Condition {
-	if kind == cluster.AlarmCorrupt {
-		return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonCorrupt,
-			fmt.Sprintf("The data of %s differs from the other members'. Take a snapshot from another member and do not restart this one. This release does not replace it.", names))
-	}
-	return condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, v1beta1.ReasonNoSpace,
-		fmt.Sprintf("The database of %s reached its quota, and etcd refuses writes. Delete keys, compact and defragment, then run etcdctl alarm disarm.", names))
-}
-
 func restartPending(d *plan.Decision) metav1.Condition {
-	names := d.StaleTemplates
-	if len(names) == 0 {
-		return condition(v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected, "Every pod is made from the present template.")
+	if len(d.StaleTemplates) == 0 {
+		return condition(v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
+			"All pods have the current template.")
 	}
 	return condition(v1beta1.ConditionRestartPending, metav1.ConditionTrue, v1beta1.ReasonTemplateNewer,
-		fmt.Sprintf("The template of %s is newer than its pod, which runs on. The next restart takes it up; nothing needs to be done.", strings.Join(names, ", ")))
+		fmt.Sprintf("The template of %s is newer than the pod. The pod continues to run. Its next restart loads the new template.",
+			strings.Join(d.StaleTemplates, ", ")))
 }

@@ -18,11 +18,11 @@ type Event struct {
 	Type, Reason, Message string
 }
 
-// events tells what changed: the act that was carried out, the operation that ended, and conditions that turned.
+// events returns what changed: the action that was carried out, the operation that ended, and conditions.
 func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdClusterStatus, outcome error) []Event {
 	var list []Event
 	if d.Finished {
-		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventOperationFinished, "The operation " + string(s.Cluster.Status.Operation.Type) + " is done."})
+		list = append(list, endEvent(s.Cluster.Status.Operation, d.Abandoned))
 	}
 	if d.Action != nil && outcome == nil {
 		list = append(list, actionEvent(d))
@@ -66,8 +66,8 @@ func recreatedSecrets(s *cluster.Snapshot, d *plan.Decision) []string {
 	return names
 }
 
-// withEvent adds an event. Two conditions may turn for one cause, and Kubernetes folds events of one reason into the first:
-// of those the one that says more is kept.
+// withEvent adds an event. Two conditions may change for one cause, and Kubernetes merges events of one reason into the
+// first. So of two such events the longer one is kept.
 func withEvent(list []Event, e Event) []Event {
 	i := slices.IndexFunc(list, func(other Event) bool { return other.Type == e.Type && other.Reason == e.Reason })
 	switch {
@@ -80,13 +80,13 @@ func withEvent(list []Event, e Event) []Event {
 }
 
 const (
-	// maxNote is how many bytes of a message Kubernetes takes in an event. The condition has more of it.
+	// maxNote is how many bytes of a message Kubernetes accepts in an event. The condition may hold more of it.
 	maxNote = 1024
-	// maxMessage is how many bytes of a message the operator writes in a condition.
+	// maxMessage is how many bytes of a message the operator writes into a condition.
 	maxMessage = 8 << 10
 )
 
-// shortened puts a message on one line and cuts it to a number of bytes. The end of a message that was cut says so.
+// shortened puts a message on one line and cuts it to a number of bytes. A message that was cut ends with a hint.
 func shortened(message string, limit int) string {
 	message = cluster.OneLine(message)
 	if len(message) <= limit {
@@ -94,6 +94,17 @@ func shortened(message string, limit int) string {
 	}
 	const hint = "... (shortened)"
 	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
+}
+
+func endEvent(op *v1beta1.Operation, abandoned string) Event {
+	what := "Operation " + string(op.Type)
+	if op.Member != "" {
+		what += " of " + op.Member
+	}
+	if abandoned != "" {
+		return Event{corev1.EventTypeWarning, v1beta1.EventOperationAbandoned, what + " was abandoned. " + abandoned}
+	}
+	return Event{corev1.EventTypeNormal, v1beta1.EventOperationFinished, what + " is done."}
 }
 
 func actionEvent(d *plan.Decision) Event {
@@ -110,7 +121,7 @@ func actionEvent(d *plan.Decision) Event {
 	return Event{}
 }
 
-// isNewsworthy reports whether a condition changed in a way worth an event: a good state that was never otherwise is not news.
+// isNewsworthy reports whether a change of a condition is worth an event. A first report that is good is not.
 func isNewsworthy(before, now *metav1.Condition) bool {
 	if before == nil {
 		return bad(now)
@@ -120,7 +131,7 @@ func isNewsworthy(before, now *metav1.Condition) bool {
 
 func eventType(c *metav1.Condition, d *plan.Decision) string {
 	if c.Reason == v1beta1.ReasonWaitingForDeletion || c.Reason == v1beta1.ReasonTemplateNewer {
-		return corev1.EventTypeNormal // it passes by itself
+		return corev1.EventTypeNormal // it ends by itself
 	}
 	if c.Type == v1beta1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {
 		return corev1.EventTypeWarning

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +34,18 @@ func situations() map[string]*Builder {
 			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: kind}}
 		})
 	}
+	quota := `pods "prod-0-0" is forbidden: exceeded quota: compute, requested: cpu=100m, used: cpu=0, limited: cpu=0`
+	noPod := Changed(func(m *cluster.Member) { m.Workload.CreateFailure = quota })
+	runsFor := func(d time.Duration) Part {
+		return Changed(func(m *cluster.Member) { m.Pod.StartedAt, m.Pod.Ready = Now.Add(-d), true })
+	}
+	existsFor := func(d time.Duration) Part {
+		return Changed(func(m *cluster.Member) { m.Pod.CreatedAt = Now.Add(-d) })
+	}
+	replaced := Changed(func(m *cluster.Member) {
+		m.Volume.Remembered = cluster.VolumeIdentity{Claim: "c0ffee", Name: "pv-1"}
+		m.Volume.Identity = cluster.VolumeIdentity{Claim: "decade", Name: "pv-2"}
+	})
 	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", LacksOwnerReference: claimable})
@@ -62,7 +76,21 @@ func situations() map[string]*Builder {
 		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
 		"no-space":             alarm(cluster.AlarmNoSpace),
-		"corrupt":              alarm(cluster.AlarmCorrupt),
+		"corrupt": prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })).
+			Later(func(s *cluster.Snapshot) {
+				s.Membership.Alarms = []cluster.Alarm{{Member: 0, Kind: cluster.AlarmCorrupt}}
+			}),
+		"corrupt-and-no-space": alarm(cluster.AlarmNoSpace).Later(func(s *cluster.Snapshot) {
+			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Member: 0xa2, Kind: cluster.AlarmCorrupt})
+		}),
+		"pods-not-created":    prod().Objects().Members(Volume, Founding, noPod).Claim("Bootstrap"),
+		"network-cut-off":     prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(time.Minute)).Claim("Bootstrap"),
+		"network-slow":        prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(29*time.Second)).Claim("Bootstrap"),
+		"pods-never-started":  prod().Objects().Members(Volume, Founding, FoundingPod, existsFor(6*time.Minute)).Claim("Bootstrap"),
+		"one-never-started":   prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
+		"one-never-scheduled": prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, Trouble("Unschedulable", "0/2 nodes are available.")),
+		"volume-replaced":     prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced),
+		"election-too-long":   prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless),
 		"cluster-id-conflict": prod().Objects().Members(Healthy).
 			Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Probe.ClusterID = 0xc2, 0xc2 })),
 		"foreign-service":                  prod().Stranger("Service", "prod", false),
@@ -130,6 +158,17 @@ func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {
 			first := Of(&s, &d, nil)
 			later := s
 			later.Now = s.Now.AddDate(0, 0, 1)
+			later.Members = slices.Clone(s.Members)
+			for i := range later.Members { // all as old as before: the text names no time, but deadlines are not passed
+				if p := later.Members[i].Pod; p != nil {
+					pod := *p
+					pod.CreatedAt = p.CreatedAt.AddDate(0, 0, 1)
+					if !p.StartedAt.IsZero() {
+						pod.StartedAt = p.StartedAt.AddDate(0, 0, 1)
+					}
+					later.Members[i].Pod = &pod
+				}
+			}
 			later.Cluster = s.Cluster.DeepCopy()
 			later.Cluster.Status = first.Status
 			again := analyse.Next(later)
@@ -156,6 +195,67 @@ func TestMessagesAreWholeSentencesWithoutTimesOrAddresses(t *testing.T) {
 				t.Errorf("%s: %s %s: %q", name, c.Type, c.Reason, c.Message)
 			}
 		}
+	}
+}
+
+func TestTellsNothingOfAnElectionUntilItTakesTooLong(t *testing.T) {
+	healthy := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	d := analyse.Next(healthy)
+	status := Of(&healthy, &d, nil).Status
+	for _, c := range []struct {
+		what    string
+		timeout string
+		since   time.Duration
+		told    bool
+	}{
+		{"the first answers without a leader", "", 0, false},
+		{"the last moment of an election", "", 3*time.Second - time.Millisecond, false},
+		{"an election timeout and 2 s later", "", 3 * time.Second, true},
+		{"a long election", "10000", 11 * time.Second, false},
+		{"a long election that takes too long", "10000", 12 * time.Second, true},
+	} {
+		b := MakeCluster("prod")
+		if c.timeout != "" {
+			b.Snapshot().Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"election-timeout": c.timeout}}
+		}
+		s := b.Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).
+			Later(func(s *cluster.Snapshot) { s.LeaderlessSince = Now.Add(-c.since) }).Snapshot()
+		s.Cluster.Status = status
+		d := analyse.Next(s)
+		report := Of(&s, &d, nil)
+		lost := meta.IsStatusConditionTrue(report.Status.Conditions, v1beta1.ConditionQuorumLost)
+		down := meta.IsStatusConditionFalse(report.Status.Conditions, v1beta1.ConditionAvailable)
+		if lost != c.told || down != c.told || len(report.Events) > 0 != c.told {
+			t.Errorf("%s: quorum lost %v, down %v, %v", c.what, lost, down, report.Events)
+		}
+		if !c.told && !equality.Semantic.DeepEqual(report.Status, status) {
+			t.Errorf("%s: the status changes: %s", c.what, cmp.Diff(status, report.Status))
+		}
+		if end := map[string]time.Duration{"": 3 * time.Second, "10000": 12 * time.Second}[c.timeout]; !c.told && d.RequeueAfter > end-c.since {
+			t.Errorf("%s: the next pass is in %v", c.what, d.RequeueAfter)
+		}
+	}
+}
+
+func TestTellsAtOnceThatTooFewPodsRunForAQuorum(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Volume, Recorded, Sealed).
+		Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless).Snapshot()
+	if s.IsLeaderless() {
+		t.Fatal("one of three voters is taken for an election")
+	}
+	d := analyse.Next(s)
+	if !meta.IsStatusConditionTrue(Of(&s, &d, nil).Status.Conditions, v1beta1.ConditionQuorumLost) {
+		t.Error("QuorumLost is not true")
+	}
+}
+
+func TestReportsAnAbandonedOperation(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationRollMember).Snapshot()
+	s.Cluster.Status.Operation.Member = "prod-1"
+	d := plan.Decision{Reason: v1beta1.ReasonUpToDate, Message: "Done.", Finished: true, Abandoned: "It did not finish within 10m0s."}
+	want := Event{corev1.EventTypeWarning, v1beta1.EventOperationAbandoned, "Operation RollMember of prod-1 was abandoned. It did not finish within 10m0s."}
+	if got := Of(&s, &d, nil).Events; len(got) != 1 || got[0] != want {
+		t.Errorf("got %v", got)
 	}
 }
 

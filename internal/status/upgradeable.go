@@ -15,26 +15,26 @@ import (
 const (
 	// ConditionUpgradeable is OLM's: while it is False, OLM does not replace the operator.
 	ConditionUpgradeable = "Upgradeable"
-	// ConditionUpgradesHeld remembers in the OperatorCondition when the present row of steps began: its lastTransitionTime.
-	// Steps belong to one row until Upgradeable was True for openTime.
+	// ConditionUpgradesHeld remembers in the OperatorCondition when the present row of steps began: that is its
+	// lastTransitionTime. Steps belong to one row until Upgradeable was True for openTime.
 	ConditionUpgradesHeld = "UpgradesHeld"
 )
 
 // No tenant may keep the operator from being upgraded. The successor finishes every step that this operator began.
 const (
-	// stepTime is how long one step of one cluster holds upgrades up.
+	// stepTime is how long one step of one cluster delays upgrades.
 	stepTime = 10 * time.Minute
-	// rowTime is how long steps hold upgrades up that follow one another, of whatever clusters.
+	// rowTime is how long steps of any clusters that follow one another delay upgrades.
 	rowTime = 30 * time.Minute
-	// openTime is how long Upgradeable is True after such a row. OLM asks again after 1000 s at the latest, client-go's
-	// longest delay of an item that failed.
+	// openTime is how long Upgradeable is True after such a row. OLM asks again after 1000 s at the latest: that is
+	// client-go's longest delay of an item that failed.
 	openTime = 30 * time.Minute
-	// clockSkew is how far ahead the clock of the operator that began a step may be.
+	// clockSkew is how far ahead the clock of the operator that started a step may be.
 	clockSkew = time.Minute
 )
 
-// Upgradeable returns the conditions that tell OLM whether the operator may be replaced now, and how long they hold if
-// nothing else changes; 0 is for ever. The last conditions are those of the OperatorCondition.
+// Upgradeable returns the conditions that tell OLM whether the operator may be replaced now. It also returns for how long
+// they are right if nothing else changes. Zero is for ever. The last conditions are those of the OperatorCondition.
 func Upgradeable(clusters []v1beta1.EtcdCluster, last []metav1.Condition, now time.Time) ([]metav1.Condition, time.Duration) {
 	steps, stepEnds := stepsInFlight(clusters, now)
 	began := rowBegan(last, now)
@@ -70,7 +70,7 @@ func Upgradeable(clusters []v1beta1.EtcdCluster, last []metav1.Condition, now ti
 	return conditions, until.Sub(now)
 }
 
-// rowBegan returns when the present row of steps began: now, where there is none.
+// rowBegan returns when the present row of steps began. It is now if there is none.
 func rowBegan(last []metav1.Condition, now time.Time) time.Time {
 	held, upgradeable := meta.FindStatusCondition(last, ConditionUpgradesHeld), meta.FindStatusCondition(last, ConditionUpgradeable)
 	switch {
@@ -83,7 +83,7 @@ func rowBegan(last []metav1.Condition, now time.Time) time.Time {
 	}
 }
 
-// heldSince keeps the last row in mind until a step begins another.
+// heldSince returns the last row until a step begins another.
 func heldSince(held *metav1.Condition, steps []string, began time.Time) metav1.Condition {
 	if len(steps) == 0 {
 		return *held
@@ -95,7 +95,7 @@ func heldSince(held *metav1.Condition, steps []string, began time.Time) metav1.C
 	}
 }
 
-// stepsInFlight names the steps that hold upgrades up, sorted, and returns when the first of them ceases to.
+// stepsInFlight names the steps that delay upgrades, sorted, and returns when the first of them ceases to.
 func stepsInFlight(clusters []v1beta1.EtcdCluster, now time.Time) (steps []string, ends time.Time) {
 	for i := range clusters {
 		op := clusters[i].Status.Operation
@@ -115,8 +115,8 @@ func stepsInFlight(clusters []v1beta1.EtcdCluster, now time.Time) (steps []strin
 	return steps, ends
 }
 
-// disturbsMembers reports whether a step takes a member down or changes the membership. The others only start members:
-// a cluster whose pods cannot be scheduled may be in one for ever.
+// disturbsMembers reports whether a step takes a member down or changes the membership. The others only start members.
+// A cluster whose pods cannot be scheduled may be in one for ever.
 func disturbsMembers(t v1beta1.OperationType) bool {
 	switch t {
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:

@@ -344,7 +344,7 @@ func Pod(b *Builder, m *cluster.Member) {
 // FoundingPod gives a member a pod that runs and starts an empty volume with the founding list.
 func FoundingPod(b *Builder, m *cluster.Member) {
 	Pod(b, m)
-	m.Pod.FoundingState = "new"
+	m.Pod.FoundingState, m.Pod.CreatedAt = "new", Now.Add(-10*time.Second)
 }
 
 // Trouble keeps the member's pod from running.

@@ -33,12 +33,14 @@ func (m *member) explain(ctx context.Context, err error) error {
 	if text := cluster.ForeignText(answer.Message()); strings.HasPrefix(text, "etcdserver: ") {
 		return &failure{text, err}
 	}
-	tlsCause, network := m.transport.failures()
+	tlsCause, network, connected := m.transport.failures()
 	switch {
 	case tlsCause != nil:
 		return &etcd.TLSError{Err: explainTLS(tlsCause)}
 	case network != nil:
 		return explainNetwork(network)
+	case ctx.Err() != nil && !connected:
+		return &failure{"the connection timed out", ctx.Err()}
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
 	case answer.Code() == codes.ResourceExhausted, answer.Code() == codes.Internal, answer.Code() == codes.Unimplemented:

@@ -127,11 +127,11 @@ func TestFailuresAreToldInAStableText(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			endpoint := etcd.Endpoint{Address: test.address, ServerName: memberName, Credentials: test.credentials}
-			for range 10 {
-				patience := time.Minute
-				if test.timeout {
-					patience = 50 * time.Millisecond
-				}
+			attempts, patience := 10, time.Minute
+			if test.timeout {
+				attempts, patience = 2, time.Second // long enough to connect
+			}
+			for range attempts {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				_, err := New().Probe(ctx, endpoint)
 				if err == nil || err.Error() != test.text {
@@ -144,12 +144,25 @@ func TestFailuresAreToldInAStableText(t *testing.T) {
 				if errors.Is(err, context.DeadlineExceeded) != test.timeout {
 					t.Fatalf("%v is a deadline, want %v", err, test.timeout)
 				}
+				cancel()
+				ctx, cancel = context.WithTimeout(t.Context(), patience)
 				if _, again := New().Membership(ctx, endpoint); again == nil || again.Error() != err.Error() {
 					t.Fatalf("Membership fails with %q, Probe with %q", again, err)
 				}
 				cancel()
 			}
 		})
+	}
+}
+
+func TestTellsAConnectionThatIsNotMadeFromAMemberThatDoesNotAnswer(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	for connected, want := range map[bool]string{false: "the connection timed out", true: "no answer"} {
+		m := &member{transport: &transport{connected: connected}}
+		if err := m.explain(ctx, ctx.Err()); err.Error() != want || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("connected %v: %q, want %q", connected, err, want)
+		}
 	}
 }
 

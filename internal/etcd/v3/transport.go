@@ -32,6 +32,7 @@ type transport struct {
 	mu sync.Mutex
 	// tls is the last failure of TLS with the member. network is the last failure to reach the member.
 	tls, network error
+	connected    bool
 }
 
 func newTransport(ctx context.Context, endpoint etcd.Endpoint) (*transport, error) {
@@ -69,19 +70,19 @@ func tlsConfig(endpoint etcd.Endpoint) (*tls.Config, error) {
 
 func (t *transport) dial(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	t.note(err)
 	if err != nil {
+		t.note(err)
 		return nil, err
 	}
+	t.mu.Lock()
+	t.connected = true
+	t.mu.Unlock()
 	bounded := &boundedConn{Conn: conn, deadline: t.deadline, left: maxConnectionBytes}
 	return bounded, bounded.SetDeadline(t.deadline)
 }
 
 // note remembers a failure.
 func (t *transport) note(err error) {
-	if err == nil {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if isNetwork(err) {
@@ -91,10 +92,10 @@ func (t *transport) note(err error) {
 	}
 }
 
-func (t *transport) failures() (tls, network error) {
+func (t *transport) failures() (tls, network error, connected bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.tls, t.network
+	return t.tls, t.network, t.connected
 }
 
 // handshaker notes how its TLS handshakes fail.
