@@ -91,7 +91,9 @@ func appendIfStale[T interface {
 // memberUpkeep records a member that etcd itself names. Then it makes its template and its pod refuse an empty volume.
 func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	var list []plan.Upkeep
-	started := m.Volume.Started() || (m.Volume == nil && s.Founded()) // a lost volume is never made again: an empty one is not a beginning
+	// A lost volume is never made again: an empty one is not a beginning. A template in its existing form stays so, even
+	// where the cache of claims does not know the record yet.
+	started := m.Volume.Started() || m.Volume == nil && s.Founded() || m.Workload != nil && !m.Workload.Founding
 	if m.Volume == nil && !started {
 		return nil
 	}

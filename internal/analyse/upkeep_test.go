@@ -49,3 +49,21 @@ func TestRecordsTheIDsOfAMemberThatWasMarkedAsStarted(t *testing.T) {
 		t.Errorf("the upkeep is %+v", d.Upkeep[0])
 	}
 }
+
+// The caches of claims and of StatefulSets are not of the same moment: the record on a claim may be missing in the
+// snapshot for long after the template that relies on it was written.
+func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {
+	unseen := clustertest.Together(clustertest.Volume, clustertest.Sealed)
+	s := clustertest.MakeCluster("prod").Objects().Members(unseen).Snapshot()
+	for _, u := range Next(s).Upkeep {
+		if update, ok := u.(plan.UpdateStatefulSet); ok {
+			t.Errorf("%s is written with the founding list: %v", update.Desired.Name, update.Desired.Spec.Template.Annotations)
+		}
+	}
+	s = clustertest.MakeCluster("prod").Objects().Members(clustertest.Volume, clustertest.Founding).Snapshot()
+	for _, u := range Next(s).Upkeep {
+		if update, ok := u.(plan.UpdateStatefulSet); ok {
+			t.Errorf("%s, which was never seen started, is written: %v", update.Desired.Name, update.Desired.Spec.Template.Annotations)
+		}
+	}
+}
