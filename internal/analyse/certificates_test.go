@@ -403,56 +403,6 @@ func TestCertManagerIsNotAskedToWriteToWhatIsSomebodyElses(t *testing.T) {
 	}
 }
 
-func TestWhereEverySecretIsGoneMembersThatAreStartedAnewComeToRest(t *testing.T) {
-	for name, before := range map[string]func(*world){
-		"their pods are made anew at once":                (*world).kubelet,
-		"their pods are made anew after the operator saw": func(w *world) { w.operator(-1).run() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(3, true)
-			w.rest()
-			w.secrets.authorities, w.secrets.certificates = map[cluster.Traffic]*cluster.Authority{}, map[cluster.Role]*cluster.Certificate{}
-			if o := w.operator(-1); o.d.InvalidatesSecrets {
-				t.Fatalf("wrote Secrets beside members that trust others: %v", writesOf(o.d))
-			}
-			for name := range w.pods {
-				w.deletePod(name)
-			}
-			w.secrets.clients = nil // their certificates are of an authority that is lost
-			before(w)
-			w.kubelet()
-			last := w.rest()
-			if s, d := last.s, last.d; s.Outlook().Healthy != 3 || d.Reason != v1beta1.ReasonUpToDate || len(w.broken) > 0 {
-				t.Errorf("%d members serve, %s: %s, %v", s.Outlook().Healthy, d.Reason, d.Message, w.broken)
-			}
-			if w.restarts > 3 {
-				t.Errorf("the operator restarted members %d times, not once each", w.restarts)
-			}
-		})
-	}
-}
-
-// TestAuthoritiesThatExpireAreReplaced leaves a cluster alone for longer than its authorities live, before a rotation or in the middle of one.
-func TestAuthoritiesThatExpireAreReplaced(t *testing.T) {
-	for name, pass := range map[string][]time.Duration{
-		"with nobody there":           {worldAuthority},
-		"in the middle of a rotation": {worldAuthority / 3 * 2, worldAuthority / 2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(3, true)
-			w.rest()
-			for _, time := range pass {
-				w.now = w.now.Add(time)
-				w.operator(-1).run()
-			}
-			last := w.rest()
-			if s, d := last.s, last.d; s.Outlook().Healthy != 3 || d.Reason != v1beta1.ReasonUpToDate || len(d.Upkeep) > 0 || len(w.broken) > 0 {
-				t.Errorf("%d members serve, %s: %s, %v, %v", s.Outlook().Healthy, d.Reason, d.Message, writesOf(d), w.broken)
-			}
-		})
-	}
-}
-
 func TestAuthoritiesOfTheOriginalOperatorsSecretsAreNotFollowed(t *testing.T) {
 	s := MakeCluster("prod").TLS().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 		s.PeerTrust.Certificates = []cluster.Certificate{{Role: cluster.RolePeer, Bundle: []string{"new"}}}

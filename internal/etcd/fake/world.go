@@ -30,6 +30,7 @@ var (
 	ErrNoSpace     = errors.New("etcdserver: mvcc: database space exceeded")
 	ErrLearner     = errors.New("etcdserver: rpc not supported for learner")
 	ErrCorrupt     = errors.New("etcdserver: corrupt cluster")
+	ErrRemoved     = errors.New("the member has been permanently removed from the cluster")
 )
 
 // World holds members and their volumes. A volume remains when its member stops.
@@ -66,6 +67,7 @@ type dataDir struct {
 	clusterID, memberID cluster.ID
 	name, peerURL       string
 	state               *state
+	removed             bool
 }
 
 // state is the result of a member's log up to its last entry. It is never changed, only replaced.
@@ -155,6 +157,9 @@ func (w *World) Start(o StartOptions) error {
 			return fmt.Errorf("starting %s: %w", o.Name, err)
 		}
 		w.volumes[o.Volume] = data
+	}
+	if data.removed {
+		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
 	}
 	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data}
 	w.settle()
@@ -286,6 +291,46 @@ func (w *World) Promote(address string, id cluster.ID) error {
 		s.members[id] = p
 	})
 	return nil
+}
+
+// Remove takes a member out of the cluster. Its process ends once it learns of it, and never starts again.
+func (w *World) Remove(address string, id cluster.ID) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	if _, ok := m.data.state.members[id]; !ok {
+		return errors.New("etcdserver: member not found")
+	}
+	group := w.group(m)
+	w.commit(m, func(s *state) { delete(s.members, id) })
+	for _, other := range group {
+		if other.data.memberID == id {
+			other.data.removed = true
+			delete(w.members, other.address)
+		}
+	}
+	w.settle()
+	return nil
+}
+
+// Ready reports whether /readyz of the member at the address succeeds: it reads linearizably, and there is no alarm
+// for corruption. Clients need not reach it.
+func (w *World) Ready(address string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.members[address]
+	if m == nil || !m.serving || m.leader == 0 || m.data.state.members[m.data.memberID].learner {
+		return false
+	}
+	for alarm := range m.data.state.alarms {
+		if alarm.Kind == cluster.AlarmCorrupt {
+			return false
+		}
+	}
+	return true
 }
 
 // serving returns the member at the address if it can answer linearizable reads.

@@ -1,0 +1,115 @@
+package fake
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+// Voter is a voter of a cluster, as its leader knows it.
+type Voter struct {
+	ID   cluster.ID
+	Name string
+	// Alive tells that its process runs and has a leader.
+	Alive bool
+}
+
+// Voters returns the voters of the cluster that the member at the address belongs to, as the newest log among its
+// running members has them; none where no member runs there.
+func (w *World) Voters(address string) []Voter {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.members[address]
+	if m == nil {
+		return nil
+	}
+	newest := m.data.state
+	alive := map[cluster.ID]bool{}
+	for _, other := range w.members {
+		if other.data.clusterID != m.data.clusterID {
+			continue
+		}
+		alive[other.data.memberID] = other.leader != 0
+		if other.data.state.newer(newest) {
+			newest = other.data.state
+		}
+	}
+	var voters []Voter
+	for _, id := range slices.Sorted(maps.Keys(newest.members)) {
+		if p := newest.members[id]; !p.learner {
+			voters = append(voters, Voter{ID: id, Name: p.name, Alive: alive[id]})
+		}
+	}
+	return voters
+}
+
+// HasData reports whether a member has ever started on the volume since it was emptied.
+func (w *World) HasData(volume string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.volumes[volume] != nil
+}
+
+// Describe tells the state of what lies on the volumes and runs on them, for fingerprints: logs by their order and not
+// by their length, and the value of the key as whether it is the wanted one of its cluster.
+func (w *World) Describe(volumes []string, key string, wanted map[cluster.ID]string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ranks := w.logRanks(volumes)
+	running := map[*dataDir]*member{}
+	for _, m := range w.members {
+		running[m.data] = m
+	}
+	var text strings.Builder
+	for _, name := range volumes {
+		data := w.volumes[name]
+		if data == nil {
+			text.WriteString("empty;")
+			continue
+		}
+		fmt.Fprintf(&text, "%016x %016x %s log %d key %t removed %t", uint64(data.clusterID), uint64(data.memberID), data.name,
+			ranks[[2]int{data.state.term, data.state.index}], data.state.keys[key] == wanted[data.clusterID], data.removed)
+		for _, id := range slices.Sorted(maps.Keys(data.state.members)) {
+			p := data.state.members[id]
+			fmt.Fprintf(&text, " (%016x %s %t %t)", uint64(id), p.name, p.learner, p.published)
+		}
+		for _, alarm := range sortedAlarms(data.state) {
+			fmt.Fprintf(&text, " %016x %s", uint64(alarm.Member), alarm.Kind)
+		}
+		if m := running[data]; m != nil {
+			fmt.Fprintf(&text, " runs %s led by %016x serving %t cut %t fails %t", m.version, uint64(m.leader), m.serving, w.cut[m.address], w.failures[m.address] != nil)
+		}
+		text.WriteString(";")
+	}
+	return text.String()
+}
+
+// logRanks numbers the logs on the volumes from the oldest on.
+func (w *World) logRanks(volumes []string) map[[2]int]int {
+	var logs [][2]int
+	for _, name := range volumes {
+		if data := w.volumes[name]; data != nil {
+			logs = append(logs, [2]int{data.state.term, data.state.index})
+		}
+	}
+	slices.SortFunc(logs, func(a, b [2]int) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	ranks := map[[2]int]int{}
+	for rank, log := range slices.Compact(logs) {
+		ranks[log] = rank
+	}
+	return ranks
+}
+
+// ClusterID returns the cluster ID of the member that runs at the address; zero where none runs there.
+func (w *World) ClusterID(address string) cluster.ID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m := w.members[address]; m != nil {
+		return m.data.clusterID
+	}
+	return 0
+}

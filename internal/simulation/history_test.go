@@ -1,0 +1,563 @@
+package simulation_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/simulation"
+)
+
+var key = types.NamespacedName{Namespace: "shop", Name: "prod"}
+
+var scheme = func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1beta1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(err)
+		}
+	}
+	return s
+}()
+
+var traffics = []cluster.Traffic{cluster.PeerTraffic, cluster.ClientTraffic}
+
+// history is what happens to one cluster, and what must be true at each moment of it.
+type history struct {
+	*simulation.World
+	operator *operator
+	slow     *operator // another one, which is parked in the middle of a pass; nil for none
+	spec     v1beta1.EtcdClusterSpec
+	// annotations are those with which the cluster is created again.
+	annotations map[string]string
+	// refused are the kinds of which a policy refuses every write.
+	refused []string
+	// skew is how far the operator's clock is behind, skewed whether it ever was.
+	skew   time.Duration
+	skewed bool
+
+	// acknowledged is the last value that clients wrote, by cluster ID.
+	acknowledged map[cluster.ID]string
+	// closed are members that could only start over data of their own, by founding and name.
+	closed map[string]bool
+	// restarted are the pods that the operator took down while they served, until they serve again.
+	restarted map[string]types.UID
+	clients   []clientParty
+	// lapsed tells that certificates expired: nobody accepts them any more, whoever issued them.
+	lapsed bool
+	// harmed tells that users took or emptied a volume, or changed the spec.
+	harmed bool
+	// wiped tells that somebody wiped the status, and with it a claim.
+	wiped bool
+	// writes is how many the last pass made.
+	writes int
+	trace  []traced
+	broken []string
+}
+
+// clientParty took its certificate and its authorities from the Secret for clients, and may go on with them for a time.
+type clientParty struct {
+	simulation.Party
+	until time.Time
+}
+
+func newHistory(size int32, managed bool) *history {
+	built := clustertest.MakeCluster(key.Name).Replicas(size).Snapshot().Cluster
+	if managed {
+		built.Spec.TLS = nil
+	}
+	h := &history{
+		World: simulation.NewWorld(scheme, clustertest.Now), spec: built.Spec,
+		acknowledged: map[cluster.ID]string{}, closed: map[string]bool{}, restarted: map[string]types.UID{},
+	}
+	h.Started, h.Collected = h.checkStart, h.checkCollected
+	h.Add(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{
+		Name: "standard", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
+	}})
+	h.createCluster()
+	h.operator = h.startOperator()
+	return h
+}
+
+// createCluster is the user's kubectl apply. Clients of an earlier cluster end with it.
+func (h *history) createCluster() {
+	h.clients, h.lapsed = nil, false
+	clear(h.restarted)
+	h.Add(&v1beta1.EtcdCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Annotations: h.annotations}, Spec: *h.spec.DeepCopy(),
+	})
+}
+
+func (h *history) operatorsTime() time.Time { return h.Now.Add(-h.skew) }
+
+// cluster returns the EtcdCluster, nil where there is none.
+func (h *history) cluster() *v1beta1.EtcdCluster {
+	c, _ := simulation.Object[*v1beta1.EtcdCluster](h.World, key.Namespace, key.Name)
+	return c
+}
+
+// editCluster is the user's kubectl edit.
+func (h *history) editCluster(edit func(*v1beta1.EtcdCluster)) {
+	if c := h.cluster(); c != nil {
+		simulation.Edit(h.World, c, edit)
+	}
+}
+
+func (h *history) pods() []*corev1.Pod { return simulation.Objects[*corev1.Pod](h.World) }
+
+func (h *history) claims() []*corev1.PersistentVolumeClaim {
+	return simulation.Objects[*corev1.PersistentVolumeClaim](h.World)
+}
+
+func (h *history) sets() []*appsv1.StatefulSet {
+	return simulation.Objects[*appsv1.StatefulSet](h.World)
+}
+
+func (h *history) secrets() []*corev1.Secret { return simulation.Objects[*corev1.Secret](h.World) }
+
+func (h *history) secret(name string) *corev1.Secret {
+	s, _ := simulation.Object[*corev1.Secret](h.World, key.Namespace, name)
+	return s
+}
+
+// pass runs the operator once. A process that was killed is started again.
+func (h *history) pass(plan func(*operator)) error {
+	h.operator.plan()
+	if plan != nil {
+		plan(h.operator)
+	}
+	err := h.operator.pass()
+	h.writes = h.operator.writes
+	if h.operator.killed {
+		h.operator = h.startOperator()
+	}
+	return err
+}
+
+// memberOf returns the name of the member of a pod, a claim or a StatefulSet.
+func memberOf(object client.Object) string { return object.GetLabels()[cluster.LabelMember] }
+
+// recorded reports whether a claim says that its member was seen started.
+func recorded(claim *corev1.PersistentVolumeClaim) bool {
+	return claim.Annotations[cluster.AnnotationClusterID] != ""
+}
+
+func identityOf(claim *corev1.PersistentVolumeClaim) string {
+	return claim.Annotations[cluster.AnnotationClusterToken] + " " + memberOf(claim)
+}
+
+func (h *history) claimOf(member string) *corev1.PersistentVolumeClaim {
+	c, _ := simulation.Object[*corev1.PersistentVolumeClaim](h.World, key.Namespace, cluster.VolumeName(member))
+	return c
+}
+
+// isFounding reports whether annotations start a member with the founding list.
+func isFounding(annotations map[string]string) bool {
+	return annotations[cluster.AnnotationInitialClusterState] == fake.StateNew
+}
+
+// closes reports whether the member of a claim can only start over data of its own: it has some, it is recorded, and
+// neither its template nor its pod starts an empty volume.
+func (h *history) closes(claim *corev1.PersistentVolumeClaim) bool {
+	if !recorded(claim) || !h.Etcd.HasData(h.Disk(claim)) {
+		return false
+	}
+	if set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(claim)); ok && isFounding(set.Spec.Template.Annotations) {
+		return false
+	}
+	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(memberOf(claim)))
+	return !ok || !isFounding(pod.Annotations)
+}
+
+// losable reports whether a volume's loss would be seen: nothing ever ran on it, or its member can only start over its
+// data. In between, from etcd's first start to the operator's next pass, nobody can know.
+func (h *history) losable(claim *corev1.PersistentVolumeClaim) bool {
+	return !h.Etcd.HasData(h.Disk(claim)) || h.closes(claim)
+}
+
+// put writes through every member that serves.
+func (h *history) put() {
+	for _, pod := range h.pods() {
+		voters := h.Etcd.Voters(h.Address(pod))
+		value := "value-" + h.Next()
+		if len(voters) > 0 && h.Etcd.Put(h.Address(pod), "key", value) == nil {
+			h.acknowledged[h.clusterID(pod)] = value
+		}
+	}
+}
+
+func (h *history) clusterID(pod *corev1.Pod) cluster.ID { return h.Etcd.ClusterID(h.Address(pod)) }
+
+// observe notes what the invariants need to know of the moment, and checks what must be true at each.
+func (h *history) observe() {
+	for _, claim := range h.claims() {
+		if h.closes(claim) {
+			h.closed[identityOf(claim)] = true
+		}
+	}
+	for _, pod := range h.pods() {
+		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Ready(h.Address(pod)) {
+			delete(h.restarted, pod.Name)
+		}
+		value, err := h.Etcd.Get(h.Address(pod), "key")
+		if want := h.acknowledged[h.clusterID(pod)]; err == nil && value != want {
+			h.wrong("etcd cluster %s lost an acknowledged write: %s reads %q, not %q", h.clusterID(pod), pod.Name, value, want)
+		}
+	}
+	h.checkTrust()
+}
+
+// forgive tells that a member went down by other hands than the operator's.
+func (h *history) forgive(pod *corev1.Pod) { delete(h.restarted, pod.Name) }
+
+// checkCall holds a write that the operator is about to make against what it may never try.
+func (h *history) checkCall(o *operator, call *simulation.Call) {
+	paused := o.seen != nil && o.seen.Spec.Paused && o.seen.DeletionTimestamp == nil
+	if paused && call.Kind != "Secret" && call.Verb != simulation.UpdateStatus {
+		h.wrong("%s of a paused cluster", call)
+	}
+}
+
+// checkWrite holds a write that was made against what must never be.
+func (h *history) checkWrite(o *operator, call *simulation.Call) {
+	switch stored := call.Stored.(type) {
+	case *v1beta1.EtcdCluster:
+		for _, c := range stored.Status.Conditions {
+			if c.Reason == "" || c.Message == "" {
+				h.wrong("the condition %s has no reason or no message", c.Type)
+			}
+		}
+	case *appsv1.StatefulSet:
+		h.checkSet(o, call, stored)
+	case *corev1.PersistentVolumeClaim:
+		h.checkClaim(call, stored)
+	}
+	if pod, ok := call.Live.(*corev1.Pod); ok {
+		h.checkPod(o, call, pod)
+	}
+	if call.Verb == simulation.Delete && (call.Kind == "StatefulSet" || call.Kind == "Secret" || call.Kind == "EtcdCluster") {
+		h.wrong("%s", call)
+	}
+	if claim, ok := call.Live.(*corev1.PersistentVolumeClaim); ok && call.Verb == simulation.Delete && h.Etcd.HasData(h.Disk(claim)) {
+		h.wrong("%s, which holds data", call)
+	}
+}
+
+func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.StatefulSet) {
+	claim := h.claimOf(set.Name)
+	known := claim != nil && recorded(claim)
+	switch founding := isFounding(set.Spec.Template.Annotations); {
+	case founding && known && !o.late:
+		h.wrong("%s founds again, and the member was seen started", call)
+	case !founding && claim != nil && !known:
+		h.wrong("%s starts only over data, and nobody recorded that the member has started", call)
+	}
+	live, ok := call.Live.(*appsv1.StatefulSet)
+	if !ok || call.Verb == simulation.Create {
+		return
+	}
+	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
+	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 {
+		h.wrong("%s changes the intent of a member that exists", call)
+	}
+}
+
+func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolumeClaim) {
+	if call.Verb == simulation.Create && h.closed[identityOf(claim)] {
+		h.wrong("%s: the member had started, so its volume is lost", call)
+	}
+	live, ok := call.Live.(*corev1.PersistentVolumeClaim)
+	if !ok {
+		return
+	}
+	const user = cluster.AnnotationClusterUID
+	taken := claim.Annotations[user] != live.Annotations[user]
+	if owner := cluster.DeletedWith(claim); taken && owner != "" && string(owner) != claim.Annotations[user] {
+		h.wrong("%s takes back a volume that is deleted with another cluster", call)
+	}
+}
+
+// checkPod holds a pod's end against the quorum, and a pod's new form against the memory of its volume.
+func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) {
+	if stored, ok := call.Stored.(*corev1.Pod); ok && call.Verb == simulation.Patch {
+		claim := h.claimOf(memberOf(pod))
+		if isFounding(pod.Annotations) && !isFounding(stored.Annotations) && claim != nil && !recorded(claim) {
+			h.wrong("%s starts only over data, and nobody recorded that the member has started", call)
+		}
+		return
+	}
+	if call.Verb != simulation.Delete && call.Verb != simulation.Evict || !h.Runs(pod) || pod.DeletionTimestamp != nil {
+		return
+	}
+	serves, left, voters := false, 0, h.Etcd.Voters(h.Address(pod))
+	for _, v := range voters {
+		victim := v.Name == memberOf(pod)
+		serves = serves || victim && v.Alive
+		if !victim && v.Alive && !h.isGoing(v.Name) {
+			left++
+		}
+	}
+	if !serves {
+		return
+	}
+	// Between a decision and a plain deletion other members may end: eviction alone is refused then.
+	if left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
+		h.wrong("%s leaves %d of %d voters", call, left, len(voters))
+	}
+	for other := range h.restarted {
+		if other != pod.Name && (!o.late || !h.wiped) {
+			h.wrong("%s while %s, which the operator restarted, does not serve again", call, other)
+		}
+	}
+	h.restarted[pod.Name] = pod.UID
+}
+
+// isGoing reports whether a member's pod is deleted and still runs.
+func (h *history) isGoing(member string) bool {
+	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	return ok && pod.DeletionTimestamp != nil
+}
+
+// checkStart holds the start of etcd against what lies on the volume.
+func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, start fake.StartOptions) {
+	empty := !h.Etcd.HasData(start.Volume)
+	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] {
+		h.wrong("%s starts with new over an empty volume, and it had started before", start.Name)
+	}
+	owner := metav1.GetControllerOf(pod)
+	set, ok := simulation.Object[*appsv1.StatefulSet](h.World, pod.Namespace, start.Name)
+	if empty || owner == nil || !ok || set.UID != owner.UID {
+		return
+	}
+	if user := metav1.GetControllerOf(set); user != nil && claim.Annotations[cluster.AnnotationClusterUID] != string(user.UID) {
+		h.wrong("%s starts over the data of another cluster", start.Name)
+	}
+}
+
+// checkCollected is asked before the garbage collector deletes an object.
+func (h *history) checkCollected(object client.Object) {
+	claim, ok := object.(*corev1.PersistentVolumeClaim)
+	if !ok {
+		return
+	}
+	if c := h.cluster(); c != nil && c.DeletionTimestamp == nil && claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) {
+		h.wrong("%s is deleted with another cluster, and this one uses it", claim.Name)
+	}
+	h.harmed = true // the user said so
+}
+
+// checkTrust fails where members that run do not accept each other, or a client that has not had the overlap to take its
+// certificate again.
+func (h *history) checkTrust() {
+	for _, s := range h.secrets() {
+		if certificate := s.Data[pki.TLSKeys.Certificate]; !strings.HasSuffix(s.Name, "-ca") {
+			h.lapsed = h.lapsed || len(certificate) > 0 && !h.Valid(simulation.Party{Certificate: certificate})
+		}
+	}
+	if h.lapsed {
+		return
+	}
+	peers := h.members(cluster.PeerTraffic)
+	for _, a := range peers {
+		for _, b := range peers {
+			if !h.Accepts(a, b) {
+				h.wrong("the peer %s does not accept the certificate of %s", a.Name, b.Name)
+			}
+		}
+	}
+	h.renewClients()
+	for _, member := range h.members(cluster.ClientTraffic) {
+		for _, c := range h.clients {
+			if !h.Accepts(member, c.Party) || !h.Accepts(c.Party, member) {
+				h.wrong("%s and a client do not accept each other", member.Name)
+			}
+		}
+	}
+}
+
+// members returns the members of this very cluster that run and encrypt a kind of traffic: those of a deleted one, and
+// those that lost their StatefulSet, are about to be collected.
+func (h *history) members(traffic cluster.Traffic) []simulation.Party {
+	return slices.DeleteFunc(h.Parties(traffic), func(p simulation.Party) bool {
+		set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(p.Pod))
+		return !ok || h.cluster() == nil || !metav1.IsControlledBy(p.Pod, set) || !cluster.Owns(h.cluster(), set)
+	})
+}
+
+// renewClients has clients that took the Secret earlier go on with it for the overlap, and one take it as it is.
+func (h *history) renewClients() {
+	secret := h.secret(cluster.CertificateName(key.Name, cluster.RoleClient))
+	if secret != nil && h.cluster() != nil && cluster.Owns(h.cluster(), secret) {
+		now := simulation.Party{Name: "a client", Certificate: secret.Data[pki.TLSKeys.Certificate], Authorities: secret.Data[pki.TLSKeys.Authorities]}
+		last := len(h.clients) - 1
+		if last < 0 || string(h.clients[last].Certificate)+string(h.clients[last].Authorities) != string(now.Certificate)+string(now.Authorities) {
+			if last >= 0 {
+				h.clients[last].until = h.Now.Add(h.grace())
+			}
+			h.clients = append(h.clients, clientParty{now, h.Now.AddDate(100, 0, 0)})
+		}
+	}
+	h.clients = slices.DeleteFunc(h.clients, func(c clientParty) bool { return !c.until.After(h.Now) })
+}
+
+// grace is how long a client may go on with what it took: the overlap, but for what the operator's clock was wrong.
+func (h *history) grace() time.Duration {
+	if h.skewed {
+		return overlap - clockStep
+	}
+	return overlap
+}
+
+// clockStep is less than what the validity of certificates leaves for clocks that differ: 5 minutes.
+const clockStep = 4 * time.Minute
+
+// intact reports whether a Secret may be deleted such that the operator can make it again: no other one is missing, and
+// no rotation is under way.
+func (h *history) intact() bool {
+	for _, traffic := range traffics {
+		authority := h.secret(cluster.AuthorityName(key.Name, traffic))
+		if authority == nil || authority.Annotations[cluster.AnnotationAuthorityPhase] != "" {
+			return false
+		}
+		for _, role := range traffic.Roles() {
+			c := h.secret(cluster.CertificateName(key.Name, role))
+			if c == nil || !slices.Equal(simulation.Fingerprints(c.Data[pki.TLSKeys.Authorities]), simulation.Fingerprints(authority.Data[pki.TLSKeys.Authorities])) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// restore puts an authority that nobody knows in the place of one, as from a backup of another time.
+func (h *history) restore(authority *corev1.Secret) {
+	made, err := pki.NewAuthority("older", h.Now, authorityLifetime)
+	if err != nil {
+		panic(err)
+	}
+	certificate, private, err := made.PEM()
+	if err != nil {
+		panic(err)
+	}
+	simulation.Edit(h.World, authority, func(s *corev1.Secret) {
+		s.Data = map[string][]byte{pki.TLSKeys.Certificate: certificate, pki.TLSKeys.Key: private, pki.TLSKeys.Authorities: certificate}
+	})
+}
+
+// progressing returns the condition that tells what the operator decided last.
+func (h *history) progressing() metav1.Condition {
+	if c := h.cluster(); c != nil {
+		if condition := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionProgressing); condition != nil {
+			return *condition
+		}
+	}
+	return metav1.Condition{}
+}
+
+// waitsForItsUser reports whether pods are to be deleted by the user: that of the only member, or, where certificates
+// expired before the members were told of another authority, all at once.
+func (h *history) waitsForItsUser() bool {
+	decided := h.progressing()
+	return decided.Reason == v1beta1.ReasonQuorumAtRisk || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
+}
+
+func (h *history) runKubernetes() {
+	h.RunStatefulSets()
+	h.RunKubelets()
+}
+
+// settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
+const settleRounds = 150
+
+// rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
+// within an hour, and rotations wait for the overlap.
+func (h *history) rest() bool {
+	idle := 0
+	for range settleRounds {
+		h.runKubernetes()
+		h.CollectGarbage(1 << 10)
+		h.observe()
+		if err := h.pass(nil); err != nil {
+			h.wrong("a pass that nobody disturbed failed: %v", err)
+			return false
+		}
+		idle++
+		if h.writes > 0 {
+			idle = 0
+		}
+		if h.waitsForItsUser() {
+			for _, pod := range h.pods() {
+				h.KillPod(pod)
+			}
+			idle = 0
+		}
+		if h.Now = h.Now.Add(overlap / 2); idle == 6 {
+			return true
+		}
+	}
+	return false
+}
+
+// heal ends every fault that passes by itself.
+func (h *history) heal() {
+	if h.slow != nil {
+		h.slow.kill()
+		h.slow = nil
+	}
+	h.refused, h.skew = nil, 0
+	h.operator.cache.CatchUp()
+	for _, pod := range h.pods() {
+		h.Etcd.Heal(h.Address(pod))
+		h.Etcd.Fail(h.Address(pod), nil)
+	}
+	for h.cluster() != nil && h.cluster().DeletionTimestamp != nil {
+		h.CollectGarbage(1 << 10)
+		h.RunKubelets()
+	}
+	if h.cluster() == nil {
+		h.createCluster()
+	}
+	h.spec.Paused = false
+	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = false })
+}
+
+// settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
+func (h *history) settle() {
+	h.heal()
+	rested := h.rest()
+	h.observe()
+	c, decided := h.cluster(), h.progressing()
+	serving := 0
+	for _, pod := range h.pods() {
+		if h.Etcd.Ready(h.Address(pod)) {
+			serving++
+		}
+	}
+	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message)
+	switch {
+	case len(h.broken) > 0:
+	case !rested:
+		h.wrong("no rest after %d passes: %s", settleRounds, told)
+	case !h.harmed && (serving < int(c.Spec.Replicas) || decided.Reason != v1beta1.ReasonUpToDate || c.Status.Operation != nil):
+		h.wrong("nobody harmed the cluster, and %s", told)
+	case c.Status.Operation != nil && c.Status.Operation.Type != v1beta1.OperationBootstrap && decided.Reason != v1beta1.ReasonVolumeLost:
+		h.wrong("a claim never ends: %s", told)
+	}
+}

@@ -1,0 +1,169 @@
+package simulation
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/pki"
+)
+
+// imprint is what a version of an object adds to the fingerprint of a world: its text without its identifiers, and these.
+type imprint struct {
+	skeleton    uint64
+	identifiers []string
+}
+
+// Fingerprint identifies the state of the world: two that differ in nothing but the numbers in UIDs, resource versions,
+// IDs, keys, addresses and times have the same. key is the key whose value in etcd is to be the wanted one of its
+// cluster; more is what else tells states apart.
+func (w *World) Fingerprint(key string, wanted map[cluster.ID]string, more string) uint64 {
+	hash := fnv.New64a()
+	ordinals := map[string]uint64{}
+	var disks []string
+	add := func(p *imprint) {
+		number := make([]byte, 8)
+		binary.BigEndian.PutUint64(number, p.skeleton)
+		_, _ = hash.Write(number)
+		for _, identifiers := range p.identifiers {
+			var list []uint64 // in an order that no random number decides
+			for identifier := range strings.SplitSeq(identifiers, ",") {
+				if _, known := ordinals[identifier]; !known {
+					ordinals[identifier] = uint64(len(ordinals))
+				}
+				list = append(list, ordinals[identifier])
+			}
+			slices.Sort(list)
+			for _, ordinal := range list {
+				binary.BigEndian.PutUint64(number, ordinal)
+				_, _ = hash.Write(number)
+			}
+		}
+	}
+	for _, secret := range all[*corev1.Secret](w.Server) { // the oldest authority has the lowest number
+		for _, keys := range []pki.Keys{pki.PreviousKeys, pki.TLSKeys} {
+			add(scan(strings.Join(Fingerprints(secret.Data[keys.Certificate]), ",")))
+		}
+	}
+	for _, k := range w.sortedKinds() {
+		if k.scoped {
+			continue // volumes are told by their claims
+		}
+		for _, name := range sortedKeys(k.objects) {
+			v := k.objects[name]
+			if v.imprint == nil {
+				v.imprint = imprintOf(v.object)
+			}
+			add(v.imprint)
+			switch object := v.object.(type) {
+			case *corev1.Secret:
+				add(scan(w.validity(object)))
+			case *corev1.PersistentVolumeClaim:
+				disks = append(disks, w.Disk(object))
+			}
+		}
+	}
+	add(scan(w.Etcd.Describe(disks, key, wanted)))
+	add(scan(more))
+	return hash.Sum64()
+}
+
+// validity tells where a Secret's certificate is in its life.
+func (w *World) validity(secret *corev1.Secret) string {
+	r := w.trust.report(secret.Data[pki.TLSKeys.Certificate], secret.Data[pki.TLSKeys.Authorities])
+	text := "valid"
+	switch {
+	case !w.Now.Before(r.NotAfter):
+		text = "expired"
+	case !w.Now.Before(r.RenewalDue):
+		text = "due"
+	}
+	return text + " " + strings.Join(r.Issuers, ",")
+}
+
+func imprintOf(object client.Object) *imprint {
+	object = object.DeepCopyObject().(client.Object)
+	object.SetResourceVersion("")
+	object.SetGeneration(0)
+	var data string
+	if secret, ok := object.(*corev1.Secret); ok {
+		for _, keys := range []pki.Keys{pki.TLSKeys, pki.PreviousKeys} {
+			data += strings.Join(Fingerprints(secret.Data[keys.Certificate]), ",") + ";"
+		}
+		data += strings.Join(Fingerprints(secret.Data[pki.TLSKeys.Authorities]), ",")
+		secret.Data = nil
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		panic(err) // every stored object is plain data
+	}
+	return scan(strings.ReplaceAll(string(text), `\",\"`, ",") + data)
+}
+
+const observedGeneration = `"observedGeneration":`
+
+// scan parts a text from its identifiers: UIDs, hexadecimal IDs and hashes, and addresses. Times are left out.
+func scan(text string) *imprint {
+	p := &imprint{}
+	hash := fnv.New64a()
+	kept := 0 // what lies before is in the hash, or left out
+	leaveOut := func(from, to int) {
+		_, _ = hash.Write([]byte(text[kept:from]))
+		_, _ = hash.Write([]byte{0})
+		kept = to
+	}
+	for i := 0; i < len(text); {
+		end := i
+		if strings.HasPrefix(text[i:], observedGeneration) {
+			i += len(observedGeneration)
+			for end = i; end < len(text) && isDigit(text[end]); end++ {
+			}
+			leaveOut(i, end)
+		}
+		for ; end < len(text) && isWordByte(text[end]); end++ {
+		}
+		switch word := text[i:end]; {
+		case isIdentifier(word):
+			p.identifiers = append(p.identifiers, word)
+			leaveOut(i, end)
+		case isTime(word):
+			leaveOut(i, end)
+		}
+		i = max(end, i+1)
+	}
+	leaveOut(len(text), len(text))
+	p.skeleton = hash.Sum64()
+	return p
+}
+
+func isDigit(b byte) bool { return b >= '0' && b <= '9' }
+
+func isWordByte(b byte) bool {
+	return isDigit(b) || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b == '.' || b == '-' || b == ':' || b == ','
+}
+
+func isTime(word string) bool {
+	return len(word) == len("2026-01-02T03:04:05Z") && word[4] == '-' && word[10] == 'T'
+}
+
+// isIdentifier reports whether a word names one thing among others of its kind, or several.
+func isIdentifier(word string) bool {
+	switch {
+	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"):
+		return true
+	case len(word) < 12:
+		return false
+	}
+	for _, b := range []byte(word) {
+		if !isDigit(b) && (b < 'a' || b > 'f') && b != ',' {
+			return false
+		}
+	}
+	return true
+}

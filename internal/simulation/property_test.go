@@ -1,0 +1,369 @@
+package simulation_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/simulation"
+)
+
+// searches is how often the search for a bad state starts anew; each tries as many histories as -rapid.checks says.
+const searches = 5
+
+// visited are the fingerprints of the states that the searches saw.
+type visited map[uint64]struct{}
+
+func (v visited) add(h *history) {
+	more := fmt.Sprintf("clock behind %t, lapsed %t, refused %v, parked %t", h.skew > 0, h.lapsed, h.refused, h.slow != nil)
+	v[h.Fingerprint("key", h.acknowledged, more)] = struct{}{}
+}
+
+// The histories are the same in every run, so that a failure can be looked at; the whole matrix tries new ones each time.
+func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
+	seed := flag.Lookup("rapid.seed")
+	given := seed.Value.String()
+	defer func() { _ = seed.Value.Set(given) }()
+	seen := visited{}
+	for n := range searches {
+		if given == "0" && os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {
+			if err := seed.Value.Set(fmt.Sprint(n + 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, uint64(n))
+			rapid.Check(t, seen.search)
+		})
+	}
+	t.Logf("visited %d distinct fingerprints", len(seen))
+}
+
+// search follows one history of random events.
+func (v visited) search(t *rapid.T) {
+	h := newHistory(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"), rapid.Bool().Draw(t, "managed certificates"))
+	events := h.events()
+	events[""] = func(t *rapid.T) {
+		h.ProbePods()
+		h.observe()
+		v.add(h)
+		if len(h.broken) > 0 {
+			t.Fatal(h.failure())
+		}
+	}
+	t.Cleanup(func() {
+		if h.slow != nil {
+			h.slow.kill()
+		}
+	})
+	t.Repeat(events)
+	h.settle()
+	v.add(h)
+	if len(h.broken) > 0 {
+		t.Fatal(h.failure())
+	}
+}
+
+// pick draws an object, and skips the event where there is none.
+func pick[T client.Object](t *rapid.T, list []T) T {
+	if len(list) == 0 {
+		t.Skip("there is none")
+	}
+	i := rapid.IntRange(0, len(list)-1).Draw(t, "which")
+	return list[i]
+}
+
+// needsCluster skips an event where the user has deleted the cluster.
+func (h *history) needsCluster(t *rapid.T) *v1beta1.EtcdCluster {
+	c := h.cluster()
+	if c == nil || c.DeletionTimestamp != nil {
+		t.Skip("there is no cluster")
+	}
+	return c
+}
+
+// editSpec changes what the user asks for, also for a cluster that is created again later.
+func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
+	h.needsCluster(t)
+	edit(&h.spec)
+	h.editCluster(func(c *v1beta1.EtcdCluster) { edit(&c.Spec) })
+}
+
+func (h *history) events() map[string]func(*rapid.T) {
+	all := map[string]func(*rapid.T){}
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.userEvents(), h.certificateEvents()} {
+		for name, event := range group {
+			all[name] = event
+		}
+	}
+	return all
+}
+
+// operatorEvents are passes, whole and cut short.
+func (h *history) operatorEvents() map[string]func(*rapid.T) {
+	pass := func(*rapid.T) { _ = h.pass(nil) }
+	write := rapid.IntRange(0, 15)
+	return map[string]func(*rapid.T){
+		"a pass":       pass,
+		"another pass": pass,
+		"the operator and Kubernetes work": func(t *rapid.T) {
+			for range rapid.IntRange(1, 6).Draw(t, "rounds") {
+				_ = h.pass(nil)
+				h.runKubernetes()
+				h.observe()
+			}
+		},
+		"a pass is cut before a write":  func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killBefore = write.Draw(t, "write") }) },
+		"a pass is cut after a write":   func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killAfter = write.Draw(t, "write") }) },
+		"the answer to a write is lost": func(t *rapid.T) { _ = h.pass(func(o *operator) { o.loseAnswer = write.Draw(t, "write") }) },
+		"the operator starts again":     func(*rapid.T) { h.operator = h.startOperator() },
+		"another operator stops in the middle of a pass": func(t *rapid.T) {
+			if h.slow != nil {
+				h.slow.kill()
+				h.slow = nil
+			}
+			if o := h.startOperator(); o.look(rapid.IntRange(0, 30).Draw(t, "call")) {
+				h.slow = o
+			}
+		},
+		"the other operator goes on": func(t *rapid.T) {
+			if h.slow == nil {
+				t.Skip("there is none")
+			}
+			h.slow.finish()
+			h.slow = nil
+		},
+		"the caches fall behind": func(*rapid.T) { h.operator.cache.Freeze() },
+		"the caches catch up":    func(*rapid.T) { h.operator.cache.CatchUp() },
+		"one cache catches up": func(t *rapid.T) {
+			h.operator.cache.CatchUp(pick(t, []client.Object{
+				&v1beta1.EtcdCluster{}, &appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}, &policyv1.PodDisruptionBudget{},
+			}))
+		},
+	}
+}
+
+// kubernetesEvents are what controllers, kubelets and nodes do.
+func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
+	kubelets := func(*rapid.T) { h.runKubernetes() }
+	refusable := []string{"Service", "PodDisruptionBudget", "PersistentVolumeClaim", "StatefulSet", "Pod", "Secret"}
+	return map[string]func(*rapid.T){
+		"the kubelets":               kubelets,
+		"the kubelets again":         kubelets,
+		"StatefulSets make pods":     func(*rapid.T) { h.RunStatefulSets() },
+		"a kubelet sees to one pod":  func(t *rapid.T) { h.RunPod(pick(t, h.pods())) },
+		"garbage is collected":       func(*rapid.T) { h.CollectGarbage(1 << 10) },
+		"some garbage is collected":  func(t *rapid.T) { h.CollectGarbage(rapid.IntRange(1, 4).Draw(t, "objects")) },
+		"clients write":              func(*rapid.T) { h.put() },
+		"some time passes":           func(*rapid.T) { h.Now = h.Now.Add(overlap * 3 / 4) },
+		"weeks pass":                 func(*rapid.T) { h.Now = h.Now.Add(certificateLifetime / 4) },
+		"the operator's clock steps": func(*rapid.T) { h.skew, h.skewed = clockStep-h.skew, true },
+		"a policy refuses a kind, or none": func(t *rapid.T) {
+			h.refused = nil
+			if rapid.Bool().Draw(t, "some") {
+				h.refused = []string{rapid.SampledFrom(refusable).Draw(t, "kind")}
+			}
+		},
+		"a container ends": func(t *rapid.T) { pod := pick(t, h.pods()); h.forgive(pod); h.KillContainer(pod) },
+		"a pod is killed":  func(t *rapid.T) { pod := pick(t, h.pods()); h.forgive(pod); h.KillPod(pod) },
+		"all pods are killed": func(*rapid.T) {
+			for _, pod := range h.pods() {
+				h.forgive(pod)
+				h.KillPod(pod)
+			}
+		},
+		"a member is cut off from the others": func(t *rapid.T) {
+			pod := pick(t, h.pods())
+			h.forgive(pod)
+			h.Etcd.Partition(h.Address(pod))
+		},
+		"a member is no longer cut off": func(t *rapid.T) { h.Etcd.Heal(h.Address(pick(t, h.pods()))) },
+		"the operator cannot reach a member": func(t *rapid.T) {
+			h.Etcd.Fail(h.Address(pick(t, h.pods())), errors.New("connection timed out"))
+		},
+		"the operator reaches a member again": func(t *rapid.T) { h.Etcd.Fail(h.Address(pick(t, h.pods())), nil) },
+	}
+}
+
+// userEvents are what users do with the cluster and its objects.
+func (h *history) userEvents() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"a pod is drained": func(t *rapid.T) {
+			pod := pick(t, h.pods())
+			user := &simulation.Conn{Server: h.Server}
+			if user.SubResource("eviction").Create(t.Context(), pod.DeepCopy(), &policyv1.Eviction{}) == nil {
+				h.forgive(pod)
+			}
+		},
+		"a pod is deleted": func(t *rapid.T) {
+			pod := pick(t, h.pods())
+			h.forgive(pod)
+			h.userDeletes(pod)
+		},
+		"a StatefulSet is deleted": func(t *rapid.T) { h.userDeletes(pick(t, h.sets())) },
+		"all StatefulSets and their pods are deleted": func(*rapid.T) {
+			for _, set := range h.sets() {
+				h.userDeletes(set)
+			}
+			h.CollectGarbage(1 << 10)
+			h.RunKubelets()
+		},
+		"a volume is deleted": func(t *rapid.T) {
+			claim := h.losableClaim(t)
+			c := h.cluster()
+			if c != nil && claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) && recorded(claim) && c.Status.ClusterID == "" {
+				t.Skip("it may be the last memory of the cluster")
+			}
+			h.harmed = true
+			h.userDeletes(claim)
+			if rapid.Bool().Draw(t, "and its pod") {
+				for _, pod := range h.pods() {
+					if memberOf(pod) == memberOf(claim) {
+						h.forgive(pod)
+						h.KillPod(pod)
+					}
+				}
+			}
+			h.RemoveClaims()
+		},
+		"a volume is emptied": func(t *rapid.T) {
+			claim := h.losableClaim(t)
+			h.harmed = true
+			h.Empty(claim)
+			delete(h.restarted, cluster.PodName(memberOf(claim)))
+		},
+		"the status is wiped": func(t *rapid.T) {
+			c := h.needsCluster(t)
+			remembered := func(claim *corev1.PersistentVolumeClaim) bool {
+				return claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) && recorded(claim)
+			}
+			if c.Status.ClusterID != "" && !slices.ContainsFunc(h.claims(), remembered) {
+				t.Skip("it is the last memory of the cluster")
+			}
+			h.wiped = true
+			h.editCluster(func(c *v1beta1.EtcdCluster) { c.Status = v1beta1.EtcdClusterStatus{} })
+		},
+		"the Services and the budget are deleted": func(*rapid.T) {
+			for _, s := range simulation.Objects[*corev1.Service](h.World) {
+				h.userDeletes(s)
+			}
+			for _, b := range simulation.Objects[*policyv1.PodDisruptionBudget](h.World) {
+				h.userDeletes(b)
+			}
+		},
+		"the cluster is deleted": func(t *rapid.T) {
+			c := h.needsCluster(t)
+			for _, claim := range h.claims() {
+				// Nobody can tell a volume that was never made from one that was deleted.
+				h.harmed = h.harmed || slices.ContainsFunc(strings.Split(claim.Annotations[cluster.AnnotationFoundingMembers], ","), func(m string) bool { return h.claimOf(m) == nil })
+			}
+			policy := metav1.DeletePropagationBackground
+			if rapid.Bool().Draw(t, "in the foreground") {
+				policy = metav1.DeletePropagationForeground
+			}
+			clear(h.restarted)
+			h.userDeletes(c, client.PropagationPolicy(policy))
+		},
+		"the cluster is created again": func(t *rapid.T) {
+			if h.cluster() != nil {
+				t.Skip("it exists")
+			}
+			h.annotations = nil
+			if rapid.Bool().Draw(t, "empty") {
+				h.annotations = map[string]string{v1beta1.BootstrapAnnotation: v1beta1.BootstrapEmpty}
+				h.harmed = true // kept volumes of two clusters are ambiguous later
+			}
+			h.createCluster()
+		},
+		"the spec changes": func(t *rapid.T) {
+			size := rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "new size")
+			domain := rapid.SampledFrom([]string{"", "a.example"}).Draw(t, "domain")
+			apart := rapid.Bool().Draw(t, "apart")
+			h.editSpec(t, func(spec *v1beta1.EtcdClusterSpec) {
+				spec.Replicas, spec.ClusterDomain, spec.PodTemplate = size, domain, &v1beta1.PodTemplate{}
+				if apart {
+					spec.PodTemplate.MemberAntiAffinity = v1beta1.MemberAntiAffinityRequired
+				}
+			})
+			h.harmed = true
+		},
+		"the volumes are to go with the cluster, or not": func(t *rapid.T) {
+			policy := v1beta1.RetentionDelete
+			if storage := h.spec.Storage; storage != nil && storage.RetentionPolicy.WhenDeleted == policy {
+				policy = v1beta1.RetentionRetain
+			}
+			h.editSpec(t, func(spec *v1beta1.EtcdClusterSpec) {
+				spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: policy}}
+			})
+		},
+		"the cluster is paused or not": func(t *rapid.T) {
+			paused := !h.spec.Paused
+			h.editSpec(t, func(spec *v1beta1.EtcdClusterSpec) { spec.Paused = paused })
+		},
+	}
+}
+
+// certificateEvents are what happens to the Secrets of managed certificates.
+func (h *history) certificateEvents() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"a rotation is asked for": func(t *rapid.T) {
+			h.needsCluster(t)
+			wish := "rotation-" + h.Next()
+			h.editCluster(func(c *v1beta1.EtcdCluster) {
+				metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RotateAuthoritiesAnnotation, wish)
+			})
+		},
+		"a Secret is deleted": func(t *rapid.T) {
+			if !h.intact() {
+				t.Skip("another one is missing, or a rotation is under way")
+			}
+			simulation.Erase(h.World, pick(t, h.secrets()))
+		},
+		"an authority comes back from a backup": func(t *rapid.T) {
+			if !h.intact() {
+				t.Skip("another one is missing, or a rotation is under way")
+			}
+			h.restore(h.secret(cluster.AuthorityName(key.Name, rapid.SampledFrom(traffics).Draw(t, "traffic"))))
+		},
+		"every Secret is deleted, and then all pods": func(*rapid.T) {
+			for _, s := range h.secrets() {
+				simulation.Erase(h.World, s)
+			}
+			h.clients = nil
+			_ = h.pass(nil)
+			for _, pod := range h.pods() {
+				h.forgive(pod)
+				h.KillPod(pod)
+			}
+		},
+	}
+}
+
+func (h *history) userDeletes(object client.Object, options ...client.DeleteOption) {
+	user := &simulation.Conn{Server: h.Server}
+	if err := user.Delete(quiet, object.DeepCopyObject().(client.Object), options...); err != nil {
+		panic(err) // it exists, and nothing is refused to a user
+	}
+}
+
+func (h *history) losableClaim(t *rapid.T) *corev1.PersistentVolumeClaim {
+	claim := pick(t, h.claims())
+	if !h.losable(claim) {
+		t.Skip("nobody has seen it start")
+	}
+	return claim
+}
