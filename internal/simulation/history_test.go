@@ -155,7 +155,7 @@ func memberOf(object client.Object) string { return object.GetLabels()[cluster.L
 
 // recorded reports whether a claim says that its member was seen started.
 func recorded(claim *corev1.PersistentVolumeClaim) bool {
-	return claim.Annotations[cluster.AnnotationClusterID] != ""
+	return claim.Annotations[cluster.AnnotationStarted] != "" || claim.Annotations[cluster.AnnotationClusterID] != ""
 }
 
 func identityOf(claim *corev1.PersistentVolumeClaim) string {

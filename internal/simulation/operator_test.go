@@ -77,7 +77,7 @@ func (h *history) startOperator() *operator {
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached,
 		Observer: &observe.Observer{
-			Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClasses: true, AuthorityOverlap: overlap,
+			Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: true, AuthorityOverlap: overlap,
 		},
 		Actor:  &act.Actor{Client: cached, Live: conn, Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime}},
 		Events: noEvents{},
