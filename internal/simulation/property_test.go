@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -55,7 +56,7 @@ func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 
 // search follows one history of random events.
 func (v visited) search(t *rapid.T) {
-	h := newHistory(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"), rapid.Bool().Draw(t, "managed certificates"))
+	h := newHistory(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"), rapid.SampledFrom([]bool{false, true, true}).Draw(t, "managed certificates"))
 	events := h.events()
 	events[""] = func(t *rapid.T) {
 		h.ProbePods()
@@ -70,12 +71,42 @@ func (v visited) search(t *rapid.T) {
 			h.slow.kill()
 		}
 	})
+	h.headStart(t)
 	t.Repeat(events)
 	h.settle()
 	v.add(h)
 	if len(h.broken) > 0 {
 		t.Fatal(h.failure())
 	}
+}
+
+// headStart begins a history with a new cluster, one at rest, or one in the middle of a rotation.
+func (h *history) headStart(t *rapid.T) {
+	const atRest, rotating = "a cluster at rest", "a rotation"
+	start := rapid.SampledFrom([]string{"nothing", atRest, rotating, rotating, rotating}).Draw(t, "start with")
+	if start == "nothing" {
+		return
+	}
+	h.rest()
+	h.put()
+	if start == atRest {
+		return
+	}
+	h.rotate()
+	for range rapid.IntRange(3, 12).Draw(t, "rounds") {
+		_ = h.pass(nil)
+		h.runKubernetes()
+		h.observe()
+		h.Now = h.Now.Add(overlap / 2)
+	}
+}
+
+// rotate is the user's wish for new authorities.
+func (h *history) rotate() {
+	wish := "rotation-" + h.Next()
+	h.editCluster(func(c *v1beta1.EtcdCluster) {
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RotateAuthoritiesAnnotation, wish)
+	})
 }
 
 // pick draws an object, and skips the event where there is none.
@@ -116,21 +147,26 @@ func (h *history) events() map[string]func(*rapid.T) {
 // operatorEvents are passes, whole and cut short.
 func (h *history) operatorEvents() map[string]func(*rapid.T) {
 	pass := func(*rapid.T) { _ = h.pass(nil) }
+	work := func(t *rapid.T) {
+		step := rapid.SampledFrom([]time.Duration{0, time.Minute, overlap / 2}).Draw(t, "a round takes")
+		for range rapid.IntRange(1, 8).Draw(t, "rounds") {
+			_ = h.pass(nil)
+			h.runKubernetes()
+			h.observe()
+			h.Now = h.Now.Add(step)
+		}
+	}
 	write := rapid.IntRange(0, 15)
 	return map[string]func(*rapid.T){
-		"a pass":       pass,
-		"another pass": pass,
-		"the operator and Kubernetes work": func(t *rapid.T) {
-			for range rapid.IntRange(1, 6).Draw(t, "rounds") {
-				_ = h.pass(nil)
-				h.runKubernetes()
-				h.observe()
-			}
-		},
-		"a pass is cut before a write":  func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killBefore = write.Draw(t, "write") }) },
-		"a pass is cut after a write":   func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killAfter = write.Draw(t, "write") }) },
-		"the answer to a write is lost": func(t *rapid.T) { _ = h.pass(func(o *operator) { o.loseAnswer = write.Draw(t, "write") }) },
-		"the operator starts again":     func(*rapid.T) { h.operator = h.startOperator() },
+		"a pass":                                 pass,
+		"another pass":                           pass,
+		"the operator and Kubernetes work":       work,
+		"the operator and Kubernetes work again": work,
+		"the operator and Kubernetes work on":    work,
+		"a pass is cut before a write":           func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killBefore = write.Draw(t, "write") }) },
+		"a pass is cut after a write":            func(t *rapid.T) { _ = h.pass(func(o *operator) { o.killAfter = write.Draw(t, "write") }) },
+		"the answer to a write is lost":          func(t *rapid.T) { _ = h.pass(func(o *operator) { o.loseAnswer = write.Draw(t, "write") }) },
+		"the operator starts again":              func(*rapid.T) { h.operator = h.startOperator() },
 		"another operator stops in the middle of a pass": func(t *rapid.T) {
 			if h.slow != nil {
 				h.slow.kill()
@@ -249,7 +285,7 @@ func (h *history) userEvents() map[string]func(*rapid.T) {
 		"the status is wiped": func(t *rapid.T) {
 			c := h.needsCluster(t)
 			remembered := func(claim *corev1.PersistentVolumeClaim) bool {
-				return claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) && recorded(claim)
+				return claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) && recorded(claim) && claim.DeletionTimestamp == nil
 			}
 			if c.Status.ClusterID != "" && !slices.ContainsFunc(h.claims(), remembered) {
 				t.Skip("it is the last memory of the cluster")
@@ -322,10 +358,7 @@ func (h *history) certificateEvents() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"a rotation is asked for": func(t *rapid.T) {
 			h.needsCluster(t)
-			wish := "rotation-" + h.Next()
-			h.editCluster(func(c *v1beta1.EtcdCluster) {
-				metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RotateAuthoritiesAnnotation, wish)
-			})
+			h.rotate()
 		},
 		"a Secret is deleted": func(t *rapid.T) {
 			if !h.intact() {
