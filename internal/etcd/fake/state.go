@@ -73,7 +73,11 @@ func (w *World) Describe(volumes []string, key string, wanted map[cluster.ID]str
 		}
 		fmt.Fprintf(&text, "%016x %016x %s log %d key %t removed %t", uint64(data.clusterID), uint64(data.memberID), data.name,
 			ranks[[2]int{data.state.term, data.state.index}], data.state.keys[key] == wanted[data.clusterID], data.removed)
-		for _, id := range slices.Sorted(maps.Keys(data.state.members)) {
+		byName := func(a, b cluster.ID) int {
+			x, y := data.state.members[a], data.state.members[b]
+			return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.peerURL, y.peerURL), cmp.Compare(a, b))
+		}
+		for _, id := range slices.SortedFunc(maps.Keys(data.state.members), byName) {
 			p := data.state.members[id]
 			fmt.Fprintf(&text, " (%016x %s %t %t)", uint64(id), p.name, p.learner, p.published)
 		}
