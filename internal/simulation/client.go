@@ -191,6 +191,9 @@ func (c *Cache) Freeze() {
 	}
 }
 
+// Behind reports whether the cache serves an earlier state of any kind.
+func (c *Cache) Behind() bool { return len(c.old) > 0 }
+
 // CatchUp ends Freeze. For kinds, it ends for these alone: each kind is watched on its own.
 func (c *Cache) CatchUp(kinds ...client.Object) {
 	if len(kinds) == 0 {

@@ -62,6 +62,7 @@ func (v visited) search(t *rapid.T) {
 		h.ProbePods()
 		h.observe()
 		v.add(h)
+		h.wait(time.Second)
 		if len(h.broken) > 0 {
 			t.Fatal(h.failure())
 		}
@@ -97,7 +98,7 @@ func (h *history) headStart(t *rapid.T) {
 		_ = h.pass(nil)
 		h.runKubernetes()
 		h.observe()
-		h.Now = h.Now.Add(overlap / 2)
+		h.wait(overlap / 2)
 	}
 }
 
@@ -153,7 +154,7 @@ func (h *history) operatorEvents() map[string]func(*rapid.T) {
 			_ = h.pass(nil)
 			h.runKubernetes()
 			h.observe()
-			h.Now = h.Now.Add(step)
+			h.wait(step)
 		}
 	}
 	write := rapid.IntRange(0, 15)
@@ -205,8 +206,8 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 		"garbage is collected":       func(*rapid.T) { h.CollectGarbage(1 << 10) },
 		"some garbage is collected":  func(t *rapid.T) { h.CollectGarbage(rapid.IntRange(1, 4).Draw(t, "objects")) },
 		"clients write":              func(*rapid.T) { h.put() },
-		"some time passes":           func(*rapid.T) { h.Now = h.Now.Add(overlap * 3 / 4) },
-		"weeks pass":                 func(*rapid.T) { h.Now = h.Now.Add(certificateLifetime / 4) },
+		"some time passes":           func(*rapid.T) { h.wait(overlap * 3 / 4) },
+		"weeks pass":                 func(*rapid.T) { h.wait(certificateLifetime / 4) },
 		"the operator's clock steps": func(*rapid.T) { h.skew, h.skewed = clockStep-h.skew, true },
 		"a policy refuses a kind, or none": func(t *rapid.T) {
 			h.refused = nil
