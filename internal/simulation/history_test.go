@@ -379,8 +379,8 @@ func (h *history) checkCollected(object client.Object) {
 	h.harmed = true // the user said so
 }
 
-// checkTrust fails where members that run do not accept each other, or a client that has not had the overlap to take its
-// certificate again.
+// checkTrust fails where members that run do not accept each other, or a client that did not have the overlap to load
+// its certificate again.
 func (h *history) checkTrust() {
 	for _, s := range h.secrets() {
 		if certificate := s.Data[pki.TLSKeys.Certificate]; !strings.HasSuffix(s.Name, "-ca") {

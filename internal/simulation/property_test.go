@@ -34,11 +34,18 @@ func (v visited) add(h *history) {
 	v[h.Fingerprint("key", h.acknowledged, more)] = struct{}{}
 }
 
-// The histories are the same in every run, so that a failure can be looked at; the whole matrix tries new ones each time.
+// The histories are the same in every run, so that a failure can be repeated. The full matrix tries new and more ones.
 func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 	seed := flag.Lookup("rapid.seed")
 	given := seed.Value.String()
 	defer func() { _ = seed.Value.Set(given) }()
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
+		checks := flag.Lookup("rapid.checks")
+		defer func(given string) { _ = checks.Value.Set(given) }(checks.Value.String())
+		if err := checks.Value.Set("500"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	seen := visited{}
 	for n := range searches {
 		if given == "0" && os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {

@@ -56,7 +56,7 @@ func NewWorld(scheme *runtime.Scheme, now time.Time) *World {
 	return w
 }
 
-// List returns the objects of a type in all namespaces, ordered by name. They must not be changed.
+// Objects returns the objects of a type in all namespaces, ordered by name. They must not be changed.
 func Objects[T client.Object](w *World) []T { return all[T](w.Server) }
 
 // Object returns an object, and false where there is none. It must not be changed.
@@ -350,7 +350,7 @@ func (w *World) ProbePods() {
 	}
 }
 
-// startOptions reads what a container is started with: its arguments, with the variables that it takes from annotations.
+// startOptions reads what a container is started with: its arguments, and the variables that come from annotations.
 func startOptions(pod *corev1.Pod, address string) fake.StartOptions {
 	container := &pod.Spec.Containers[0]
 	values := map[string]string{}
@@ -387,10 +387,10 @@ func expand(pod *corev1.Pod, env []corev1.EnvVar, value string) string {
 // ends the owners that have no dependents any more. It returns how many objects it touched.
 func (w *World) CollectGarbage(limit int) int {
 	owners := map[types.UID]client.Object{}
-	w.each(func(_ *kind, object client.Object) { owners[object.GetUID()] = object })
+	w.each(func(object client.Object) { owners[object.GetUID()] = object })
 	held := map[types.UID]bool{}
 	touched := 0
-	w.each(func(k *kind, object client.Object) {
+	w.each(func(object client.Object) {
 		references := object.GetOwnerReferences()
 		if len(references) == 0 {
 			return
@@ -428,10 +428,10 @@ func deletedInForeground(object client.Object) bool {
 }
 
 // each calls a function for every object, in the order of kinds and names.
-func (s *Server) each(visit func(*kind, client.Object)) {
+func (s *Server) each(visit func(client.Object)) {
 	for _, k := range s.sortedKinds() {
 		for _, key := range sortedKeys(k.objects) {
-			visit(k, k.objects[key].object)
+			visit(k.objects[key].object)
 		}
 	}
 }
