@@ -58,7 +58,7 @@ type history struct {
 	closed map[string]bool
 	// restarted are the pods that the operator took down while they served, until they serve again.
 	restarted map[string]types.UID
-	// restarts counts the serving members that the operator restarted.
+	// restarts is how often the operator took down a member that served.
 	restarts int
 	clients  []clientParty
 	// lapsed tells that certificates expired: nobody accepts them any more, whoever issued them.
@@ -104,6 +104,16 @@ func (h *history) createCluster() {
 	h.Add(&v1beta1.EtcdCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Annotations: h.annotations}, Spec: *h.spec.DeepCopy(),
 	})
+}
+
+// watchTimeout is when a client asks anew for what it watches, at the latest: no cache stays behind for longer.
+const watchTimeout = 10 * time.Minute
+
+// wait lets time pass.
+func (h *history) wait(d time.Duration) {
+	if h.Now = h.Now.Add(d); d > watchTimeout {
+		h.operator.cache.CatchUp()
+	}
 }
 
 func (h *history) operatorsTime() time.Time { return h.Now.Add(-h.skew) }
@@ -320,6 +330,9 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 		return
 	}
 	// Between a decision and a plain deletion other members may end: eviction alone is refused then.
+	if call.Verb == simulation.Delete && !o.late && !o.cache.Behind() && h.Etcd.Ready(h.Address(pod)) {
+		h.wrong("%s, which serves, and its budget was not asked", call)
+	}
 	if left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
 		h.wrong("%s leaves %d of %d voters", call, left, len(voters))
 	}
@@ -366,8 +379,8 @@ func (h *history) checkCollected(object client.Object) {
 	h.harmed = true // the user said so
 }
 
-// checkTrust fails where members that run do not accept each other, or a client that has not had the overlap to take its
-// certificate again.
+// checkTrust fails where members that run do not accept each other, or a client that did not have the overlap to load
+// its certificate again.
 func (h *history) checkTrust() {
 	for _, s := range h.secrets() {
 		if certificate := s.Data[pki.TLSKeys.Certificate]; !strings.HasSuffix(s.Name, "-ca") {
@@ -511,7 +524,7 @@ func (h *history) rest() bool {
 			}
 			idle = 0
 		}
-		if h.Now = h.Now.Add(overlap / 2); idle == 6 {
+		if h.wait(overlap / 2); idle == 6 {
 			return true
 		}
 	}

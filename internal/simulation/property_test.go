@@ -34,11 +34,18 @@ func (v visited) add(h *history) {
 	v[h.Fingerprint("key", h.acknowledged, more)] = struct{}{}
 }
 
-// The histories are the same in every run, so that a failure can be looked at; the whole matrix tries new ones each time.
+// The histories are the same in every run, so that a failure can be repeated. The full matrix tries new and more ones.
 func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 	seed := flag.Lookup("rapid.seed")
 	given := seed.Value.String()
 	defer func() { _ = seed.Value.Set(given) }()
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
+		checks := flag.Lookup("rapid.checks")
+		defer func(given string) { _ = checks.Value.Set(given) }(checks.Value.String())
+		if err := checks.Value.Set("500"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	seen := visited{}
 	for n := range searches {
 		if given == "0" && os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {
@@ -62,6 +69,7 @@ func (v visited) search(t *rapid.T) {
 		h.ProbePods()
 		h.observe()
 		v.add(h)
+		h.wait(time.Second)
 		if len(h.broken) > 0 {
 			t.Fatal(h.failure())
 		}
@@ -97,7 +105,7 @@ func (h *history) headStart(t *rapid.T) {
 		_ = h.pass(nil)
 		h.runKubernetes()
 		h.observe()
-		h.Now = h.Now.Add(overlap / 2)
+		h.wait(overlap / 2)
 	}
 }
 
@@ -153,7 +161,7 @@ func (h *history) operatorEvents() map[string]func(*rapid.T) {
 			_ = h.pass(nil)
 			h.runKubernetes()
 			h.observe()
-			h.Now = h.Now.Add(step)
+			h.wait(step)
 		}
 	}
 	write := rapid.IntRange(0, 15)
@@ -205,8 +213,8 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 		"garbage is collected":       func(*rapid.T) { h.CollectGarbage(1 << 10) },
 		"some garbage is collected":  func(t *rapid.T) { h.CollectGarbage(rapid.IntRange(1, 4).Draw(t, "objects")) },
 		"clients write":              func(*rapid.T) { h.put() },
-		"some time passes":           func(*rapid.T) { h.Now = h.Now.Add(overlap * 3 / 4) },
-		"weeks pass":                 func(*rapid.T) { h.Now = h.Now.Add(certificateLifetime / 4) },
+		"some time passes":           func(*rapid.T) { h.wait(overlap * 3 / 4) },
+		"weeks pass":                 func(*rapid.T) { h.wait(certificateLifetime / 4) },
 		"the operator's clock steps": func(*rapid.T) { h.skew, h.skewed = clockStep-h.skew, true },
 		"a policy refuses a kind, or none": func(t *rapid.T) {
 			h.refused = nil

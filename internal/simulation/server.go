@@ -1,5 +1,5 @@
-// Package simulation is test support: tests alone import it. It is a Kubernetes in memory, with the model of etcd in its
-// pods, that runs the operator's real code millions of times.
+// Package simulation is test support: only tests import it. It is a Kubernetes in memory, with the model of etcd in
+// its pods. The operator's real code runs in it, many times faster than in a cluster.
 //
 // A Server stores objects as an API server does. A Conn is the client that the operator writes with, and a Cache what
 // it reads from. A World adds what Kubernetes does with the objects: StatefulSets, the kubelet, garbage collection.

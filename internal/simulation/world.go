@@ -42,6 +42,7 @@ type process struct {
 	address  string
 	running  bool
 	restarts int32
+	started  metav1.Time
 	mounted  map[string]map[string][]byte // Secrets by name, as the kubelet last read them
 	// authorities are the bundles that etcd read when it started, by traffic.
 	authorities map[cluster.Traffic][]byte
@@ -55,7 +56,7 @@ func NewWorld(scheme *runtime.Scheme, now time.Time) *World {
 	return w
 }
 
-// List returns the objects of a type in all namespaces, ordered by name. They must not be changed.
+// Objects returns the objects of a type in all namespaces, ordered by name. They must not be changed.
 func Objects[T client.Object](w *World) []T { return all[T](w.Server) }
 
 // Object returns an object, and false where there is none. It must not be changed.
@@ -123,8 +124,8 @@ func (w *World) RunPod(pod *corev1.Pod) {
 
 // KillPod ends a pod and removes it at once.
 func (w *World) KillPod(pod *corev1.Pod) {
-	w.KillContainer(pod)
 	if p := w.processes[pod.UID]; p != nil {
+		w.Etcd.Stop(p.address)
 		w.Etcd.Heal(p.address)
 		w.Etcd.Fail(p.address, nil)
 	}
@@ -134,9 +135,19 @@ func (w *World) KillPod(pod *corev1.Pod) {
 
 // KillContainer ends a pod's etcd. The kubelet starts it again.
 func (w *World) KillContainer(pod *corev1.Pod) {
-	if p := w.processes[pod.UID]; p != nil && p.running {
-		w.Etcd.Stop(p.address)
-		p.running = false
+	p := w.processes[pod.UID]
+	if p == nil || !p.running {
+		return
+	}
+	w.Etcd.Stop(p.address)
+	p.running = false
+	if live, ok := one[*corev1.Pod](w.Server, pod.Namespace, pod.Name); ok && live.UID == pod.UID {
+		change(w.Server, live, func(pod *corev1.Pod) {
+			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				Reason: "Completed", StartedAt: p.started, FinishedAt: metav1.NewTime(w.Now),
+			}}
+			setReady(pod, false)
+		})
 	}
 }
 
@@ -243,7 +254,7 @@ func (w *World) startPod(pod *corev1.Pod) {
 	if w.Started != nil {
 		w.Started(pod, claim, o)
 	}
-	p.authorities = mountedAuthorities(pod, p)
+	p.authorities, p.started = mountedAuthorities(pod, p), metav1.NewTime(w.Now)
 	if err := w.Etcd.Start(o); err != nil {
 		p.restarts = min(p.restarts+1, 3)
 		w.setStatus(pod, p, corev1.PodRunning, fatalLine(err))
@@ -287,11 +298,11 @@ func (w *World) setStatus(pod *corev1.Pod, p *process, phase corev1.PodPhase, en
 		case phase == "":
 			container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 		case end != "":
-			terminated := &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: end, StartedAt: metav1.NewTime(w.Now)}
+			terminated := &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: end, StartedAt: p.started, FinishedAt: p.started}
 			container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 			container.LastTerminationState.Terminated = terminated
 		default:
-			container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(w.Now)}
+			container.State.Running = &corev1.ContainerStateRunning{StartedAt: p.started}
 			container.Started = new(true)
 		}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{container}
@@ -339,7 +350,7 @@ func (w *World) ProbePods() {
 	}
 }
 
-// startOptions reads what a container is started with: its arguments, with the variables that it takes from annotations.
+// startOptions reads what a container is started with: its arguments, and the variables that come from annotations.
 func startOptions(pod *corev1.Pod, address string) fake.StartOptions {
 	container := &pod.Spec.Containers[0]
 	values := map[string]string{}
@@ -376,10 +387,10 @@ func expand(pod *corev1.Pod, env []corev1.EnvVar, value string) string {
 // ends the owners that have no dependents any more. It returns how many objects it touched.
 func (w *World) CollectGarbage(limit int) int {
 	owners := map[types.UID]client.Object{}
-	w.each(func(_ *kind, object client.Object) { owners[object.GetUID()] = object })
+	w.each(func(object client.Object) { owners[object.GetUID()] = object })
 	held := map[types.UID]bool{}
 	touched := 0
-	w.each(func(k *kind, object client.Object) {
+	w.each(func(object client.Object) {
 		references := object.GetOwnerReferences()
 		if len(references) == 0 {
 			return
@@ -417,10 +428,10 @@ func deletedInForeground(object client.Object) bool {
 }
 
 // each calls a function for every object, in the order of kinds and names.
-func (s *Server) each(visit func(*kind, client.Object)) {
+func (s *Server) each(visit func(client.Object)) {
 	for _, k := range s.sortedKinds() {
 		for _, key := range sortedKeys(k.objects) {
-			visit(k, k.objects[key].object)
+			visit(k.objects[key].object)
 		}
 	}
 }

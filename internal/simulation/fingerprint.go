@@ -14,7 +14,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
-// imprint is what a version of an object adds to the fingerprint of a world: its text without its identifiers, and these.
+// imprint is what a version of an object adds to a fingerprint: its text without its identifiers, and these.
 type imprint struct {
 	skeleton    uint64
 	identifiers []string
