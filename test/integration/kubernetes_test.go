@@ -55,9 +55,11 @@ type container struct {
 	// serverName is what the member's certificate is made for; empty without client TLS.
 	serverName string
 	// tls is what the container reads of its Secrets, by kind of traffic.
-	tls      map[cluster.Traffic]*mounted
-	volume   types.UID
-	running  bool
+	tls     map[cluster.Traffic]*mounted
+	volume  types.UID
+	running bool
+	// started is when it was last started, by the API server's clock: the lab's may be ahead.
+	started  metav1.Time
 	restarts int32
 	// waiting is why the kubelet does not start it; ended is what it said when it ended by itself.
 	waiting, ended string
@@ -402,7 +404,7 @@ func (k *kubernetes) start(pod *corev1.Pod, c *container, volume *corev1.Persist
 		Address: c.address, Name: options["name"], PeerURL: options["initial-advertise-peer-urls"], InitialCluster: initial,
 		State: options["initial-cluster-state"], Token: options["initial-cluster-token"], Volume: string(volume.UID), Version: version,
 	})
-	c.running, c.ended = err == nil, ""
+	c.running, c.ended, c.started = err == nil, "", metav1.Now().Rfc3339Copy()
 	if err != nil {
 		c.restarts = max(c.restarts, 1)
 		c.ended = fmt.Sprintf(`{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"discovery failed","error":%q}`, err.Error())
@@ -468,11 +470,11 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 		if err == nil && probe.Linearizable {
 			ready.Status, etcdStatus.Ready = corev1.ConditionTrue, true
 		}
-		etcdStatus.State.Running = &corev1.ContainerStateRunning{}
+		etcdStatus.State.Running = &corev1.ContainerStateRunning{StartedAt: c.started}
 		status.Phase = corev1.PodRunning
 	default:
 		etcdStatus.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
-		etcdStatus.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: c.ended}
+		etcdStatus.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: c.ended, StartedAt: c.started}
 		status.Phase = corev1.PodRunning
 	}
 	if status.Phase == corev1.PodRunning {

@@ -10,9 +10,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -42,13 +44,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 		c := l.get()
 		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.ReadyReplicas == 3 && c.Status.Operation == nil
 	})
-	last, since := requests.Load(), time.Now()
-	l.waitWhileKubernetesRuns("no request is sent", func() bool {
-		if now := requests.Load(); now != last {
-			last, since = now, time.Now()
-		}
-		return time.Since(since) > quiet
-	})
+	l.waitUntilQuiet(&requests)
 	l.expectFounded(3)
 	before := requests.Load()
 	for range 20 {
@@ -66,6 +62,42 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	})
 }
 
+// TestMakesADeletedSecretAgainAtTheUsersNextAnnotation also makes sure that the operator's own writes are not taken for
+// the user's: after the Secret is back, nothing is read any more.
+func TestMakesADeletedSecretAgainAtTheUsersNextAnnotation(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var requests atomic.Int64
+	l.startManager(&requests)
+	l.create(3, withManagedTLS)
+	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
+		c := l.get()
+		return meta.IsStatusConditionTrue(c.Status.Conditions, v1beta1.ConditionAvailable) && c.Status.ReadyReplicas == 3 && c.Status.Operation == nil
+	})
+	l.waitUntilQuiet(&requests)
+	l.delete(&corev1.Secret{}, "prod-client-tls")
+	l.change(func(c *v1beta1.EtcdCluster) {
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, "example.com/checked", "now")
+	})
+	l.waitWhileKubernetesRuns("the Secret is made again", func() bool {
+		return admin.Get(t.Context(), client.ObjectKey{Namespace: l.namespace, Name: "prod-client-tls"}, &corev1.Secret{}) == nil
+	})
+	l.expectEvent(v1beta1.EventSecretsRecreated)
+	l.waitUntilQuiet(&requests)
+}
+
+// waitUntilQuiet waits until the operator sends no request any more.
+func (l *lab) waitUntilQuiet(requests *atomic.Int64) {
+	l.Helper()
+	last, since := requests.Load(), time.Now()
+	l.waitWhileKubernetesRuns("no request is sent", func() bool {
+		if now := requests.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > quiet
+	})
+}
+
 // startManager runs the operator with its own caches, restricted to the namespace, until the test ends.
 func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterReconciler {
 	l.Helper()
@@ -74,6 +106,7 @@ func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterRecon
 		Cache:                  controllers.CacheOptions(map[string]cache.Config{l.namespace: {}}),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
+		Controller:             config.Controller{SkipNameValidation: new(true)}, // each test has a manager
 	})
 	must(l.T, err)
 	reconciler := &controllers.EtcdClusterReconciler{
