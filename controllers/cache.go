@@ -22,8 +22,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// How much of one object the caches keep. A tenant may write objects with the operator's labels. What the operator makes
-// stays far below; of what is above, only the name and the owner are kept, and the operator corrects or refuses it.
+// How much of one object the caches keep. A tenant may write objects with the operator's labels.
+// The operator's own objects stay far below these limits. Of a larger object only the name and the owner are kept.
 const (
 	maxAnnotationBytes = 16 << 10
 	// maxWorkloadBytes bounds a StatefulSet, whose annotations and template hold what the user wrote in the spec.

@@ -146,8 +146,8 @@ func isStale(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 }
 
-// SetupWithManager registers the watches: EtcdClusters, the objects that they own, and volumes and pods, which are found
-// by their label.
+// SetupWithManager registers the watches: EtcdClusters, the objects that they own, and volumes and pods.
+// Volumes and pods are found by their label.
 func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1beta1.EtcdCluster{}).

@@ -51,7 +51,7 @@ type Problem struct {
 	Reason, Message string
 }
 
-// WithRefusals returns the decision as it turned out. If outcome holds refusals, they replace the reason and the message.
+// WithRefusals returns the decision as it turned out. If outcome holds refusals, they replace reason and message.
 func (d *Decision) WithRefusals(outcome error) *Decision {
 	refusals, _ := Refusals(outcome)
 	if len(refusals) == 0 {

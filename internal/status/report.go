@@ -20,8 +20,8 @@ type Report struct {
 	Events []Event
 }
 
-// Of reports on a pass: what was observed, what was decided, and what came out. Each *plan.Refusal in outcome becomes part
-// of the report. Other errors are only for the caller.
+// Of reports on a pass: what was observed, what was decided, and what came out.
+// Each *plan.Refusal in outcome becomes part of the report. Other errors are only for the caller.
 func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	d = d.WithRefusals(outcome)
 	old := s.Cluster.Status

@@ -33,8 +33,9 @@ const (
 	clockSkew = time.Minute
 )
 
-// Upgradeable returns the conditions that tell OLM whether the operator may be replaced now. It also returns for how long
-// they are right if nothing else changes. Zero is for ever. The last conditions are those of the OperatorCondition.
+// Upgradeable returns the conditions that tell OLM whether the operator may be replaced now.
+// It also returns for how long they are right if nothing else changes. Zero is for ever.
+// The last conditions are those of the OperatorCondition.
 func Upgradeable(clusters []v1beta1.EtcdCluster, last []metav1.Condition, now time.Time) ([]metav1.Condition, time.Duration) {
 	steps, stepEnds := stepsInFlight(clusters, now)
 	began := rowBegan(last, now)

@@ -98,7 +98,8 @@ func TestUpgradesWaitForStepsThatDisturbMembersAndNotForLong(t *testing.T) {
 	}
 }
 
-// Whatever tenants do, OLM finds 30 minutes in which it may replace the operator, at the latest 30 minutes after they began.
+// Whatever tenants do, OLM finds 30 minutes in which it may replace the operator.
+// They begin at the latest 30 minutes after the first step.
 func TestNoSequenceOfStepsKeepsTheOperatorFromBeingUpgraded(t *testing.T) {
 	for name, inFlight := range map[string]func(second int) bool{
 		"one after the other without a gap": func(int) bool { return true },

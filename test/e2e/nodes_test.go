@@ -33,7 +33,7 @@ var _ = Describe("A node that loses its power", Serial, func() {
 		}
 		write(ctx, c, others[0], "meanwhile", "served")
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk).saying("2 of 3 voters"),
-			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("2 of 3 members answer", lost+": its node "+node, v1beta1.ReasonNodeLost))
+			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("2 of 3 members are ready", lost+" ("+v1beta1.ReasonNodeLost+")", "node "+node))
 		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, lost)
 		kept.expectFound(ctx, c, others...)
 

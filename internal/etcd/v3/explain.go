@@ -33,7 +33,7 @@ func (m *member) explain(ctx context.Context, err error) error {
 	if text := cluster.ForeignText(answer.Message()); strings.HasPrefix(text, "etcdserver: ") {
 		return &failure{text, err}
 	}
-	tlsCause, network, connected := m.transport.failures()
+	connected, tlsCause, network := m.transport.failures()
 	switch {
 	case tlsCause != nil:
 		return &etcd.TLSError{Err: explainTLS(tlsCause)}

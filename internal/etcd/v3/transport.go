@@ -92,10 +92,10 @@ func (t *transport) note(err error) {
 	}
 }
 
-func (t *transport) failures() (tls, network error, connected bool) {
+func (t *transport) failures() (connected bool, tls, network error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.tls, t.network, t.connected
+	return t.connected, t.tls, t.network
 }
 
 // handshaker notes how its TLS handshakes fail.
@@ -123,8 +123,8 @@ func (h *handshaker) Clone() credentials.TransportCredentials {
 	return &handshaker{h.TransportCredentials.Clone(), h.transport, h.serverName}
 }
 
-// alertConn notes that the member refuses the operator's certificate. With TLS 1.3 the member sends that alert after the
-// client's handshake has ended.
+// alertConn notes that the member refuses the operator's certificate.
+// With TLS 1.3 the member sends that alert after the client's handshake has ended.
 type alertConn struct {
 	net.Conn
 	transport *transport
