@@ -55,7 +55,7 @@ stub gocloud.dev blob
 stub github.com/aws/aws-sdk-go-v2 aws
 stub cloud.google.com/go/storage
 stub github.com/Azure/azure-sdk-for-go/sdk/storage/azblob
-for p in internal/observe internal/act internal/analyse internal/render internal/etcd/v3 controllers; do
+for p in internal/observe internal/act internal/analyse internal/render internal/etcd/v3 internal/simulation controllers; do
   put "$p/doc.go" "$(basename "$p" | sed 's/^v3$/etcdv3/')" < /dev/null
 done
 
@@ -72,6 +72,7 @@ var started = time.Now()
 var elapsed = time.Since(started)
 GO
 done
+refuse_import controllers $MODULE/internal/simulation
 refuse internal/pki/clock.go pki forbidigo <<< $'import "time"\n\nvar started = time.Now()'
 
 for folder in api/v1alpha1 cmd controllers internal/act internal/observe internal/etcd internal/backup; do

@@ -112,7 +112,7 @@ func (k *kind) get(from objects, key types.NamespacedName, into client.Object) e
 	return nil
 }
 
-// list copies the objects that the options select. kept returns an object as the reader keeps it, nil where it does not.
+// list copies the objects that the options select. kept returns an object as its reader has it, nil for none.
 func (k *kind) list(from objects, list client.ObjectList, options []client.ListOption, kept func(*version) client.Object) error {
 	var o client.ListOptions
 	o.ApplyOptions(options)

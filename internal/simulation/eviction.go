@@ -14,9 +14,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// severalBudgets is the API server's answer.
-const severalBudgets = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-
 // evict deletes a pod if its PodDisruptionBudget allows it, as the API server does.
 func (s *Server) evict(k *kind, key types.NamespacedName, eviction *policyv1.Eviction) error {
 	if s.BeforeEviction != nil {
@@ -54,7 +51,7 @@ func (s *Server) mayDisrupt(pod *corev1.Pod) error {
 		return nil
 	case 1:
 	default:
-		return apierrors.NewInternalError(errors.New(severalBudgets))
+		return apierrors.NewInternalError(errors.New("this pod has more than one PodDisruptionBudget"))
 	}
 	healthy, desired := s.healthyPods(budgets[0])
 	always := budgets[0].Spec.UnhealthyPodEvictionPolicy

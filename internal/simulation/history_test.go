@@ -315,7 +315,13 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 		}
 		return
 	}
-	if call.Verb != simulation.Delete && call.Verb != simulation.Evict || !h.Runs(pod) || pod.DeletionTimestamp != nil {
+	if call.Verb != simulation.Delete && call.Verb != simulation.Evict {
+		return
+	}
+	if !o.saw(pod) {
+		h.wrong("%s, another pod than the one that was decided about", call)
+	}
+	if !h.Runs(pod) || pod.DeletionTimestamp != nil {
 		return
 	}
 	serves, left, voters := false, 0, h.Etcd.Voters(h.Address(pod))

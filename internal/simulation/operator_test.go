@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -43,6 +45,10 @@ type operator struct {
 	// gets no answer to it. parkBefore is the number of a call.
 	killBefore, killAfter, loseAnswer, parkBefore int
 	killed                                        bool
+	// failing is a kind of which every write of this pass fails; empty for none.
+	failing string
+	// pods are those that there were when the pass was parked.
+	pods map[types.UID]bool
 	// late tells that the pass was parked: it acts on what it saw some time ago.
 	late           bool
 	parked, resume chan struct{}
@@ -88,7 +94,7 @@ func (h *history) startOperator() *operator {
 
 // plan undoes what was planned for an earlier pass.
 func (o *operator) plan() {
-	o.calls, o.writes, o.late = 0, 0, false
+	o.calls, o.writes, o.late, o.failing = 0, 0, false, ""
 	o.killBefore, o.killAfter, o.loseAnswer, o.parkBefore = never, never, never, never
 }
 
@@ -111,7 +117,10 @@ func (o *operator) look(call int) bool {
 	}()
 	select {
 	case <-o.parked:
-		o.parked = done
+		o.parked, o.pods = done, map[types.UID]bool{}
+		for _, pod := range o.h.pods() {
+			o.pods[pod.UID] = true
+		}
 		return true
 	case <-done:
 		return false
@@ -123,6 +132,16 @@ func (o *operator) finish() {
 	o.late = true
 	close(o.resume)
 	<-o.parked
+}
+
+// saw reports whether a pod can be the one that the pass decided about.
+func (o *operator) saw(pod *corev1.Pod) bool {
+	if o.late {
+		return o.pods[pod.UID]
+	}
+	var cached corev1.Pod
+	err := o.cache.Get(quiet, client.ObjectKeyFromObject(pod), &cached)
+	return err == nil && cached.UID == pod.UID
 }
 
 // kill ends a process that is parked.
@@ -145,6 +164,9 @@ func (o *operator) before(call *simulation.Call) error {
 		o.writes++
 		o.h.trace = append(o.h.trace, traced{call, o.late, o.h.Now})
 		o.h.checkCall(o, call)
+	}
+	if call.Verb.Writes() && call.Kind == o.failing {
+		return errTimeout
 	}
 	if slices.Contains(o.h.refused, call.Kind) && call.Verb != simulation.Get && call.Verb != simulation.List {
 		return apierrors.NewForbidden(schema.GroupResource{Resource: call.Kind}, call.Key.Name, errors.New("a policy refuses it"))

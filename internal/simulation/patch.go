@@ -62,15 +62,13 @@ func patchedObject(live client.Object, kind types.PatchType, changes map[string]
 	if err != nil {
 		return nil, err
 	}
-	switch kind {
-	case types.MergePatchType:
+	if kind == types.StrategicMergePatchType {
+		content, err = strategicpatch.StrategicMergeMapPatch(content, changes, live)
+	} else {
 		content = merge(content, changes, true)
-	case types.StrategicMergePatchType:
-		if content, err = strategicpatch.StrategicMergeMapPatch(content, changes, live); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-	default:
-		return nil, apierrors.NewBadRequest("the simulation does not know " + string(kind))
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return fromContent(live, content)
 }

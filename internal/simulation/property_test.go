@@ -88,11 +88,18 @@ func (v visited) search(t *rapid.T) {
 	}
 }
 
-// headStart begins a history with a new cluster, one at rest, or one in the middle of a rotation.
+// headStart begins a history with a new cluster, a founding, a cluster at rest, or one in the middle of a rotation.
 func (h *history) headStart(t *rapid.T) {
-	const atRest, rotating = "a cluster at rest", "a rotation"
-	start := rapid.SampledFrom([]string{"nothing", atRest, rotating, rotating, rotating}).Draw(t, "start with")
-	if start == "nothing" {
+	const nothing, founding, atRest, rotating = "nothing", "members that just started", "a cluster at rest", "a rotation"
+	start := rapid.SampledFrom([]string{nothing, founding, atRest, rotating, rotating, rotating}).Draw(t, "start with")
+	switch start {
+	case nothing:
+		return
+	case founding:
+		for range 3 {
+			_ = h.pass(nil)
+		}
+		h.runKubernetes()
 		return
 	}
 	h.rest()
@@ -152,6 +159,9 @@ func (h *history) events() map[string]func(*rapid.T) {
 	return all
 }
 
+// written are the kinds that the operator writes beside the status.
+var written = []string{"PersistentVolumeClaim", "StatefulSet", "Pod", "Secret", "PodDisruptionBudget", "Service"}
+
 // operatorEvents are passes, whole and cut short.
 func (h *history) operatorEvents() map[string]func(*rapid.T) {
 	pass := func(*rapid.T) { _ = h.pass(nil) }
@@ -204,7 +214,6 @@ func (h *history) operatorEvents() map[string]func(*rapid.T) {
 // kubernetesEvents are what controllers, kubelets and nodes do.
 func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 	kubelets := func(*rapid.T) { h.runKubernetes() }
-	refusable := []string{"Service", "PodDisruptionBudget", "PersistentVolumeClaim", "StatefulSet", "Pod", "Secret"}
 	return map[string]func(*rapid.T){
 		"the kubelets":               kubelets,
 		"the kubelets again":         kubelets,
@@ -219,7 +228,7 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 		"a policy refuses a kind, or none": func(t *rapid.T) {
 			h.refused = nil
 			if rapid.Bool().Draw(t, "some") {
-				h.refused = []string{rapid.SampledFrom(refusable).Draw(t, "kind")}
+				h.refused = []string{rapid.SampledFrom(written).Draw(t, "kind")}
 			}
 		},
 		"a container ends": func(t *rapid.T) { pod := pick(t, h.pods()); h.forgive(pod); h.KillContainer(pod) },
