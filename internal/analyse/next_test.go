@@ -44,14 +44,6 @@ type says struct {
 	Finished     bool
 }
 
-// split reads a list as annotations hold it.
-func split(list string) []string {
-	if list == "" {
-		return nil
-	}
-	return strings.Split(list, ",")
-}
-
 func sayOf(d plan.Decision) says {
 	s := says{Rule: d.Rule, Reason: d.Reason, Progressing: d.Progressing, Finished: d.Finished, Action: actionText(d.Action)}
 	for _, u := range d.Upkeep {

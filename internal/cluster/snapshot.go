@@ -108,16 +108,14 @@ type Workload struct {
 
 // Pod is a member's pod.
 type Pod struct {
-	Name string
-	UID  types.UID
-	// ResourceVersion is that of the last write, the kubelet's included.
-	ResourceVersion string
-	IP              string
-	Node            string
-	Phase           corev1.PodPhase
-	Ready           bool
-	Deleting        bool
-	NodeLost        bool
+	Name     string
+	UID      types.UID
+	IP       string
+	Node     string
+	Phase    corev1.PodPhase
+	Ready    bool
+	Deleting bool
+	NodeLost bool
 	// CreatedAt is when the pod was made, and Restarts how often its etcd container was started again since.
 	// StartedAt is when that container was last started, zero if it never was.
 	CreatedAt, StartedAt time.Time
