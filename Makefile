@@ -211,6 +211,10 @@ bench-idle: ## Count the operator's API requests over five minutes of rest.
 bench-conversion: ## Measure conversions of one object and of a list of 10,000 over HTTPS.
 	hack/bench.sh conversion
 
+.PHONY: bench-fleet
+bench-fleet: ## Measure 300 clusters (CLUSTERS=) created at once, and what the operator costs while they wait for pods.
+	hack/bench.sh fleet
+
 ##@ Release
 
 .PHONY: release

@@ -1,4 +1,4 @@
-// Command bench measures the operator on the cluster of KUBECONFIG, which hack/bench.sh prepares.
+// Command bench measures the operator, most of it on the cluster of KUBECONFIG, which hack/bench.sh prepares.
 // It prints its figures last, a line each: "figure NAME VALUE UNIT".
 package main
 
@@ -18,11 +18,12 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-const usage = `usage: bench create | idle | conversion
+const usage = `usage: bench create | idle | conversion | fleet
 
   create       from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
   idle         requests of the operator to the API server in five minutes of rest, its lease apart
   conversion   ConversionReviews over HTTPS of one object and of 10,000, against an endpoint that echoes them; it needs no cluster
+  fleet        300 clusters (CLUSTERS=) created at once against an API server without kubelets, which it starts itself
 `
 
 // lab is the cluster that is measured on.
@@ -44,8 +45,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if slices.Equal(args, []string{"conversion"}) {
+	switch {
+	case slices.Equal(args, []string{"conversion"}):
 		return benchConversion(ctx)
+	case slices.Equal(args, []string{"fleet"}):
+		return benchFleet(ctx)
 	}
 	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "idle": benchIdle}
 	if len(args) != 1 || benches[args[0]] == nil {
@@ -68,11 +72,7 @@ func newLab(namespace string) (*lab, error) {
 		return nil, err
 	}
 	config.QPS, config.Burst = 200, 200
-	scheme := clientgoscheme.Scheme
-	if err := v1beta1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	c, err := newClient(config)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +85,14 @@ func newLab(namespace string) (*lab, error) {
 		return nil, fmt.Errorf("ETCD_VERSION is not set: run hack/bench.sh")
 	}
 	return &lab{Client: c, clientset: clientset, config: config, namespace: namespace, version: version}, nil
+}
+
+func newClient(config *rest.Config) (client.Client, error) {
+	scheme := clientgoscheme.Scheme
+	if err := v1beta1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return client.New(config, client.Options{Scheme: scheme})
 }
 
 func figure(name string, value float64, unit string) {

@@ -1,5 +1,3 @@
-//go:build integration
-
 // Package controlplane builds and starts an API server and its etcd for tests, without any other part of Kubernetes.
 package controlplane
 
@@ -35,7 +33,7 @@ func Main(m *testing.M, root string, connect func(*envtest.Environment, *rest.Co
 
 func run(m *testing.M, root string, connect func(*envtest.Environment, *rest.Config) error) (code int, err error) {
 	log.SetLogger(logr.Discard())
-	environment, err := build(root)
+	environment, err := Build(root)
 	if err != nil {
 		return 1, err
 	}
@@ -90,7 +88,8 @@ func (c counting) RoundTrip(request *http.Request) (*http.Response, error) {
 	return c.next.RoundTrip(request)
 }
 
-func build(root string) (*envtest.Environment, error) {
+// Build builds Kubernetes and etcd where they are missing, and describes an API server with the project's CRDs.
+func Build(root string) (*envtest.Environment, error) {
 	script := filepath.Join(root, "hack", "build-tools.sh")
 	build := exec.Command(script, "kubernetes", "etcd-3.6")
 	build.Stderr = os.Stderr
