@@ -205,7 +205,8 @@ func newScheme() (*runtime.Scheme, error) {
 }
 
 func setUp(mgr ctrl.Manager, o *options) error {
-	writer := instrument(mgr.GetClient())
+	writes := &controllers.OwnWrites{}
+	writer := writes.Through(instrument(mgr.GetClient()))
 	reconciler := &controllers.EtcdClusterReconciler{
 		Client: writer,
 		Observer: &observe.Observer{
@@ -215,6 +216,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: o.lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: o.concurrency,
+		Writes:      writes,
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the EtcdCluster controller: %w", err)

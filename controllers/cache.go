@@ -1,9 +1,11 @@
 package controllers
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
@@ -52,6 +55,16 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 			&policyv1.PodDisruptionBudget{}: ours(keepBudget),
 		},
 	}
+}
+
+// IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace.
+func IndexCaches(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, object := range []client.Object{&appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
+		if err := indexer.IndexField(ctx, object, observe.IndexCluster, observe.ClusterName); err != nil {
+			return fmt.Errorf("indexing the caches: %w", err)
+		}
+	}
+	return nil
 }
 
 // keepCluster keeps the spec and status of an EtcdCluster, and the annotations by which users command the operator.

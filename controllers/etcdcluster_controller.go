@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -34,6 +35,10 @@ const (
 	conflictDelay = 100 * time.Millisecond
 	// refusalDelay is when a refused write is tried again. The operator may not watch what causes the refusal.
 	refusalDelay = 10 * time.Second
+	// statusDelay is how long after the last status one is written that tells no news.
+	statusDelay = 5 * time.Second
+	// leaveOutTime is how long passes that write other objects leave the report to the next pass.
+	leaveOutTime = 2 * time.Second
 )
 
 // EtcdClusterReconciler runs the loop for every EtcdCluster.
@@ -44,6 +49,11 @@ type EtcdClusterReconciler struct {
 	Events   events.EventRecorder
 	// Concurrency is how many clusters are reconciled at once. A pass spends most of its time waiting for etcd.
 	Concurrency int
+	// Writes are the operator's own writes, nil where the Observer reads what was written.
+	Writes *OwnWrites
+
+	// reports are the last report on each cluster.
+	reports sync.Map
 
 	decisions decisionLog
 }
@@ -66,25 +76,42 @@ type EtcdClusterReconciler struct {
 
 // Reconcile is one pass of the loop: observe, analyse, act, report.
 func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if r.Writes.areUnseen(ctx, r.Observer.Reader, request.NamespacedName) {
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
+	}
 	snapshot, err := r.Observer.Observe(ctx, request.NamespacedName)
 	if err != nil || snapshot == nil {
 		r.decisions.forget(request.NamespacedName)
+		r.reports.Delete(request.NamespacedName)
 		return ctrl.Result{}, err
 	}
-	decision := analyse.Next(*snapshot)
+	decision, before := analyse.Next(*snapshot), snapshot.Cluster
 	outcome := r.act(ctx, snapshot, &decision)
 	r.decisions.record(ctx, snapshot, decision.WithRefusals(outcome))
-	if err := r.report(ctx, snapshot, &decision, outcome); err != nil {
+	if outcome != nil && isStale(outcome) {
+		return r.failed(snapshot, outcome) // what was decided is out of date, and so is what could be told of it
+	}
+	again, err := r.report(ctx, snapshot, before, &decision, outcome)
+	if err != nil {
 		return r.failed(snapshot, err)
 	}
 	switch refusals, rest := plan.Refusals(outcome); {
 	case rest != nil:
 		return r.failed(snapshot, rest)
 	case len(refusals) > 0:
-		return ctrl.Result{RequeueAfter: refusalDelay}, nil
+		again = sooner(again, refusalDelay)
 	default:
-		return ctrl.Result{RequeueAfter: decision.RequeueAfter}, nil
+		again = sooner(again, decision.RequeueAfter)
 	}
+	return ctrl.Result{RequeueAfter: again}, nil
+}
+
+// sooner returns the shorter delay. Zero is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // failed requeues a write that failed. When the API server could not convert the object, its status cannot be written
@@ -99,35 +126,73 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
+	written, err := r.Actor.Upkeep(ctx, s, d.Upkeep)
 	if d.InvalidatesSecrets {
-		defer r.Observer.SecretsChanged(s.Cluster.Key())
+		r.Observer.SecretsWritten(s.Cluster, written)
 	}
-	if err := r.Actor.Upkeep(ctx, s, d.Upkeep); err != nil {
+	if err != nil || d.Action == nil {
 		return err
 	}
-	if d.Action == nil {
-		return nil
+	report := s.Cluster.Status // a claim that stands changes nothing: what became of its step has been told
+	if report.Operation == nil {
+		report = status.Of(s, d, nil).Status
 	}
-	if err := r.Actor.Claim(ctx, s, d.Claim); err != nil {
+	if err := r.Actor.Claim(ctx, s, d.Claim, &report); err != nil {
 		return err
 	}
+	r.reports.Store(s.Cluster.Key(), lastReport{at: s.Now})
 	return r.Actor.Act(ctx, s, d.Action)
 }
 
-// report writes the status once, and only if it changed, and sends the events.
-func (r *EtcdClusterReconciler) report(ctx context.Context, s *cluster.Snapshot, d *plan.Decision, outcome error) error {
+// report writes the status once, and only if it changed, and sends the events: what changed since before.
+// It returns when a status that can wait is to be written.
+func (r *EtcdClusterReconciler) report(
+	ctx context.Context, s *cluster.Snapshot, before *v1beta1.EtcdCluster, d *plan.Decision, outcome error,
+) (time.Duration, error) {
+	known, _ := r.reports.Load(s.Cluster.Key())
+	last, _ := known.(lastReport)
+	if last.leftOut.IsZero() {
+		last.leftOut = s.Now
+	}
+	wroteObjects := len(d.Upkeep) > 0 && (s.JustCreated || !d.InvalidatesSecrets) // Secrets are an event, and not watched
+	if wroteObjects && d.Action == nil && outcome == nil && s.Now.Sub(last.leftOut) < leaveOutTime {
+		r.reports.Store(s.Cluster.Key(), last)
+		return conflictDelay, nil // the objects that were just written bring the next pass, which has more to tell
+	}
 	report := status.Of(s, d, outcome)
 	if !equality.Semantic.DeepEqual(report.Status, s.Cluster.Status) {
+		if wait := last.at.Add(statusDelay).Sub(s.Now); wait > 0 && !isNews(s, d, &report) {
+			return wait, nil
+		}
 		updated := s.Cluster.DeepCopy()
 		updated.Status = report.Status
 		if err := r.Client.Status().Update(ctx, updated); err != nil {
-			return fmt.Errorf("writing the status: %w", err)
+			return 0, fmt.Errorf("writing the status: %w", err)
 		}
+		last.at = s.Now
+	}
+	r.reports.Store(s.Cluster.Key(), lastReport{at: last.at})
+	if before != s.Cluster { // the claim has told it
+		was := *s
+		was.Cluster = before
+		report = status.Of(&was, d, outcome)
 	}
 	for _, e := range report.Events {
 		r.Events.Eventf(s.Cluster, nil, e.Type, e.Reason, "Reconciling", "%s", e.Message)
 	}
-	return nil
+	return 0, nil
+}
+
+// lastReport is when the status of a cluster was last written, and since when passes leave the report to the next one.
+type lastReport struct{ at, leftOut time.Time }
+
+// isNews reports whether a status cannot wait. While a cluster is on its way to its spec, its members change from second
+// to second: what is no event, and neither begins nor ends an operation, is written every few seconds.
+func isNews(s *cluster.Snapshot, d *plan.Decision, report *status.Report) bool {
+	old := &s.Cluster.Status
+	return !d.Progressing || len(report.Events) > 0 || len(old.Conditions) == 0 ||
+		report.Status.ObservedGeneration != old.ObservedGeneration ||
+		!equality.Semantic.DeepEqual(report.Status.Operation, old.Operation)
 }
 
 // retry requeues quietly after a conflict. The watch will deliver the newer object.
@@ -149,6 +214,9 @@ func isStale(err error) bool {
 // SetupWithManager registers the watches: EtcdClusters, the objects that they own, and volumes and pods.
 // Volumes and pods are found by their label.
 func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	if err := IndexCaches(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1beta1.EtcdCluster{}).
 		Owns(&appsv1.StatefulSet{}).

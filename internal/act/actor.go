@@ -33,11 +33,14 @@ type Actor struct {
 	Lifetimes Lifetimes
 }
 
-// Claim writes the decision's claim to the status, on condition that the cluster was not written since it was read.
+// Claim writes the pass's status with the decision's claim, on condition that the cluster was not written since it was read.
 // A claim that stands is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
-func (a *Actor) Claim(ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation) error {
+func (a *Actor) Claim(
+	ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation, status *v1beta1.EtcdClusterStatus,
+) error {
 	claimed := s.Cluster.DeepCopy()
+	claimed.Status = *status.DeepCopy()
 	claimed.Status.Operation = claim
 	if err := a.Client.Status().Update(ctx, claimed, fieldOwner); err != nil {
 		return fmt.Errorf("claiming the operation %s: %w", claim.Type, err)

@@ -45,7 +45,8 @@ func TestAKindThatTheAPIServerDoesNotKnowIsARefusalAndNoStaleRead(t *testing.T) 
 		made := plan.Apply{Desired: live}
 		corrected := made
 		corrected.Live = live
-		refusals, rest := plan.Refusals(a.Upkeep(t.Context(), &s, []plan.Upkeep{made, corrected}))
+		_, err := a.Upkeep(t.Context(), &s, []plan.Upkeep{made, corrected})
+		refusals, rest := plan.Refusals(err)
 		if rest != nil || len(refusals) != 2 {
 			t.Fatalf("%s: got %v, %v", what, refusals, rest)
 		}

@@ -25,8 +25,14 @@ type Lifetimes struct {
 	Certificate, Authority time.Duration
 }
 
+// secretWriter makes the writes of one pass to Secrets. It remembers what it wrote, so that nobody reads it again.
+type secretWriter struct {
+	*Actor
+	written map[string]*corev1.Secret
+}
+
 // writeAuthority takes a step with an authority, on condition that its Secret is as it was found.
-func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority) error {
+func (a *secretWriter) writeAuthority(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority) error {
 	desired := render.AuthoritySecret(s.Cluster, item.Traffic)
 	live, err := a.secretAsKnown(ctx, s, item.Known)
 	if err != nil {
@@ -51,7 +57,7 @@ func (a *Actor) writeAuthority(ctx context.Context, s *cluster.Snapshot, item pl
 }
 
 // authorityData is what the Secret of an authority holds after the step.
-func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
+func (a *secretWriter) authorityData(ctx context.Context, s *cluster.Snapshot, item plan.WriteAuthority, have map[string][]byte) (map[string][]byte, error) {
 	certificate, key := have[pki.TLSKeys.Certificate], have[pki.TLSKeys.Key]
 	switch item.Step {
 	case plan.MarkAuthority:
@@ -83,7 +89,7 @@ func (a *Actor) authorityData(ctx context.Context, s *cluster.Snapshot, item pla
 }
 
 // announcedData has an authority be trusted beside those that are trusted already. The old one goes on issuing where its key is there.
-func (a *Actor) announcedData(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic, have map[string][]byte) (map[string][]byte, error) {
+func (a *secretWriter) announcedData(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic, have map[string][]byte) (map[string][]byte, error) {
 	trusted, err := a.bundles(ctx, s, traffic)
 	if err != nil {
 		return nil, err
@@ -103,7 +109,10 @@ func authorityData(certificate, key, bundle []byte) map[string][]byte {
 }
 
 // bundles reads what the Secrets of a kind of traffic have members and clients trust: where the authority itself is gone, nobody else knows it.
-func (a *Actor) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic) ([][]byte, error) {
+func (a *secretWriter) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic) ([][]byte, error) {
+	if s.JustCreated {
+		return nil, nil
+	}
 	var all [][]byte
 	for _, role := range traffic.Roles() {
 		secret, err := a.secret(ctx, s, cluster.CertificateName(s.Cluster.Name, role))
@@ -118,7 +127,7 @@ func (a *Actor) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluste
 }
 
 // writeCertificate issues a certificate, or only renews the bundle beside it, on condition that its Secret is as it was found.
-func (a *Actor) writeCertificate(ctx context.Context, s *cluster.Snapshot, item plan.WriteCertificate) error {
+func (a *secretWriter) writeCertificate(ctx context.Context, s *cluster.Snapshot, item plan.WriteCertificate) error {
 	name := cluster.AuthorityName(s.Cluster.Name, item.Traffic)
 	authority, err := a.secret(ctx, s, name)
 	if err != nil {
@@ -170,7 +179,10 @@ func issuerOf(authority *corev1.Secret, fingerprint string) (*pki.Authority, err
 }
 
 // secret reads a Secret, nil where there is none.
-func (a *Actor) secret(ctx context.Context, s *cluster.Snapshot, name string) (*corev1.Secret, error) {
+func (a *secretWriter) secret(ctx context.Context, s *cluster.Snapshot, name string) (*corev1.Secret, error) {
+	if secret := a.written[name]; secret != nil {
+		return secret, nil
+	}
 	var secret corev1.Secret
 	err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {
@@ -183,7 +195,7 @@ func (a *Actor) secret(ctx context.Context, s *cluster.Snapshot, name string) (*
 }
 
 // secretAsKnown reads a Secret that nobody wrote since it was found, nil where there was none.
-func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cluster.ObjectVersion) (*corev1.Secret, error) {
+func (a *secretWriter) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cluster.ObjectVersion) (*corev1.Secret, error) {
 	if !known.Exists() {
 		return nil, nil
 	}
@@ -198,9 +210,16 @@ func (a *Actor) secretAsKnown(ctx context.Context, s *cluster.Snapshot, known cl
 }
 
 // writeSecret creates a Secret, or puts the desired content into the live one.
-func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, live *corev1.Secret) error {
+func (a *secretWriter) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, live *corev1.Secret) error {
 	if live == nil {
-		return a.create(ctx, s, desired, ownedBy(s))
+		if err := a.create(ctx, s, desired, ownedBy(s)); err != nil {
+			return err
+		}
+		if desired.UID == "" { // it exists, and is the cluster's own, but holds something else
+			return conflict("Secret", desired.Name, "it was created since it was looked for")
+		}
+		a.written[desired.Name] = desired
+		return nil
 	}
 	updated := live.DeepCopy()
 	for key, value := range desired.Labels {
@@ -216,6 +235,7 @@ func (a *Actor) writeSecret(ctx context.Context, s *cluster.Snapshot, desired, l
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
 		return writeError("updating", "Secret", desired.Name, err)
 	}
+	a.written[desired.Name] = updated
 	return nil
 }
 

@@ -21,22 +21,26 @@ import (
 
 // Upkeep carries out the harmless writes in their order. If one fails, the others are still made, except those that
 // require it: a Service that a policy refuses must not cost the cluster its certificates.
-func (a *Actor) Upkeep(ctx context.Context, s *cluster.Snapshot, list []plan.Upkeep) error {
+// It returns the Secrets that it wrote, by name.
+func (a *Actor) Upkeep(
+	ctx context.Context, s *cluster.Snapshot, list []plan.Upkeep,
+) (written map[string]*corev1.Secret, err error) {
 	var failures []error
+	w := &secretWriter{Actor: a, written: map[string]*corev1.Secret{}}
 	failed := map[string]bool{}
 	for _, item := range list {
 		if failed[item.Requires()] {
 			continue
 		}
-		if err := a.upkeep(ctx, s, item); err != nil {
+		if err := w.upkeep(ctx, s, item); err != nil {
 			failures = append(failures, err)
 			failed[item.Provides()] = item.Provides() != ""
 		}
 	}
-	return errors.Join(failures...)
+	return w.written, errors.Join(failures...)
 }
 
-func (a *Actor) upkeep(ctx context.Context, s *cluster.Snapshot, item plan.Upkeep) error {
+func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item plan.Upkeep) error {
 	switch item := item.(type) {
 	case plan.Apply:
 		if item.Live == nil {

@@ -62,11 +62,13 @@ var Rules = []Rule{
 	{RuleMaintenance, authorityOverlap},    // Make sure that a rotation of authorities that waits is reported.
 }
 
-// When etcd is asked again. Kubernetes objects are watched; etcd is not.
+// When the next pass is, at the latest. Kubernetes objects are watched, so their changes come earlier; etcd is not.
 const (
 	requeueWhileStarting = time.Second
 	requeueWhileWrong    = 10 * time.Second
 	requeueAtRest        = 30 * time.Second
+	// startingPart of the operation's time so far is how long etcd gets before it is asked again.
+	startingPart = 8
 )
 
 // Next decides what to do about a snapshot. It is a function of its argument alone.
@@ -117,13 +119,35 @@ func requeueAfter(s *cluster.Snapshot, d *plan.Decision) time.Duration {
 		return requeueWhileStarting
 	case d.RequeueAfter != 0:
 		return d.RequeueAfter
-	case d.Progressing || d.Action != nil:
+	case d.Action != nil:
 		return requeueWhileStarting
+	case d.Progressing && waitsForPods(s):
+		return growing(s, 1, requeueWhileWrong, requeueAtRest)
+	case d.Progressing: // short at first, because the readiness probe, which is watched, is slower than etcd
+		return growing(s, startingPart, requeueWhileStarting, requeueWhileWrong)
 	case someDown || len(d.Refusals) > 0 || len(d.Problems) > 0 || len(s.ForeignObjects) > 0:
 		return requeueWhileWrong
 	default:
 		return requeueAtRest
 	}
+}
+
+// waitsForPods reports whether no member that is missing can answer before its pod runs.
+// The watch on pods brings the next pass.
+func waitsForPods(s *cluster.Snapshot) bool {
+	return len(s.Members) > 0 && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		waits := m.Workload != nil && !m.Pod.IsRunning() && (m.Pod == nil || !m.Pod.Deleting)
+		return !m.Serves() && !waits
+	})
+}
+
+// growing returns a part of the time that the operation has taken, within limits.
+func growing(s *cluster.Snapshot, part time.Duration, from, to time.Duration) time.Duration {
+	op := s.Cluster.Status.Operation
+	if op == nil {
+		return from
+	}
+	return min(max(s.Now.Sub(op.StartedAt.Time)/part, from), to)
 }
 
 func refusedFor(d *plan.Decision, reason string) bool {

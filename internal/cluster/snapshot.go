@@ -34,6 +34,9 @@ type Snapshot struct {
 	Now time.Time
 	// Cluster as the user wrote it, with the status of the last pass.
 	Cluster *v1beta1.EtcdCluster
+	// JustCreated tells that nothing was made for the cluster yet, as far as the caches know.
+	// The Secrets that the operator would make were not read: they are created first.
+	JustCreated bool
 	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
 	Members []Member
 	// RetainedVolumes are volumes that an earlier EtcdCluster of this name left, ordered by number.

@@ -80,9 +80,9 @@ func (o *Observer) probe(ctx context.Context, s *cluster.Snapshot, m *cluster.Me
 	}
 }
 
-// endpointOf returns where a member is asked, and false where there is nobody to ask or no certificate to ask with.
+// endpointOf returns where a member is asked. It returns false while its pod does not run, and without a certificate.
 func endpointOf(s *cluster.Snapshot, m *cluster.Member, credentials *etcd.Credentials) (etcd.Endpoint, bool) {
-	if m.Pod == nil || m.Pod.IP == "" || m.Workload == nil || m.Pod.NodeLost {
+	if !m.Pod.IsRunning() || m.Pod.IP == "" || m.Workload == nil || m.Pod.NodeLost {
 		return etcd.Endpoint{}, false
 	}
 	endpoint := etcd.Endpoint{Address: net.JoinHostPort(m.Pod.IP, strconv.Itoa(cluster.ClientPort))}

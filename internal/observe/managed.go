@@ -40,6 +40,9 @@ func (r *secretReader) readManaged(t *cluster.Trust, traffic cluster.Traffic) er
 
 // own reads a Secret of the cluster's own, nil where there is none. Any other one is foreign.
 func (r *secretReader) own(name string) (*corev1.Secret, error) {
+	if r.snapshot.JustCreated {
+		return nil, nil // where there is one all the same, the API server refuses to create another
+	}
 	secret, err := r.get(name)
 	if err != nil || secret == nil {
 		return nil, err

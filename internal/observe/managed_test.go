@@ -106,7 +106,7 @@ func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *test
 	s.expectReads(0, "within the hour")
 	s.now = s.now.Add(2 * time.Minute)
 	s.expectReads(managedSecretCount, "after an hour")
-	s.observer.SecretsChanged(s.cluster.Key())
+	s.observer.SecretsWritten(s.cluster, nil)
 	s.expectReads(managedSecretCount, "after the operator wrote one")
 	s.ready(corev1.ConditionFalse)
 	s.expectReads(0, "as soon as a pod is down")
@@ -354,7 +354,7 @@ func TestTheSecretsOfACertManagerThatIsGoneAreReadAllTheSame(t *testing.T) {
 			t.Errorf("%s, before the founding: %v", what, problemsOf(got))
 		}
 		s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
-		s.observer.SecretsChanged(s.cluster.Key())
+		s.observer.SecretsWritten(s.cluster, nil)
 		got := s.observe()
 		if len(problemsOf(got)) != 1 || problemsOf(got)[0].Reason != v1beta1.ReasonCertificateNotReady || !strings.Contains(problemsOf(got)[0].Message, "nobody renews them") {
 			t.Errorf("%s: %v", what, problemsOf(got))

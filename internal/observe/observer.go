@@ -35,6 +35,15 @@ type Observer struct {
 	podless sync.Map // podlessSets by cluster
 	// leaderless is since when each cluster has no leader.
 	leaderless sync.Map
+	classes    classMemory
+}
+
+// IndexCluster is the index of the caches that finds the volumes, StatefulSets and pods of one cluster.
+const IndexCluster = "cluster"
+
+// ClusterName returns the value of an object in IndexCluster: the name of its cluster.
+func ClusterName(object client.Object) []string {
+	return []string{object.GetLabels()[cluster.LabelCluster]}
 }
 
 // Observe takes a snapshot of one cluster; it returns nil where the cluster does not exist.
@@ -49,7 +58,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
 	}
-	s := &cluster.Snapshot{Now: o.Now(), Cluster: c.DeepCopy(), AuthorityOverlap: o.AuthorityOverlap}
+	s := &cluster.Snapshot{Now: o.Now(), Cluster: &c, AuthorityOverlap: o.AuthorityOverlap}
 	if err := o.observeObjects(ctx, s); err != nil {
 		return nil, err
 	}
@@ -57,6 +66,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		return s, nil // neither Secrets nor etcd matter any more
 	}
 	o.observePodless(ctx, s)
+	s.JustCreated = o.isJustCreated(s)
 	credentials, err := o.observeSecrets(ctx, s)
 	if err != nil {
 		return nil, err
@@ -69,6 +79,13 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	return s, o.observeVolumes(ctx, s)
 }
 
+// isJustCreated reports whether the cluster has neither a status nor an object, and this is the first look at it.
+func (o *Observer) isJustCreated(s *cluster.Snapshot) bool {
+	return s.Cluster.Status.ObservedGeneration == 0 && len(s.Members) == 0 && len(s.RetainedVolumes) == 0 &&
+		len(s.ForeignObjects) == 0 && s.PeerService == nil && s.ClientService == nil && s.Budget == nil &&
+		!o.secrets.knows(s.Cluster)
+}
+
 // observeObjects reads the cluster's volumes, StatefulSets, pods, Services and PodDisruptionBudget.
 func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) error {
 	var (
@@ -76,7 +93,10 @@ func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) erro
 		workloads appsv1.StatefulSetList
 		pods      corev1.PodList
 	)
-	mine := []client.ListOption{client.InNamespace(s.Cluster.Namespace), client.MatchingLabels{cluster.LabelCluster: s.Cluster.Name}}
+	mine := []client.ListOption{
+		client.InNamespace(s.Cluster.Namespace), client.MatchingFields{IndexCluster: s.Cluster.Name},
+		client.UnsafeDisableDeepCopy, // nobody changes what a snapshot holds
+	}
 	for what, list := range map[string]client.ObjectList{"PersistentVolumeClaims": &volumes, "StatefulSets": &workloads, "Pods": &pods} {
 		if err := o.Reader.List(ctx, list, mine...); err != nil {
 			return fmt.Errorf("listing %s: %w", what, err)

@@ -116,7 +116,9 @@ func (s *stage) observe() *cluster.Snapshot {
 	for _, o := range s.objects {
 		objects = append(objects, o.DeepCopyObject().(client.Object))
 	}
-	reader := clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	reader := clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithIndex(&appsv1.StatefulSet{}, IndexCluster, ClusterName).WithIndex(&corev1.Pod{}, IndexCluster, ClusterName).
+		WithIndex(&corev1.PersistentVolumeClaim{}, IndexCluster, ClusterName).Build()
 	if s.observer == nil {
 		s.observer = &Observer{SeesClusterScope: true, Etcd: s, Now: func() time.Time { return s.now }}
 	}

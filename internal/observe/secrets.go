@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
@@ -47,6 +48,8 @@ type secretEntry struct {
 	peer        cluster.Trust
 	client      cluster.Trust
 	credentials *etcd.Credentials
+	// written are Secrets that the operator wrote since. The next pass takes them as they are, and they are forgotten.
+	written map[string]*corev1.Secret
 }
 
 // forget drops what is known of a cluster that is gone.
@@ -56,8 +59,18 @@ func (c *secretCache) forget(key types.NamespacedName) {
 	delete(c.entries, key)
 }
 
-// SecretsChanged makes the next pass read a cluster's Secrets again: the operator wrote some.
-func (o *Observer) SecretsChanged(key types.NamespacedName) { o.secrets.forget(key) }
+// knows reports whether the Secrets of a cluster were looked at, or written, before.
+func (c *secretCache) knows(of *v1beta1.EtcdCluster) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.entries[of.Key()]
+	return entry != nil && entry.uid == of.UID
+}
+
+// SecretsWritten makes the next pass look at a cluster's Secrets again. It reads only those that the operator did not write.
+func (o *Observer) SecretsWritten(of *v1beta1.EtcdCluster, written map[string]*corev1.Secret) {
+	o.secrets.put(of.Key(), &secretEntry{uid: of.UID, written: written})
+}
 
 // invalidate makes a cluster's Secrets be read again soon: TLS with a member failed.
 func (c *secretCache) invalidate(key types.NamespacedName, now time.Time) {
@@ -93,6 +106,19 @@ func somePodDown(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Pod != nil && !m.Pod.Ready })
 }
 
+// takeWritten returns the Secrets that the operator wrote since they were last looked at, once.
+func (c *secretCache) takeWritten(of *v1beta1.EtcdCluster) map[string]*corev1.Secret {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := c.entries[of.Key()]
+	if entry == nil || entry.uid != of.UID {
+		return nil
+	}
+	written := entry.written
+	entry.written = nil
+	return written
+}
+
 func (c *secretCache) put(key types.NamespacedName, entry *secretEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +138,7 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 	entry := o.secrets.get(s)
 	if entry == nil {
 		var err error
-		if entry, err = o.readSecrets(ctx, s, intent); err != nil {
+		if entry, err = o.readSecrets(ctx, s, intent, o.secrets.takeWritten(s.Cluster)); err != nil {
 			return nil, err
 		}
 		o.secrets.put(s.Cluster.Key(), entry)
@@ -139,12 +165,14 @@ func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 	return wanted
 }
 
-func (o *Observer) readSecrets(ctx context.Context, s *cluster.Snapshot, intent cluster.Intent) (*secretEntry, error) {
+func (o *Observer) readSecrets(
+	ctx context.Context, s *cluster.Snapshot, intent cluster.Intent, written map[string]*corev1.Secret,
+) (*secretEntry, error) {
 	entry := &secretEntry{
 		uid: s.Cluster.UID, generation: s.Cluster.Generation, metadata: s.Cluster.Annotations[cluster.AnnotationMetadataHash],
 		readAt: s.Now, validUntil: s.Now.AddDate(100, 0, 0),
 	}
-	r := &secretReader{ctx: ctx, observer: o, snapshot: s, entry: entry, intent: intent}
+	r := &secretReader{ctx: ctx, observer: o, snapshot: s, entry: entry, intent: intent, written: written}
 	entry.peer.Source, entry.client.Source = intent.PeerCertificates, intent.ServerCertificates
 	if err := r.readTraffic(&entry.peer, cluster.PeerTraffic); err != nil {
 		return nil, err
@@ -177,6 +205,8 @@ type secretReader struct {
 	snapshot *cluster.Snapshot
 	entry    *secretEntry
 	intent   cluster.Intent
+	// written are the Secrets that the operator just wrote.
+	written map[string]*corev1.Secret
 	// materials are those that can be used.
 	materials map[cluster.Role]*pki.Material
 	// incomplete tells that something is missing or cannot be used.
@@ -228,6 +258,9 @@ func (r *secretReader) readUsers(t *cluster.Trust, traffic cluster.Traffic) erro
 
 // get reads a Secret, nil where there is none. One that the operator may not read counts as foreign.
 func (r *secretReader) get(name string) (*corev1.Secret, error) {
+	if secret := r.written[name]; secret != nil {
+		return secret, nil
+	}
 	var secret corev1.Secret
 	err := r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, &secret)
 	if apierrors.IsNotFound(err) {

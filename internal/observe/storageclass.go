@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +14,17 @@ import (
 )
 
 const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
+
+// classTime is how long a StorageClass that was found is not looked for again: many clusters are created at once.
+const classTime = 10 * time.Second
+
+// classMemory remembers when each StorageClass was found, by name. The default class has the empty name.
+type classMemory struct{ found sync.Map }
+
+func (m *classMemory) has(name string, now time.Time) bool {
+	at, ok := m.found.Load(name)
+	return ok && now.Before(at.(time.Time).Add(classTime))
+}
 
 // observeStorageClass looks up the StorageClass of the volumes before the first one is made.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
@@ -26,6 +39,9 @@ func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot)
 }
 
 func (o *Observer) observeNamedClass(ctx context.Context, s *cluster.Snapshot, name string) error {
+	if o.classes.has(name, s.Now) {
+		return nil
+	}
 	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &storagev1.StorageClass{})
 	if apierrors.IsNotFound(err) {
 		s.StorageClassMissing = true
@@ -34,16 +50,21 @@ func (o *Observer) observeNamedClass(ctx context.Context, s *cluster.Snapshot, n
 	if err != nil {
 		return fmt.Errorf("reading StorageClass %s: %w", name, err)
 	}
+	o.classes.found.Store(name, s.Now)
 	return nil
 }
 
 func (o *Observer) observeDefaultClass(ctx context.Context, s *cluster.Snapshot) error {
+	if o.classes.has("", s.Now) {
+		return nil
+	}
 	var classes storagev1.StorageClassList
 	if err := o.Live.List(ctx, &classes); err != nil {
 		return fmt.Errorf("listing StorageClasses: %w", err)
 	}
 	for i := range classes.Items {
 		if classes.Items[i].Annotations[defaultClassAnnotation] == "true" {
+			o.classes.found.Store("", s.Now)
 			return nil
 		}
 	}

@@ -77,6 +77,9 @@ type noEvents struct{}
 func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
 
 func (h *history) startOperator() *operator {
+	if err := controllers.IndexCaches(context.Background(), h.Server); err != nil {
+		panic(err)
+	}
 	o := &operator{h: h, cache: simulation.NewCache(h.Server, controllers.CacheOptions(nil))}
 	conn := &simulation.Conn{Server: h.Server, Before: o.before, After: o.after}
 	cached := cachedClient{conn, o}

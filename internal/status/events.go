@@ -34,6 +34,9 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 	for i := range now.Conditions {
 		c := &now.Conditions[i]
 		before := meta.FindStatusCondition(old.Conditions, c.Type)
+		if d.Finished && c.Reason == v1beta1.ReasonUpToDate {
+			continue // the end of the operation has been told
+		}
 		if isNewsworthy(before, c) {
 			list = withEvent(list, Event{eventType(c, d), c.Reason, c.Message})
 		}

@@ -105,7 +105,7 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 // lacksCertificate reports whether a member runs, but the operator has no certificate to connect to it.
 func lacksCertificate(m *cluster.Member) bool {
 	return m.Probe == nil && m.Workload != nil && m.Workload.Intent.ServerSecret != "" &&
-		m.Pod != nil && m.Pod.IP != "" && !m.Pod.NodeLost
+		m.Pod.IsRunning() && m.Pod.IP != "" && !m.Pod.NodeLost
 }
 
 func countReady(members []v1beta1.MemberStatus) int32 {

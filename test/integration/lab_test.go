@@ -163,7 +163,13 @@ func (c cached) Get(ctx context.Context, key client.ObjectKey, object client.Obj
 }
 
 func (c cached) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
-	if err := c.Reader.List(ctx, list, options...); err != nil {
+	asked := (&client.ListOptions{}).ApplyOptions(options)
+	if asked.FieldSelector != nil { // the API server has no index of ours
+		name, _ := asked.FieldSelector.RequiresExactMatch(observe.IndexCluster)
+		client.MatchingLabels{cluster.LabelCluster: name}.ApplyToList(asked)
+		asked.FieldSelector = nil
+	}
+	if err := c.Reader.List(ctx, list, asked); err != nil {
 		return err
 	}
 	items, err := meta.ExtractList(list)

@@ -11,10 +11,11 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -38,7 +39,7 @@ func TestAManagerWithCachesMakesAClusterAndThenAsksTheAPIServerNothing(t *testin
 	l := newLab(t)
 	l.createCertificates()
 	var requests atomic.Int64
-	reconciler := l.startManager(&requests)
+	reconciler := l.startManager(controlplane.Counted(operatorConfig, "", &requests))
 	l.create(3, withTLS)
 	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
 		c := l.get()
@@ -68,7 +69,7 @@ func TestMakesADeletedSecretAgainAtTheUsersNextAnnotation(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	var requests atomic.Int64
-	l.startManager(&requests)
+	l.startManager(controlplane.Counted(operatorConfig, "", &requests))
 	l.create(3, withManagedTLS)
 	l.waitWhileKubernetesRuns("the cluster is available, and at rest", func() bool {
 		c := l.get()
@@ -99,24 +100,27 @@ func (l *lab) waitUntilQuiet(requests *atomic.Int64) {
 }
 
 // startManager runs the operator with its own caches, restricted to the namespace, until the test ends.
-func (l *lab) startManager(requests *atomic.Int64) *controllers.EtcdClusterReconciler {
+func (l *lab) startManager(config *rest.Config) *controllers.EtcdClusterReconciler {
 	l.Helper()
-	mgr, err := ctrl.NewManager(controlplane.Counted(operatorConfig, "", requests), ctrl.Options{
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                 scheme,
 		Cache:                  controllers.CacheOptions(map[string]cache.Config{l.namespace: {}}),
 		Metrics:                metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: "0",
-		Controller:             config.Controller{SkipNameValidation: new(true)}, // each test has a manager
+		Controller:             ctrlconfig.Controller{SkipNameValidation: new(true)}, // each test has a manager
 	})
 	must(l.T, err)
+	writes := &controllers.OwnWrites{}
+	writer := writes.Through(mgr.GetClient())
 	reconciler := &controllers.EtcdClusterReconciler{
-		Client: mgr.GetClient(),
+		Client: writer,
 		Observer: &observe.Observer{
 			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port{l.kubernetes}, Now: time.Now, SeesClusterScope: true,
 		},
-		Actor:       &act.Actor{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
+		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: 1,
+		Writes:      writes,
 	}
 	must(l.T, reconciler.SetupWithManager(mgr))
 	controlplane.StartManager(l.T, mgr)

@@ -107,7 +107,7 @@ func TestAWriteToAnObjectThatWasReplacedIsAConflict(t *testing.T) {
 		"a pod":     plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: "another", Annotations: map[string]string{"a": "b"}},
 		"a Service": plan.Apply{Desired: render.PeerService(s.Cluster), Live: s.PeerService},
 	} {
-		err := l.operator.reconciler.Actor.Upkeep(t.Context(), s, []plan.Upkeep{item})
+		_, err := l.operator.reconciler.Actor.Upkeep(t.Context(), s, []plan.Upkeep{item})
 		if refusals, rest := plan.Refusals(err); len(refusals) > 0 || rest == nil {
 			t.Errorf("%s: got %v", what, err)
 		}
