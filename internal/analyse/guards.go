@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,16 +56,22 @@ func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 	}
 }
 
-// nothingLost refuses to found anew a cluster that is known to have served: its volumes are all gone, and so is its data.
+// nothingLost refuses to create a cluster anew where one is known to have served: all its volumes are gone, or retired.
 func nothingLost(s *cluster.Snapshot) *plan.Refusal {
-	if s.Cluster.Status.ClusterID == "" {
+	id := s.Cluster.Status.ClusterID
+	for _, m := range s.LeftOvers {
+		if m.Volume.Started() {
+			id = cmp.Or(id, m.Volume.ClusterID.String())
+		}
+	}
+	if id == "" {
 		return nil
 	}
 	return &plan.Refusal{
 		Guard:  "nothingLost",
 		Reason: v1beta1.ReasonVolumeLost,
-		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not put an empty cluster in its place. "+
-			"Bring the volumes back, or delete this cluster and create it again to start empty.", s.Cluster.Status.ClusterID),
+		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not create an empty cluster in its place. "+
+			"To start empty, delete this cluster and create it again.", id),
 	}
 }
 

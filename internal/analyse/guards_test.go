@@ -93,6 +93,10 @@ func TestGuards(t *testing.T) {
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},
+		"nothingLost, with a retired volume": {
+			nothingLost, prod().Members(Volume), prod().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) { s.LeftOvers, s.Members = s.Members, nil }),
+			"etcd cluster c1",
+		},
 		"volumesUnambiguous": {
 			volumesUnambiguous, prod().Kept(nil, "prod-0", "prod-1"),
 			prod().Kept(nil, "prod-0", "prod-1").Kept(func(v *cluster.Volume) { v.Token = "older" }, "prod-7"), "(data-prod-0, data-prod-1); (data-prod-7)",

@@ -428,8 +428,12 @@ func TestNext(t *testing.T) {
 			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })),
 			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
 		},
-		"stops everything when a member answers with another cluster ID": {
-			prod().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
+		"goes on when a pod of another cluster answers at a member's address": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"stops everything when members that were never recorded answer with two cluster IDs": {
+			prod().Members(Volume, Founding, FoundingPod, Serving).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
 			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
 		},
 		"does not touch what another release has begun": {

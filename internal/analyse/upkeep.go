@@ -98,7 +98,7 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	if m.Volume == nil && !started {
 		return nil
 	}
-	if recordable(s, m) {
+	if s.Membership.Names(m) && (m.Volume.ClusterID == 0 || m.Volume.MemberID == m.Probe.MemberID) {
 		started = true
 		version := cmp.Or(m.Probe.Version, m.Volume.Version) // a member whose version is unknown keeps the last known one
 		if m.Volume.ClusterID == 0 || m.Volume.Version != version {
@@ -157,20 +157,6 @@ func staleTemplates(s *cluster.Snapshot) []string {
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
 func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 	return v != nil && !v.Deleting && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
-}
-
-// recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the
-// ID that its pod reported: an address that was handed to another cluster's pod cannot pass.
-func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
-	if m.Volume == nil || !m.Answers() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
-		return false
-	}
-	if m.Volume.ClusterID != 0 && m.Volume.MemberID != m.Probe.MemberID {
-		return false
-	}
-	return slices.ContainsFunc(s.Membership.Members, func(e cluster.EtcdMember) bool {
-		return e.ID == m.Probe.MemberID && e.Name == m.Name && slices.Contains(e.PeerURLs, m.Volume.PeerURL)
-	})
 }
 
 // memberInput is what a member's StatefulSet is rendered from: in its existing form, or with the founding list.

@@ -34,8 +34,10 @@ type Snapshot struct {
 	Now time.Time
 	// Cluster as the user wrote it, with the status of the last pass.
 	Cluster *v1beta1.EtcdCluster
-	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
+	// Members is the membership, ordered by number: see SortMembers.
 	Members []Member
+	// LeftOvers are the objects of this cluster that belong to no member, by name and ordered by number.
+	LeftOvers []Member
 	// RetainedVolumes are volumes that an earlier EtcdCluster of this name left, ordered by number.
 	RetainedVolumes []Volume
 	// ClientService, PeerService and Budget are the live objects of this cluster, nil where there are none.
@@ -80,11 +82,16 @@ type Volume struct {
 	ClusterUID types.UID
 	Token      string
 	Founders   []string
-	ClusterID  ID
-	MemberID   ID
-	PeerURL    string
-	Version    string
-	Retired    bool
+	// JoinedCluster is etcd's initial-cluster for a member that was added later: NAME=URL of every member at that time,
+	// separated by commas. Such a volume is never a founder's.
+	JoinedCluster string
+	// Members are the names of etcd's members when its list was last seen; none before that.
+	Members   []string
+	ClusterID ID
+	MemberID  ID
+	PeerURL   string
+	Version   string
+	Retired   bool
 }
 
 // Started reports whether a member ever started on the volume. The IDs are recorded later than the mark.
@@ -163,21 +170,6 @@ type Probe struct {
 // Answered reports whether the member's etcd answered its status.
 func (p *Probe) Answered() bool { return p != nil && p.Error == "" }
 
-// Membership is etcd's member list as a voter knows it.
-type Membership struct {
-	ClusterID ID
-	Members   []EtcdMember
-	Alarms    []Alarm
-}
-
-// EtcdMember is one entry of etcd's member list; its name is empty until it has started.
-type EtcdMember struct {
-	ID       ID
-	Name     string
-	PeerURLs []string
-	Learner  bool
-}
-
 // Alarm is an alarm of one member.
 type Alarm struct {
 	Member ID
@@ -224,26 +216,25 @@ func (s *Snapshot) Founded() bool {
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
 }
 
-// ClusterIDs returns the different cluster IDs that the volumes have on record and the members report, recorded ones first.
-// A healthy cluster has at most one.
+// ClusterIDs returns the different cluster IDs that the volumes have on record. Where none has one, they are those that
+// the members report which serve. A healthy cluster has at most one.
 func (s *Snapshot) ClusterIDs() []ID {
-	var ids []ID
-	add := func(id ID) {
-		if id != 0 && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+	var recorded, reported []ID
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Volume != nil && m.Volume.ClusterID != 0 {
+			recorded = append(recorded, m.Volume.ClusterID)
+		}
+		if m.Serves() {
+			reported = append(reported, m.Probe.ClusterID)
 		}
 	}
-	for _, m := range s.Members {
-		if m.Volume != nil {
-			add(m.Volume.ClusterID)
-		}
+	ids := recorded
+	if len(ids) == 0 {
+		ids = reported
 	}
-	for _, m := range s.Members {
-		if m.Probe.Answered() {
-			add(m.Probe.ClusterID)
-		}
-	}
-	return ids
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // RefusesEmptyVolume reports whether the member can only start over data of its own: it was seen started, and neither its
