@@ -98,15 +98,13 @@ func (s *Snapshot) memberNames(found []Member) []string {
 		}
 		return names
 	}
+	var volumes []Volume
 	for _, m := range found {
-		if m.Volume != nil && !m.Volume.Retired {
-			names = append(names, m.Volume.remembers()...)
+		if m.Volume != nil {
+			volumes = append(volumes, *m.Volume)
 		}
 	}
-	names = slices.DeleteFunc(names, func(name string) bool {
-		return slices.ContainsFunc(found, func(m Member) bool { return m.Name == name && m.Volume != nil && m.Volume.Retired })
-	})
-	if len(names) > 0 {
+	if names := RememberedMembers(volumes); len(names) > 0 {
 		return names
 	}
 	for _, m := range found { // every volume is gone
@@ -115,6 +113,22 @@ func (s *Snapshot) memberNames(found []Member) []string {
 		}
 	}
 	return names
+}
+
+// RememberedMembers returns the names of the members that the volumes remember. What a retired volume remembers does
+// not count, and its own member is none.
+func RememberedMembers(volumes []Volume) []string {
+	var names []string
+	retired := map[string]bool{}
+	for i := range volumes {
+		if v := &volumes[i]; v.Retired {
+			retired[v.Member] = true
+		} else {
+			names = append(names, v.remembers()...)
+		}
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return retired[name] })
 }
 
 // remembers returns the names of the members that the volume knows of, its own included. Before etcd's list was seen

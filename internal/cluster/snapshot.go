@@ -103,9 +103,9 @@ type Workload struct {
 	IntentHash string
 	// HealthyIntent is the intent under which the member was last healthy, nil where none was recorded.
 	HealthyIntent *Intent
-	// Founding tells that the template starts an empty volume with the founding list.
-	Founding bool
-	Deleting bool
+	// StartsEmpty tells that etcd starts on an empty volume in a pod of the template.
+	StartsEmpty bool
+	Deleting    bool
 	// CreateFailure is why Kubernetes cannot create the pod; empty where there is one, and where no cause is known.
 	CreateFailure string
 	// PodDue is when CreateFailure is looked for. It is zero while there is a pod.
@@ -130,9 +130,9 @@ type Pod struct {
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool
-	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
-	FoundingState string
-	RenderHash    string
+	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
+	StartsEmpty bool
+	RenderHash  string
 	// IntentHash is that of the template that the pod was made from.
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
@@ -237,8 +237,8 @@ func (s *Snapshot) ClusterIDs() []ID {
 	return slices.Compact(ids)
 }
 
-// RefusesEmptyVolume reports whether the member can only start over data of its own: it was seen started, and neither its
-// template nor its pod would start an empty volume.
+// RefusesEmptyVolume reports whether the member has started, and neither its template nor its pod would start it on an
+// empty volume again.
 func (m *Member) RefusesEmptyVolume() bool {
-	return m.Volume.Started() && (m.Workload == nil || !m.Workload.Founding) && (m.Pod == nil || m.Pod.FoundingState != "new")
+	return m.Volume.Started() && (m.Workload == nil || !m.Workload.StartsEmpty) && (m.Pod == nil || !m.Pod.StartsEmpty)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // removalTime is how long a living node may take to remove a pod whose time to end is over.
@@ -117,7 +118,7 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		Intent:        intent,
 		IntentHash:    set.Annotations[cluster.AnnotationIntentHash],
 		HealthyIntent: healthyIntentOf(set, intent),
-		Founding:      set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
+		StartsEmpty:   render.StartsEmpty(set.Spec.Template.Annotations),
 		Deleting:      set.DeletionTimestamp != nil,
 		Live:          set,
 	}

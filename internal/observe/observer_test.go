@@ -136,8 +136,7 @@ func (s *stage) add(o client.Object) client.Object { s.objects = append(s.object
 func (s *stage) volume(name string, owner types.UID) *corev1.PersistentVolumeClaim {
 	c := s.cluster.DeepCopy()
 	c.UID = owner
-	founding := render.Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: render.ClusterToken(c)}
-	return s.add(render.MemberVolume(c, name, founding)).(*corev1.PersistentVolumeClaim)
+	return s.add(render.MemberVolume(c, name, []string{"prod-0", "prod-1", "prod-2"}, render.ClusterToken(c))).(*corev1.PersistentVolumeClaim)
 }
 
 func (s *stage) workload(name string) *appsv1.StatefulSet {
@@ -197,7 +196,7 @@ func TestMembersAreThoseThatTheVolumesRemember(t *testing.T) {
 	if diff := cmp.Diff([]string{"prod-10"}, names(got.LeftOvers)); diff != "" {
 		t.Fatal(diff)
 	}
-	if w := got.LeftOvers[0].Workload; w == nil || w.Founding || w.Intent.Version != clustertest.Version {
+	if w := got.LeftOvers[0].Workload; w == nil || w.StartsEmpty || w.Intent.Version != clustertest.Version {
 		t.Errorf("got %+v", w)
 	}
 }
