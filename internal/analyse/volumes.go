@@ -73,8 +73,8 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	return record
 }
 
-// VolumeReplaced says what is wrong with a claim that stands for another volume than its member's, and what to do.
-func VolumeReplaced(v *cluster.Volume) string {
+// volumeReplaced says what is wrong with a claim that stands for another volume than its member's, and what to do.
+func volumeReplaced(v *cluster.Volume) string {
 	return fmt.Sprintf("PersistentVolumeClaim %s is volume %s, and %s started on volume %s. A member never starts on a copy, a snapshot or "+
 		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the claim.",
 		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
@@ -208,7 +208,7 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 				Guard:  "volumesNotReplaced",
 				Reason: v1beta1.ReasonVolumeReplaced,
 				Message: fmt.Sprintf("%s Otherwise set the annotation %s=%s on it, and it is left alone.",
-					VolumeReplaced(&v), cluster.AnnotationMembership, cluster.MembershipRetired),
+					volumeReplaced(&v), cluster.AnnotationMembership, cluster.MembershipRetired),
 			}
 		}
 	}

@@ -15,7 +15,9 @@ func TestSortsMembersFromLeftOvers(t *testing.T) {
 	}
 	remembers := func(names ...string) Part { return volume(func(v *cluster.Volume) { v.Members = names }) }
 	retired := volume(func(v *cluster.Volume) { v.Retired = true })
-	joins := volume(func(v *cluster.Volume) { v.Founders, v.Members, v.JoinedCluster = nil, nil, "prod-0=http://a,prod-3=http://b" })
+	joins := volume(func(v *cluster.Volume) {
+		v.Founders, v.Members, v.JoinedCluster = nil, nil, "prod-0=http://a,prod-3=http://b"
+	})
 	entry := func(name string) cluster.EtcdMember { return cluster.EtcdMember{ID: 1, Name: name} }
 	prod := func() *Builder { return MakeCluster("prod") }
 	for name, c := range map[string]struct {
