@@ -55,9 +55,9 @@ func foundersStarted(s *cluster.Snapshot) bool {
 	return started >= cluster.Quorum(founders)
 }
 
-// isFounder reports whether a founding list names the member, and its own volume does not say that it was added later.
+// isFounder reports whether the founding list on a volume names the member.
 func isFounder(s *cluster.Snapshot, m *cluster.Member) bool {
-	return (m.Volume == nil || m.Volume.JoinedCluster == "") && slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
+	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
 		return other.Volume != nil && slices.Contains(other.Volume.Founders, m.Name)
 	})
 }
