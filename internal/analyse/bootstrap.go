@@ -224,7 +224,7 @@ func unfinishedFounders(s *cluster.Snapshot) []founder {
 	for i := range s.Members {
 		m := &s.Members[i]
 		f := founder{name: m.Name, volume: m.Volume == nil && untouched}
-		f.workload = m.Workload == nil && !m.Volume.Started() && (m.Volume != nil || f.volume)
+		f.workload = m.Workload == nil && startEvidence(s, m) == "" && (m.Volume != nil || f.volume)
 		if isFounder(s, m) && (f.volume || f.workload) {
 			founders = append(founders, f)
 		}

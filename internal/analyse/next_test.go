@@ -553,6 +553,13 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap"),
 			says{Reason: "UpToDate", Finished: true},
 		},
+		"does not found again with a member that is marked in the same pass": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume).Member("prod-1", Volume, Founding, FoundingPod, Serving).
+				Claim("Bootstrap").Later(func(s *cluster.Snapshot) { s.Membership.Members[0].Started = true }),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
+				"start prod-0 MemberList", "record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0",
+			}},
+		},
 		"writes the members of etcd's list to every volume when it changes": {
 			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Members = []string{"prod-0"} })),
 			says{Reason: "UpToDate", Upkeep: []string{"members of prod-1: prod-0,prod-1,prod-2"}},
