@@ -191,8 +191,8 @@ func TestTheCachesKeepTheLargestStatefulSetThatKubernetesAccepts(t *testing.T) {
 		intent.Annotations["example.com/"+key] = strings.Repeat("x", 64<<10)
 	}
 	intent.Annotations["example.com/d"] = strings.Repeat("x", 60<<10)
-	founding := &render.Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: "token"}
-	set := render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: "prod-0", Intent: intent, Founding: founding})
+	founding := render.Founding(s.Cluster, []string{"prod-0", "prod-1", "prod-2"}, "token", intent)
+	set := render.MemberStatefulSet(render.MemberInput{Cluster: s.Cluster, Name: "prod-0", Intent: intent, Start: founding})
 	for what, annotations := range map[string]map[string]string{"StatefulSet": set.Annotations, "template": set.Spec.Template.Annotations} {
 		if err := validation.ValidateAnnotationsSize(annotations); err != nil {
 			t.Fatalf("%s: %v", what, err)

@@ -39,8 +39,8 @@ const (
 	ReasonNoReadyEndpoint = "NoReadyEndpoint"
 	// ReasonNoQuorum: fewer voters than the quorum answer. Voters that are only electing a leader get an election timeout
 	// and 2 seconds before this is reported.
-	// What to do: bring back the members that the message names, with their volumes. If all volumes are gone, restore
-	// them. To start empty instead, delete the cluster and create it again.
+	// What to do: start the members that the message names, on their own volumes. If all volumes are gone, delete the
+	// cluster and create it again to start empty.
 	ReasonNoQuorum = "NoQuorum"
 	// ReasonNotStarted: the cluster has never served.
 	// What to do: nothing while Progressing is true. Otherwise Progressing or Degraded names the cause.
@@ -131,7 +131,7 @@ const (
 	// spec.bootstrap.existingVolumes: Ignore.
 	ReasonAmbiguousVolumes = "AmbiguousVolumes"
 	// ReasonVolumesBelowQuorum: fewer volumes are kept than the quorum.
-	// What to do: restore the missing volumes, or start empty with spec.bootstrap.existingVolumes: Ignore.
+	// What to do: start empty with spec.bootstrap.existingVolumes: Ignore. A copy of a volume does not replace it.
 	ReasonVolumesBelowQuorum = "VolumesBelowQuorum"
 	// ReasonVersionMismatch: another minor version of etcd wrote the kept volumes.
 	// What to do: set spec.version to a version of the minor version that the message names.

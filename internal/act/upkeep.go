@@ -69,11 +69,15 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 // copyOf keeps the decision unchanged: the client writes the API server's answer into the object that it sends.
 func copyOf(o plan.Object) client.Object { return o.DeepCopyObject().(client.Object) }
 
-// delete deletes an object if it still has the UID that was read.
+// delete deletes an object if it still has the UID, and the version where one is given, that was read.
 func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
 	uid, name := item.Object.GetUID(), item.Writes()
 	log.FromContext(ctx).Info("Deleting", "kind", name.Kind, "object", name.Name)
-	err := a.Client.Delete(ctx, copyOf(item.Object), client.Preconditions{UID: &uid})
+	preconditions := client.Preconditions{UID: &uid}
+	if version := item.Object.GetResourceVersion(); version != "" {
+		preconditions.ResourceVersion = &version
+	}
+	err := a.Client.Delete(ctx, copyOf(item.Object), preconditions)
 	if err := client.IgnoreNotFound(err); err != nil {
 		return writeError("deleting", name.Kind, name.Name, err)
 	}
@@ -148,9 +152,15 @@ func (a *Actor) annotatePod(ctx context.Context, s *cluster.Snapshot, item plan.
 	return nil
 }
 
-// annotationPatch adds annotations where the preconditions, fields of the metadata, hold.
+// annotationPatch adds annotations where the preconditions, fields of the metadata, hold. One without a value is removed.
 func annotationPatch(annotations, preconditions map[string]string) (client.Patch, error) {
-	metadata := map[string]any{"annotations": annotations}
+	values := map[string]any{}
+	for key, value := range annotations {
+		if values[key] = value; value == "" {
+			values[key] = nil
+		}
+	}
+	metadata := map[string]any{"annotations": values}
 	for field, value := range preconditions {
 		metadata[field] = value
 	}

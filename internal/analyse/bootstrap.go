@@ -12,9 +12,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// bootstrap starts a cluster that has never been seen started, or takes its kept volumes back.
-// It has no opinion on a cluster whose members were all seen started, unless every step is to be refused:
-// it is the first of the rules that act.
+// bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only, and has no opinion
+// any more once a quorum of them has started and refuses empty volumes. A founder that never starts stays as it is.
 func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
 		return refused(refusals)
@@ -25,34 +24,74 @@ func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if left := notYetTakenBack(s); len(left) > 0 {
 		return continueTakingBack(s, left)
 	}
+	if foundersStarted(s) {
+		return nil
+	}
 	if founders := unfinishedFounders(s); len(founders) > 0 {
 		return continueFounding(s, founders)
 	}
-	unstarted := unstartedMembers(s)
-	switch {
-	case len(unstarted) == 0:
-		return nil
-	case len(withoutWorkload(s)) > 0:
-		return resume(s) // those that wait may need them for a quorum
-	default:
-		return awaitFounders(s, unstarted)
+	if len(withoutWorkload(s)) > 0 {
+		return nil // Resume starts them. The founders may need them for a quorum.
 	}
+	return awaitFounders(s)
+}
+
+// foundersStarted reports whether a quorum of the founders has started and refuses empty volumes.
+// Members are added only after that, so one that was added proves it.
+func foundersStarted(s *cluster.Snapshot) bool {
+	founders, started := 0, 0
+	for i := range s.Members {
+		m := &s.Members[i]
+		switch {
+		case m.Volume != nil && m.Volume.JoinedCluster != "":
+			return true
+		case isFounder(s, m):
+			founders++
+			if m.RefusesEmptyVolume() {
+				started++
+			}
+		}
+	}
+	return started >= cluster.Quorum(founders)
+}
+
+// isFounder reports whether the founding list on a volume names the member.
+func isFounder(s *cluster.Snapshot, m *cluster.Member) bool {
+	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
+		return other.Volume != nil && slices.Contains(other.Volume.Founders, m.Name)
+	})
 }
 
 // planBootstrap decides what a cluster without any volume of its own starts from.
 func planBootstrap(s *cluster.Snapshot) *plan.Decision {
 	guards := slices.Concat([]guard{previousClusterGone, noForeignObject}, podGuards)
-	kept := currentKept(s)
+	kept := volumesToTakeBack(s)
 	if len(kept) == 0 {
-		guards = append(guards, nothingLost, quotaFits)
+		guards = append(guards,
+			nothingLost, // Make sure that no cluster with data is replaced by an empty one.
+			quotaFits,   // Make sure that a full database does not fill its volume.
+		)
 	} else {
-		guards = append(guards, volumesUnambiguous, volumesKeepQuorum, versionSkewAllowed, peerURLsUnchanged)
+		guards = append(guards,
+			volumesUnambiguous, // Make sure that the volumes are those of one cluster.
+			volumesNotReplaced, // Make sure that no member starts on a copy of its volume.
+			volumesKeepQuorum,  // Make sure that they can serve together.
+			versionSkewAllowed, // Make sure that etcd can read them.
+			peerURLsUnchanged,  // Make sure that the members find each other.
+		)
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	if len(kept) > 0 {
 		return takeBack(kept)
+	}
+	if pending := pendingVolumes(s); len(pending) > 0 {
+		return &plan.Decision{
+			Progressing: true,
+			Reason:      v1beta1.ReasonBootstrapping,
+			Message:     fmt.Sprintf("Deleting the PersistentVolumeClaims of %s. An earlier attempt left them, and no volume was ever bound to them.", memberNames(pending)),
+		}
 	}
 	founders := make([]founder, s.Cluster.Spec.Replicas)
 	first := firstFreeNumber(s)
@@ -73,7 +112,7 @@ func takeBack(volumes []cluster.Volume) *plan.Decision {
 
 // continueTakingBack marks the volumes that a taking back which was cut short has not marked yet.
 func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *plan.Decision {
-	if refusals := refusalsOf(s, previousClusterGone, noForeignObject, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
+	if refusals := refusalsOf(s, previousClusterGone, noForeignObject, volumesNotReplaced, versionSkewAllowed, peerURLsUnchanged); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return takeBack(left)
@@ -112,34 +151,45 @@ func createFounders(s *cluster.Snapshot, missing []founder) *plan.Decision {
 	if d := awaitObjects(s, v1beta1.ReasonBootstrapping); d != nil {
 		return d
 	}
-	founding := render.Founding{Token: cmp.Or(tokenOf(s), render.ClusterToken(s.Cluster))}
+	token := cmp.Or(tokenOf(s), render.ClusterToken(s.Cluster))
+	var founders []string
 	for _, f := range missing {
-		founding.Members = append(founding.Members, f.name)
+		founders = append(founders, f.name)
 	}
 	for _, m := range s.Members {
-		if !slices.Contains(founding.Members, m.Name) {
-			founding.Members = append(founding.Members, m.Name)
+		if !slices.Contains(founders, m.Name) {
+			founders = append(founders, m.Name)
 		}
 	}
-	slices.SortFunc(founding.Members, func(a, b string) int { return cluster.CompareMembers(s.Cluster.Name, a, b) })
+	slices.SortFunc(founders, func(a, b string) int { return cluster.CompareMembers(s.Cluster.Name, a, b) })
 	slices.SortFunc(missing, func(a, b founder) int { return cluster.CompareMembers(s.Cluster.Name, a.name, b.name) })
-	action := plan.CreateFounders{Members: founding.Members}
+	action := plan.CreateFounders{Members: founders}
 	for _, f := range missing {
 		if f.volume {
-			action.Volumes = append(action.Volumes, render.MemberVolume(s.Cluster, f.name, founding))
+			action.Volumes = append(action.Volumes, render.MemberVolume(s.Cluster, f.name, founders, token))
 		}
 		if f.workload {
-			in := memberInput(s, f.name, settledIntent(s), false)
-			in.Founding = &founding
+			in := memberInput(s, f.name, targetIntent(s), false)
+			in.Start = render.Founding(s.Cluster, founders, token, in.Intent)
 			action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(in))
 		}
 	}
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonBootstrapping,
-		Message:     fmt.Sprintf("Creating %d members.", len(founding.Members)),
+		Message:     fmt.Sprintf("Creating %d members.%s", len(founders), leftAside(s)),
 		Action:      action,
 	}
+}
+
+// leftAside names the volumes that a failed attempt left, in a sentence; empty where there are none.
+func leftAside(s *cluster.Snapshot) string {
+	volumes := volumesLeftAside(s)
+	if len(volumes) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" An earlier attempt left the volumes of %s. They are not used, because no member is known to have started on them. "+
+		"Delete them when you do not need them.", memberNames(volumes))
 }
 
 // awaitObjects lets upkeep first make what members are started with, nil where it is there: the Services, whose address families decide
@@ -171,10 +221,11 @@ func unfinishedFounders(s *cluster.Snapshot) []founder {
 	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && tokenOf(s) == render.ClusterToken(s.Cluster) &&
 		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 	var founders []founder
-	for _, m := range s.Members {
+	for i := range s.Members {
+		m := &s.Members[i]
 		f := founder{name: m.Name, volume: m.Volume == nil && untouched}
-		f.workload = m.Workload == nil && !m.Volume.Started() && (m.Volume != nil || f.volume)
-		if f.volume || f.workload {
+		f.workload = m.Workload == nil && startEvidence(s, m) == "" && (m.Volume != nil || f.volume)
+		if isFounder(s, m) && (f.volume || f.workload) {
 			founders = append(founders, f)
 		}
 	}
@@ -182,52 +233,29 @@ func unfinishedFounders(s *cluster.Snapshot) []founder {
 }
 
 // awaitFounders tells how far the founding is, and what holds up those that have not started.
-func awaitFounders(s *cluster.Snapshot, unstarted []cluster.Member) *plan.Decision {
+func awaitFounders(s *cluster.Snapshot) *plan.Decision {
 	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
 		return &plan.Decision{
 			Reason: v1beta1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+
-				"Set the spec back, or delete the cluster and create it again with the spec that you want and %s.",
-				strings.Join(changes, "; "), startEmpty),
+				"Set the spec back, or delete the cluster and create it again with the spec that you want.", strings.Join(changes, "; ")),
 		}
 	}
-	names := make([]string, len(unstarted))
-	for i, m := range unstarted {
-		names[i] = m.Name
+	var names []string
+	for _, m := range s.Members {
+		if !m.Volume.Started() {
+			names = append(names, m.Name)
+		}
 	}
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonBootstrapping,
-		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(unstarted), len(s.Members), strings.Join(names, ", ")),
+		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(names), len(s.Members), strings.Join(names, ", ")),
 	}
 }
 
 // startEmpty is how users say that a new cluster is to leave the volumes of an earlier one alone.
 const startEmpty = "spec.bootstrap.existingVolumes: Ignore (in v1alpha1 the annotation " + v1beta1.BootstrapAnnotation + "=" + v1beta1.BootstrapEmpty + ")"
-
-func unstartedMembers(s *cluster.Snapshot) []cluster.Member {
-	var unstarted []cluster.Member
-	for _, m := range s.Members {
-		if m.Volume != nil && !m.Volume.Started() {
-			unstarted = append(unstarted, m)
-		}
-	}
-	return unstarted
-}
-
-// currentKept returns the volumes to take back: none where the cluster starts empty.
-func currentKept(s *cluster.Snapshot) []cluster.Volume {
-	if startsEmpty(s) {
-		return nil
-	}
-	var kept []cluster.Volume
-	for _, v := range s.RetainedVolumes {
-		if !v.Retired {
-			kept = append(kept, v)
-		}
-	}
-	return kept
-}
 
 // startsEmpty reports whether kept volumes are left alone. A step that was claimed goes on as it was begun, whatever
 // the annotation says since: another operator may be in the middle of it.
@@ -238,10 +266,14 @@ func startsEmpty(s *cluster.Snapshot) bool {
 	return cluster.IgnoresExistingVolumes(s.Cluster)
 }
 
-// firstFreeNumber is above every number that a kept volume carries, so that no name is used again over old data.
+// firstFreeNumber is above every number that a volume or a left-over carries, so that no name is used again over old data.
 func firstFreeNumber(s *cluster.Snapshot) int {
 	first := 0
-	for _, v := range s.RetainedVolumes {
+	volumes := slices.Clone(s.RetainedVolumes)
+	for _, m := range s.LeftOvers {
+		volumes = append(volumes, cluster.Volume{Member: m.Name})
+	}
+	for _, v := range volumes {
 		if n, ok := cluster.MemberNumber(s.Cluster.Name, v.Member); ok {
 			first = max(first, n+1)
 		}
@@ -249,10 +281,12 @@ func firstFreeNumber(s *cluster.Snapshot) int {
 	return first
 }
 
-// settledIntent is what the members' pods were made from; the spec's intent only where there are none yet.
-func settledIntent(s *cluster.Snapshot) cluster.Intent {
-	for _, m := range s.Members {
-		if m.Workload != nil {
+// targetIntent is what the pod of a member without a StatefulSet is made from. It is the spec's for a new cluster.
+// Where a member has a StatefulSet it is that one's: founders must not differ when the spec changes between two of them,
+// and this release carries out no changes, so a member whose StatefulSet was deleted comes back as the others run.
+func targetIntent(s *cluster.Snapshot) cluster.Intent {
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Workload != nil {
 			return withAuthorities(s, m.Workload.Intent)
 		}
 	}

@@ -119,7 +119,7 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 // Only an authority that every running member trusts may issue.
 func certificateWrite(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
 	a := &s.Trust(traffic).Authority
-	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: settledIntent(s).ClusterDomain, Renew: true}
+	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: targetIntent(s).ClusterDomain, Renew: true}
 	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameAuthority(s, traffic) {
 		return nil
 	}
@@ -176,7 +176,7 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 // certManagerUpkeep creates and corrects cert-manager's Certificates. They name the issuer that the members were started
 // with: this release does not change it.
 func certManagerUpkeep(s *cluster.Snapshot, traffic cluster.Traffic) []plan.Upkeep {
-	trust, intent := s.Trust(traffic), settledIntent(s)
+	trust, intent := s.Trust(traffic), targetIntent(s)
 	issuer := intent.Issuer(traffic)
 	if issuer == nil || trust.CertManagerMissing {
 		return nil

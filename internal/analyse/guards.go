@@ -2,10 +2,7 @@ package analyse
 
 import (
 	"fmt"
-	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -52,19 +49,6 @@ func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 		Reason: v1beta1.ReasonUnknownOperation,
 		Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
 			"Install that release again to finish it.", op.Type),
-	}
-}
-
-// nothingLost refuses to found anew a cluster that is known to have served: its volumes are all gone, and so is its data.
-func nothingLost(s *cluster.Snapshot) *plan.Refusal {
-	if s.Cluster.Status.ClusterID == "" {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "nothingLost",
-		Reason: v1beta1.ReasonVolumeLost,
-		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not put an empty cluster in its place. "+
-			"Bring the volumes back, or delete this cluster and create it again to start empty.", s.Cluster.Status.ClusterID),
 	}
 }
 
@@ -120,13 +104,13 @@ func intentRefusals(i cluster.Intent) []plan.Refusal {
 }
 
 // versionSupported refuses a version of etcd that the operator does not support.
-func versionSupported(s *cluster.Snapshot) *plan.Refusal { return refuseVersion(settledIntent(s)) }
+func versionSupported(s *cluster.Snapshot) *plan.Refusal { return refuseVersion(targetIntent(s)) }
 
 // securityRestricted refuses a security context that the restricted Pod Security Standard forbids.
-func securityRestricted(s *cluster.Snapshot) *plan.Refusal { return refuseSecurity(settledIntent(s)) }
+func securityRestricted(s *cluster.Snapshot) *plan.Refusal { return refuseSecurity(targetIntent(s)) }
 
 // optionsAllowed refuses options of etcd that are not on the allow list of the version.
-func optionsAllowed(s *cluster.Snapshot) *plan.Refusal { return refuseOptions(settledIntent(s)) }
+func optionsAllowed(s *cluster.Snapshot) *plan.Refusal { return refuseOptions(targetIntent(s)) }
 
 func refuseVersion(i cluster.Intent) *plan.Refusal {
 	why := cluster.UnsupportedVersion(i.Version)
@@ -167,7 +151,7 @@ func refuseOptions(i cluster.Intent) *plan.Refusal {
 
 // quotaFits refuses to found a cluster whose databases could fill their volumes before they reach their quota.
 func quotaFits(s *cluster.Snapshot) *plan.Refusal {
-	quota, volume := settledIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
+	quota, volume := targetIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
 	largest := cluster.LargestQuota(volume)
 	if quota <= largest {
 		return nil
@@ -178,107 +162,6 @@ func quotaFits(s *cluster.Snapshot) *plan.Refusal {
 		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, is left to the log, because etcd ends where the disk is full. "+
 			"Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d, or ask for larger volumes.", quota, volume.String(), largest),
 	}
-}
-
-// volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
-func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
-	tokens := map[string][]string{}
-	for _, v := range currentKept(s) {
-		tokens[v.Token] = append(tokens[v.Token], v.Name)
-	}
-	if len(tokens) < 2 {
-		return nil
-	}
-	groups := make([]string, 0, len(tokens))
-	for _, names := range tokens {
-		groups = append(groups, strings.Join(names, ", "))
-	}
-	slices.Sort(groups)
-	return &plan.Refusal{
-		Guard:  "volumesUnambiguous",
-		Reason: v1beta1.ReasonAmbiguousVolumes,
-		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
-			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or set %s to start empty.",
-			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
-	}
-}
-
-// volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
-func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
-	kept := currentKept(s)
-	if len(kept) == 0 {
-		return nil
-	}
-	founders := kept[0].Founders
-	have := 0
-	for _, v := range kept {
-		if !v.Deleting && slices.Contains(founders, v.Member) {
-			have++
-		}
-	}
-	if have >= cluster.Quorum(len(founders)) {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "volumesKeepQuorum",
-		Reason: v1beta1.ReasonVolumesBelowQuorum,
-		Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d; starting them could not serve. "+
-			"Bring the missing volumes back, or set %s to start empty beside them.",
-			have, len(founders), cluster.Quorum(len(founders)), startEmpty),
-	}
-}
-
-// versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
-func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
-	want := settledIntent(s).Version
-	for _, v := range volumesToStart(s) {
-		if v.Version == "" || sameMinor(v.Version, want) {
-			continue
-		}
-		return &plan.Refusal{
-			Guard:  "versionSkewAllowed",
-			Reason: v1beta1.ReasonVersionMismatch,
-			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
-				"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
-		}
-	}
-	return nil
-}
-
-// peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.
-func peerURLsUnchanged(s *cluster.Snapshot) *plan.Refusal {
-	intent := settledIntent(s)
-	for _, v := range volumesToStart(s) {
-		if want := render.PeerURL(s.Cluster, v.Member, intent); v.PeerURL != want {
-			return &plan.Refusal{
-				Guard:  "peerURLsUnchanged",
-				Reason: v1beta1.ReasonPeerURLMismatch,
-				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+
-					"Secure the peers' traffic, or leave it in clear, as it was (spec.tls.peer), and set spec.clusterDomain as it was (in v1alpha1 TLS.static.member.peerSecret and pod.ClusterDomain).", v.Name, v.PeerURL, want),
-			}
-		}
-	}
-	return nil
-}
-
-// volumesToStart returns the volumes of this cluster, and the kept ones that are taken back.
-func volumesToStart(s *cluster.Snapshot) []cluster.Volume {
-	if len(s.Members) == 0 {
-		return currentKept(s)
-	}
-	var volumes []cluster.Volume
-	for _, m := range s.Members {
-		if m.Volume != nil {
-			volumes = append(volumes, *m.Volume)
-		}
-	}
-	return append(volumes, notYetTakenBack(s)...)
-}
-
-func sameMinor(a, b string) bool {
-	va, errA := version.ParseGeneric(a)
-	vb, errB := version.ParseGeneric(b)
-	return errA == nil && errB == nil && va.Major() == vb.Major() && va.Minor() == vb.Minor()
 }
 
 func join(ids []cluster.ID) string {

@@ -93,6 +93,10 @@ func TestGuards(t *testing.T) {
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},
+		"nothingLost, with a retired volume": {
+			nothingLost, prod().Members(Volume), prod().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) { s.LeftOvers, s.Members = s.Members, nil }),
+			"etcd cluster c1",
+		},
 		"volumesUnambiguous": {
 			volumesUnambiguous, prod().Kept(nil, "prod-0", "prod-1"),
 			prod().Kept(nil, "prod-0", "prod-1").Kept(func(v *cluster.Volume) { v.Token = "older" }, "prod-7"), "(data-prod-0, data-prod-1); (data-prod-7)",
@@ -103,6 +107,28 @@ func TestGuards(t *testing.T) {
 			prod().Kept(nil, "prod-0").Kept(func(v *cluster.Volume) { v.Deleting = true }, "prod-1"), "Only 1 of the 3 volumes",
 		},
 		"volumesKeepQuorum of one": {volumesKeepQuorum, prod().Replicas(1).Kept(nil, "prod-0"), prod().Replicas(5).Kept(nil, "prod-0", "prod-1"), "its quorum is 3"},
+		"volumesKeepQuorum, one of them never bound": {
+			volumesKeepQuorum, prod().Kept(nil, "prod-0").Kept(func(v *cluster.Volume) { pending(v); v.Phase = corev1.ClaimBound }, "prod-1"),
+			prod().Kept(nil, "prod-0").Kept(pending, "prod-1"), "Only 1 of the 3 volumes",
+		},
+		"volumesKeepQuorum, without a removed founder": {
+			volumesKeepQuorum, prod().Kept(func(v *cluster.Volume) { v.Members = []string{"prod-0"} }, "prod-0"),
+			prod().Kept(func(v *cluster.Volume) { v.Members = []string{"prod-0", "prod-3"} }, "prod-0"), "Only 1 of the 2 volumes",
+		},
+		"volumesNotReplaced": {
+			volumesNotReplaced, prod().Kept(nil, "prod-0", "prod-1"), prod().Kept(func(v *cluster.Volume) {
+				v.Remembered, v.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}, cluster.VolumeIdentity{Claim: "claim-2", Name: "pv-2"}
+			}, "prod-0"), "accept-volume=claim-2/pv-2",
+		},
+		"volumesNotReplaced, with one that the user accepts": {
+			volumesNotReplaced, prod().Kept(func(v *cluster.Volume) {
+				v.Remembered, v.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}, cluster.VolumeIdentity{Claim: "claim-2", Name: "pv-2"}
+				v.Accepted = "claim-2/pv-2"
+			}, "prod-0"), prod().Kept(func(v *cluster.Volume) {
+				v.Remembered, v.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}, cluster.VolumeIdentity{Claim: "claim-2"}
+				v.Accepted = "claim-2/"
+			}, "prod-0"), "is volume claim-2/, and prod-0 started on volume claim-1/pv-1",
+		},
 		"versionSkewAllowed": {
 			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
 			prod().Kept(func(v *cluster.Volume) { v.Version = "3.5.40" }, "prod-0"), "written by etcd 3.5.40",

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 )
@@ -83,8 +82,6 @@ func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
 		"too few volumes": MakeCluster("prod").Objects().Kept(nil, "prod-0").Later(func(s *cluster.Snapshot) {
 			s.RetainedVolumes[0].Founders = []string{"prod-0", "prod-1", "prod-2"}
 		}),
-		"a founding that did not start": MakeCluster("prod").Objects().Members(Volume, Founding, FoundingPod).Claim(v1beta1.OperationBootstrap).
-			LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.17" }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if d := Next(b.Snapshot()); !strings.Contains(d.Message, advice) {

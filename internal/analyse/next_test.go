@@ -118,12 +118,27 @@ func upkeepText(u plan.Upkeep) string {
 			return fmt.Sprintf("request %s", strings.TrimSuffix(strings.TrimPrefix(name.Name, "prod-"), "-tls"))
 		}
 	case plan.Delete:
+		if name.Kind == "PersistentVolumeClaim" {
+			return "delete " + name.Name
+		}
 		return "no budget"
 	case plan.RecordMember:
+		switch {
+		case u.Annotations[cluster.AnnotationClusterID] != "":
+		case u.Annotations[cluster.AnnotationStarted] != "":
+			return fmt.Sprintf("start %s %s", u.Member, u.Annotations[cluster.AnnotationStarted])
+		case u.Annotations[cluster.AnnotationMembers] != "":
+			return fmt.Sprintf("members of %s: %s", u.Member, u.Annotations[cluster.AnnotationMembers])
+		case u.Annotations[cluster.AnnotationVolume] != "":
+			return fmt.Sprintf("accept %s for %s", u.Annotations[cluster.AnnotationVolume], u.Member)
+		}
 		return fmt.Sprintf("record %s %s/%s %s", u.Member, u.Annotations[cluster.AnnotationClusterID],
 			u.Annotations[cluster.AnnotationMemberID], u.Annotations[cluster.AnnotationEtcdVersion])
 	case plan.UpdateStatefulSet:
 		started := u.Desired.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] == ""
+		if *u.Desired.Spec.Replicas == 0 {
+			return "stop " + u.Desired.Name
+		}
 		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
 	case plan.AnnotatePod:
 		return "seal " + u.Pod
@@ -139,6 +154,17 @@ func upkeepText(u plan.Upkeep) string {
 
 func deleteVolumes(s *v1beta1.EtcdClusterSpec) {
 	s.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: v1beta1.RetentionDelete}}
+}
+
+// replaced gives a member's claim another volume than the one that the member started on.
+var replaced = Changed(func(m *cluster.Member) {
+	m.Volume.Remembered = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}
+	m.Volume.Identity = cluster.VolumeIdentity{Claim: "claim-2", Name: "pv-2"}
+})
+
+// pending makes a volume one that no member started on, and that was never bound.
+func pending(v *cluster.Volume) {
+	v.ClusterID, v.MemberID, v.Version, v.Members, v.Phase = 0, 0, "", nil, corev1.ClaimPending
 }
 
 const (
@@ -201,7 +227,7 @@ func TestNext(t *testing.T) {
 		},
 		"seals a recorded member whose template and pod a crash left open": {
 			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Founding, FoundingPod, Silent("no answer")).Claim("Bootstrap"),
-			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"correct prod-1 started=true", "seal prod-1-0"}},
+			says{Reason: "UpToDate", Finished: true, Upkeep: []string{"correct prod-1 started=true", "seal prod-1-0"}},
 		},
 		"seals a member whose volume was lost, so that an empty one of its name fails closed": {
 			prod().Objects().Members(Healthy).Member("prod-1", Founding, FoundingPod),
@@ -209,9 +235,7 @@ func TestNext(t *testing.T) {
 		},
 		"records and seals a member whose volume is going": {
 			prod().Objects().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })).Claim("Bootstrap"),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
-				"record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0",
-			}},
+			says{Reason: "UpToDate", Finished: true, Upkeep: []string{"record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0"}},
 		},
 		"records the version that a member was updated to": {
 			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.Version = "3.6.15" })),
@@ -227,6 +251,7 @@ func TestNext(t *testing.T) {
 		"does not record a member under an ID that the member list does not have": {
 			prod().Objects().Members(Volume, Founding, FoundingPod, Serving).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
 				for i := range s.Members {
+					s.Members[i].Pod.PassesReadiness = false
 					s.Members[i].Probe.MemberID = 0xbad
 				}
 			}),
@@ -240,9 +265,9 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, Pod, Silent("no answer")).Claim("Bootstrap"),
 			says{Reason: "UpToDate", Finished: true},
 		},
-		"keeps the claim while a pod could still start empty": {
-			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Sealed, FoundingPod, Serving).Claim("Bootstrap"),
-			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"seal prod-2-0"}},
+		"keeps the claim while pods could still start empty": {
+			prod().Objects().Members(Volume, Recorded, Sealed, FoundingPod, Serving).Member("prod-2", Healthy).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"seal prod-0-0", "seal prod-1-0"}},
 		},
 		"keeps the claim without a quorum": {
 			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Resume"),
@@ -295,8 +320,8 @@ func TestNext(t *testing.T) {
 			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-2"},
 		},
 		"gives a StatefulSet back while a founding waits for another member": {
-			prod().Objects().Member("prod-0", Volume, Recorded).Member("prod-1", Healthy).Member("prod-2", Volume, Founding, FoundingPod).Claim("Bootstrap"),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "resume prod-0", Upkeep: nil},
+			prod().Replicas(5).Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume, Recorded).Member("prod-1", Healthy).Claim("Bootstrap"),
+			says{Rule: RuleResume, Reason: "Bootstrapping", Progressing: true, Action: "resume prod-0"},
 		},
 		"does not resume over a volume that is going": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })),
@@ -408,7 +433,7 @@ func TestNext(t *testing.T) {
 		},
 		"leaves a foreign object alone, and sees to all others of a cluster that runs": {
 			prod().Members(Healthy).Member("prod-0", Volume, Founding, FoundingPod, Serving).Stranger("Service", "prod", false).Claim("Bootstrap"),
-			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0", "client service", "budget 2"}},
+			says{Reason: "UpToDate", Finished: true, Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0", "client service", "budget 2"}},
 		},
 		"refuses a spec that names what is not there": {
 			prod().Missing("peer"),
@@ -428,8 +453,12 @@ func TestNext(t *testing.T) {
 			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })),
 			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
 		},
-		"stops everything when a member answers with another cluster ID": {
-			prod().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
+		"goes on when a pod of another cluster answers at a member's address": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
+			says{Reason: "UpToDate", Upkeep: []string{"start prod-1 Readiness", "correct prod-1 started=true", "seal prod-1-0"}},
+		},
+		"stops everything when members that were never recorded answer with two cluster IDs": {
+			prod().Members(Volume, Founding, FoundingPod, Serving).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
 			says{Rule: RuleBootstrap, Reason: "ClusterIDConflict"},
 		},
 		"does not touch what another release has begun": {
@@ -489,9 +518,95 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Volume, Founding, FoundingPod).Claim("Bootstrap").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 			says{Rule: RuleBootstrap, Reason: "NotYetSupported"},
 		},
+		"founds no member that was added later, and does not start it with the founding list": {
+			prod().Objects().Member("prod-0", Volume, Founding).Member("prod-1", Volume, Founding).
+				Member("prod-2", Volume, Changed(func(m *cluster.Member) {
+					m.Volume.Founders, m.Volume.JoinedCluster = nil, "prod-0=http://a,prod-2=http://b"
+				})),
+			says{Reason: "UpToDate"},
+		},
+		"switches members whose readiness shows that they started, while the operator cannot reach them": {
+			prod().Objects().Members(Volume, Founding, FoundingPod, Silent("i/o timeout"), Changed(func(m *cluster.Member) { m.Pod.PassesReadiness = true })).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
+				"start prod-0 Readiness", "correct prod-0 started=true", "seal prod-0-0",
+				"start prod-1 Readiness", "correct prod-1 started=true", "seal prod-1-0",
+				"start prod-2 Readiness", "correct prod-2 started=true", "seal prod-2-0",
+			}},
+		},
+		"ends the founding then, without an answer of etcd": {
+			prod().Objects().Members(Volume, Marked(cluster.StartedByReadiness), Sealed, Pod, Silent("i/o timeout")).Claim("Bootstrap"),
+			says{Reason: "UpToDate", Finished: true},
+		},
+		"does not believe the readiness of a pod whose claim is going": {
+			prod().Objects().Members(Volume, Founding, FoundingPod, Silent("i/o timeout"), Changed(func(m *cluster.Member) {
+				m.Pod.PassesReadiness, m.Volume.Deleting = true, true
+			})).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"marks a member that etcd's list calls started": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Founding, FoundingPod, Silent("i/o timeout")).Later(func(s *cluster.Snapshot) {
+				s.Membership.Members[1].Started = true
+			}),
+			says{Reason: "UpToDate", Upkeep: []string{"start prod-1 MemberList", "correct prod-1 started=true", "seal prod-1-0"}},
+		},
+		"leaves a founder that never starts once a quorum of the others has started": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap"),
+			says{Reason: "UpToDate", Finished: true},
+		},
+		"does not found again with a member that is marked in the same pass": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume).Member("prod-1", Volume, Founding, FoundingPod, Serving).
+				Claim("Bootstrap").Later(func(s *cluster.Snapshot) { s.Membership.Members[0].Started = true }),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
+				"start prod-0 MemberList", "record prod-1 c1/a1 3.6.16", "correct prod-1 started=true", "seal prod-1-0",
+			}},
+		},
+		"writes the members of etcd's list to every volume when it changes": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Members = []string{"prod-0"} })),
+			says{Reason: "UpToDate", Upkeep: []string{"members of prod-1: prod-0,prod-1,prod-2"}},
+		},
+		"stops a member whose claim stands for another volume": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, replaced),
+			says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+		},
+		"creates no StatefulSet over another volume": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, replaced),
+			says{Reason: "UpToDate"},
+		},
+		"resumes over a volume that the user accepts, and records it with the same write": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, replaced, Changed(func(m *cluster.Member) { m.Volume.Accepted = "claim-2/pv-2" })),
+			says{Rule: RuleResume, Reason: "Resuming", Progressing: true, Action: "resume prod-1", Upkeep: []string{"accept claim-2/pv-2 for prod-1"}},
+		},
+		"records the volume of a member beside its IDs": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) {
+				m.Volume.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}
+			})),
+			says{Reason: "UpToDate", Upkeep: []string{"accept claim-1/pv-1 for prod-1"}},
+		},
+		"refuses to take back a volume that was replaced": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1").Kept(func(v *cluster.Volume) {
+				v.Remembered, v.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}, cluster.VolumeIdentity{Claim: "claim-2", Name: "pv-2"}
+			}, "prod-2"),
+			says{Rule: RuleBootstrap, Reason: "VolumeReplaced"},
+		},
+		"deletes the claims that a failed attempt left pending": {
+			prod().Objects().Kept(pending, "prod-0", "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"delete data-prod-0", "delete data-prod-1"}},
+		},
+		"leaves them alone where the user starts empty": {
+			emptyStart(prod()).Replicas(1).Objects().Kept(pending, "prod-0"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-1+volume+workload with " + newToken},
+		},
+		"leaves a bound volume aside that no member is known to have started on": {
+			prod().Replicas(1).Objects().Kept(func(v *cluster.Volume) { pending(v); v.Phase = corev1.ClaimBound }, "prod-0"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-1+volume+workload with " + newToken},
+		},
+		"deletes no pending claim of its own": {
+			prod().Objects().Members(Volume, Founding, Changed(func(m *cluster.Member) { m.Volume.Phase = corev1.ClaimPending })).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
 		"a claim comes before a change": {
-			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Bootstrap").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
-			says{Rule: RuleOperation, Reason: "Bootstrapping", Progressing: true},
+			prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless).Claim("Resume").LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
+			says{Rule: RuleOperation, Reason: "Resuming", Progressing: true},
 		},
 		"repair comes before a change": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),

@@ -38,7 +38,7 @@ var operations map[v1beta1.OperationType]operation
 func init() { // not a literal: proceed leads back to the table
 	operations = map[v1beta1.OperationType]operation{
 		// Bootstrap ends with the founding, however long that takes: its own rule goes on with it.
-		v1beta1.OperationBootstrap:  {v1beta1.ReasonBootstrapping, membersStarted, neverAbandoned, awaitQuorum},
+		v1beta1.OperationBootstrap:  {v1beta1.ReasonBootstrapping, foundingIsDone, neverAbandoned, awaitQuorum},
 		v1beta1.OperationTakeBack:   {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationResume:     {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationRollMember: {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
@@ -99,11 +99,16 @@ func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	return fmt.Sprintf("It did not finish within %s.", progressDeadline)
 }
 
+// foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.
+func foundingIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
+	return foundersStarted(s) && len(withoutWorkload(s)) == 0
+}
+
 // membersStarted reports whether a quorum serves, and each member that has a volume runs and refuses an empty one.
 func membersStarted(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Volume != nil && (m.Workload == nil || !m.RefusesEmptyVolume()) {
+		if m.Volume != nil && !m.Volume.IsReplaced() && (m.Workload == nil || !m.RefusesEmptyVolume()) {
 			return false
 		}
 	}

@@ -152,7 +152,7 @@ func (p *problems) addIssued(s *cluster.Snapshot, traffic cluster.Traffic, c *cl
 
 // requested reports whether cert-manager's Certificate asks for what the operator wants today.
 func requested(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) bool {
-	intent := settledIntent(s)
+	intent := targetIntent(s)
 	issuer := intent.Issuer(traffic)
 	return issuer != nil && c.CertManagerCertificate != nil &&
 		!stale(render.CertManagerCertificate(s.Cluster, c.Role, intent.ClusterDomain, *issuer), c.CertManagerCertificate)

@@ -39,7 +39,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	}
 	action := plan.StartMembers{}
 	for _, name := range names {
-		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, settledIntent(s), true)))
+		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, targetIntent(s), true)))
 	}
 	return &plan.Decision{
 		Progressing: true,
@@ -49,11 +49,11 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	}
 }
 
-// withoutWorkload names the members that have data and no StatefulSet.
+// withoutWorkload names the members that have data and no StatefulSet. One whose volume was replaced never starts.
 func withoutWorkload(s *cluster.Snapshot) []string {
 	var names []string
 	for _, m := range s.Members {
-		if m.Volume.Started() && !m.Volume.Deleting && m.Workload == nil {
+		if m.Volume.Started() && !m.Volume.Deleting && !m.Volume.IsReplaced() && m.Workload == nil {
 			names = append(names, m.Name)
 		}
 	}

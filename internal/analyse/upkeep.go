@@ -1,13 +1,12 @@
 package analyse
 
 import (
-	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -24,6 +23,9 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	var list []plan.Upkeep
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
+	}
+	for _, v := range pendingVolumes(s) {
+		list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, v)})
 	}
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
@@ -54,7 +56,7 @@ func membersToBe(s *cluster.Snapshot, d *plan.Decision) int {
 		return len(s.Members)
 	}
 	if takeBack, ok := d.Action.(plan.TakeBackVolumes); ok {
-		return len(takeBack.Volumes[0].Founders)
+		return len(cluster.RememberedMembers(takeBack.Volumes))
 	}
 	return int(s.Cluster.Spec.Replicas)
 }
@@ -68,7 +70,8 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	case members > 1:
 		list = appendIfStale(list, budget, s.Budget)
 	case members == 1 && s.Budget != nil:
-		list = append(list, plan.Delete{Object: &policyv1.PodDisruptionBudget{TypeMeta: budget.TypeMeta, ObjectMeta: s.Budget.ObjectMeta}})
+		budget.UID = s.Budget.UID
+		list = append(list, plan.Delete{Object: budget})
 	}
 	return list
 }
@@ -89,33 +92,24 @@ func appendIfStale[T interface {
 	}
 }
 
-// memberUpkeep records a member that etcd itself names. Then it makes its template and its pod refuse an empty volume.
+// memberUpkeep records what is known of a member. Then it makes its template and its pod refuse an empty volume.
 func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	var list []plan.Upkeep
-	// A lost volume is never made again: an empty one is not a beginning. A template in its existing form stays so, even
-	// where the cache of claims does not know the record yet.
-	started := m.Volume.Started() || m.Volume == nil && s.Founded() || m.Workload != nil && !m.Workload.Founding
-	if m.Volume == nil && !started {
-		return nil
-	}
-	if recordable(s, m) {
-		started = true
-		version := cmp.Or(m.Probe.Version, m.Volume.Version) // a member whose version is unknown keeps the last known one
-		if m.Volume.ClusterID == 0 || m.Volume.Version != version {
-			list = append(list, plan.RecordMember{
-				Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion,
-				Annotations: map[string]string{
-					cluster.AnnotationClusterID:   m.Probe.ClusterID.String(),
-					cluster.AnnotationMemberID:    m.Probe.MemberID.String(),
-					cluster.AnnotationEtcdVersion: version,
-				},
-			})
-		}
-	}
-	if len(list) == 0 && retentionDiffers(s, m.Volume) {
+	switch record := volumeRecord(s, m); {
+	case len(record) > 0:
+		list = append(list, plan.RecordMember{
+			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Annotations: record,
+		})
+	case retentionDiffers(s, m.Volume):
 		list = append(list, plan.SetRetention{
 			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
 		})
+	}
+	// A lost volume is never made again: an empty one is no new start. A template that refuses an empty volume stays so,
+	// even where the cache of claims does not know the record yet.
+	started := startEvidence(s, m) != "" || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
+	if m.Volume == nil && !started {
+		return nil
 	}
 	return append(list, workloadUpkeep(s, m, started)...)
 }
@@ -134,7 +128,7 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	if m.Pod == nil {
 		return list
 	}
-	if !m.Pod.Deleting && started && m.Pod.FoundingState == "new" {
+	if !m.Pod.Deleting && started && m.Pod.StartsEmpty {
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
 	}
 	return list
@@ -159,26 +153,20 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 	return v != nil && !v.Deleting && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
 }
 
-// recordable reports whether etcd's own member list, read from a voter, names this member at this peer URL with the
-// ID that its pod reported: an address that was handed to another cluster's pod cannot pass.
-func recordable(s *cluster.Snapshot, m *cluster.Member) bool {
-	if m.Volume == nil || !m.Answers() || s.Membership == nil || s.Membership.ClusterID != m.Probe.ClusterID {
-		return false
+// startOf is how a member starts that has not started yet: as a founder, or as one that was added later.
+func startOf(c *v1beta1.EtcdCluster, v *cluster.Volume, intent cluster.Intent) render.Start {
+	if v.JoinedCluster != "" {
+		return render.Joining(v.JoinedCluster)
 	}
-	if m.Volume.ClusterID != 0 && m.Volume.MemberID != m.Probe.MemberID {
-		return false
-	}
-	return slices.ContainsFunc(s.Membership.Members, func(e cluster.EtcdMember) bool {
-		return e.ID == m.Probe.MemberID && e.Name == m.Name && slices.Contains(e.PeerURLs, m.Volume.PeerURL)
-	})
+	return render.Founding(c, v.Founders, v.Token, intent)
 }
 
-// memberInput is what a member's StatefulSet is rendered from: in its existing form, or with the founding list.
+// memberInput is what a member's StatefulSet is rendered from.
 func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
-	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s)}
 	m := s.Member(name)
+	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: m != nil && m.Volume.IsReplaced()}
 	if !started && m != nil && m.Volume != nil {
-		in.Founding = &render.Founding{Members: m.Volume.Founders, Token: m.Volume.Token}
+		in.Start = startOf(s.Cluster, m.Volume, intent)
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(m, started)

@@ -27,3 +27,11 @@ func (m *Member) IsHealthyVoter() bool { return m.Serves() && !m.Probe.Learner }
 func (m *Member) Leads() bool {
 	return m.Answers() && m.Probe.Leader != 0 && m.Probe.Leader == m.Probe.MemberID
 }
+
+// Intent returns what the member's pods are made from: the intent of its StatefulSet, and the target's without one.
+func (m *Member) Intent(target Intent) Intent {
+	if m == nil || m.Workload == nil {
+		return target
+	}
+	return m.Workload.Intent
+}

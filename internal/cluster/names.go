@@ -24,6 +24,8 @@ const (
 	AnnotationClusterUID      = Prefix + "cluster-uid"      // UID of the EtcdCluster that uses the volume
 	AnnotationClusterToken    = Prefix + "cluster-token"    // etcd's initial-cluster-token of the founding
 	AnnotationFoundingMembers = Prefix + "founding-members" // names, in order, separated by commas
+	AnnotationJoinedCluster   = Prefix + "joined-cluster"   // etcd's initial-cluster of a member that was added later
+	AnnotationMembers         = Prefix + "members"          // names of etcd's members when last seen, separated by commas
 	AnnotationClusterID       = Prefix + "cluster-id"       // hexadecimal; written once the member was seen started
 	AnnotationMemberID        = Prefix + "member-id"        // hexadecimal; written with the cluster ID
 	AnnotationPeerURL         = Prefix + "peer-url"         // by which the peers know the member

@@ -1,9 +1,6 @@
 package cluster
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Quorum returns how many of n voters must agree: more than half.
 func Quorum(voters int) int {
@@ -72,21 +69,6 @@ func (s *Snapshot) voters() int {
 func (s *Snapshot) isVoter(m *Member) bool {
 	e := s.EtcdEntry(m)
 	return s.Membership == nil || e != nil && !e.Learner
-}
-
-// EtcdEntry returns the member's entry in etcd's list, nil where it has none or etcd was not asked.
-// An entry has no name until its member has started. It is then found by its peer URL.
-func (s *Snapshot) EtcdEntry(m *Member) *EtcdMember {
-	if s.Membership == nil {
-		return nil
-	}
-	for i := range s.Membership.Members {
-		e := &s.Membership.Members[i]
-		if e.Name == m.Name || e.Name == "" && m.Volume != nil && slices.Contains(e.PeerURLs, m.Volume.PeerURL) {
-			return e
-		}
-	}
-	return nil
 }
 
 // Quorum returns how many of the voters must agree.

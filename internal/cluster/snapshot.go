@@ -37,8 +37,10 @@ type Snapshot struct {
 	// JustCreated tells that nothing was made for the cluster yet, as far as the caches know.
 	// The Secrets that the operator would make were not read: they are created first.
 	JustCreated bool
-	// Members of this cluster, ordered by number: every name that has a volume or a StatefulSet of this EtcdCluster, or stands in a founding list.
+	// Members is the membership, ordered by number: see SortMembers.
 	Members []Member
+	// LeftOvers are the objects of this cluster that belong to no member, by name and ordered by number.
+	LeftOvers []Member
 	// RetainedVolumes are volumes that an earlier EtcdCluster of this name left, ordered by number.
 	RetainedVolumes []Volume
 	// ClientService, PeerService and Budget are the live objects of this cluster, nil where there are none.
@@ -83,11 +85,16 @@ type Volume struct {
 	ClusterUID types.UID
 	Token      string
 	Founders   []string
-	ClusterID  ID
-	MemberID   ID
-	PeerURL    string
-	Version    string
-	Retired    bool
+	// JoinedCluster is etcd's initial-cluster for a member that was added later: NAME=URL of every member at that time,
+	// separated by commas. Such a volume is never a founder's.
+	JoinedCluster string
+	// Members are the names of etcd's members when its list was last seen; none before that.
+	Members   []string
+	ClusterID ID
+	MemberID  ID
+	PeerURL   string
+	Version   string
+	Retired   bool
 }
 
 // Started reports whether a member ever started on the volume. The IDs are recorded later than the mark.
@@ -99,9 +106,9 @@ type Workload struct {
 	IntentHash string
 	// HealthyIntent is the intent under which the member was last healthy, nil where none was recorded.
 	HealthyIntent *Intent
-	// Founding tells that the template starts an empty volume with the founding list.
-	Founding bool
-	Deleting bool
+	// StartsEmpty tells that etcd starts on an empty volume in a pod of the template.
+	StartsEmpty bool
+	Deleting    bool
 	// CreateFailure is why Kubernetes cannot create the pod; empty where there is one, and where no cause is known.
 	CreateFailure string
 	// PodDue is when CreateFailure is looked for. It is zero while there is a pod.
@@ -126,9 +133,9 @@ type Pod struct {
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool
-	// FoundingState is the initial-cluster-state that a founding pod's next container start would take; empty on later pods.
-	FoundingState string
-	RenderHash    string
+	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
+	StartsEmpty bool
+	RenderHash  string
 	// IntentHash is that of the template that the pod was made from.
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
@@ -165,21 +172,6 @@ type Probe struct {
 
 // Answered reports whether the member's etcd answered its status.
 func (p *Probe) Answered() bool { return p != nil && p.Error == "" }
-
-// Membership is etcd's member list as a voter knows it.
-type Membership struct {
-	ClusterID ID
-	Members   []EtcdMember
-	Alarms    []Alarm
-}
-
-// EtcdMember is one entry of etcd's member list; its name is empty until it has started.
-type EtcdMember struct {
-	ID       ID
-	Name     string
-	PeerURLs []string
-	Learner  bool
-}
 
 // Alarm is an alarm of one member.
 type Alarm struct {
@@ -227,30 +219,29 @@ func (s *Snapshot) Founded() bool {
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
 }
 
-// ClusterIDs returns the different cluster IDs that the volumes have on record and the members report, recorded ones first.
-// A healthy cluster has at most one.
+// ClusterIDs returns the different cluster IDs that the volumes have on record. Where none has one, they are those that
+// the members report which serve. A healthy cluster has at most one.
 func (s *Snapshot) ClusterIDs() []ID {
-	var ids []ID
-	add := func(id ID) {
-		if id != 0 && !slices.Contains(ids, id) {
-			ids = append(ids, id)
+	var recorded, reported []ID
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Volume != nil && m.Volume.ClusterID != 0 {
+			recorded = append(recorded, m.Volume.ClusterID)
+		}
+		if m.Serves() {
+			reported = append(reported, m.Probe.ClusterID)
 		}
 	}
-	for _, m := range s.Members {
-		if m.Volume != nil {
-			add(m.Volume.ClusterID)
-		}
+	ids := recorded
+	if len(ids) == 0 {
+		ids = reported
 	}
-	for _, m := range s.Members {
-		if m.Probe.Answered() {
-			add(m.Probe.ClusterID)
-		}
-	}
-	return ids
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
-// RefusesEmptyVolume reports whether the member can only start over data of its own: it was seen started, and neither its
-// template nor its pod would start an empty volume.
+// RefusesEmptyVolume reports whether the member has started, and neither its template nor its pod would start it on an
+// empty volume again.
 func (m *Member) RefusesEmptyVolume() bool {
-	return m.Volume.Started() && (m.Workload == nil || !m.Workload.Founding) && (m.Pod == nil || m.Pod.FoundingState != "new")
+	return m.Volume.Started() && (m.Workload == nil || !m.Workload.StartsEmpty) && (m.Pod == nil || !m.Pod.StartsEmpty)
 }

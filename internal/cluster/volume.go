@@ -3,6 +3,7 @@ package cluster
 import (
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -59,9 +60,16 @@ func SameVolume(remembered, present VolumeIdentity) bool {
 	}
 }
 
-// IsReplaced reports whether the claim holds another volume than the one that the member started on, and the user has not
-// accepted it.
+// IsReplaced reports whether the claim stands for another volume than the one that the member started on, and the user
+// did not accept it. The member then never starts.
 func (v *Volume) IsReplaced() bool {
-	return v != nil && v.Remembered.Name != "" && v.Identity.Name != "" && !SameVolume(v.Remembered, v.Identity) &&
-		v.Accepted != v.Identity.String()
+	return v != nil && v.Remembered.Name != "" && !SameVolume(v.Remembered, v.Identity) && !v.IsAccepted()
+}
+
+// IsAccepted reports whether the user accepts the volume that the claim stands for now.
+func (v *Volume) IsAccepted() bool { return v.Identity.Name != "" && v.Accepted == v.Identity.String() }
+
+// HasData reports whether the volume of an earlier cluster may have data: a claim that was never bound has none.
+func (v *Volume) HasData() bool {
+	return v.Started() || v.Phase != corev1.ClaimPending || v.Identity.Name != ""
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // removalTime is how long a living node may take to remove a pod whose time to end is over.
@@ -87,6 +88,8 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
 	}
 	v.Founders = split(memory[cluster.AnnotationFoundingMembers])
+	v.JoinedCluster = memory[cluster.AnnotationJoinedCluster]
+	v.Members = split(memory[cluster.AnnotationMembers])
 	return v
 }
 
@@ -115,7 +118,7 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		Intent:        intent,
 		IntentHash:    set.Annotations[cluster.AnnotationIntentHash],
 		HealthyIntent: healthyIntentOf(set, intent),
-		Founding:      set.Spec.Template.Annotations[cluster.AnnotationInitialClusterState] != "",
+		StartsEmpty:   render.StartsEmpty(set.Spec.Template.Annotations),
 		Deleting:      set.DeletionTimestamp != nil,
 		Live:          set,
 	}
@@ -156,22 +159,13 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 	}
 }
 
-// finish adds the members that only a founding list knows, and orders everything by number.
+// finish tells members and left-overs apart, and orders everything by number.
 func (a *assembly) finish() {
-	var founders []string
-	for _, m := range a.members {
-		if m.Volume != nil {
-			founders = append(founders, m.Volume.Founders...)
-		}
-	}
-	for _, name := range founders {
-		a.member(name)
-	}
 	s := a.snapshot
 	for _, m := range a.members {
 		s.Members = append(s.Members, *m)
 	}
-	slices.SortFunc(s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(s.Cluster.Name, x.Name, y.Name) })
+	s.SortMembers()
 	slices.SortFunc(s.RetainedVolumes, func(x, y cluster.Volume) int { return cluster.CompareMembers(s.Cluster.Name, x.Member, y.Member) })
 	slices.SortFunc(s.ForeignObjects, func(x, y cluster.ForeignObject) int { return strings.Compare(x.Kind+x.Name, y.Kind+y.Name) })
 }

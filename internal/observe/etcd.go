@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -35,17 +36,37 @@ func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credent
 		asked.Go(func() { m.Probe = o.probe(ctx, s, m, endpoint) })
 	}
 	asked.Wait()
+	o.observeMembership(ctx, s, credentials)
+	s.SortMembers()
+}
+
+// observeMembership reads etcd's list from the first voter that serves. A list counts if it names the member that was
+// asked: a pod IP may have become another cluster's. So another cluster ID among the voters is checked as well.
+func (o *Observer) observeMembership(ctx context.Context, s *cluster.Snapshot, credentials *etcd.Credentials) {
 	var voters []*cluster.Member
 	for i := range s.Members {
 		if m := &s.Members[i]; m.IsHealthyVoter() {
 			voters = append(voters, m)
 		}
 	}
-	voters = voters[:min(len(voters), membershipVoters)]
+	left := membershipVoters
 	for i, m := range voters {
-		endpoint, _ := endpointOf(s, m, credentials)
-		if s.Membership = o.membership(ctx, m, endpoint, len(voters)-i); s.Membership != nil {
-			return
+		if s.Membership != nil && s.Membership.ClusterID == m.Probe.ClusterID {
+			continue
+		}
+		var list *cluster.Membership
+		if left > 0 {
+			endpoint, _ := endpointOf(s, m, credentials)
+			list = o.membership(ctx, m, endpoint, min(left, len(voters)-i))
+			left--
+		}
+		isNamed := list != nil && list.Names(m)
+		switch {
+		case isNamed && s.Membership == nil:
+			s.Membership = list
+		case isNamed, m.Volume != nil && m.Volume.ClusterID != 0, list == nil && s.Membership == nil: // its own answer stays
+		default:
+			m.Probe = &cluster.Probe{Error: anotherCluster}
 		}
 	}
 }
@@ -73,11 +94,31 @@ func (o *Observer) probe(ctx context.Context, s *cluster.Snapshot, m *cluster.Me
 		return &cluster.Probe{Error: err.Error()}
 	case err != nil:
 		return &cluster.Probe{Error: err.Error()}
-	case m.Volume.Started() && probe.ClusterID == m.Volume.ClusterID && probe.MemberID != m.Volume.MemberID:
+	case isForeignCluster(s, m, probe.ClusterID):
+		return &cluster.Probe{Error: anotherCluster}
+	case m.Volume != nil && m.Volume.ClusterID != 0 && probe.MemberID != m.Volume.MemberID:
 		return &cluster.Probe{Error: "another member answers at its address"}
 	default:
 		return &probe
 	}
+}
+
+// anotherCluster is the error of a probe that a pod of another cluster answered. Pod IPs are used again.
+const anotherCluster = "another cluster answers at its address"
+
+// isForeignCluster reports whether an ID is not the one on the member's volume. Where that has none, it is compared
+// with those on the other volumes.
+func isForeignCluster(s *cluster.Snapshot, m *cluster.Member, id cluster.ID) bool {
+	if m.Volume != nil && m.Volume.ClusterID != 0 {
+		return id != m.Volume.ClusterID
+	}
+	var recorded []cluster.ID
+	for i := range s.Members {
+		if other := &s.Members[i]; other.Volume != nil && other.Volume.ClusterID != 0 {
+			recorded = append(recorded, other.Volume.ClusterID)
+		}
+	}
+	return len(recorded) > 0 && !slices.Contains(recorded, id)
 }
 
 // endpointOf returns where a member is asked. It returns false while its pod does not run, and without a certificate.

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // slowPort answers late, or not before the call's context ends.
@@ -44,7 +47,14 @@ func (p *slowPort) Membership(ctx context.Context, e etcd.Endpoint) (cluster.Mem
 	if delay < 0 {
 		return cluster.Membership{}, errors.New("the connection was closed")
 	}
-	return cluster.Membership{ClusterID: 0xc1}, p.wait(ctx, delay)
+	host, _, _ := strings.Cut(e.Address, ":")
+	return listOf("prod-"+host[len(host)-1:], 0xa0), p.wait(ctx, delay)
+}
+
+// listOf is the member list of a cluster of one.
+func listOf(name string, id cluster.ID) cluster.Membership {
+	url := render.PeerURL(clustertest.MakeCluster("prod").Snapshot().Cluster, name, cluster.Intent{})
+	return cluster.Membership{ClusterID: 0xc1, Members: []cluster.EtcdMember{{ID: id, Name: name, PeerURLs: []string{url}}}}
 }
 
 func always(d time.Duration) func(string) time.Duration {
@@ -100,15 +110,15 @@ func TestAClusterThatHangsHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hostile, honest := newStage(t, 1), newStage(t, 1)
 		port := &slowPort{memberships: always(0), probes: func(address string) time.Duration {
-			if address == "10.0.0.1:2379" {
+			if address == "10.0.1.0:2379" {
 				return time.Hour
 			}
 			return 0
 		}}
 		hostile.observer = &Observer{Etcd: port, Now: time.Now}
 		honest.observer = hostile.observer
-		hostile.member("prod-0", "10.0.0.1", cluster.Probe{MemberID: 0xa0})
-		honest.member("prod-0", "10.0.0.2", cluster.Probe{MemberID: 0xa0})
+		hostile.member("prod-0", "10.0.1.0", cluster.Probe{MemberID: 0xa0})
+		honest.member("prod-0", "10.0.2.0", cluster.Probe{MemberID: 0xa0})
 		begin := time.Now()
 		done := make(chan struct{})
 		go func() { hostile.observe(); close(done) }()

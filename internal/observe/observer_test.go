@@ -138,8 +138,7 @@ func (s *stage) add(o client.Object) client.Object { s.objects = append(s.object
 func (s *stage) volume(name string, owner types.UID) *corev1.PersistentVolumeClaim {
 	c := s.cluster.DeepCopy()
 	c.UID = owner
-	founding := render.Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: render.ClusterToken(c)}
-	return s.add(render.MemberVolume(c, name, founding)).(*corev1.PersistentVolumeClaim)
+	return s.add(render.MemberVolume(c, name, []string{"prod-0", "prod-1", "prod-2"}, render.ClusterToken(c))).(*corev1.PersistentVolumeClaim)
 }
 
 func (s *stage) workload(name string) *appsv1.StatefulSet {
@@ -184,20 +183,37 @@ func TestAClusterThatIsGoneHasNoSnapshot(t *testing.T) {
 	}
 }
 
-func TestMembersAreThoseOfVolumesStatefulSetsAndTheFoundingList(t *testing.T) {
+func TestMembersAreThoseThatTheVolumesRemember(t *testing.T) {
 	s := newStage(t, 3)
 	s.volume("prod-1", s.cluster.UID)
 	s.workload("prod-10")
 	got := s.observe()
-	if diff := cmp.Diff([]string{"prod-0", "prod-1", "prod-2", "prod-10"}, names(got.Members)); diff != "" {
+	if diff := cmp.Diff([]string{"prod-0", "prod-1", "prod-2"}, names(got.Members)); diff != "" {
 		t.Error(diff)
 	}
 	v := got.Member("prod-1").Volume
 	if v == nil || v.Token != "shop/prod/uid-1" || v.Started() || v.RequestedBytes != 8<<30 || len(v.Founders) != 3 {
 		t.Errorf("got %+v", v)
 	}
-	if w := got.Member("prod-10").Workload; w == nil || w.Founding || w.Intent.Version != clustertest.Version {
+	if diff := cmp.Diff([]string{"prod-10"}, names(got.LeftOvers)); diff != "" {
+		t.Fatal(diff)
+	}
+	if w := got.LeftOvers[0].Workload; w == nil || w.StartsEmpty || w.Intent.Version != clustertest.Version {
 		t.Errorf("got %+v", w)
+	}
+}
+
+func TestMembersAreThoseOfEtcdsListOnceAVoterAnswers(t *testing.T) {
+	s := newStage(t, 3)
+	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
+	s.volume("prod-2", s.cluster.UID)
+	s.members["10.0.0.1:2379"] = listOf("prod-0", 0xa0)
+	got := s.observe()
+	if diff := cmp.Diff([]string{"prod-0"}, names(got.Members)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"prod-2"}, names(got.LeftOvers)); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -315,7 +331,7 @@ func TestTheMembershipIsThatOfAVoterThatServes(t *testing.T) {
 	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0})
 	s.member("prod-1", "10.0.0.2", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa1, Linearizable: true, Learner: true})
 	s.member("prod-2", "10.0.0.3", serving)
-	s.members["10.0.0.3:2379"] = cluster.Membership{ClusterID: 0xc1}
+	s.members["10.0.0.3:2379"] = listOf("prod-2", 0xa2)
 	got := s.observe()
 	if diff := cmp.Diff([]string{"10.0.0.3:2379"}, s.asked); diff != "" || got.Membership == nil {
 		t.Errorf("membership %v: %s", got.Membership, diff)
@@ -342,9 +358,50 @@ func TestAnotherMemberAtAnAddressIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestAnotherClusterAtAnAddressIsSeen(t *testing.T) {
-	s := newStage(t, 1)
-	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xee, MemberID: 0xa0, Linearizable: true})
+func TestAnotherClusterAtAnAddressIsNoAnswer(t *testing.T) {
+	foreign := cluster.Probe{ClusterID: 0xee, MemberID: 0xa1, Linearizable: true}
+	unrecorded := func(s *stage, name, ip string, probe cluster.Probe) {
+		s.member(name, ip, probe)
+		for _, o := range s.objects {
+			if o.GetName() == cluster.VolumeName(name) {
+				delete(o.GetAnnotations(), cluster.AnnotationClusterID)
+			}
+		}
+	}
+	for name, prepare := range map[string]func(*stage){
+		"its own volume has another ID":     func(s *stage) { s.member("prod-1", "10.0.0.2", foreign) },
+		"another volume has another ID":     func(s *stage) { unrecorded(s, "prod-1", "10.0.0.2", foreign) },
+		"its list does not name the member": func(s *stage) { unrecorded(s, "prod-1", "10.0.0.2", foreign) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, 3)
+			if name != "its list does not name the member" {
+				s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
+			}
+			s.members["10.0.0.1:2379"] = cluster.Membership{ClusterID: 0xc1, Members: append(listOf("prod-0", 0xa0).Members, listOf("prod-1", 0xa1).Members...)}
+			s.members["10.0.0.2:2379"] = cluster.Membership{ClusterID: 0xee, Members: []cluster.EtcdMember{{ID: 0xa1, Name: "test-1"}}}
+			prepare(s)
+			got := s.observe()
+			if p := got.Member("prod-1").Probe; p.Answered() || p.Error != "another cluster answers at its address" || len(got.ClusterIDs()) > 1 {
+				t.Errorf("got %+v and the cluster IDs %v", p, got.ClusterIDs())
+			}
+		})
+	}
+}
+
+func TestTwoClustersOfTheSameMembersAreSeen(t *testing.T) {
+	s := newStage(t, 3)
+	for n, name := range []string{"prod-0", "prod-1"} {
+		ip, id := []string{"10.0.0.1", "10.0.0.2"}[n], cluster.ID(0xa0+n)
+		s.member(name, ip, cluster.Probe{ClusterID: cluster.ID(0xc1 + n), MemberID: id, Linearizable: true})
+		list := listOf(name, id)
+		list.ClusterID = cluster.ID(0xc1 + n)
+		list.Members = append(list.Members, listOf([]string{"prod-1", "prod-0"}[n], 0xa7).Members...)
+		s.members[ip+":2379"] = list
+	}
+	for _, o := range s.objects {
+		delete(o.GetAnnotations(), cluster.AnnotationClusterID)
+	}
 	if ids := s.observe().ClusterIDs(); len(ids) != 2 {
 		t.Errorf("got %v", ids)
 	}

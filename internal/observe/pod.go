@@ -16,16 +16,16 @@ import (
 
 func podOf(pod *corev1.Pod) cluster.Pod {
 	p := cluster.Pod{
-		Name:          pod.Name,
-		UID:           pod.UID,
-		IP:            pod.Status.PodIP,
-		Node:          pod.Spec.NodeName,
-		Phase:         pod.Status.Phase,
-		Ready:         conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
-		Deleting:      pod.DeletionTimestamp != nil,
-		FoundingState: pod.Annotations[cluster.AnnotationInitialClusterState],
-		RenderHash:    pod.Annotations[cluster.AnnotationRenderHash],
-		IntentHash:    pod.Annotations[cluster.AnnotationIntentHash],
+		Name:        pod.Name,
+		UID:         pod.UID,
+		IP:          pod.Status.PodIP,
+		Node:        pod.Spec.NodeName,
+		Phase:       pod.Status.Phase,
+		Ready:       conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
+		Deleting:    pod.DeletionTimestamp != nil,
+		StartsEmpty: render.StartsEmpty(pod.Annotations),
+		RenderHash:  pod.Annotations[cluster.AnnotationRenderHash],
+		IntentHash:  pod.Annotations[cluster.AnnotationIntentHash],
 
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),

@@ -50,7 +50,7 @@ type Apply struct {
 // Writes implements Upkeep.
 func (a Apply) Writes() ObjectName { return nameOf(a.Desired) }
 
-// Delete deletes an object, if it still has the UID that was read.
+// Delete deletes an object, if it still has the UID that was read, and the resourceVersion where the object has one.
 type Delete struct {
 	independent
 	// Object has its kind set.
@@ -69,7 +69,8 @@ func nameOf(o Object) ObjectName {
 type RecordMember struct {
 	independent
 	Member, Volume, ResourceVersion string
-	Annotations                     map[string]string
+	// Annotations without a value are removed.
+	Annotations map[string]string
 }
 
 // Writes implements Upkeep.

@@ -13,13 +13,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
-// Values of etcd's initial-cluster-state.
-const (
-	stateNew      = "new"
-	stateExisting = "existing"
-)
-
-// Environment variables that the arguments of a founding container refer to.
+// Environment variables that the arguments of a container refer to that may start on an empty volume.
 // They must not begin with ETCD_: etcd reads such variables itself.
 const (
 	envInitialCluster      = "INITIAL_CLUSTER"
@@ -112,27 +106,25 @@ func identityFlags(in MemberInput) []etcdFlag {
 	}
 }
 
-// initialFlags decides what etcd does on an empty volume: a founding member starts with the founding list,
-// every other member exits. On a volume with data, etcd ignores these flags.
+// initialFlags decides what etcd does on an empty volume.
 func initialFlags(in MemberInput) []etcdFlag {
-	if in.Founding == nil {
-		return []etcdFlag{
-			{name: "initial-cluster", value: InitialCluster(in.Cluster, []string{in.Name}, in.Intent)},
-			{name: "initial-cluster-state", value: stateExisting},
-		}
+	if in.Start.state == "" {
+		form := existing(in)
+		return []etcdFlag{{name: "initial-cluster", value: form.initialCluster}, {name: "initial-cluster-state", value: form.state}}
 	}
-	return []etcdFlag{
+	flags := []etcdFlag{
 		{name: "initial-cluster", value: "$(" + envInitialCluster + ")", verbatim: true},
 		{name: "initial-cluster-state", value: "$(" + envInitialClusterState + ")", verbatim: true},
-		{name: "initial-cluster-token", value: in.Founding.Token},
 	}
+	if in.Start.token != "" {
+		flags = append(flags, etcdFlag{name: "initial-cluster-token", value: in.Start.token})
+	}
+	return flags
 }
 
-// foundingEnv reads the founding list from the pod's annotations.
-// The kubelet resolves them at each start of the container. So the operator can switch a running founding pod to its
-// existing form without a restart (docs/adr/0002).
-func foundingEnv(in MemberInput) []corev1.EnvVar {
-	if in.Founding == nil {
+// startEnv reads what etcd does on an empty volume from the pod's annotations.
+func startEnv(s Start) []corev1.EnvVar {
+	if s.state == "" {
 		return nil
 	}
 	return []corev1.EnvVar{

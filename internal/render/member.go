@@ -13,14 +13,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// Founding is the list of members that every member of a new cluster starts with.
-type Founding struct {
-	// Members are the names of the founding members, in order.
-	Members []string
-	// Token is etcd's initial-cluster-token.
-	Token string
-}
-
 // MemberInput is what a member's StatefulSet is made from.
 type MemberInput struct {
 	Cluster *v1beta1.EtcdCluster
@@ -30,8 +22,10 @@ type MemberInput struct {
 	// HealthyIntent is the annotation AnnotationHealthyIntent: the intent under which the member was last healthy, as
 	// Intent.Encode returns it; empty where none was recorded.
 	HealthyIntent string
-	// Founding is set for a member that was not seen started yet. Without it, etcd exits on an empty volume.
-	Founding *Founding
+	// Start is what etcd does on an empty volume.
+	Start Start
+	// Stopped keeps the member from running: its StatefulSet has no pod.
+	Stopped bool
 	// IPv6 makes etcd listen on [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
 	IPv6 bool
 }
@@ -74,11 +68,15 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	template := podTemplate(in)
 	template.Annotations[cluster.AnnotationRenderHash] = renderHash(in, template)
 	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
+	replicas := int32(1)
+	if in.Stopped {
+		replicas = 0
+	}
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{
-			Replicas:             new(int32(1)),
+			Replicas:             &replicas,
 			ServiceName:          cluster.PeerServiceName(in.Cluster.Name),
 			PodManagementPolicy:  appsv1.ParallelPodManagement,
 			UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
@@ -92,28 +90,19 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	}
 }
 
-// RenderHash returns the hash of a member's pod template in its existing form.
-// The founding form has the same hash, so switching the form never requires a restart.
+// RenderHash returns the hash of a member's pod template in the form Existing.
+// The other forms have the same hash, so switching the form never requires a restart.
 func RenderHash(in MemberInput) string {
 	return renderHash(in, podTemplate(in))
 }
 
 // renderHash returns the render hash of a template that was built without its hashes.
 func renderHash(in MemberInput, template corev1.PodTemplateSpec) string {
-	if in.Founding != nil {
-		in.Founding = nil
+	if in.Start != (Start{}) {
+		in.Start = Start{}
 		template = podTemplate(in)
 	}
 	return hashOf(template)
-}
-
-// ExistingFormAnnotations returns the annotations that switch a running founding pod to its existing form.
-// From then on etcd exits when its container restarts on an emptied volume.
-func ExistingFormAnnotations(in MemberInput) map[string]string {
-	return map[string]string{
-		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, []string{in.Name}, in.Intent),
-		cluster.AnnotationInitialClusterState: stateExisting,
-	}
 }
 
 // podTemplate builds the template without its hashes.
@@ -121,7 +110,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
-			Annotations: merged(merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent)), foundingAnnotations(in)),
+			Annotations: merged(merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent)), in.Start.annotations()),
 		},
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{container(in)},
@@ -154,16 +143,6 @@ func AuthorityAnnotations(i cluster.Intent) map[string]string {
 	return annotations
 }
 
-func foundingAnnotations(in MemberInput) map[string]string {
-	if in.Founding == nil {
-		return nil
-	}
-	return map[string]string{
-		cluster.AnnotationInitialCluster:      InitialCluster(in.Cluster, in.Founding.Members, in.Intent),
-		cluster.AnnotationInitialClusterState: stateNew,
-	}
-}
-
 // gracePeriodSeconds returns how long etcd gets to stop. On SIGTERM etcd closes its servers for clients, then it
 // transfers leadership. Each of the two takes up to 5 s plus two election timeouts: closing does while a watch is open.
 // Source: ServerConfig.ReqTimeout in etcd's server/config/config.go. 10 s remain to close the database.
@@ -179,7 +158,7 @@ func container(in MemberInput) corev1.Container {
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/usr/local/bin/etcd"},
 		Args:            args(in),
-		Env:             foundingEnv(in),
+		Env:             startEnv(in.Start),
 		Ports: []corev1.ContainerPort{
 			{Name: clientPortName, ContainerPort: cluster.ClientPort, Protocol: corev1.ProtocolTCP},
 			{Name: peerPortName, ContainerPort: cluster.PeerPort, Protocol: corev1.ProtocolTCP},

@@ -125,7 +125,17 @@ func started(c *v1beta1.EtcdCluster) MemberInput {
 // founding returns the input of the first member in its founding form.
 func founding(c *v1beta1.EtcdCluster) MemberInput {
 	in := started(c)
-	in.Founding = &Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(c)}
+	in.Start = Founding(c, threeFounders, ClusterToken(c), in.Intent)
+	return in
+}
+
+var threeFounders = []string{"prod-0", "prod-1", "prod-2"}
+
+// joining returns the input of a member that was added later.
+func joining(c *v1beta1.EtcdCluster) MemberInput {
+	in := started(c)
+	in.Name = "prod-3"
+	in.Start = Joining(InitialCluster(c, []string{"prod-0", "prod-2", "prod-3"}, in.Intent))
 	return in
 }
 
@@ -186,6 +196,7 @@ func everything(spec *v1beta1.EtcdClusterSpec) {
 func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 	for name, in := range map[string]MemberInput{
 		"member-founding":            founding(makeCluster()),
+		"member-joining":             joining(makeCluster()),
 		"member-started":             started(makeCluster()),
 		"member-started-ipv6":        ipv6(started(makeCluster())),
 		"member-founding-3.5":        founding(makeCluster(version("3.5.35"))),
@@ -235,12 +246,11 @@ func TestTheMemberSelectorSelectsThePodsOfItsClusterOnly(t *testing.T) {
 
 func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
 	plain, all := makeCluster(), makeCluster(commonFields, secrets("prod-peer", "prod-server"))
-	founders := Founding{Members: []string{"prod-0", "prod-1", "prod-2"}, Token: ClusterToken(plain)}
 	for name, objects := range map[string][]any{
 		"services":    {ClientService(plain), PeerService(plain)},
 		"budget":      {Budget(plain, 2)},
-		"volume":      {MemberVolume(plain, "prod-1", founders)},
-		"volume-all":  {MemberVolume(all, "prod-1", founders)},
+		"volume":      {MemberVolume(plain, "prod-1", threeFounders, ClusterToken(plain))},
+		"volume-all":  {MemberVolume(all, "prod-1", threeFounders, ClusterToken(all))},
 		"annotations": {ExistingFormAnnotations(founding(plain))},
 		"issued": {
 			CertManagerCertificate(plain, cluster.RolePeer, "", someIssuer), CertManagerCertificate(plain, cluster.RoleServer, "example.org", someIssuer),
@@ -249,6 +259,24 @@ func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
 		"secrets": {AuthoritySecret(plain, cluster.PeerTraffic), CertificateSecret(plain, cluster.RoleClient)},
 	} {
 		t.Run(name, func(t *testing.T) { wantGolden(t, name, objects...) })
+	}
+}
+
+func TestOnlyPodsOfTheFormExistingRefuseAnEmptyVolume(t *testing.T) {
+	c := makeCluster()
+	for name, test := range map[string]struct {
+		annotations map[string]string
+		want        bool
+	}{
+		"founding":           {MemberStatefulSet(founding(c)).Spec.Template.Annotations, true},
+		"joining":            {MemberStatefulSet(joining(c)).Spec.Template.Annotations, true},
+		"existing":           {MemberStatefulSet(started(c)).Spec.Template.Annotations, false},
+		"switched":           {ExistingFormAnnotations(founding(c)), false},
+		"switched to nobody": {nil, false},
+	} {
+		if got := StartsEmpty(test.annotations); got != test.want {
+			t.Errorf("%s: it starts on an empty volume: %t", name, got)
+		}
 	}
 }
 
@@ -329,7 +357,7 @@ func TestRenderingLeavesItsInputAlone(t *testing.T) {
 	in := founding(c)
 	MemberStatefulSet(in)
 	ExistingFormAnnotations(in)
-	MemberVolume(c, in.Name, *in.Founding)
+	MemberVolume(c, in.Name, threeFounders, ClusterToken(c))
 	ClientService(c)
 	PeerService(c)
 	Budget(c, 2)

@@ -12,7 +12,7 @@ import (
 
 // MemberVolume builds the PersistentVolumeClaim of a founding member.
 // Its annotations record how the cluster was founded. It has no owner, so it stays when the cluster is deleted.
-func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.PersistentVolumeClaim {
+func MemberVolume(c *v1beta1.EtcdCluster, name string, founders []string, token string) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -21,8 +21,8 @@ func MemberVolume(c *v1beta1.EtcdCluster, name string, f Founding) *corev1.Persi
 			Labels:    memberLabels(c, name),
 			Annotations: map[string]string{
 				cluster.AnnotationClusterUID:      string(c.UID),
-				cluster.AnnotationClusterToken:    f.Token,
-				cluster.AnnotationFoundingMembers: strings.Join(f.Members, ","),
+				cluster.AnnotationClusterToken:    token,
+				cluster.AnnotationFoundingMembers: strings.Join(founders, ","),
 				cluster.AnnotationPeerURL:         PeerURL(c, name, cluster.IntentOf(c)),
 				cluster.AnnotationMembership:      cluster.MembershipCurrent,
 			},
@@ -42,4 +42,12 @@ func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec 
 		claim.StorageClassName = requested.StorageClassName
 	}
 	return claim
+}
+
+// VolumeToDelete names a PersistentVolumeClaim as it was read: it is deleted if nobody wrote it since.
+func VolumeToDelete(c *v1beta1.EtcdCluster, v cluster.Volume) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: v.Name, UID: v.UID, ResourceVersion: v.ResourceVersion},
+	}
 }

@@ -65,7 +65,11 @@ func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 }
 
 func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
+	_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
 	switch {
+	case !isOurs:
+		return v1beta1.ReasonUnobservable, "another client registered it with etcd, and the operator has no object of it. " +
+			"If nothing runs there, remove it with etcdctl"
 	case m.Volume == nil && (m.Workload != nil || s.Founded()):
 		return v1beta1.ReasonVolumeLost, fmt.Sprintf("volume %s is gone. The operator never creates it again under that name. "+
 			"Bring the volume itself back, not a copy of it", cluster.VolumeName(m.Name))

@@ -171,3 +171,29 @@ func TestAllPodsKilledAtOnceComeBackWithTheirDataAndIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestStartsASecondAttemptBesideTheClaimsOfAFailedOne creates a cluster whose pods never start, deletes it and creates it again.
+func TestStartsASecondAttemptBesideTheClaimsOfAFailedOne(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.kubernetes.hold("prod-0-0", "prod-1-0", "prod-2-0")
+	l.create(3)
+	l.settle()
+	bound := l.volume("prod-0")
+	bound.Status.Phase = corev1.ClaimBound
+	must(t, admin.Status().Update(t.Context(), bound))
+	pending := l.volume("prod-1").UID
+	l.remove()
+	l.kubernetes.release()
+	l.create(3)
+	l.settleUntilAvailable()
+	if again := l.volume("prod-1"); again.UID == pending {
+		t.Error("the claim of prod-1, which was never bound, was not made again")
+	}
+	if kept := l.volume("prod-0"); kept.UID != bound.UID {
+		t.Error("the claim of prod-0, which was bound, was made again")
+	}
+	for n := 1; n <= 3; n++ { // numbered above the volume that is left aside
+		l.set(cluster.MemberName(name, n))
+	}
+}

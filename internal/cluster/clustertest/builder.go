@@ -304,7 +304,7 @@ func Marked(by cluster.StartEvidence) Part {
 }
 
 func (b *Builder) record(v *cluster.Volume) {
-	v.ClusterID, v.MemberID, v.Version = ClusterID, b.memberID(v.Member), b.s.Cluster.Spec.Version
+	v.ClusterID, v.MemberID, v.Version, v.Members = ClusterID, b.memberID(v.Member), b.s.Cluster.Spec.Version, b.Founders()
 }
 
 // Founding gives a member a StatefulSet that starts an empty volume with the founding list.
@@ -316,11 +316,11 @@ func Sealed(b *Builder, m *cluster.Member) { b.workload(m, false) }
 func (b *Builder) workload(m *cluster.Member, founding bool) {
 	in := b.input(m.Name)
 	if founding {
-		in.Founding = &render.Founding{Members: b.Founders(), Token: render.ClusterToken(b.s.Cluster)}
+		in.Start = render.Founding(b.s.Cluster, b.Founders(), render.ClusterToken(b.s.Cluster), in.Intent)
 	}
 	live := render.MemberStatefulSet(in)
 	m.Workload = &cluster.Workload{
-		Intent: in.Intent, IntentHash: live.Annotations[cluster.AnnotationIntentHash], Founding: founding, Live: live,
+		Intent: in.Intent, IntentHash: live.Annotations[cluster.AnnotationIntentHash], StartsEmpty: founding, Live: live,
 	}
 }
 
@@ -344,7 +344,7 @@ func Pod(b *Builder, m *cluster.Member) {
 // FoundingPod gives a member a pod that runs and starts an empty volume with the founding list.
 func FoundingPod(b *Builder, m *cluster.Member) {
 	Pod(b, m)
-	m.Pod.FoundingState, m.Pod.CreatedAt = "new", Now.Add(-10*time.Second)
+	m.Pod.StartsEmpty, m.Pod.CreatedAt = true, Now.Add(-10*time.Second)
 }
 
 // Trouble keeps the member's pod from running.

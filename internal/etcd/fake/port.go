@@ -59,7 +59,7 @@ func (w *World) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster
 	for _, id := range slices.Sorted(maps.Keys(m.data.state.members)) {
 		entry := m.data.state.members[id]
 		membership.Members = append(membership.Members, cluster.EtcdMember{
-			ID: id, Name: entry.name, PeerURLs: []string{entry.peerURL}, Learner: entry.learner,
+			ID: id, Name: entry.name, PeerURLs: []string{entry.peerURL}, Learner: entry.learner, Started: entry.published,
 		})
 	}
 	return membership, nil

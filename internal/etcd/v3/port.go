@@ -101,6 +101,7 @@ func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmM
 	for _, m := range list.Members {
 		result.Members = append(result.Members, cluster.EtcdMember{
 			ID: cluster.ID(m.ID), Name: cluster.ForeignText(m.Name), PeerURLs: urls(m.PeerURLs), Learner: m.IsLearner,
+			Started: len(m.ClientURLs) > 0,
 		})
 	}
 	for _, alarm := range alarms {

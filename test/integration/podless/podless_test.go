@@ -153,10 +153,10 @@ func TestTheOperatorLearnsWhyKubernetesCannotCreateAPod(t *testing.T) {
 		}},
 	}
 	must(t, admin.Create(t.Context(), c))
-	founding := render.Founding{Members: []string{"prod-0"}, Token: render.ClusterToken(c)}
-	must(t, admin.Create(t.Context(), render.MemberVolume(c, "prod-0", founding)))
+	founders, token, intent := []string{"prod-0"}, render.ClusterToken(c), cluster.IntentOf(c)
+	must(t, admin.Create(t.Context(), render.MemberVolume(c, "prod-0", founders, token)))
 	must(t, operator.Create(t.Context(), render.MemberStatefulSet(
-		render.MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(c), Founding: &founding})))
+		render.MemberInput{Cluster: c, Name: "prod-0", Intent: intent, Start: render.Founding(c, founders, token, intent)})))
 
 	observer := &observe.Observer{Reader: operator, Live: operator, Now: time.Now}
 	var m *cluster.Member

@@ -1,0 +1,255 @@
+package analyse
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/version"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
+)
+
+// startEvidence returns what shows that a member started on its volume; empty while nothing does.
+// The operator's own network must not keep a member in the founding form: the kubelet's probe is evidence as well.
+func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence {
+	entry := s.EtcdEntry(m)
+	switch {
+	case m.Volume == nil:
+		return ""
+	case m.Volume.Started():
+		return cmp.Or(m.Volume.StartedBy, cluster.StartedByAnswer)
+	case s.Membership.Names(m):
+		return cluster.StartedByAnswer
+	case entry != nil && entry.Started && slices.Contains(entry.PeerURLs, m.Volume.PeerURL):
+		return cluster.StartedByMemberList
+	case m.Pod != nil && m.Pod.PassesReadiness && !m.Volume.Deleting:
+		return cluster.StartedByReadiness
+	default:
+		return ""
+	}
+}
+
+// volumeRecord returns the annotations that the volume of a started member lacks: that it started, which volume it is,
+// its IDs and version once it answers, and the members of etcd's list. All are one write.
+// On a volume that was replaced nothing is recorded.
+func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
+	v, evidence := m.Volume, startEvidence(s, m)
+	if evidence == "" || v.IsReplaced() {
+		return nil
+	}
+	record := map[string]string{}
+	if !v.Started() {
+		record[cluster.AnnotationStarted] = string(evidence)
+	}
+	if v.Identity.Name != "" && (v.Remembered.String() != v.Identity.String() || v.Identity.UID != "" && v.Identity != v.Remembered) {
+		record[cluster.AnnotationVolume] = v.Identity.String()
+		record[cluster.AnnotationVolumeUID], record[cluster.AnnotationVolumeSource] = string(v.Identity.UID), v.Identity.Source
+	}
+	if v.IsAccepted() {
+		record[v1beta1.AcceptVolumeAnnotation] = "" // it is obeyed once
+	}
+	if s.Membership.Names(m) && (v.ClusterID == 0 || v.MemberID == m.Probe.MemberID) {
+		version := cmp.Or(m.Probe.Version, v.Version) // a member whose version is unknown keeps the last known one
+		if v.ClusterID == 0 || v.Version != version {
+			record[cluster.AnnotationClusterID] = m.Probe.ClusterID.String()
+			record[cluster.AnnotationMemberID] = m.Probe.MemberID.String()
+			record[cluster.AnnotationEtcdVersion] = version
+		}
+	}
+	if s.Membership != nil {
+		names := make([]string, len(s.Members))
+		for i := range s.Members {
+			names[i] = s.Members[i].Name
+		}
+		if !slices.Equal(v.Members, names) {
+			record[cluster.AnnotationMembers] = strings.Join(names, ",")
+		}
+	}
+	return record
+}
+
+// volumeReplaced says what is wrong with a claim that stands for another volume than its member's, and what to do.
+func volumeReplaced(v *cluster.Volume) string {
+	return fmt.Sprintf("PersistentVolumeClaim %s is volume %s, and %s started on volume %s. A member never starts on a copy, a snapshot or "+
+		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the claim.",
+		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
+}
+
+// volumesToTakeBack returns the volumes that a cluster left of which a member started; none where the user starts empty.
+func volumesToTakeBack(s *cluster.Snapshot) []cluster.Volume {
+	started := startedTokens(s)
+	return retained(s, func(v *cluster.Volume) bool { return started[v.Token] })
+}
+
+// pendingVolumes returns the claims to delete that a failed attempt left: none of its members started, and no volume
+// was ever bound to them. They would hold up the next attempt, and are made again.
+func pendingVolumes(s *cluster.Snapshot) []cluster.Volume {
+	started := startedTokens(s)
+	if len(s.Members) > 0 || previousClusterGone(s) != nil {
+		return nil
+	}
+	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && !v.HasData() && !v.Deleting })
+}
+
+// volumesLeftAside returns the volumes that a failed attempt left and that may have data. They are never deleted.
+func volumesLeftAside(s *cluster.Snapshot) []cluster.Volume {
+	started := startedTokens(s)
+	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && v.HasData() })
+}
+
+// startedTokens are the tokens of the earlier clusters of which a member started.
+func startedTokens(s *cluster.Snapshot) map[string]bool {
+	tokens := map[string]bool{}
+	for i := range s.RetainedVolumes {
+		if v := &s.RetainedVolumes[i]; !v.Retired && v.Started() {
+			tokens[v.Token] = true
+		}
+	}
+	return tokens
+}
+
+// retained returns the retained volumes that are not retired and wanted; none where the user starts empty.
+func retained(s *cluster.Snapshot, wanted func(*cluster.Volume) bool) []cluster.Volume {
+	var list []cluster.Volume
+	for i := range s.RetainedVolumes {
+		if v := &s.RetainedVolumes[i]; !startsEmpty(s) && !v.Retired && wanted(v) {
+			list = append(list, *v)
+		}
+	}
+	return list
+}
+
+// volumesToStart returns the volumes of this cluster, and the retained ones that are taken back.
+func volumesToStart(s *cluster.Snapshot) []cluster.Volume {
+	if len(s.Members) == 0 {
+		return volumesToTakeBack(s)
+	}
+	var volumes []cluster.Volume
+	for _, m := range s.Members {
+		if m.Volume != nil {
+			volumes = append(volumes, *m.Volume)
+		}
+	}
+	return append(volumes, notYetTakenBack(s)...)
+}
+
+// nothingLost refuses to create a cluster anew where one is known to have served: all its volumes are gone, or retired.
+func nothingLost(s *cluster.Snapshot) *plan.Refusal {
+	id := s.Cluster.Status.ClusterID
+	for _, m := range s.LeftOvers {
+		if m.Volume.Started() {
+			id = cmp.Or(id, m.Volume.ClusterID.String())
+		}
+	}
+	if id == "" {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard:  "nothingLost",
+		Reason: v1beta1.ReasonVolumeLost,
+		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not create an empty cluster in its place. "+
+			"To start empty, delete this cluster and create it again.", id),
+	}
+}
+
+// volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
+func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
+	tokens := map[string][]string{}
+	for _, v := range volumesToTakeBack(s) {
+		tokens[v.Token] = append(tokens[v.Token], v.Name)
+	}
+	if len(tokens) < 2 {
+		return nil
+	}
+	groups := make([]string, 0, len(tokens))
+	for _, names := range tokens {
+		groups = append(groups, strings.Join(names, ", "))
+	}
+	slices.Sort(groups)
+	return &plan.Refusal{
+		Guard:  "volumesUnambiguous",
+		Reason: v1beta1.ReasonAmbiguousVolumes,
+		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
+			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or set %s to start empty.",
+			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
+	}
+}
+
+// volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
+func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
+	volumes := volumesToTakeBack(s)
+	members, have := cluster.RememberedMembers(volumes), 0
+	for i := range volumes {
+		if v := &volumes[i]; !v.Deleting && v.HasData() {
+			have++
+		}
+	}
+	if quorum := cluster.Quorum(len(members)); len(members) > 0 && have < quorum {
+		return &plan.Refusal{
+			Guard:  "volumesKeepQuorum",
+			Reason: v1beta1.ReasonVolumesBelowQuorum,
+			Message: fmt.Sprintf("Only %d of the %d volumes of this cluster are left, and its quorum is %d: starting them could not serve. "+
+				"Set %s to start empty beside them. A copy of a volume does not replace it.", have, len(members), quorum, startEmpty),
+		}
+	}
+	return nil
+}
+
+// volumesNotReplaced refuses to take volumes back while a claim stands for another volume than its member's.
+func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
+	for _, v := range slices.Concat(volumesToTakeBack(s), notYetTakenBack(s)) {
+		if v.IsReplaced() {
+			return &plan.Refusal{
+				Guard:  "volumesNotReplaced",
+				Reason: v1beta1.ReasonVolumeReplaced,
+				Message: fmt.Sprintf("%s Otherwise set the annotation %s=%s on it, and it is left alone.",
+					volumeReplaced(&v), cluster.AnnotationMembership, cluster.MembershipRetired),
+			}
+		}
+	}
+	return nil
+}
+
+// versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
+func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
+	for _, v := range volumesToStart(s) {
+		want := s.Member(v.Member).Intent(targetIntent(s)).Version
+		if v.Version == "" || sameMinor(v.Version, want) {
+			continue
+		}
+		return &plan.Refusal{
+			Guard:  "versionSkewAllowed",
+			Reason: v1beta1.ReasonVersionMismatch,
+			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
+				"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
+		}
+	}
+	return nil
+}
+
+// peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.
+func peerURLsUnchanged(s *cluster.Snapshot) *plan.Refusal {
+	for _, v := range volumesToStart(s) {
+		if want := render.PeerURL(s.Cluster, v.Member, s.Member(v.Member).Intent(targetIntent(s))); v.PeerURL != want {
+			return &plan.Refusal{
+				Guard:  "peerURLsUnchanged",
+				Reason: v1beta1.ReasonPeerURLMismatch,
+				Message: fmt.Sprintf("The peers of volume %s know it as %s, and this spec would make it %s. "+
+					"Secure the peers' traffic, or leave it in clear, as it was (spec.tls.peer), and set spec.clusterDomain as it was "+
+					"(in v1alpha1 TLS.static.member.peerSecret and pod.ClusterDomain).", v.Name, v.PeerURL, want),
+			}
+		}
+	}
+	return nil
+}
+
+func sameMinor(a, b string) bool {
+	va, errA := version.ParseGeneric(a)
+	vb, errB := version.ParseGeneric(b)
+	return errA == nil && errB == nil && va.Major() == vb.Major() && va.Minor() == vb.Minor()
+}
