@@ -54,6 +54,8 @@ type history struct {
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
+	// marked are volumes on which a user wrote another etcd cluster's ID, with the ID that was there.
+	marked map[types.UID]string
 	// closed are members that could only start over data of their own, by founding and name.
 	closed map[string]bool
 	// restarted are the pods that the operator took down while they served, until they serve again.
@@ -87,6 +89,7 @@ func newHistory(size int32, managed bool) *history {
 	h := &history{
 		World: simulation.NewWorld(scheme, clustertest.Now), spec: built.Spec,
 		acknowledged: map[cluster.ID]string{}, closed: map[string]bool{}, restarted: map[string]types.UID{},
+		marked: map[types.UID]string{},
 	}
 	h.Started, h.Collected = h.checkStart, h.checkCollected
 	h.Add(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{
@@ -244,6 +247,23 @@ func (h *history) checkCall(o *operator, call *simulation.Call) {
 	if paused && call.Kind != "Secret" && call.Verb != simulation.UpdateStatus {
 		h.wrong("%s of a paused cluster", call)
 	}
+	memberKinds := []string{"StatefulSet", "Pod", "PersistentVolumeClaim"}
+	if slices.Contains(memberKinds, call.Kind) && !o.late && !o.cache.Behind() && len(h.clusterIDs()) > 1 {
+		h.wrong("%s, and the volumes are of the etcd clusters %v", call, h.clusterIDs())
+	}
+}
+
+// clusterIDs are those of the etcd clusters that the cluster's volumes were recorded for.
+func (h *history) clusterIDs() []string {
+	var ids []string
+	for _, claim := range h.claims() {
+		id := claim.Annotations[cluster.AnnotationClusterID]
+		mine := h.cluster() != nil && claim.Annotations[cluster.AnnotationClusterUID] == string(h.cluster().UID)
+		if mine && id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // checkWrite holds a write that was made against what must never be.
@@ -537,6 +557,11 @@ func (h *history) rest() bool {
 	return false
 }
 
+// mark is a user who writes the ID of an etcd cluster on a volume.
+func (h *history) mark(claim *corev1.PersistentVolumeClaim, id string) {
+	simulation.Edit(h.World, claim, func(c *corev1.PersistentVolumeClaim) { c.Annotations[cluster.AnnotationClusterID] = id })
+}
+
 // heal ends every fault that passes by itself.
 func (h *history) heal() {
 	if h.slow != nil {
@@ -544,6 +569,11 @@ func (h *history) heal() {
 		h.slow = nil
 	}
 	h.refused, h.skew = nil, 0
+	for _, claim := range h.claims() {
+		if id, ok := h.marked[claim.UID]; ok {
+			h.mark(claim, id)
+		}
+	}
 	h.operator.cache.CatchUp()
 	for _, pod := range h.pods() {
 		h.Etcd.Heal(h.Address(pod))

@@ -100,6 +100,8 @@ func (h *history) headStart(t *rapid.T) {
 			_ = h.pass(nil)
 		}
 		h.runKubernetes()
+		failing := rapid.SampledFrom([]string{"", "PersistentVolumeClaim", "StatefulSet", "Pod"}).Draw(t, "writes fail")
+		_ = h.pass(func(o *operator) { o.failing = failing })
 		return
 	}
 	h.rest()
@@ -298,6 +300,14 @@ func (h *history) userEvents() map[string]func(*rapid.T) {
 			h.harmed = true
 			h.Empty(claim)
 			delete(h.restarted, cluster.PodName(memberOf(claim)))
+		},
+		"a volume is marked as another etcd cluster's": func(t *rapid.T) {
+			claim := pick(t, h.claims())
+			if claim.Annotations[cluster.AnnotationClusterID] == "" || len(h.marked) > 0 {
+				t.Skip("nothing is recorded on it, or one is marked already")
+			}
+			h.marked[claim.UID] = claim.Annotations[cluster.AnnotationClusterID]
+			h.mark(claim, "c0ffee")
 		},
 		"the status is wiped": func(t *rapid.T) {
 			c := h.needsCluster(t)

@@ -39,6 +39,38 @@ func TestEveryKillOfAFoundingLeadsToTheSameCluster(t *testing.T) {
 	}
 }
 
+// Another operator stops before each of its calls in the middle of a rotation, and goes on when the rotation is over.
+func TestEveryPauseOfARotationHarmsNoMember(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for at := range 30 {
+		h := newHistory(5, true)
+		h.rest()
+		h.rotate()
+		for h.restarts == 0 {
+			_ = h.pass(nil)
+			h.runKubernetes()
+			h.observe()
+			h.wait(overlap / 2)
+		}
+		_ = h.pass(nil) // ends the claim of the first restart
+		o := h.startOperator()
+		if !o.look(at) {
+			continue
+		}
+		for range 4 {
+			_ = h.pass(nil)
+			h.runKubernetes()
+			h.observe()
+			h.wait(time.Second)
+		}
+		o.finish()
+		h.observe()
+		if h.settle(); len(h.broken) > 0 {
+			t.Errorf("stopped before call %d: %s", at, h.failure())
+		}
+	}
+}
+
 func TestMembersThatStartAgainWithoutAnySecretComeToRest(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for name, before := range map[string]func(*history){
