@@ -84,9 +84,8 @@ func TestAPassDoesNotWaitForeverForAnObjectThatWasDeleted(t *testing.T) {
 }
 
 func TestEveryWriteButThatOfASecretIsRemembered(t *testing.T) {
-	c := &v1beta1.EtcdCluster{ObjectMeta: metaOf("prod", "")}
-	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metaOf("data-prod-0", "")}
-	api := caches(t, c, claim)
+	var c *v1beta1.EtcdCluster
+	var claim *corev1.PersistentVolumeClaim
 	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"a":"b"}}}`))
 	for name, write := range map[string]func(client.Client) error{
 		"create": func(w client.Client) error {
@@ -98,7 +97,8 @@ func TestEveryWriteButThatOfASecretIsRemembered(t *testing.T) {
 		},
 		"status": func(w client.Client) error { return w.Status().Update(t.Context(), c) },
 	} {
-		writes := &OwnWrites{}
+		c, claim = &v1beta1.EtcdCluster{ObjectMeta: metaOf("prod", "")}, &corev1.PersistentVolumeClaim{ObjectMeta: metaOf("data-prod-0", "")}
+		api, writes := caches(t, c, claim), &OwnWrites{}
 		if err := write(writes.Through(api)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -110,7 +110,7 @@ func TestEveryWriteButThatOfASecretIsRemembered(t *testing.T) {
 		}
 	}
 	writes := &OwnWrites{}
-	if err := writes.Through(api).Create(t.Context(), &corev1.Secret{ObjectMeta: metaOf("prod-peer-ca", "")}); err != nil {
+	if err := writes.Through(caches(t)).Create(t.Context(), &corev1.Secret{ObjectMeta: metaOf("prod-peer-ca", "")}); err != nil {
 		t.Fatal(err)
 	}
 	if writes.areUnseen(t.Context(), caches(t), prod) {
