@@ -186,8 +186,8 @@ func (r *EtcdClusterReconciler) report(
 // lastReport is when the status of a cluster was last written, and since when passes leave the report to the next one.
 type lastReport struct{ at, leftOut time.Time }
 
-// isNews reports whether a status cannot wait. While a cluster is on its way to its spec, its members change from second
-// to second: what is no event, and neither begins nor ends an operation, is written every few seconds.
+// isNews reports whether a status cannot wait. While a cluster is on its way to its spec, its members change from
+// second to second: what is no event, and neither begins nor ends an operation, is written every few seconds.
 func isNews(s *cluster.Snapshot, d *plan.Decision, report *status.Report) bool {
 	old := &s.Cluster.Status
 	return !d.Progressing || len(report.Events) > 0 || len(old.Conditions) == 0 ||

@@ -16,7 +16,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
-// unseenTime is how long a pass waits for the caches to show a write. Then the object was deleted, or a watch is broken.
+// unseenTime is how long a pass waits for the caches to show a write. Then the object was deleted, or a watch is
+// broken.
 const unseenTime = 5 * time.Second
 
 // OwnWrites are the operator's writes that its caches do not show yet. A pass over caches that lag behind decides once

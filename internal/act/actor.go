@@ -1,4 +1,5 @@
-// Package act carries out decisions. Every act is idempotent: an operator that crashed anywhere in it, or another one, does it again.
+// Package act carries out decisions. Every act is idempotent: after a crash anywhere in it, this operator or another
+// one does it again.
 package act
 
 import (
@@ -33,8 +34,8 @@ type Actor struct {
 	Lifetimes Lifetimes
 }
 
-// Claim writes the pass's status with the decision's claim, on condition that the cluster was not written since it was read.
-// A claim that stands is written as it is, for the condition alone: it refuses an act that was decided long ago.
+// Claim writes the pass's status with the decision's claim, on condition that the cluster was not written since it was
+// read. A claim that stands is written as it is, for the condition alone: it refuses an act that was decided long ago.
 // It leaves the cluster in the snapshot as it was written. Without the claim, no act.
 func (a *Actor) Claim(
 	ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation, status *v1beta1.EtcdClusterStatus,
@@ -97,7 +98,7 @@ func (a *Actor) create(ctx context.Context, s *cluster.Snapshot, object client.O
 	return plan.RefuseForeignObject(foreign)
 }
 
-// dryRunCreate asks the API server whether it would take an object that is to be made later. Whoever has its name is create's business.
+// dryRunCreate asks the API server to validate an object. AlreadyExists is not an error here: create handles it.
 func (a *Actor) dryRunCreate(ctx context.Context, object client.Object) error {
 	kind, err := a.kindOf(object)
 	if err != nil {
@@ -105,7 +106,8 @@ func (a *Actor) dryRunCreate(ctx context.Context, object client.Object) error {
 	}
 	err = a.Client.Create(ctx, object, fieldOwner, client.DryRunAll)
 	switch {
-	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err): // the last from an admission webhook that knows no dry run
+	case err == nil, apierrors.IsAlreadyExists(err), apierrors.IsBadRequest(err):
+		// A webhook that does not support dry runs answers with BadRequest.
 		return nil
 	case kindOrNamespaceMissing(err):
 		return refusedWrite(kind, object.GetName(), err)
@@ -143,7 +145,8 @@ func (a *Actor) apply(ctx context.Context, desired, live client.Object) error {
 	return nil
 }
 
-// writeError is the error of a write. What the API server will not take until somebody changes something is a refusal, which users see.
+// writeError is the error of a write. If the API server will not accept it until a user changes something, it is a
+// refusal, which users see.
 func writeError(doing, kind, name string, err error) error {
 	switch {
 	case replaced(err):
@@ -162,12 +165,14 @@ func refusedWrite(kind, name string, err error) error {
 	}
 }
 
-// kindOrNamespaceMissing reports whether an object could not be made because the API server does not know its kind, or its namespace any more: nothing of that passes by itself.
+// kindOrNamespaceMissing reports whether the API server does not know the object's kind, or its namespace is gone. To
+// try again does not help.
 func kindOrNamespaceMissing(err error) bool {
 	return apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
 }
 
-// replaced reports whether a write was refused because its object has another UID: the API server calls that an invalid change of it.
+// replaced reports whether a write was refused because its object has another UID. The API server calls that an
+// invalid change of the UID.
 func replaced(err error) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -179,8 +184,8 @@ func replaced(err error) bool {
 // foundingAnnotations are the annotations in which an object says what was foundingAnnotations when it was made.
 var foundingAnnotations = []string{cluster.AnnotationClusterToken, cluster.AnnotationFoundingMembers, cluster.AnnotationPeerURL, cluster.AnnotationIntent}
 
-// sameDecision fails with a conflict where another operator made the object from another decision: it was first, so its decision stands.
-// The members are made in their order, so the two cannot make different ones of one cluster.
+// sameDecision fails with a conflict if another operator created the object from another decision. That operator was
+// first, so its decision stands.
 func sameDecision(kind string, desired, live client.Object) error {
 	for _, key := range foundingAnnotations {
 		want, says := desired.GetAnnotations()[key]

@@ -28,8 +28,8 @@ func (a *Actor) createFounders(ctx context.Context, s *cluster.Snapshot, action 
 	return a.createStatefulSets(ctx, s, action.StatefulSets)
 }
 
-// takeBackVolumes marks the kept volumes as this cluster's, each on condition that nobody wrote it since it was read, and the first on condition
-// that nobody wrote any: which volumes there are decides whether they may be taken back at all, and the caches may be behind.
+// takeBackVolumes first reads all volumes again. If any was written since, it stops: the set of volumes decides
+// whether taking back is allowed. Then it annotates each under its resourceVersion.
 func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action plan.TakeBackVolumes) error {
 	for _, v := range action.Volumes {
 		var live corev1.PersistentVolumeClaim

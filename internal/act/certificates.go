@@ -88,7 +88,7 @@ func (a *secretWriter) authorityData(ctx context.Context, s *cluster.Snapshot, i
 	})
 }
 
-// announcedData has an authority be trusted beside those that are trusted already. The old one goes on issuing where its key is there.
+// announcedData adds an authority to those that are trusted already. The old one still issues if its key is there.
 func (a *secretWriter) announcedData(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic, have map[string][]byte) (map[string][]byte, error) {
 	trusted, err := a.bundles(ctx, s, traffic)
 	if err != nil {
@@ -108,7 +108,8 @@ func authorityData(certificate, key, bundle []byte) map[string][]byte {
 	return map[string][]byte{pki.TLSKeys.Certificate: certificate, pki.TLSKeys.Key: key, pki.TLSKeys.Authorities: bundle}
 }
 
-// bundles reads what the Secrets of a kind of traffic have members and clients trust: where the authority itself is gone, nobody else knows it.
+// bundles reads the authorities that the Secrets of a kind of traffic make members and clients trust. Where the Secret
+// of the authority is gone, nothing else names them.
 func (a *secretWriter) bundles(ctx context.Context, s *cluster.Snapshot, traffic cluster.Traffic) ([][]byte, error) {
 	if s.JustCreated {
 		return nil, nil
@@ -126,7 +127,7 @@ func (a *secretWriter) bundles(ctx context.Context, s *cluster.Snapshot, traffic
 	return all, nil
 }
 
-// writeCertificate issues a certificate, or only renews the bundle beside it, on condition that its Secret is as it was found.
+// writeCertificate issues a certificate, or writes only the bundle beside it. Its Secret must be as it was read.
 func (a *secretWriter) writeCertificate(ctx context.Context, s *cluster.Snapshot, item plan.WriteCertificate) error {
 	name := cluster.AuthorityName(s.Cluster.Name, item.Traffic)
 	authority, err := a.secret(ctx, s, name)
@@ -166,7 +167,8 @@ func (a *Actor) certificateData(s *cluster.Snapshot, item plan.WriteCertificate,
 	return data, nil
 }
 
-// issuerOf reads the authority of a fingerprint out of its Secret; without a fingerprint the newest, which was made in this pass.
+// issuerOf reads the authority of a fingerprint from its Secret. Without a fingerprint it is the newest one, which was
+// made in this pass.
 func issuerOf(authority *corev1.Secret, fingerprint string) (*pki.Authority, error) {
 	for _, keys := range []pki.Keys{pki.TLSKeys, pki.PreviousKeys} {
 		list, err := pki.Identities(authority.Data[keys.Certificate])

@@ -152,7 +152,8 @@ func (a *Actor) annotatePod(ctx context.Context, s *cluster.Snapshot, item plan.
 	return nil
 }
 
-// annotationPatch adds annotations where the preconditions, fields of the metadata, hold. One without a value is removed.
+// annotationPatch adds annotations where the preconditions, fields of the metadata, hold. One without a value is
+// removed.
 func annotationPatch(annotations, preconditions map[string]string) (client.Patch, error) {
 	values := map[string]any{}
 	for key, value := range annotations {

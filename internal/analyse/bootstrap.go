@@ -192,8 +192,9 @@ func leftAside(s *cluster.Snapshot) string {
 		"Delete them when you do not need them.", memberNames(volumes))
 }
 
-// awaitObjects lets upkeep first make what members are started with, nil where it is there: the Services, whose address families decide
-// what members listen on, and the certificates, whose authorities are written on the members' pods.
+// awaitObjects waits until upkeep has made what members need to start. It returns nil if that is there: the Services,
+// whose address families decide what members listen on, and the certificates, whose authorities are written on the
+// members' pods.
 func awaitObjects(s *cluster.Snapshot, reason string) *plan.Decision {
 	switch {
 	case s.PeerService == nil:
@@ -266,7 +267,8 @@ func startsEmpty(s *cluster.Snapshot) bool {
 	return cluster.IgnoresExistingVolumes(s.Cluster)
 }
 
-// firstFreeNumber is above every number that a volume or a left-over carries, so that no name is used again over old data.
+// firstFreeNumber is above every number that a volume or a left-over carries, so that no name is used again over old
+// data.
 func firstFreeNumber(s *cluster.Snapshot) int {
 	first := 0
 	volumes := slices.Clone(s.RetainedVolumes)
@@ -282,8 +284,9 @@ func firstFreeNumber(s *cluster.Snapshot) int {
 }
 
 // targetIntent is what the pod of a member without a StatefulSet is made from. It is the spec's for a new cluster.
-// Where a member has a StatefulSet it is that one's: founders must not differ when the spec changes between two of them,
-// and this release carries out no changes, so a member whose StatefulSet was deleted comes back as the others run.
+// Where a member has a StatefulSet it is that one's: founders must not differ when the spec changes between two of
+// them, and this release carries out no changes, so a member whose StatefulSet was deleted comes back as the others
+// run.
 func targetIntent(s *cluster.Snapshot) cluster.Intent {
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Workload != nil {

@@ -73,8 +73,8 @@ func authorityStep(s *cluster.Snapshot, traffic cluster.Traffic) *plan.WriteAuth
 	return step
 }
 
-// authorityUnknownToMembers reports whether the members do not know the authority: its Secret was restored from a backup,
-// or written by a user. They would not trust what it issues, or run with certificates of another authority.
+// authorityUnknownToMembers reports whether the members do not know the authority: its Secret was restored from a
+// backup, or written by a user. They would not trust what it issues, or run with certificates of another authority.
 func authorityUnknownToMembers(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	trust := s.Trust(traffic)
 	a := &trust.Authority
@@ -139,8 +139,8 @@ func certificateWrite(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.C
 	}
 }
 
-// templatesNameAuthority reports whether every template names the authorities of a mounted Secret that is to be created.
-// A pod that is made from another template would be annotated with authorities that it does not start with.
+// templatesNameAuthority reports whether every template names the authorities of a mounted Secret that is to be
+// created. A pod that is made from another template would be annotated with authorities that it does not start with.
 func templatesNameAuthority(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		return m.Volume != nil && m.Workload != nil && !m.Workload.Deleting && m.Workload.Intent.Source(traffic).FollowsAuthorities() &&
@@ -154,8 +154,8 @@ func renewable(s *cluster.Snapshot, a *cluster.Authority, c *cluster.Certificate
 	return !c.RenewalDue.IsZero() && !s.Now.Before(c.RenewalDue) && c.NotAfter.Before(ends)
 }
 
-// urgentRenewals are the certificates that are due. They are renewed whatever the decision is, but for a cluster that is
-// being deleted: members with expired certificates do not accept each other.
+// urgentRenewals are the certificates that are due. They are renewed whatever the decision is, but for a cluster that
+// is being deleted: members with expired certificates do not accept each other.
 func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 	var list []plan.Upkeep
 	for _, traffic := range traffics {
@@ -173,8 +173,8 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 	return list
 }
 
-// certManagerUpkeep creates and corrects cert-manager's Certificates. They name the issuer that the members were started
-// with: this release does not change it.
+// certManagerUpkeep creates and corrects cert-manager's Certificates. They name the issuer that the members were
+// started with: this release does not change it.
 func certManagerUpkeep(s *cluster.Snapshot, traffic cluster.Traffic) []plan.Upkeep {
 	trust, intent := s.Trust(traffic), targetIntent(s)
 	issuer := intent.Issuer(traffic)
@@ -188,8 +188,8 @@ func certManagerUpkeep(s *cluster.Snapshot, traffic cluster.Traffic) []plan.Upke
 	return list
 }
 
-// certificatesMissing reports whether a Secret that pods mount is still to be made. Before the first member, cert-manager
-// must have issued all certificates for this cluster. Later members need the same as those that run.
+// certificatesMissing reports whether a Secret that pods mount is still to be made. Before the first member,
+// cert-manager must have issued all certificates for this cluster. Later members need the same as those that run.
 func certificatesMissing(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(traffics, func(traffic cluster.Traffic) bool {
 		trust := s.Trust(traffic)

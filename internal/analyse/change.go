@@ -12,8 +12,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. This release carries out none of them.
-// They keep silent while members are to take up a change of the certificate authorities, which is nobody's wish and does not wait.
+// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. This release carries
+// out none of them. They return nil while a rotation is in progress. The rotation goes first.
 
 func scale(s *cluster.Snapshot) *plan.Decision {
 	return notYetSupported(s, sizeChange)

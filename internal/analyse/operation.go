@@ -18,7 +18,7 @@ const progressDeadline = 10 * time.Minute
 //
 // A claim ends in one of three ways:
 //   - done: what it was made for is reached.
-//   - handed over: another rule must act on the same member. The rule sets Decision.HandOver: the claim then changes its
+//   - handed over: another rule must act on the same member. The rule sets Decision.HandOver. Then the claim changes its
 //     type, and keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {
@@ -56,7 +56,8 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 	return d
 }
 
-// endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was abandoned.
+// endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was
+// abandoned.
 func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
 	if op == nil || len(s.Members) == 0 || refusalsOf(s, oneClusterID, operationKnown) != nil {
@@ -70,7 +71,8 @@ func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	return abandoned != "", abandoned
 }
 
-// claimOf returns the claim under which the decision's action is carried out. One that stands is kept, except by a hand-over.
+// claimOf returns the claim under which the decision's action is carried out. One that stands is kept, except by a
+// hand-over.
 func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	standing := s.Cluster.Status.Operation
 	switch {

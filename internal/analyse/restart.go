@@ -90,7 +90,8 @@ func servesNoClient(m *cluster.Member) bool {
 	return m.Pod != nil && !m.Pod.Ready && !m.Serves() && !m.IsLearner()
 }
 
-// restartIsDone reports whether the member runs from its present template and is a healthy voter, or is no member any more.
+// restartIsDone reports whether the member runs from its present template and is a healthy voter, or is no member any
+// more.
 func restartIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	m := s.Member(op.Member)
 	return m == nil || m.Pod != nil && !m.Pod.Deleting && !needsRestart(s, m) && m.IsHealthyVoter() && s.Outlook().HasQuorum()

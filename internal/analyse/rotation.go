@@ -42,7 +42,8 @@ func membersWithOldAuthorities(s *cluster.Snapshot) []*cluster.Member {
 	return list
 }
 
-// needsRestart reports whether a member's pod was started with other authorities than are to be trusted. Where those are not known it is not.
+// needsRestart reports whether a member's pod was started with other authorities than are trusted now. If they are not
+// known, it was not.
 func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Pod == nil || m.Workload == nil {
 		return false
@@ -75,8 +76,9 @@ func authorityOverlap(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// authoritiesOverlap refuses to restart a member while others that run do not accept the certificates that are shown to them: of the members,
-// and of the operator, which is to see how they are. The members' certificate for clients is shown to none of them.
+// authoritiesOverlap refuses to restart a member while other running members would reject the certificates that they
+// are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check the
+// certificate for clients of each other.
 func authoritiesOverlap(rolled *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		for _, traffic := range traffics {

@@ -51,7 +51,7 @@ type Rule struct {
 var Rules = []Rule{
 	{RuleDeletion, deletion},               // Make sure that a cluster that is being deleted is left to Kubernetes.
 	{RulePaused, paused},                   // Make sure that a paused cluster is only watched.
-	{RuleBootstrap, bootstrap},             // Make sure that a new cluster is created, or its retained volumes are taken back.
+	{RuleBootstrap, bootstrap},             // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                   // Make sure that every member with data has its StatefulSet.
 	{RuleOperation, operationUnderWay},     // Make sure that one claimed step ends before the next begins.
 	{RuleScale, scale},                     // Make sure that there are as many members as the spec says.
@@ -193,7 +193,8 @@ func paused(s *cluster.Snapshot) *plan.Decision {
 	}
 }
 
-// refused is the decision of a rule whose guards refused: nothing is touched. The first refusal gives the reason, all give the text.
+// refused is the decision of a rule whose guards refused: nothing is done. The first refusal gives the reason. The
+// message has all of them.
 func refused(refusals []plan.Refusal) *plan.Decision {
 	messages := make([]string, len(refusals))
 	for i, r := range refusals {

@@ -65,8 +65,8 @@ func authorityLost(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 }
 
 // startedWith returns the authorities that a pod's etcd trusts, nil if they are not known. The pod's annotation names
-// those of its template. But a pod that waited for its Secret may have started with others. It did if the Secret is newer
-// than the pod, the container is newer than the Secret, and the two name no authority in common.
+// those of its template. But a pod that waited for its Secret may have started with others. It did if the Secret is
+// newer than the pod, the container is newer than the Secret, and the two name no authority in common.
 func startedWith(s *cluster.Snapshot, p *cluster.Pod, traffic cluster.Traffic) []string {
 	annotated := p.Authorities(traffic)
 	c := s.Trust(traffic).Certificate(traffic.Roles()[0])
@@ -110,8 +110,8 @@ func membersThatWouldReject(s *cluster.Snapshot, traffic cluster.Traffic, c *clu
 	}
 }
 
-// currentIssuer returns the fingerprint of the authority that issues, and when it expires. During an announcement that is
-// the previous authority. There is none if its key is gone, it has expired, or the new authority is not valid yet.
+// currentIssuer returns the fingerprint of the authority that issues, and when it expires. During an announcement that
+// is the previous authority. There is none if its key is gone, it has expired, or the new authority is not valid yet.
 func currentIssuer(a *cluster.Authority, now time.Time) (fingerprint string, expires time.Time) {
 	switch {
 	case a.Phase != cluster.PhaseAnnounced && !now.Before(a.NotBefore):

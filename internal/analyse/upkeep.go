@@ -174,7 +174,8 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	return in
 }
 
-// healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is none.
+// healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
+// none.
 func healthyIntent(m *cluster.Member, started bool) string {
 	annotations := m.Workload.Live.Annotations
 	if started && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
@@ -193,7 +194,8 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	})
 }
 
-// stale reports whether the live object is not what the operator renders today. What cannot be compared counts as stale.
+// stale reports whether the live object is not what the operator renders today. What cannot be compared counts as
+// stale.
 func stale(desired, live runtime.Object) bool {
 	same, err := render.UpToDate(desired, live)
 	return err != nil || !same

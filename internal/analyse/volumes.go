@@ -80,7 +80,8 @@ func volumeReplaced(v *cluster.Volume) string {
 		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
 }
 
-// volumesToTakeBack returns the volumes that a cluster left of which a member started; none where the user starts empty.
+// volumesToTakeBack returns the volumes that a cluster left of which a member started; none where the user starts
+// empty.
 func volumesToTakeBack(s *cluster.Snapshot) []cluster.Volume {
 	started := startedTokens(s)
 	return retained(s, func(v *cluster.Volume) bool { return started[v.Token] })

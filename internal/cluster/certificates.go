@@ -12,7 +12,8 @@ import (
 // Source says where the certificates of one kind of traffic come from.
 type Source string
 
-// The sources of certificates. Traffic that is not encrypted has none. They are stored in intents, so none is ever renamed.
+// The sources of certificates. Traffic that is not encrypted has none. They are stored in intents, so none is ever
+// renamed.
 const (
 	// SourceSecret is a Secret of the user with the keys of Kubernetes' TLS Secrets.
 	SourceSecret Source = "Secret"
@@ -25,7 +26,8 @@ const (
 // FollowsAuthorities reports whether members are restarted when the authorities in the Secret change.
 func (s Source) FollowsAuthorities() bool { return s != "" && s != SourceEtcdOperator }
 
-// Traffic is one of the two kinds of traffic; each has an authority to itself, so that a client's certificate never passes for a peer's.
+// Traffic is one of the two kinds of traffic. Each has its own authority, so that a client's certificate is never
+// accepted as a peer's.
 type Traffic string
 
 // The kinds of traffic.
@@ -64,7 +66,8 @@ type Phase string
 
 // The phases of an authority: none, while its bundle holds but one.
 const (
-	// PhaseAnnounced: members and clients are told to trust the new authority; the old one still issues, where its key is known.
+	// PhaseAnnounced: members and clients are told to trust the new authority. The old one still issues, if its key is
+	// known.
 	PhaseAnnounced Phase = "Announced"
 	// PhaseIssuing: the new authority issues; the old one is still trusted.
 	PhaseIssuing Phase = "Issuing"
@@ -121,7 +124,8 @@ type Certificate struct {
 	Role Role
 	// Broken says why the Secret cannot be used; empty where it can, or where there is none.
 	Broken string
-	// Bundle are the fingerprints of the trusted authorities, Issuers those of them that the certificate goes back to. Both are sorted.
+	// Bundle are the fingerprints of the trusted authorities. Issuers are those of them that the certificate was
+	// issued by, directly or through others. Both are sorted.
 	Bundle, Issuers     []string
 	NotBefore, NotAfter time.Time
 	RenewalDue          time.Time
@@ -131,8 +135,9 @@ type Certificate struct {
 	InvalidName bool
 	// CertManagerCertificate is cert-manager's Certificate, nil where there is none.
 	CertManagerCertificate *unstructured.Unstructured
-	// Issued tells that cert-manager calls its present Certificate ready, and that the Secret comes from the issuer that
-	// the Certificate names. cert-manager may replace any other Secret at any moment: one of an earlier cluster, for example.
+	// Issued tells that cert-manager calls its present Certificate ready, and that the Secret comes from the issuer
+	// that the Certificate names. cert-manager may replace any other Secret at any moment: one of an earlier cluster,
+	// for example.
 	Issued bool
 	// NotReady is what cert-manager says about a Certificate that is not ready.
 	NotReady string
@@ -149,7 +154,8 @@ func (c *Certificate) IssuedBy(authorities ...string) bool {
 // IsEmpty reports whether there is nothing in the Secret that could be kept.
 func (c *Certificate) IsEmpty() bool { return len(c.Bundle) == 0 }
 
-// OutsideValidity reports whether the certificate is expired or not valid yet. Then nobody accepts it, whoever issued it.
+// OutsideValidity reports whether the certificate is expired or not valid yet. Then nobody accepts it, whoever issued
+// it.
 func (c *Certificate) OutsideValidity(now time.Time) bool {
 	return !c.NotAfter.IsZero() && (now.Before(c.NotBefore) || !now.Before(c.NotAfter))
 }

@@ -41,7 +41,7 @@ type Intent struct {
 	Options           map[string]string          `json:"options,omitempty"`
 	PeerSecret        string                     `json:"peerSecret,omitempty"`
 	ServerSecret      string                     `json:"serverSecret,omitempty"`
-	OperatorSecret    string                     `json:"operatorSecret,omitempty"` // the operator's own: no pod depends on it
+	OperatorSecret    string                     `json:"operatorSecret,omitempty"` // no pod depends on it
 	Labels            map[string]string          `json:"labels,omitempty"`
 	Annotations       map[string]string          `json:"annotations,omitempty"`
 	NodeSelector      map[string]string          `json:"nodeSelector,omitempty"`
@@ -161,8 +161,8 @@ func (i Intent) Authorities(t Traffic) []string {
 	return i.ServerAuthorities
 }
 
-// WithAuthorities returns the intent with other authorities of peers and clients. Where a list is empty, or the source is
-// not followed, the intent keeps its own.
+// WithAuthorities returns the intent with other authorities of peers and clients. Where a list is empty, or the source
+// is not followed, the intent keeps its own.
 func (i Intent) WithAuthorities(peer, client []string) Intent {
 	if len(peer) > 0 && i.PeerCertificates.FollowsAuthorities() {
 		i.PeerAuthorities = peer

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Labels and annotations that the operator writes. They are stored, so none is ever renamed; later releases may add some.
+// Labels and annotations that the operator writes. They are stored, so none is ever renamed; later releases may add
+// some.
 const (
 	Prefix = "operator.etcd-warden.io/"
 
@@ -109,7 +110,8 @@ func MemberHost(namespace, cluster, member, domain string) string {
 	return host
 }
 
-// CompareMembers orders two member names by their numbers. Names that are not members of the cluster come last, by name.
+// CompareMembers orders two member names by their numbers. Names that are not members of the cluster come last, by
+// name.
 func CompareMembers(cluster, a, b string) int {
 	na, oka := MemberNumber(cluster, a)
 	nb, okb := MemberNumber(cluster, b)

@@ -48,8 +48,8 @@ type Snapshot struct {
 	Budget                     *policyv1.PodDisruptionBudget
 	// ForeignObjects are objects of names that this cluster needs and that are not its own.
 	ForeignObjects []ForeignObject
-	// StorageClassMissing tells that the StorageClass which the spec names does not exist; without a name, that no class is
-	// the default. It is looked up before the first volume is made only.
+	// StorageClassMissing tells that the StorageClass which the spec names does not exist; without a name, that no
+	// class is the default. It is looked up before the first volume is made only.
 	StorageClassMissing bool
 	// Membership is etcd's own member list, nil when no voter answered.
 	Membership *Membership
@@ -197,7 +197,7 @@ type ForeignObject struct {
 	Terminating bool
 	// LacksOwnerReference tells that the object would be this cluster's own if it named the cluster as its controller.
 	LacksOwnerReference bool
-	// Unreadable is the API server's answer where it does not show the object to the operator: whose it is is not known, so it is nobody's to write.
+	// Unreadable is the API server's error if the operator may not read the object. The operator then never writes it.
 	Unreadable string
 }
 
@@ -210,8 +210,8 @@ func (s *Snapshot) Member(name string) *Member {
 	return &s.Members[i]
 }
 
-// Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status remembers it,
-// which has a cluster ID a little earlier, while the founding is still claimed.
+// Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status
+// remembers it, which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {
 	if status := &s.Cluster.Status; status.ClusterID != "" && status.Operation == nil {
 		return true

@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 )
 
-// supportedMinors are the minor versions of etcd 3 that the operator supports, in order, each with its first supported patch.
-// Earlier patches have bugs that can lose members or bring removed members back.
+// supportedMinors are the minor versions of etcd 3 that the operator supports, in order, each with its first supported
+// patch.
 var supportedMinors = []struct{ minor, firstPatch uint }{{5, 32}, {6, 12}, {7, 0}}
 
 // UnsupportedVersion says why the operator does not support a version of etcd, and what to write instead.

@@ -40,8 +40,8 @@ func (a *assembly) member(name string) *cluster.Member {
 	return m
 }
 
-// addVolume takes a volume of this cluster, or one that an earlier cluster of its name left. Those that are to go with the earlier one are
-// waited for: Kubernetes deletes them sooner or later, whoever uses them by then.
+// addVolume takes a volume of this cluster, or one that an earlier cluster of its name left. A volume that is deleted
+// with the earlier one is waited for: Kubernetes deletes it, even if this cluster used it by then.
 func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
 	name := claim.Labels[cluster.LabelMember]
 	if claim.Annotations[cluster.AnnotationClusterUID] == "" || claim.Name != cluster.VolumeName(name) {
@@ -100,7 +100,7 @@ func rememberedVolume(memory map[string]string) cluster.VolumeIdentity {
 	return remembered
 }
 
-// addWorkload takes a StatefulSet of the cluster's own. One whose intent somebody made unreadable cannot be kept in order: it is refused like a stranger's.
+// addWorkload takes a StatefulSet of this cluster. If its intent cannot be read, it is refused like a foreign one.
 func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 	if !cluster.Owns(a.snapshot.Cluster, set) {
 		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObjectOf(a.snapshot.Cluster, "StatefulSet", set))

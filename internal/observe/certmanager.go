@@ -69,13 +69,15 @@ func issuedBy(secret *corev1.Secret, request *unstructured.Unstructured) bool {
 	return true
 }
 
-// request reads a Certificate of the cluster's own, nil where there is none; installed is false where the API server knows no Certificates.
+// request reads a Certificate of this cluster, nil if there is none. installed is false if the API server does not
+// know Certificates.
 func (r *secretReader) request(name string) (request *unstructured.Unstructured, installed bool, err error) {
 	request = &unstructured.Unstructured{}
 	request.SetGroupVersionKind(render.CertificateKind)
 	err = r.observer.Live.Get(r.ctx, client.ObjectKey{Namespace: r.snapshot.Cluster.Namespace, Name: name}, request)
 	switch {
-	case meta.IsNoMatchError(err), apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err): // the latter where the kind was there when the client last looked
+	// The second is the answer if the kind existed when the client last asked for the kinds.
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err) && apierrors.IsUnexpectedServerError(err):
 		return nil, false, nil
 	case apierrors.IsForbidden(err):
 		r.addUnreadable("Certificate", name, err)

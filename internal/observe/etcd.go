@@ -71,7 +71,8 @@ func (o *Observer) observeMembership(ctx context.Context, s *cluster.Snapshot, c
 	}
 }
 
-// membership asks a voter, and returns nil where it does not answer. The voters that are left share the time that is left.
+// membership asks a voter, and returns nil where it does not answer. The voters that are left share the time that is
+// left.
 func (o *Observer) membership(ctx context.Context, m *cluster.Member, endpoint etcd.Endpoint, left int) *cluster.Membership {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))

@@ -67,7 +67,8 @@ func (c *secretCache) knows(of *v1beta1.EtcdCluster) bool {
 	return entry != nil && entry.uid == of.UID
 }
 
-// SecretsWritten makes the next pass look at a cluster's Secrets again. It reads only those that the operator did not write.
+// SecretsWritten makes the next pass look at a cluster's Secrets again. It reads only those that the operator did not
+// write.
 func (o *Observer) SecretsWritten(of *v1beta1.EtcdCluster, written map[string]*corev1.Secret) {
 	o.secrets.put(of.Key(), &secretEntry{uid: of.UID, written: written})
 }
@@ -128,8 +129,8 @@ func (c *secretCache) put(key types.NamespacedName, entry *secretEntry) {
 	c.entries[key] = entry
 }
 
-// observeSecrets reads the Secrets of a cluster. It returns the operator's credentials, nil if there are none that can be
-// used.
+// observeSecrets reads the Secrets of a cluster. It returns the operator's credentials, nil if there are none that can
+// be used.
 func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*etcd.Credentials, error) {
 	intent := intentForSecrets(s)
 	if intent.PeerSecret == "" && intent.ServerSecret == "" {
@@ -148,8 +149,9 @@ func (o *Observer) observeSecrets(ctx context.Context, s *cluster.Snapshot) (*et
 	return entry.credentials, nil
 }
 
-// intentForSecrets is the intent that the members run with, and the spec's where there are none yet: a change of the members'
-// Secrets is not carried out, and must not cost the sight of them. The operator's own Secret is the spec's where it names one.
+// intentForSecrets is the intent that the members run with. Without members it is the spec's. A change of the members'
+// Secrets is not carried out, and the operator must still read those in use. The operator's own Secret is the one that
+// the spec names.
 func intentForSecrets(s *cluster.Snapshot) cluster.Intent {
 	wanted := cluster.IntentOf(s.Cluster)
 	for _, m := range s.Members {

@@ -49,7 +49,8 @@ func existing(in MemberInput) Start {
 	return Joining(InitialCluster(in.Cluster, []string{in.Name}, in.Intent))
 }
 
-// StartsEmpty reports whether etcd starts on an empty volume in a pod, or in pods of a template, with these annotations.
+// StartsEmpty reports whether etcd starts on an empty volume in a pod, or in pods of a template, with these
+// annotations.
 func StartsEmpty(annotations map[string]string) bool {
 	state, list := annotations[cluster.AnnotationInitialClusterState], annotations[cluster.AnnotationInitialCluster]
 	return state == stateNew || state == stateExisting && strings.Contains(list, ",")

@@ -134,7 +134,8 @@ func (n *nodes) advance(ctx context.Context, set *appsv1.StatefulSet, pod *corev
 	etcd := corev1.ContainerStatus{Name: "etcd", Image: pod.Spec.Containers[0].Image}
 	m := n.processes[pod.UID]
 	switch {
-	case status.Phase != corev1.PodPending || len(status.ContainerStatuses) == 0: // the kubelet first says that it creates the container
+	// The kubelet first reports that it creates the container.
+	case status.Phase != corev1.PodPending || len(status.ContainerStatuses) == 0:
 	case m == nil:
 		var err error
 		if m, err = n.startMember(ctx, pod); err != nil {
@@ -276,8 +277,8 @@ func (n *nodes) mount(ctx context.Context, pod *corev1.Pod, volume, path string)
 	return nil
 }
 
-// addHost writes the member's name into the cluster's hosts file, which its members share. A connection between loopback
-// addresses comes from 127.0.0.1: etcd looks for a name of that address in the peer's certificate.
+// addHost writes the member's name into the cluster's hosts file, which its members share. A connection between
+// loopback addresses comes from 127.0.0.1: etcd looks for a name of that address in the peer's certificate.
 func (n *nodes) addHost(hosts string, pod *corev1.Pod, address string) error {
 	domain := cluster.PeerServiceName(pod.Labels[cluster.LabelCluster]) + "." + pod.Namespace + ".svc"
 	file, err := os.OpenFile(hosts, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

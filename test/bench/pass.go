@@ -25,8 +25,8 @@ const (
 
 type passFigures struct{ reference, full float64 }
 
-// benchPass measures what one pass costs that finds nothing to do, without reading and writing: the decision and its report.
-// In turn it measures deep copies of a StatefulSet, so that a slow machine shows in both.
+// benchPass measures what one pass costs that finds nothing to do, without reading and writing: the decision and its
+// report. In turn it measures deep copies of a StatefulSet, so that a slow machine shows in both.
 func benchPass() (passFigures, error) {
 	s, err := restingCluster()
 	if err != nil {

@@ -172,7 +172,8 @@ func TestAllPodsKilledAtOnceComeBackWithTheirDataAndIDs(t *testing.T) {
 	}
 }
 
-// TestStartsASecondAttemptBesideTheClaimsOfAFailedOne creates a cluster whose pods never start, deletes it and creates it again.
+// TestStartsASecondAttemptBesideTheClaimsOfAFailedOne creates a cluster whose pods never start, deletes it and creates
+// it again.
 func TestStartsASecondAttemptBesideTheClaimsOfAFailedOne(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -54,14 +54,16 @@ func (b *Builder) TLS() *Builder {
 	return b
 }
 
-// Managed leaves TLS to the operator, which has made every certificate: peers trust the authority p1, clients c1. Nothing is due.
+// Managed leaves TLS to the operator, which has made every certificate: peers trust the authority p1, clients c1. No
+// renewal is due.
 func (b *Builder) Managed() *Builder {
 	b.s.Cluster.Spec.TLS = nil
 	b.s.PeerTrust, b.s.ClientTrust = Trust(b.s.Cluster.Name, cluster.PeerTraffic, "p1"), Trust(b.s.Cluster.Name, cluster.ClientTraffic, "c1")
 	return b
 }
 
-// CertManager has the issuer ca issue every certificate; without issued, the Secrets are those that an earlier cluster left.
+// CertManager makes the issuer ca issue every certificate. Without issued, the Secrets are those that an earlier
+// cluster left.
 func (b *Builder) CertManager(issued bool) *Builder {
 	from := &v1beta1.CertManagerTLS{IssuerRef: v1beta1.IssuerRef{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"}}
 	b.s.Cluster.Spec.TLS = &v1beta1.TLS{Client: &v1beta1.ClientTLS{CertManager: from}, Peer: &v1beta1.PeerTLS{CertManager: from}}
@@ -202,7 +204,8 @@ func (b *Builder) Missing(roles ...cluster.Role) *Builder {
 	return b.Broken("", roles...)
 }
 
-// Broken adds Secrets of the user that cannot be used, in the original etcd operator's format. Their names are the roles.
+// Broken adds Secrets of the user that cannot be used, in the original etcd operator's format. Their names are the
+// roles.
 func (b *Builder) Broken(why string, roles ...cluster.Role) *Builder {
 	for _, role := range roles {
 		trust := &b.s.ClientTrust
@@ -439,7 +442,8 @@ func InClear() *v1beta1.TLS {
 	}
 }
 
-// FromSecrets returns what takes certificates from Secrets of the original etcd operator's format; without a name the traffic is in clear.
+// FromSecrets returns TLS with Secrets of the original etcd operator's format. Without a name the traffic is not
+// encrypted.
 func FromSecrets(peer, server, operator string) *v1beta1.TLS {
 	tls := InClear()
 	if peer != "" {
