@@ -18,8 +18,8 @@ const progressDeadline = 10 * time.Minute
 //
 // A claim ends in one of three ways:
 //   - done: what it was made for is reached.
-//   - handed over: another rule must act on the same member. The rule sets Decision.HandOver. Then the claim changes its
-//     type, and keeps its member and its start time.
+//   - handed over: another rule must act on the same member. It sets Decision.HandOver. Then the claim changes its type,
+//     and keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {
 	// reason is that of the Progressing condition.
@@ -60,7 +60,7 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 // abandoned.
 func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
-	if op == nil || len(s.Members) == 0 || refusalsOf(s, oneClusterID, operationKnown) != nil {
+	if op == nil || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return false, ""
 	}
 	row := operations[op.Type]
@@ -103,7 +103,7 @@ func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.
 func foundingIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
-	return foundersStarted(s) && len(withoutWorkload(s)) == 0
+	return len(s.Members) > 0 && foundersStarted(s) && len(withoutWorkload(s)) == 0
 }
 
 // membersStarted reports whether a quorum serves, and each member that has a volume runs and refuses an empty one.

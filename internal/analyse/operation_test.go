@@ -91,6 +91,23 @@ func TestAClaimEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
+func TestAClaimEndsWhereNoMemberIsLeft(t *testing.T) {
+	for kind, claimed := range map[v1beta1.OperationType]time.Duration{
+		v1beta1.OperationRollMember: 0, v1beta1.OperationResume: progressDeadline, v1beta1.OperationTakeBack: progressDeadline,
+	} {
+		s := MakeCluster("prod").Objects().Claim(kind).Snapshot()
+		s.Cluster.Status.ClusterID = "c1"
+		s.Cluster.Status.Operation.Member, s.Cluster.Status.Operation.StartedAt = "prod-1", metav1.NewTime(Now.Add(-claimed))
+		if d := Next(s); !d.Finished || d.Action != nil {
+			t.Errorf("%s: finished %v, action %v: %s", kind, d.Finished, d.Action, d.Message)
+		}
+	}
+	s := MakeCluster("prod").Objects().Claim(v1beta1.OperationBootstrap).Snapshot()
+	if d := Next(s); d.Finished {
+		t.Error("a founding that was only claimed is no end")
+	}
+}
+
 func TestADeadlineDoesNotEndAFounding(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Volume, Founding).Claim(v1beta1.OperationBootstrap).Snapshot()
 	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-24 * time.Hour))

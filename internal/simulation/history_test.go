@@ -609,7 +609,7 @@ func (h *history) settle() {
 		h.wrong("no rest after %d passes: %s", settleRounds, told)
 	case !h.harmed && (serving < int(c.Spec.Replicas) || decided.Reason != v1beta1.ReasonUpToDate || c.Status.Operation != nil):
 		h.wrong("nobody harmed the cluster, and %s", told)
-	case c.Status.Operation != nil && c.Status.Operation.Type != v1beta1.OperationBootstrap && decided.Reason != v1beta1.ReasonVolumeLost:
+	case c.Status.Operation != nil && c.Status.Operation.Type != v1beta1.OperationBootstrap:
 		h.wrong("a claim never ends: %s", told)
 	}
 }
