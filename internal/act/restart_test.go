@@ -115,7 +115,7 @@ func TestRestartMember(t *testing.T) {
 		},
 		"names the budgets where there are several": {
 			action: healthy, pods: []*corev1.Pod{pod}, evicted: 1,
-			answer:  apierrors.NewInternalError(errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+			answer:  apierrors.NewInternalError(errors.New("this pod has more than one PodDisruptionBudget")),
 			refused: v1beta1.ReasonSeveralBudgets, says: "Pod prod-1-0 is selected by 0 PodDisruptionBudgets",
 		},
 		"returns any other error": {

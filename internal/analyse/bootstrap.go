@@ -14,6 +14,7 @@ import (
 
 // bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only, and has no opinion
 // any more once a quorum of them has started and refuses empty volumes. A founder that never starts stays as it is.
+// But a claimed founding first creates every StatefulSet: it may have been cut short.
 func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
 		return refused(refusals)
@@ -24,11 +25,12 @@ func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if left := notYetTakenBack(s); len(left) > 0 {
 		return continueTakingBack(s, left)
 	}
-	if foundersStarted(s) {
-		return nil
+	started, unfinished := foundersStarted(s), unfinishedFounders(s)
+	if started && (len(unfinished) == 0 || !isClaimed(s, v1beta1.OperationBootstrap) || len(withoutWorkload(s)) > 0) {
+		return nil // Resume comes before what is left of a claimed founding.
 	}
-	if founders := unfinishedFounders(s); len(founders) > 0 {
-		return continueFounding(s, founders)
+	if len(unfinished) > 0 {
+		return continueFounding(s, unfinished)
 	}
 	if len(withoutWorkload(s)) > 0 {
 		return nil // Resume starts them. The founders may need them for a quorum.

@@ -5,11 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -550,8 +552,27 @@ func TestNext(t *testing.T) {
 			says{Reason: "UpToDate", Upkeep: []string{"start prod-1 MemberList", "correct prod-1 started=true", "seal prod-1-0"}},
 		},
 		"leaves a founder that never starts once a quorum of the others has started": {
-			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap"),
+			prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding).Claim("Bootstrap"),
 			says{Reason: "UpToDate", Finished: true},
+		},
+		"creates the StatefulSet that a founding which was cut short lacks, beside a quorum": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1 prod-2+workload with " + newToken},
+		},
+		"but not without the claim of the founding": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume), says{Reason: "UpToDate"},
+		},
+		"abandons a founding whose last StatefulSet cannot be created in time": {
+			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
+				s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-progressDeadline))
+			}), says{Reason: "UpToDate", Finished: true},
+		},
+		"first gives a member that just started the time to answer": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume, Founding, FoundingPod, Silent("refused"),
+				Changed(func(m *cluster.Member) {
+					m.Pod.Ready, m.Pod.PassesReadiness, m.Pod.StartedAt = true, true, Now.Add(-time.Second)
+				})).
+				Claim("Bootstrap"), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
 		},
 		"does not found again with a member that is marked in the same pass": {
 			prod().Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume).Member("prod-1", Volume, Founding, FoundingPod, Serving).

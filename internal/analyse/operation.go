@@ -18,8 +18,8 @@ const progressDeadline = 10 * time.Minute
 //
 // A claim ends in one of three ways:
 //   - done: what it was made for is reached.
-//   - handed over: another rule must act on the same member. It sets Decision.HandOver. Then the claim changes its type,
-//     and keeps its member and its start time.
+//   - handed over: another rule must act on the same member, and sets Decision.HandOver. The claim changes its type, and
+//     keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {
 	// reason is that of the Progressing condition.
@@ -37,8 +37,7 @@ var operations map[v1beta1.OperationType]operation
 
 func init() { // not a literal: proceed leads back to the table
 	operations = map[v1beta1.OperationType]operation{
-		// Bootstrap ends with the founding, however long that takes: its own rule goes on with it.
-		v1beta1.OperationBootstrap:  {v1beta1.ReasonBootstrapping, foundingIsDone, neverAbandoned, awaitQuorum},
+		v1beta1.OperationBootstrap:  {v1beta1.ReasonBootstrapping, foundingIsDone, foundingAbandonedFor, awaitQuorum},
 		v1beta1.OperationTakeBack:   {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationResume:     {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationRollMember: {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
@@ -91,8 +90,6 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	}
 }
 
-func neverAbandoned(*cluster.Snapshot, *v1beta1.Operation) string { return "" }
-
 // deadlinePassed abandons a claim whose step takes too long. What is still wrong, later rules decide.
 func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	if s.Now.Before(op.StartedAt.Add(progressDeadline)) {
@@ -103,7 +100,20 @@ func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.
 func foundingIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
-	return len(s.Members) > 0 && foundersStarted(s) && len(withoutWorkload(s)) == 0
+	return len(s.Members) > 0 && foundersStarted(s) && len(withoutWorkload(s)) == 0 && len(unfinishedFounders(s)) == 0
+}
+
+// foundingAbandonedFor abandons a founding whose quorum has started, if the StatefulSet of another founder cannot be
+// created in time. Before that, a founding may take as long as it takes: its own rule goes on with it.
+func foundingAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
+	if len(s.Members) == 0 || !foundersStarted(s) {
+		return ""
+	}
+	return deadlinePassed(s, op)
+}
+
+func isClaimed(s *cluster.Snapshot, t v1beta1.OperationType) bool {
+	return s.Cluster.Status.Operation != nil && s.Cluster.Status.Operation.Type == t
 }
 
 // membersStarted reports whether a quorum serves, and each member that has a volume runs and refuses an empty one.

@@ -95,8 +95,9 @@ func appendIfStale[T interface {
 // memberUpkeep records what is known of a member. Then it makes its template and its pod refuse an empty volume.
 func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	var list []plan.Upkeep
+	waits := awaitsAnswer(s, m)
 	switch record := volumeRecord(s, m); {
-	case len(record) > 0:
+	case len(record) > 0 && !waits:
 		list = append(list, plan.RecordMember{
 			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Annotations: record,
 		})
@@ -107,7 +108,7 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	}
 	// A lost volume is never made again: an empty one is no new start. A template that refuses an empty volume stays so,
 	// even where the cache of claims does not know the record yet.
-	started := startEvidence(s, m) != "" || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
+	started := startEvidence(s, m) != "" && !waits || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
 	if m.Volume == nil && !started {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/version"
 
@@ -32,6 +33,19 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 	default:
 		return ""
 	}
+}
+
+// answerTime is how long a member that has just started may take to answer the operator.
+const answerTime = 5 * time.Second
+
+// awaitsAnswer reports whether a member has just started, and is expected to answer in a moment.
+// Its start and its IDs are then recorded by one write.
+func awaitsAnswer(s *cluster.Snapshot, m *cluster.Member) bool {
+	evidence := startEvidence(s, m)
+	if m.Volume.Started() || evidence == "" || evidence == cluster.StartedByAnswer || m.Pod == nil || m.Pod.Deleting {
+		return false
+	}
+	return s.Now.Before(m.Pod.CreatedAt.Add(answerTime)) || s.Now.Before(m.Pod.StartedAt.Add(answerTime))
 }
 
 // volumeRecord returns the annotations that the volume of a started member lacks: that it started, which volume it is,

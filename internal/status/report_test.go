@@ -484,7 +484,8 @@ func TestTheStatusHoldsVersionsOnly(t *testing.T) {
 }
 
 func TestTheClaimOfAPausedClusterStays(t *testing.T) {
-	s := MakeCluster("prod").Paused().Claim(v1beta1.OperationRollMember).Snapshot()
+	s := MakeCluster("prod").Members(Volume, Recorded, Sealed, Pod, Silent("refused")).Paused().Claim(v1beta1.OperationRollMember).Snapshot()
+	s.Cluster.Status.Operation.Member = "prod-1"
 	d := analyse.Next(s)
 	if op := Of(&s, &d, nil).Status.Operation; d.Action != nil || op == nil || op.Type != v1beta1.OperationRollMember {
 		t.Errorf("the action is %v and the claim %v", d.Action, op)

@@ -87,7 +87,7 @@ func (n *nodes) stop() {
 	<-n.ended
 	for _, m := range n.processes {
 		_ = m.command.Process.Kill()
-		<-m.ended
+		_ = <-m.ended
 	}
 }
 

@@ -27,7 +27,7 @@ const (
 	// mostToRest is how many it takes until the cluster is available and at rest.
 	mostToRest = 30
 	// mostReads is each Secret once: none before it is created, and none right after.
-	mostReads = 6
+	mostReads = 0
 )
 
 // requestLog remembers the requests of one client.

@@ -142,6 +142,19 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// byLabel stands in for the index of the operator's caches, which the API server does not have.
+type byLabel struct{ client.Reader }
+
+func (r byLabel) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	asked := (&client.ListOptions{}).ApplyOptions(options)
+	if asked.FieldSelector != nil {
+		name, _ := asked.FieldSelector.RequiresExactMatch(observe.IndexCluster)
+		client.MatchingLabels{cluster.LabelCluster: name}.ApplyToList(asked)
+		asked.FieldSelector = nil
+	}
+	return r.Reader.List(ctx, list, asked)
+}
+
 func TestTheOperatorLearnsWhyKubernetesCannotCreateAPod(t *testing.T) {
 	startControllers(t)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "podless"}}
@@ -158,7 +171,7 @@ func TestTheOperatorLearnsWhyKubernetesCannotCreateAPod(t *testing.T) {
 	must(t, operator.Create(t.Context(), render.MemberStatefulSet(
 		render.MemberInput{Cluster: c, Name: "prod-0", Intent: intent, Start: render.Founding(c, founders, token, intent)})))
 
-	observer := &observe.Observer{Reader: operator, Live: operator, Now: time.Now}
+	observer := &observe.Observer{Reader: byLabel{operator}, Live: operator, Now: time.Now}
 	var m *cluster.Member
 	observe := func() {
 		s, err := observer.Observe(t.Context(), c.Key())
