@@ -70,7 +70,9 @@ func IndexCaches(ctx context.Context, indexer client.FieldIndexer) error {
 // keepCluster keeps the spec and status of an EtcdCluster, and the annotations by which users command the operator.
 // A hash stands for the labels and annotations that are dropped.
 func keepCluster(object any) (any, error) {
-	if c, ok := object.(*v1beta1.EtcdCluster); ok {
+	c, ok := object.(*v1beta1.EtcdCluster)
+	// client-go may call a transform again with what it returned before. Objects from the API server have managed fields.
+	if ok && (c.ManagedFields != nil || c.Annotations[cluster.AnnotationMetadataHash] == "") {
 		hash := hashOf(c.Labels, c.Annotations)
 		c.ManagedFields = nil
 		c.Annotations = operatorsOwn(c.Annotations, maxAnnotationBytes)
