@@ -18,7 +18,7 @@ const progressDeadline = 10 * time.Minute
 //
 // A claim ends in one of three ways:
 //   - done: what it was made for is reached.
-//   - handed over: another rule must act on the same member, and sets Decision.HandOver. The claim changes its type, and
+//   - handed over: another rule must act on the same member, and sets Decision.HandOver. The claim changes its type. It
 //     keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {

@@ -87,7 +87,7 @@ func (n *nodes) stop() {
 	<-n.ended
 	for _, m := range n.processes {
 		_ = m.command.Process.Kill()
-		_ = <-m.ended
+		<-m.ended //nolint:errcheck // it was killed
 	}
 }
 
