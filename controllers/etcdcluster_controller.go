@@ -3,6 +3,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -130,9 +131,10 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 	if d.InvalidatesSecrets {
 		r.Observer.SecretsWritten(s.Cluster, written)
 	}
-	if err != nil || d.Action == nil {
+	if _, other := plan.Refusals(err); other != nil || d.Action == nil || err != nil && !d.Urgent {
 		return err
 	}
+	refused := err
 	report := s.Cluster.Status // a claim that stands changes nothing: what became of its step has been told
 	if report.Operation == nil {
 		report = status.Of(s, d, nil).Status
@@ -141,7 +143,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 		return err
 	}
 	r.reports.Store(s.Cluster.Key(), lastReport{at: s.Now})
-	return r.Actor.Act(ctx, s, d.Action)
+	return errors.Join(refused, r.Actor.Act(ctx, s, d.Action))
 }
 
 // report writes the status once, and only if it changed, and sends the events: what changed since before.

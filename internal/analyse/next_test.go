@@ -555,6 +555,13 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding).Claim("Bootstrap"),
 			says{Reason: "UpToDate", Finished: true},
 		},
+		"stops a member whose claim is gone and whose pod waits for one": {
+			prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.Phase = corev1.PodPending })),
+			says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+		},
+		"stops no member that runs because its claim cannot be found": {
+			prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Silent("refused")), says{Reason: "UpToDate"},
+		},
 		"creates the StatefulSet that a founding which was cut short lacks, beside a quorum": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap"),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Action: "found prod-0 prod-1 prod-2+workload with " + newToken},

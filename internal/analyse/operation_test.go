@@ -152,6 +152,10 @@ func TestOnlyAFailedPodIsDeletedWithoutAskingTheBudget(t *testing.T) {
 			silent("prod-1")(s)
 			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonCrashLooping
 		}, false},
+		"one whose node Kubernetes cannot reach": {func(s *cluster.Snapshot) {
+			silent("prod-1")(s)
+			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonNodeLost
+		}, true},
 		"one that only the operator cannot reach": {func(s *cluster.Snapshot) {
 			silent("prod-1")(s)
 		}, true},

@@ -80,9 +80,9 @@ func restartFirst(members []*cluster.Member) *cluster.Member {
 }
 
 // hasFailed reports whether a member's pod has failed, and etcd does not answer either.
-// A pod that only the operator cannot reach may serve its clients.
+// A pod that only the operator cannot reach may serve its clients, and so may one whose node Kubernetes cannot reach.
 func hasFailed(m *cluster.Member) bool {
-	return m.Pod != nil && !m.Pod.Ready && m.Pod.FailureReason != "" && !m.Answers()
+	return m.Pod != nil && !m.Pod.Ready && !m.Answers() && !slices.Contains([]string{"", v1beta1.ReasonNodeLost}, m.Pod.FailureReason)
 }
 
 // servesNoClient reports whether a member serves no client, as Kubernetes and the operator see it.

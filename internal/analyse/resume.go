@@ -46,6 +46,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 		Reason:      reason,
 		Message:     fmt.Sprintf("Starting %s over the data on their volumes.", strings.Join(names, ", ")),
 		Action:      action,
+		Urgent:      true,
 	}
 }
 

@@ -165,7 +165,7 @@ func startOf(c *v1beta1.EtcdCluster, v *cluster.Volume, intent cluster.Intent) r
 // memberInput is what a member's StatefulSet is rendered from.
 func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
 	m := s.Member(name)
-	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: m != nil && m.Volume.IsReplaced()}
+	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: mustNotStart(s, m)}
 	if !started && m != nil && m.Volume != nil {
 		in.Start = startOf(s.Cluster, m.Volume, intent)
 	}
@@ -193,6 +193,16 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		return m.Workload != nil && m.Workload.Live != nil && render.BindsIPv6(m.Workload.Live)
 	})
+}
+
+// mustNotStart reports whether the member's next pod would start over data that may not be its own: its claim stands for
+// another volume, or is gone. A claim of its name may come back with a copy, which the operator need not even see.
+// A pod that runs has its volume still, so a claim that is gone stops no running member.
+func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m == nil || m.Workload == nil {
+		return false
+	}
+	return m.Volume.IsReplaced() || m.Volume == nil && s.Founded() && !m.Pod.IsRunning()
 }
 
 // stale reports whether the live object is not what the operator renders today. What cannot be compared counts as

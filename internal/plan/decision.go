@@ -26,6 +26,8 @@ type Decision struct {
 	Problems []Problem
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
+	// Urgent tells that the action is taken even if the API server refused upkeep: members are down without it.
+	Urgent bool
 	// HandOver tells that the action takes over the claim that stands, for the same member.
 	HandOver bool
 	// Claim is what is claimed for the action, nil without one.
