@@ -204,11 +204,11 @@ func (o *objects) owned() []client.Object {
 	return all
 }
 
-// endPods ends the pods that are being deleted, and those whose StatefulSet is gone.
+// endPods ends the pods that are being deleted, and those whose StatefulSet is gone or wants none.
 func (k *kubernetes) endPods(ctx context.Context, o *objects) (bool, error) {
 	sets := map[types.UID]bool{}
 	for _, set := range o.sets.Items {
-		sets[set.UID] = true
+		sets[set.UID] = *set.Spec.Replicas > 0
 	}
 	var kept []corev1.Pod
 	for i := range o.pods.Items {

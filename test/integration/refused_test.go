@@ -10,12 +10,14 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -115,4 +117,22 @@ func TestAWriteToAnObjectThatWasReplacedIsAConflict(t *testing.T) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
+}
+
+// TestARefusedBudgetKeepsNoMemberFromStarting deletes all StatefulSets while a policy refuses the PodDisruptionBudget.
+func TestARefusedBudgetKeepsNoMemberFromStarting(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.createWithData()
+	l.delete(&policyv1.PodDisruptionBudget{}, name)
+	for n := range 3 {
+		l.delete(l.set(cluster.MemberName(name, n)), cluster.MemberName(name, n))
+	}
+	l.operator = l.newOperator(policy("create", "PodDisruptionBudget"))
+	for range 20 { // it never comes to rest: the operator asks again
+		l.round()
+	}
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonWriteRefused)
+	l.checkData(3)
 }

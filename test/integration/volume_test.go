@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -129,8 +130,33 @@ func TestAVolumeThatSomebodyDeletedIsNeverMadeAgain(t *testing.T) {
 					t.Errorf("the volume of %s was made again", member)
 				}
 			}
+			for _, member := range c.members {
+				l.restoreUnlabelled(member)
+			}
+			l.settle()
+			l.expectLost(lost, v1beta1.ReasonVolumeLost)
+			for _, member := range c.members {
+				if slices.Contains(l.objectNames(), "Pod/"+cluster.PodName(member)) {
+					t.Errorf("the pod of %s waits for a claim of its name, or has started over it", member)
+				}
+			}
 		})
 	}
+}
+
+// restoreUnlabelled creates a claim of a member's name, as a user does who restores a snapshot.
+// It lacks the operator's labels, so the operator's caches do not hold it.
+func (l *lab) restoreUnlabelled(member string) {
+	l.Helper()
+	must(l.T, admin.Create(l.Context(), &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: cluster.VolumeName(member)},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("8Gi")},
+			},
+		},
+	}))
 }
 
 func TestAFoundingThatIsCutShortMakesAMissingVolumeOnlyBeforeAnyMemberStarts(t *testing.T) {
