@@ -80,7 +80,7 @@ var _ = Describe("Bad input", func() {
 			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("image localhost/no/such/image:v"+c.Spec.Version+" cannot be pulled", "kubectl describe pod prod-0-0"))
 		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, "cannot be pulled")
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "" })
-		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again", "bootstrap=Empty"))
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonNotYetSupported).saying("No member has started yet", "Set the spec back, or delete the cluster and create it again"))
 		remove(ctx, c)
 		again := create(ctx, makeCluster(c.Namespace, ofSize(1), startingEmpty))
 		bury(ctx, again).expectFound(ctx, again)

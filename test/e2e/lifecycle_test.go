@@ -150,7 +150,17 @@ func expectNothingMade(ctx context.Context, c *v1beta1.EtcdCluster) {
 
 // expectNothingMadeBut checks that nothing of the cluster is there but volumes.
 func expectNothingMadeBut(g Gomega, ctx context.Context, c *v1beta1.EtcdCluster) {
-	for _, list := range []client.ObjectList{&appsv1.StatefulSetList{}, &corev1.PodList{}, &corev1.ServiceList{}, &policyv1.PodDisruptionBudgetList{}} {
+	expectNone(g, ctx, c, &appsv1.StatefulSetList{}, &corev1.PodList{}, &corev1.ServiceList{}, &policyv1.PodDisruptionBudgetList{})
+}
+
+// expectNoMembers checks that no member was created. Services, the budget and the other Secrets may be there: the
+// operator creates them without reading them first.
+func expectNoMembers(g Gomega, ctx context.Context, c *v1beta1.EtcdCluster) {
+	expectNone(g, ctx, c, &appsv1.StatefulSetList{}, &corev1.PodList{}, &corev1.PersistentVolumeClaimList{})
+}
+
+func expectNone(g Gomega, ctx context.Context, c *v1beta1.EtcdCluster, lists ...client.ObjectList) {
+	for _, list := range lists {
 		g.Expect(kube.List(ctx, list, client.InNamespace(c.Namespace), client.MatchingLabels{cluster.LabelCluster: c.Name})).To(Succeed())
 		g.Expect(list).To(HaveField("Items", BeEmpty()))
 	}

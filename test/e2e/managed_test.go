@@ -85,7 +85,7 @@ var _ = Describe("A cluster whose certificates the operator manages", func() {
 		c := makeCluster(ns, managed)
 		Expect(kube.Create(ctx, c)).To(Succeed())
 		awaitRefusal(ctx, c, v1beta1.ReasonForeignObject, "Secret prod-peer-ca exists and has no owner")
-		expectNothingMade(ctx, c)
+		Consistently(ctx, func(g Gomega) { expectNoMembers(g, ctx, c) }).WithTimeout(3 * time.Second).Should(Succeed())
 		Expect(kube.Delete(ctx, foreign)).To(Succeed())
 		awaitHealthy(ctx, c)
 	})
