@@ -55,7 +55,7 @@ var _ = Describe("An operator that cannot reach the members", Serial, func() {
 				g.Expect(pod.Annotations).To(HaveKeyWithValue(cluster.AnnotationInitialClusterState, "existing"), pod.Name)
 			}
 		}).Should(Succeed())
-		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, "").saying(":2379", "timeout"))
+		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, "").saying("on port 2379: the connection timed out"))
 		kept := bury(ctx, c)
 		mend()
 		awaitHealthy(ctx, c)
