@@ -56,10 +56,10 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 }
 
 // endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was
-// abandoned.
+// abandoned. The claim of a paused cluster stays as it is.
 func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
-	if op == nil || refusalsOf(s, oneClusterID, operationKnown) != nil {
+	if op == nil || s.Cluster.Spec.Paused || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return false, ""
 	}
 	row := operations[op.Type]

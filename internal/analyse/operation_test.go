@@ -106,6 +106,10 @@ func TestAClaimEndsWhereNoMemberIsLeft(t *testing.T) {
 	if d := Next(s); d.Finished {
 		t.Error("a founding that was only claimed is no end")
 	}
+	s = MakeCluster("prod").Paused().Claim(v1beta1.OperationRollMember).Snapshot()
+	if d := Next(s); d.Finished {
+		t.Error("the claim of a paused cluster ended")
+	}
 }
 
 func TestADeadlineDoesNotEndAFounding(t *testing.T) {

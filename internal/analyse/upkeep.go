@@ -195,7 +195,7 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	})
 }
 
-// mustNotStart reports whether the member's next pod would start over data that may not be its own: its claim stands for
+// mustNotStart reports whether the next pod of the member could start over other data than its own: its claim stands for
 // another volume, or is gone. A claim of its name may come back with a copy, which the operator need not even see.
 // A pod that runs has its volume still, so a claim that is gone stops no running member.
 func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
