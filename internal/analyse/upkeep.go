@@ -195,9 +195,9 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	})
 }
 
-// mustNotStart reports whether the next pod of the member could start over other data than its own: its claim stands for
-// another volume, or is gone. A claim of its name may come back with a copy, which the operator need not even see.
-// A pod that runs has its volume still, so a claim that is gone stops no running member.
+// mustNotStart reports whether the next pod of the member could start over other data than its own: its claim stands
+// for another volume, or is gone. A claim of its name may come back with a copy, and without the operator's labels the
+// operator does not even see it. A pod that runs still has its volume, so a claim that is gone stops no running member.
 func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m == nil || m.Workload == nil {
 		return false
