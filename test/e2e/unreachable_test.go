@@ -56,10 +56,9 @@ var _ = Describe("An operator that cannot reach the members", Serial, func() {
 			}
 		}).Should(Succeed())
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, "").saying("on port 2379: the connection timed out"))
-		kept := bury(ctx, c)
 		mend()
 		awaitHealthy(ctx, c)
-		kept.expectFound(ctx, c)
+		bury(ctx, c).expectFound(ctx, c)
 	})
 })
 
