@@ -181,7 +181,7 @@ func replaced(err error) bool {
 	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }
 
-// foundingAnnotations are the annotations in which an object says what was foundingAnnotations when it was made.
+// foundingAnnotations are the annotations that record the decision under which an object was made.
 var foundingAnnotations = []string{cluster.AnnotationClusterToken, cluster.AnnotationFoundingMembers, cluster.AnnotationPeerURL, cluster.AnnotationIntent}
 
 // sameDecision fails with a conflict if another operator created the object from another decision. That operator was

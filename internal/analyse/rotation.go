@@ -42,8 +42,8 @@ func membersWithOldAuthorities(s *cluster.Snapshot) []*cluster.Member {
 	return list
 }
 
-// needsRestart reports whether a member's pod was started with other authorities than are trusted now. If they are not
-// known, it was not.
+// needsRestart reports whether a member's pod was started with other authorities than are trusted now. Where today's
+// authorities are not known, no member needs a restart. Where the pod's are not known, it does.
 func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Pod == nil || m.Workload == nil {
 		return false
@@ -79,7 +79,7 @@ func authorityOverlap(s *cluster.Snapshot) *plan.Decision {
 // authoritiesOverlap refuses to restart a member while other running members would reject the certificates that they
 // are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check the
 // certificate for clients of each other.
-func authoritiesOverlap(rolled *cluster.Member) guard {
+func authoritiesOverlap(restarted *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		for _, traffic := range traffics {
 			trust := s.Trust(traffic)
@@ -89,7 +89,7 @@ func authoritiesOverlap(rolled *cluster.Member) guard {
 			}
 			for i := range s.Members {
 				m := &s.Members[i]
-				if m.Name == rolled.Name || !m.Pod.IsRunning() {
+				if m.Name == restarted.Name || !m.Pod.IsRunning() {
 					continue
 				}
 				if trusts := startedWith(s, m.Pod, traffic); len(trusts) == 0 || c.IssuedBy(trusts...) {

@@ -49,8 +49,8 @@ const (
 
 	// On pod templates and pods.
 	AnnotationRenderHash          = Prefix + "render-hash"           // of the template in its started form
-	AnnotationInitialCluster      = Prefix + "initial-cluster"       // only on founding pods: see ADR 0002
-	AnnotationInitialClusterState = Prefix + "initial-cluster-state" // only on founding pods
+	AnnotationInitialCluster      = Prefix + "initial-cluster"       // on pods that may start empty: ADR 0002
+	AnnotationInitialClusterState = Prefix + "initial-cluster-state" // with the one above
 
 	AnnotationPeerAuthorities   = Prefix + "peer-authorities"   // authorities whose peers the pod trusts: fingerprints
 	AnnotationClientAuthorities = Prefix + "client-authorities" // authorities whose clients the pod trusts: fingerprints
