@@ -59,7 +59,7 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 	case plan.TakeBackVolumes:
 		return a.takeBackVolumes(ctx, s, action)
 	case plan.StartMembers:
-		return a.startMembers(ctx, s, action)
+		return a.createStatefulSets(ctx, s, action.StatefulSets)
 	case plan.RestartMember:
 		return a.restartMember(ctx, s, action)
 	}

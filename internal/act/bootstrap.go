@@ -49,11 +49,7 @@ func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action
 	return nil
 }
 
-// startMembers creates StatefulSets in their existing form, which refuses an empty volume.
-func (a *Actor) startMembers(ctx context.Context, s *cluster.Snapshot, action plan.StartMembers) error {
-	return a.createStatefulSets(ctx, s, action.StatefulSets)
-}
-
+// createStatefulSets creates the StatefulSets of members, in their order.
 func (a *Actor) createStatefulSets(ctx context.Context, s *cluster.Snapshot, list []*appsv1.StatefulSet) error {
 	for _, set := range list {
 		if err := a.create(ctx, s, copyOf(set), ownedBy(s)); err != nil {

@@ -222,7 +222,7 @@ func continueFounding(s *cluster.Snapshot, founders []founder) *plan.Decision {
 // left only the cluster ID in the status: later its absence is a loss.
 func unfinishedFounders(s *cluster.Snapshot) []founder {
 	untouched := !s.Founded() && s.Cluster.Status.ClusterID == "" && tokenOf(s) == render.ClusterToken(s.Cluster) &&
-		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
+		!s.MembersCreated()
 	var founders []founder
 	for i := range s.Members {
 		m := &s.Members[i]

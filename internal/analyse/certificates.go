@@ -195,7 +195,7 @@ func certificatesMissing(s *cluster.Snapshot) bool {
 		trust := s.Trust(traffic)
 		made := trust.Source == cluster.SourceManaged || trust.Source == cluster.SourceCertManager
 		mounted := trust.Certificate(traffic.Roles()[0])
-		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !membersCreated(s) &&
+		return made && (mounted == nil || mounted.IsEmpty() || trust.Source == cluster.SourceCertManager && !s.MembersCreated() &&
 			slices.ContainsFunc(trust.Certificates, func(c cluster.Certificate) bool { return !c.Issued || !requested(s, traffic, &c) }))
 	})
 }

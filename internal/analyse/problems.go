@@ -19,7 +19,7 @@ func specProblems(s *cluster.Snapshot) []plan.Problem {
 	var list problems
 	if s.PeerTrust.CertManagerMissing || s.ClientTrust.CertManagerMissing {
 		advice := "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
-		if membersCreated(s) {
+		if s.MembersCreated() {
 			advice = "Install it again before the certificates expire: nobody renews them."
 		}
 		list.add(v1beta1.ReasonCertificateNotReady, "The spec wants certificates from cert-manager, and cert-manager is not installed: "+
@@ -140,7 +140,7 @@ func (p *problems) addIssued(s *cluster.Snapshot, traffic cluster.Traffic, c *cl
 	case !c.Exists():
 		p.add(v1beta1.ReasonCertificateNotReady, "cert-manager has not issued Secret %s yet: %s. kubectl describe certificate %s tells more.",
 			c.Name, cmp.Or(c.NotReady, "it gives no reason"), c.Name)
-	case !c.Issued && !membersCreated(s):
+	case !c.Issued && !s.MembersCreated():
 		p.add(v1beta1.ReasonCertificateNotReady, "Secret %s exists, and cert-manager has not issued it for this cluster yet: %s. "+
 			"An earlier cluster may have left it, so no member is started with it. kubectl describe certificate %s tells more.",
 			c.Name, cmp.Or(c.NotReady, "it gives no reason"), c.Name)
@@ -201,9 +201,4 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator does not change objects that it did not make. "+
 			"Rename or delete it.", x.Kind, x.Name, x.Owner)
 	}
-}
-
-// membersCreated reports whether a member was created, with the certificates that existed then.
-func membersCreated(s *cluster.Snapshot) bool {
-	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil })
 }

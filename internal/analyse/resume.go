@@ -2,7 +2,6 @@ package analyse
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -28,7 +27,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 		versionSkewAllowed,  // Make sure that etcd can read the volumes.
 		peerURLsUnchanged,   // Make sure that the members find each other.
 	}
-	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
+	if !s.MembersCreated() {
 		guards = append(guards, podGuards...) // the pods are made from the spec
 	}
 	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {

@@ -210,6 +210,11 @@ func (s *Snapshot) Member(name string) *Member {
 	return &s.Members[i]
 }
 
+// MembersCreated reports whether a member has a StatefulSet: it was created with the Secrets and the spec of that time.
+func (s *Snapshot) MembersCreated() bool {
+	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Workload != nil })
+}
+
 // Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status
 // remembers it, which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {

@@ -3,7 +3,6 @@ package observe
 import (
 	"cmp"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +27,7 @@ const (
 // The Secrets outlive cert-manager, and members run on with them.
 func (r *secretReader) readIssued(t *cluster.Trust, traffic cluster.Traffic) error {
 	r.readAgainAtRest()
-	membersExist := slices.ContainsFunc(r.snapshot.Members, func(m cluster.Member) bool { return m.Workload != nil })
+	membersExist := r.snapshot.MembersCreated()
 	for _, role := range traffic.Roles() {
 		c := cluster.Certificate{ObjectVersion: cluster.ObjectVersion{Name: cluster.CertificateName(r.snapshot.Cluster.Name, role)}, Role: role}
 		request, installed, err := r.request(c.Name)

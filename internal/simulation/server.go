@@ -160,17 +160,26 @@ const (
 	everything
 )
 
+// find returns the stored version of an object, NotFound where there is none.
+func (s *Server) find(object client.Object) (*kind, *version, error) {
+	k, err := s.kindOf(object)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored := k.objects[client.ObjectKeyFromObject(object)]
+	if stored == nil {
+		return nil, nil, apierrors.NewNotFound(k.resource, object.GetName())
+	}
+	return k, stored, nil
+}
+
 // replace stores an object in place of the one that its caller read. Without a resource version it asks for none.
 func (s *Server) replace(object client.Object, p part) error {
-	k, err := s.kindOf(object)
+	k, stored, err := s.find(object)
 	if err != nil {
 		return err
 	}
 	key := client.ObjectKeyFromObject(object)
-	stored := k.objects[key]
-	if stored == nil {
-		return apierrors.NewNotFound(k.resource, key.Name)
-	}
 	live := stored.object
 	if uid := object.GetUID(); uid != "" && uid != live.GetUID() {
 		return s.conflict(k, key.Name, fmt.Sprintf("Precondition failed: UID in precondition: %s, UID in object meta: %s", uid, live.GetUID()))
@@ -255,15 +264,11 @@ const (
 
 // remove deletes an object, or marks it as deleted where a pod has to end first, or where it has finalizers.
 func (s *Server) remove(object client.Object, options *client.DeleteOptions) error {
-	k, err := s.kindOf(object)
+	k, stored, err := s.find(object)
 	if err != nil {
 		return err
 	}
 	key := client.ObjectKeyFromObject(object)
-	stored := k.objects[key]
-	if stored == nil {
-		return apierrors.NewNotFound(k.resource, key.Name)
-	}
 	if err := s.checkPreconditions(k, stored.object, options.Preconditions); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 
 // recreatedSecrets names the managed Secrets that the pass creates although members were made with them.
 func recreatedSecrets(s *cluster.Snapshot, d *plan.Decision) []string {
-	if !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil }) {
+	if !s.MembersCreated() {
 		return nil
 	}
 	var names []string
