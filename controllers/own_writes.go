@@ -21,7 +21,8 @@ import (
 const unseenTime = 5 * time.Second
 
 // OwnWrites are the operator's writes that its caches do not show yet. A pass over caches that lag behind decides once
-// more what was just done. That does no harm, and costs requests that the API server refuses.
+// more what was just done. That costs requests that the API server refuses. After a pod was deleted it would also take
+// the restart of its member for one that has not begun.
 type OwnWrites struct {
 	mu       sync.Mutex
 	clusters map[types.NamespacedName]map[writtenObject]ownWrite
@@ -36,19 +37,34 @@ type ownWrite struct {
 	// object has the type of what was written, and nothing else of it.
 	object  client.Object
 	version string
+	// deleted is the UID of an object that was deleted; empty for other writes.
+	deleted types.UID
 	at      time.Time
 }
 
 // Through returns a client that remembers what it writes.
 func (w *OwnWrites) Through(c client.Client) client.Client { return &rememberingClient{c, w} }
 
-// remember notes a write of an object that a cache holds.
+// remember notes a write of an object that a cache holds. A dry run has no version.
 func (w *OwnWrites) remember(object client.Object) {
+	if version := object.GetResourceVersion(); version != "" {
+		w.note(object, ownWrite{version: version})
+	}
+}
+
+// rememberDeletion notes that an object was deleted, or is being deleted.
+func (w *OwnWrites) rememberDeletion(object client.Object) {
+	if uid := object.GetUID(); uid != "" {
+		w.note(object, ownWrite{deleted: uid})
+	}
+}
+
+func (w *OwnWrites) note(object client.Object, write ownWrite) {
 	name := object.GetLabels()[cluster.LabelCluster]
 	if _, ok := object.(*v1beta1.EtcdCluster); ok {
 		name = object.GetName()
 	}
-	if name == "" || object.GetResourceVersion() == "" { // a dry run has no version
+	if name == "" {
 		return
 	}
 	w.mu.Lock()
@@ -60,10 +76,8 @@ func (w *OwnWrites) remember(object client.Object) {
 	if w.clusters[key] == nil {
 		w.clusters[key] = map[writtenObject]ownWrite{}
 	}
-	empty := reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
-	w.clusters[key][writtenObject{reflect.TypeOf(object), object.GetName()}] = ownWrite{
-		object: empty, version: object.GetResourceVersion(), at: time.Now(),
-	}
+	write.object, write.at = reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object), time.Now()
+	w.clusters[key][writtenObject{reflect.TypeOf(object), object.GetName()}] = write
 }
 
 // areUnseen reports whether the caches lack a write for a cluster. It forgets the writes that they show.
@@ -84,10 +98,14 @@ func (w *OwnWrites) areUnseen(ctx context.Context, caches client.Reader, key typ
 	return false
 }
 
-// shows reports whether the caches have an object as it was written, or a later version.
+// shows reports whether the caches have an object as it was written, or a later version. An object that was deleted
+// is gone, going, or another one.
 func shows(ctx context.Context, caches client.Reader, key types.NamespacedName, write ownWrite) bool {
 	if err := caches.Get(ctx, key, write.object, client.UnsafeDisableDeepCopy); err != nil {
-		return !apierrors.IsNotFound(err)
+		return !apierrors.IsNotFound(err) || write.deleted != ""
+	}
+	if write.deleted != "" {
+		return write.object.GetUID() != write.deleted || write.object.GetDeletionTimestamp() != nil
 	}
 	order, err := resourceversion.CompareResourceVersion(write.object.GetResourceVersion(), write.version)
 	return err != nil || order >= 0
@@ -106,6 +124,18 @@ func (c *rememberingClient) remembered(object client.Object, err error) error {
 	return err
 }
 
+func (c *rememberingClient) rememberedDeletion(object client.Object, err error) error {
+	if err == nil {
+		c.writes.rememberDeletion(object)
+	}
+	return err
+}
+
+// Delete implements client.Client.
+func (c *rememberingClient) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	return c.rememberedDeletion(object, c.Client.Delete(ctx, object, options...))
+}
+
 // Create implements client.Client.
 func (c *rememberingClient) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
 	return c.remembered(object, c.Client.Create(ctx, object, options...))
@@ -121,6 +151,29 @@ func (c *rememberingClient) Patch(
 	ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption,
 ) error {
 	return c.remembered(object, c.Client.Patch(ctx, object, patch, options...))
+}
+
+// SubResource implements client.Client.
+func (c *rememberingClient) SubResource(name string) client.SubResourceClient {
+	if name == evictionSubResource {
+		return rememberingEviction{c.Client.SubResource(name), c}
+	}
+	return c.Client.SubResource(name)
+}
+
+// evictionSubResource of a pod deletes it.
+const evictionSubResource = "eviction"
+
+type rememberingEviction struct {
+	client.SubResourceClient
+	client *rememberingClient
+}
+
+// Create implements client.SubResourceClient.
+func (e rememberingEviction) Create(
+	ctx context.Context, pod, eviction client.Object, options ...client.SubResourceCreateOption,
+) error {
+	return e.client.rememberedDeletion(pod, e.SubResourceClient.Create(ctx, pod, eviction, options...))
 }
 
 // Status implements client.Client.

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -115,5 +116,50 @@ func TestEveryWriteButThatOfASecretIsRemembered(t *testing.T) {
 	}
 	if writes.areUnseen(t.Context(), caches(t), prod) {
 		t.Error("a pass waits for a Secret, which no cache holds")
+	}
+}
+
+func TestAPassWaitsUntilTheCachesShowThatAPodIsGoing(t *testing.T) {
+	pod := func(uid types.UID, going bool) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metaOf("prod-0-0", "")}
+		p.UID = uid
+		if p.Finalizers = []string{"example.com/slow"}; going {
+			p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+		return p
+	}
+	for name, remove := range map[string]func(client.Client, client.Object) error{
+		"deletion": func(w client.Client, p client.Object) error { return w.Delete(t.Context(), p) },
+		"eviction": func(w client.Client, p client.Object) error {
+			return w.SubResource("eviction").Create(t.Context(), p, &policyv1.Eviction{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, test := range []struct {
+				name   string
+				cached client.Client
+				want   bool
+			}{
+				{"waits for the caches to show it", caches(t, pod("a", false)), true},
+				{"goes on when the pod is going", caches(t, pod("a", true)), false},
+				{"goes on when the pod is gone", caches(t), false},
+				{"goes on when another pod has its name", caches(t, pod("b", false)), false},
+			} {
+				writes := &OwnWrites{}
+				if err := remove(writes.Through(caches(t, pod("a", false))), pod("a", false)); err != nil {
+					t.Fatal(err)
+				}
+				if got := writes.areUnseen(t.Context(), test.cached, prod); got != test.want {
+					t.Errorf("%s: the pass waits: %t, want %t", test.name, got, test.want)
+				}
+			}
+			writes := &OwnWrites{}
+			if err := remove(writes.Through(caches(t)), pod("a", false)); err == nil {
+				t.Fatal("a pod that does not exist was deleted")
+			}
+			if writes.areUnseen(t.Context(), caches(t, pod("a", false)), prod) {
+				t.Error("a pass waits for a deletion that failed")
+			}
+		})
 	}
 }
