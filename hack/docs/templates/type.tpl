@@ -15,7 +15,7 @@ Used by {{ range $i, $reference := $type.SortedReferences }}{{ if $i }}, {{ end 
 | `kind` | string | `{{ $type.GVK.Kind }}` | | required |
 {{- end }}
 {{- range $type.Members }}
-| `{{ .Name }}` | {{ markdownRenderType .Type }} | {{ template "type_members" . }} | {{ with .Default }}`{{ . }}`{{ end }} | {{ template "limits" .Validation }} |
+| `{{ .Name }}` | {{ markdownRenderType .Type }} | {{ template "type_members" . }} | {{ with .Default }}`{{ . | replace "{  }" "{}" }}`{{ end }} | {{ template "limits" .Validation }} |
 {{- end }}
 {{ end -}}
 {{- if $type.EnumValues }}

@@ -1,5 +1,5 @@
 {{- define "type_members" -}}
-{{- if eq .Name "metadata" }}as of every Kubernetes object{{ else }}{{ markdownRenderFieldDoc .Doc | replace "<br />" " " }}{{ end -}}
+{{- if and (eq .Name "metadata") (not .Doc) }}as of every Kubernetes object{{ else }}{{ markdownRenderFieldDoc .Doc | replace "<br />" " " }}{{ end -}}
 {{- end -}}
 {{- define "limits" -}}
 {{- $first := true -}}
