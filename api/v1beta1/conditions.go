@@ -89,7 +89,7 @@ const (
 	ReasonPaused = "Paused"
 	// ReasonNotYetSupported: the spec differs from the running cluster, and the operator cannot make such a change.
 	// What to do: set the field that the message names back to its old value, or install a release that can make the
-	// change.
+	// change. If no member has started yet, delete the cluster and create it again with the spec that you want.
 	ReasonNotYetSupported = "NotYetSupported"
 	// ReasonUnsupportedVersion: the operator does not support the version of etcd in spec.version.
 	// What to do: write a supported version. The message says which. A running cluster stays as it is.
@@ -121,7 +121,8 @@ const (
 	ReasonStorageClassNotFound = "StorageClassNotFound"
 	// ReasonForeignObject: another owner has an object with a name that this cluster needs.
 	// What to do: rename or delete the object that the message names, or create this cluster under another name. If the
-	// object was restored from a backup, set its owner again (docs/tls.md).
+	// object was restored from a backup, set its owner again (docs/tls.md). Never delete a PersistentVolumeClaim that
+	// holds the volume of a member (docs/volumes.md).
 	ReasonForeignObject = "ForeignObject"
 	// ReasonWaitingForDeletion: objects of a deleted cluster with the same name are still being deleted.
 	// What to do: nothing. If it takes minutes, look for finalizers on the object that the message names.
@@ -165,15 +166,16 @@ const (
 	ReasonPodMissing = "PodMissing"
 	// ReasonPodCreationFailed: Kubernetes cannot create the pod of the member.
 	// What to do: correct what the message names. Frequent causes are a ResourceQuota, a priorityClassName that does not
-	// exist, and a Pod Security Standard that the pod does not meet. Kubernetes then creates the pod.
+	// exist, and a Pod Security Standard that the pod does not meet. Kubernetes then creates the pod. To change the spec
+	// before any member has started, delete the cluster and create it again.
 	ReasonPodCreationFailed = "PodCreationFailed"
 	// ReasonUnschedulable: the scheduler finds no node for the pod.
-	// What to do: add nodes, or change the affinity, the node selector or the requests. kubectl describe pod shows what is
-	// missing.
+	// What to do: add nodes or room on them. kubectl describe pod shows what is missing. To change the spec before
+	// any member has started, delete the cluster and create it again.
 	ReasonUnschedulable = "Unschedulable"
 	// ReasonImagePullFailed: the image cannot be pulled.
-	// What to do: correct the image repository or the version, give the nodes access to the registry, or name a pull
-	// Secret.
+	// What to do: give the nodes access to the registry, or create the pull Secret that the spec names. To correct the
+	// spec before any member has started, delete the cluster and create it again.
 	ReasonImagePullFailed = "ImagePullFailed"
 	// ReasonContainerFailed: the kubelet cannot start the container.
 	// What to do: kubectl describe pod shows the cause.
@@ -182,8 +184,8 @@ const (
 	// What to do: see the exit code and the last log line of etcd in the message. kubectl logs --previous shows the log.
 	ReasonCrashLooping = "CrashLooping"
 	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
-	// What to do: bring the volume itself back, never a copy, a snapshot or a restore of it. The cluster serves while a
-	// quorum is left.
+	// What to do: bring the volume itself back, as docs/volumes.md says, never a copy, a snapshot or a restore of it. The
+	// cluster serves while a quorum is left. This release does not replace the member.
 	ReasonVolumeLost = "VolumeLost"
 	// ReasonVolumeReplaced: the claim of the member is bound to another volume than the one that the member started on.
 	// The operator does not start it: old data under the member's ID can undo acknowledged writes.

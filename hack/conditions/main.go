@@ -40,6 +40,8 @@ const head = `<!-- Generated from api/v1beta1/conditions.go by ` + "`make docs`"
 - Types and reasons are part of the API. They keep their meaning.
 - Messages are for people. They may change.
 - The reasons of members are in ` + "`status.members`" + `.
+- An event with the reason of a condition tells that the condition changed. Other events have the reasons under
+  [events](#reasons-of-events-in-the-past-tense).
 `
 
 // entry is one constant.
