@@ -4,10 +4,18 @@
 # NAMESPACE is "default" unless you give one. FORMAT says which keys the Secrets have:
 #   TLS           tls.crt, tls.key, ca.crt, as kubernetes.io/tls and cert-manager have them (the default)
 #   EtcdOperator  peer.crt, peer.key, peer-ca.crt and so on, as the original etcd operator and v1alpha1 have them
-# Needs kubectl and openssl 1.1.1 or later. For production, let your own authorities issue the same certificates.
+# It replaces no Secret. Needs kubectl and openssl 1.1.1 or later. For production, let your own authorities issue the
+# same certificates.
 set -euo pipefail
 namespace=${1:-default} format=${2:-TLS} cluster=secure
 case $format in TLS | EtcdOperator) ;; *) echo "make-secrets: the format is TLS or EtcdOperator, not $format" >&2; exit 2 ;; esac
+existing=$(kubectl -n "$namespace" get secret "$cluster-peer" "$cluster-server" "$cluster-operator" --ignore-not-found -o name)
+if [ -n "$existing" ]; then
+  echo "make-secrets: namespace $namespace has ${existing//$'\n'/, } already." \
+    "Members that run would not trust new authorities: docs/tls.md says how to replace one." \
+    "If no cluster uses these Secrets, delete them first." >&2
+  exit 1
+fi
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
@@ -30,8 +38,8 @@ issue() { # FILE AUTHORITY COMMON_NAME USAGE [DNS_NAME...]
 secret() { # NAME FILE AUTHORITY
   local pair=$2 authority=$2-ca.crt
   [ "$format" = EtcdOperator ] || pair=tls authority=ca.crt
-  kubectl -n "$namespace" create secret generic "$1" --dry-run=client -o yaml \
-    --from-file="$pair.crt=$2.crt" --from-file="$pair.key=$2.key" --from-file="$authority=$3-ca.crt" | kubectl apply -f -
+  kubectl -n "$namespace" create secret generic "$1" \
+    --from-file="$pair.crt=$2.crt" --from-file="$pair.key=$2.key" --from-file="$authority=$3-ca.crt"
 }
 
 pods="*.$cluster.$namespace.svc"
