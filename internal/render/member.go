@@ -1,6 +1,7 @@
 package render
 
 import (
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ const (
 func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	text, hash := in.Intent.Encode()
 	meta := ownedMeta(in.Cluster, in.Name)
-	meta.Labels = memberLabels(in.Cluster, in.Name)
+	meta.Labels[cluster.LabelMember] = in.Name
 	meta.Annotations = map[string]string{
 		cluster.AnnotationIntent:     text,
 		cluster.AnnotationIntentHash: hash,
@@ -102,15 +103,17 @@ func renderHash(in MemberInput, template corev1.PodTemplateSpec) string {
 		in.Start = Start{}
 		template = podTemplate(in)
 	}
-	return hashOf(template)
+	return hashOf(&template)
 }
 
 // podTemplate builds the template without its hashes.
 func podTemplate(in MemberInput) corev1.PodTemplateSpec {
+	annotations := merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent))
+	maps.Copy(annotations, in.Start.annotations())
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
-			Annotations: merged(merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent)), in.Start.annotations()),
+			Annotations: annotations,
 		},
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{container(in)},
