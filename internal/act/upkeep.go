@@ -147,7 +147,7 @@ func (a *Actor) presentVersion(ctx context.Context, read *appsv1.StatefulSet) st
 		return read.ResourceVersion
 	}
 	version := present.ResourceVersion
-	present.ResourceVersion, present.Status = read.ResourceVersion, read.Status
+	present.TypeMeta, present.ResourceVersion, present.Status = read.TypeMeta, read.ResourceVersion, read.Status
 	if !equality.Semantic.DeepEqual(&present, read) {
 		return read.ResourceVersion
 	}

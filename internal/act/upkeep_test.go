@@ -47,6 +47,7 @@ func TestUpdatesAStatefulSetOfWhichOnlyTheStatusChangedSinceItWasRead(t *testing
 			if err := a.Client.Update(t.Context(), &changed); err != nil {
 				t.Fatal(err)
 			}
+			read.APIVersion, read.Kind = "apps/v1", "StatefulSet" // caches set the kind in some of their answers
 			desired := read.DeepCopy()
 			desired.Spec.Template.Annotations["wanted"] = "yes"
 			_, err := a.Upkeep(t.Context(), &s, []plan.Upkeep{plan.UpdateStatefulSet{Desired: desired, Live: &read}})
