@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,10 @@ const (
 
 // leaderElectionID is the name of the lease in the operator's namespace.
 const leaderElectionID = "etcd-warden.etcd-warden.io"
+
+// gcPercent lets the heap grow by half between two garbage collections instead of doubling. What lives are the caches,
+// so memory grows with the number of clusters, and a pass leaves little garbage. The variable GOGC overrides it.
+const gcPercent = 50
 
 // syncTimeout is how long the manager waits at the start for the API server and its conversions before it ends.
 const syncTimeout = time.Hour
@@ -149,6 +154,9 @@ func runManager(args []string) error {
 		return err
 	}
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)

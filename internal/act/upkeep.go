@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -128,11 +130,28 @@ func (a *Actor) updateStatefulSet(ctx context.Context, item plan.UpdateStatefulS
 	updated.Spec.Replicas = desired.Spec.Replicas
 	updated.Spec.UpdateStrategy = desired.Spec.UpdateStrategy
 	updated.Spec.Template = desired.Spec.Template
+	updated.ResourceVersion = a.presentVersion(ctx, item.Live)
 	log.FromContext(ctx).Info("Updating StatefulSet", "object", desired.Name)
 	if err := a.Client.Update(ctx, updated, fieldOwner); err != nil {
 		return writeError("updating", "StatefulSet", desired.Name, err)
 	}
 	return nil
+}
+
+// presentVersion returns the resourceVersion under which the caches have a StatefulSet now, if only its status changed
+// since it was read: Kubernetes writes the status in the moments in which a member becomes ready and gets a new template.
+// If anything else changed, it returns the version that was read, and the API server refuses the write.
+func (a *Actor) presentVersion(ctx context.Context, read *appsv1.StatefulSet) string {
+	var present appsv1.StatefulSet
+	if err := a.Client.Get(ctx, client.ObjectKeyFromObject(read), &present); err != nil {
+		return read.ResourceVersion
+	}
+	version := present.ResourceVersion
+	present.TypeMeta, present.ResourceVersion, present.Status = read.TypeMeta, read.ResourceVersion, read.Status
+	if !equality.Semantic.DeepEqual(&present, read) {
+		return read.ResourceVersion
+	}
+	return version
 }
 
 // annotatePod changes what the pod's next container start reads. The running container reads nothing.

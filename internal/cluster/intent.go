@@ -302,7 +302,7 @@ func (i Intent) Encode() (text, hash string) {
 	return text, hex.EncodeToString(sum[:8])
 }
 
-func (i Intent) marshal() string {
+func (i *Intent) marshal() string {
 	raw, err := json.Marshal(i)
 	if err != nil {
 		panic(fmt.Sprintf("encoding an intent of plain fields: %v", err)) // every field marshals

@@ -72,12 +72,8 @@ type etcdFlag struct {
 
 // args returns the arguments of etcd: the operator's in a fixed order, then the user's sorted by name.
 func args(in MemberInput) []string {
-	flags := slices.Concat(identityFlags(in), initialFlags(in), tlsFlags(in.Intent), integrityFlags(in.Intent))
-	if quota := in.Intent.QuotaBackendBytes; quota != 0 {
-		flags = append(flags, etcdFlag{name: "quota-backend-bytes", value: strconv.FormatInt(quota, 10)})
-	}
-	flags = append(flags, userFlags(in.Intent)...)
-
+	flags := slices.Concat(identityFlags(in), initialFlags(in), tlsFlags(in.Intent), integrityFlags(in.Intent),
+		quotaFlags(in.Intent), userFlags(in.Intent))
 	rendered := make([]string, len(flags))
 	for n, f := range flags {
 		rendered[n] = "--" + f.name + "=" + f.argument()
@@ -160,6 +156,14 @@ func tlsFlags(i cluster.Intent) []etcdFlag {
 		)
 	}
 	return flags
+}
+
+// quotaFlags has the quota of the typed field, or its default.
+func quotaFlags(i cluster.Intent) []etcdFlag {
+	if i.QuotaBackendBytes == 0 {
+		return nil
+	}
+	return []etcdFlag{{name: "quota-backend-bytes", value: strconv.FormatInt(i.QuotaBackendBytes, 10)}}
 }
 
 // keysOf returns the keys of a Secret.

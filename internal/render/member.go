@@ -1,6 +1,7 @@
 package render
 
 import (
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ const (
 func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	text, hash := in.Intent.Encode()
 	meta := ownedMeta(in.Cluster, in.Name)
-	meta.Labels = memberLabels(in.Cluster, in.Name)
+	meta.Labels[cluster.LabelMember] = in.Name
 	meta.Annotations = map[string]string{
 		cluster.AnnotationIntent:     text,
 		cluster.AnnotationIntentHash: hash,
@@ -65,14 +66,11 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	if in.HealthyIntent != "" && len(text)+len(in.HealthyIntent) <= maxIntentBytes {
 		meta.Annotations[cluster.AnnotationHealthyIntent] = in.HealthyIntent
 	}
-	template := podTemplate(in)
-	template.Annotations[cluster.AnnotationRenderHash] = renderHash(in, template)
-	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
 	replicas := int32(1)
 	if in.Stopped {
 		replicas = 0
 	}
-	return &appsv1.StatefulSet{
+	set := &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{
@@ -85,32 +83,40 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 				cluster.LabelCluster: in.Cluster.Name,
 				cluster.LabelMember:  in.Name,
 			}},
-			Template: template,
+			Template: podTemplate(in),
 		},
 	}
+	template := &set.Spec.Template
+	template.Annotations[cluster.AnnotationRenderHash] = renderHash(in, template)
+	template.Annotations[cluster.AnnotationIntentHash] = hash // not part of the render hash
+	return set
 }
 
 // RenderHash returns the hash of a member's pod template in the form Existing.
 // The other forms have the same hash, so switching the form never requires a restart.
 func RenderHash(in MemberInput) string {
-	return renderHash(in, podTemplate(in))
+	template := podTemplate(in)
+	return renderHash(in, &template)
 }
 
 // renderHash returns the render hash of a template that was built without its hashes.
-func renderHash(in MemberInput, template corev1.PodTemplateSpec) string {
+func renderHash(in MemberInput, template *corev1.PodTemplateSpec) string {
 	if in.Start != (Start{}) {
 		in.Start = Start{}
-		template = podTemplate(in)
+		existing := podTemplate(in)
+		template = &existing
 	}
 	return hashOf(template)
 }
 
 // podTemplate builds the template without its hashes.
 func podTemplate(in MemberInput) corev1.PodTemplateSpec {
+	annotations := merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent))
+	maps.Copy(annotations, in.Start.annotations())
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),
-			Annotations: merged(merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent)), in.Start.annotations()),
+			Annotations: annotations,
 		},
 		Spec: corev1.PodSpec{
 			Containers:                    []corev1.Container{container(in)},
@@ -175,12 +181,12 @@ func container(in MemberInput) corev1.Container {
 }
 
 func volumes(in MemberInput) []corev1.Volume {
-	all := []corev1.Volume{{
+	all := append(make([]corev1.Volume, 0, 3), corev1.Volume{
 		Name: dataVolume,
 		VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cluster.VolumeName(in.Name)},
 		},
-	}}
+	})
 	if in.Intent.PeerSecret != "" {
 		all = append(all, secretVolume(peerTLSVolume, in.Intent.PeerSecret))
 	}
@@ -200,7 +206,7 @@ func secretVolume(name, secret string) corev1.Volume {
 }
 
 func mounts(in MemberInput) []corev1.VolumeMount {
-	all := []corev1.VolumeMount{{Name: dataVolume, MountPath: dataMount}}
+	all := append(make([]corev1.VolumeMount, 0, 3), corev1.VolumeMount{Name: dataVolume, MountPath: dataMount})
 	if in.Intent.PeerSecret != "" {
 		all = append(all, corev1.VolumeMount{Name: peerTLSVolume, MountPath: peerTLSMount, ReadOnly: true})
 	}

@@ -33,13 +33,14 @@ func spread(in MemberInput) []corev1.TopologySpreadConstraint {
 	if in.Intent.Affinity != nil || in.Intent.AntiAffinity {
 		return nil
 	}
+	members := &metav1.LabelSelector{MatchLabels: allMembers(in.Cluster)}
 	var soft []corev1.TopologySpreadConstraint
 	for _, key := range []string{corev1.LabelHostname, corev1.LabelTopologyZone} {
 		soft = append(soft, corev1.TopologySpreadConstraint{
 			MaxSkew:           1,
 			TopologyKey:       key,
 			WhenUnsatisfiable: corev1.ScheduleAnyway,
-			LabelSelector:     &metav1.LabelSelector{MatchLabels: allMembers(in.Cluster)},
+			LabelSelector:     members,
 		})
 	}
 	return soft

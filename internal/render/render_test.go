@@ -312,7 +312,7 @@ func TestPodsCarryTheIntentHashBesideTheRenderHash(t *testing.T) {
 	template := set.Spec.Template
 	delete(template.Annotations, cluster.AnnotationIntentHash)
 	delete(template.Annotations, cluster.AnnotationRenderHash)
-	if hash := hashOf(template); hash != RenderHash(in) {
+	if hash := hashOf(&template); hash != RenderHash(in) {
 		t.Errorf("the render hash %s covers more than the template without hashes, whose hash is %s", RenderHash(in), hash)
 	}
 }

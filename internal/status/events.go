@@ -37,7 +37,11 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		if d.Finished && c.Reason == v1beta1.ReasonUpToDate {
 			continue // the end of the operation has been told
 		}
-		if isNewsworthy(before, c) {
+		switch {
+		case !isNewsworthy(before, c):
+		case d.Finished && d.Abandoned == "" && c.Type == v1beta1.ConditionAvailable && !bad(c):
+			list[0].Message += " " + c.Message // one event tells the end of the operation and what it led to
+		default:
 			list = withEvent(list, Event{eventType(c, d), c.Reason, c.Message})
 		}
 	}

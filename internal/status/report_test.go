@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
@@ -299,6 +300,34 @@ func TestOfEventsOfOneReasonTheOneThatSaysMoreIsSent(t *testing.T) {
 	}
 	if len(notes) != 1 || !strings.Contains(notes[0], "Secret peer") || !strings.Contains(notes[0], "data-dir:") {
 		t.Errorf("got %q", notes)
+	}
+}
+
+func TestTheEventOfAFinishedOperationTellsThatTheClusterServes(t *testing.T) {
+	for name, c := range map[string]struct {
+		decision plan.Decision
+		want     []string
+	}{
+		"finished": {plan.Decision{Finished: true}, []string{"OperationFinished: Operation Bootstrap is done. 3 of 3 voters are healthy, and the quorum is 2."}},
+		"abandoned": {plan.Decision{Finished: true, Abandoned: "It took too long."}, []string{
+			"OperationAbandoned: Operation Bootstrap was abandoned. It took too long.", "QuorumServing: 3 of 3 voters are healthy, and the quorum is 2.",
+		}},
+		"goes on": {plan.Decision{}, []string{"QuorumServing: 3 of 3 voters are healthy, and the quorum is 2."}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationBootstrap).Snapshot()
+			meta.SetStatusCondition(&s.Cluster.Status.Conditions, metav1.Condition{
+				Type: v1beta1.ConditionAvailable, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonNotStarted,
+			})
+			c.decision.Reason = v1beta1.ReasonUpToDate
+			var got []string
+			for _, e := range Of(&s, &c.decision, nil).Events {
+				got = append(got, e.Reason+": "+e.Message)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

@@ -118,7 +118,8 @@ func (f *fleet) start(ctx context.Context) (stop func(), err error) {
 	if f.audit, err = newAuditLog(f.dir, environment.ControlPlane.GetAPIServer()); err != nil {
 		return nil, err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(f.dir, "etcd-warden"), "./cmd")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(f.dir, "etcd-warden"), "./cmd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return nil, fmt.Errorf("building the operator: %w", err)
