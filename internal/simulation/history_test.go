@@ -51,6 +51,9 @@ type history struct {
 	// skew is how far the operator's clock is behind, skewed whether it ever was.
 	skew   time.Duration
 	skewed bool
+	// seesVolumes tells that the operator may read PersistentVolumes.
+	seesVolumes bool
+	volumeFaults
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
@@ -89,7 +92,7 @@ func newHistory(size int32, managed bool) *history {
 	h := &history{
 		World: simulation.NewWorld(scheme, clustertest.Now), spec: built.Spec,
 		acknowledged: map[cluster.ID]string{}, closed: map[string]bool{}, restarted: map[string]types.UID{},
-		marked: map[types.UID]string{},
+		marked: map[types.UID]string{}, seesVolumes: true, volumeFaults: newVolumeFaults(),
 	}
 	h.Started, h.Collected = h.checkStart, h.checkCollected
 	h.Add(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{
@@ -157,7 +160,9 @@ func (h *history) pass(plan func(*operator)) error {
 	if plan != nil {
 		plan(h.operator)
 	}
+	undisturbed := plan == nil && h.isUndisturbed()
 	err := h.operator.pass()
+	h.countMissing(undisturbed)
 	h.writes = h.operator.writes
 	if h.operator.killed {
 		h.operator = h.startOperator()
@@ -206,8 +211,9 @@ func (h *history) losable(claim *corev1.PersistentVolumeClaim) bool {
 	return !h.Etcd.HasData(h.Disk(claim)) || h.closes(claim)
 }
 
-// put writes through every member that serves.
+// put writes through every member that serves. Before it reads, so that no write hides the loss of another.
 func (h *history) put() {
+	h.checkWrites()
 	for _, pod := range h.pods() {
 		voters := h.Etcd.Voters(h.Address(pod))
 		value := "value-" + h.Next()
@@ -230,12 +236,19 @@ func (h *history) observe() {
 		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Ready(h.Address(pod)) {
 			delete(h.restarted, pod.Name)
 		}
+	}
+	h.checkWrites()
+	h.checkTrust()
+}
+
+// checkWrites fails where a member reads another value than the last one that etcd acknowledged.
+func (h *history) checkWrites() {
+	for _, pod := range h.pods() {
 		value, err := h.Etcd.Get(h.Address(pod), "key")
 		if want := h.acknowledged[h.clusterID(pod)]; err == nil && value != want {
 			h.wrong("etcd cluster %s lost an acknowledged write: %s reads %q, not %q", h.clusterID(pod), pod.Name, value, want)
 		}
 	}
-	h.checkTrust()
 }
 
 // forgive tells that a member went down by other hands than the operator's.
@@ -304,11 +317,23 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	if !ok || call.Verb == simulation.Create {
 		return
 	}
+	if stops(set) && !stops(live) && h.runsOnItsOwnVolume(set.Name) {
+		h.wrong("%s stops a member that runs on its own volume", call)
+	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
 	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
 	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 {
 		h.wrong("%s changes the intent of a member that exists", call)
 	}
+}
+
+func stops(set *appsv1.StatefulSet) bool { return set.Spec.Replicas != nil && *set.Spec.Replicas == 0 }
+
+// runsOnItsOwnVolume reports whether the etcd of a member runs, and the operator can know that its volume is its own.
+func (h *history) runsOnItsOwnVolume(member string) bool {
+	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	claim := h.claimOf(member)
+	return ok && h.Runs(pod) && (claim == nil || !h.replaced[claim.UID] && !h.unknown[claim.UID])
 }
 
 func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolumeClaim) {
@@ -379,6 +404,9 @@ func (h *history) isGoing(member string) bool {
 
 // checkStart holds the start of etcd against what lies on the volume.
 func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, start fake.StartOptions) {
+	if h.replaced[claim.UID] {
+		h.wrong("%s starts on volume %s, which is not its own", start.Name, claim.Spec.VolumeName)
+	}
 	empty := !h.Etcd.HasData(start.Volume)
 	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] {
 		h.wrong("%s starts with new over an empty volume, and it had started before", start.Name)
@@ -435,11 +463,11 @@ func (h *history) checkTrust() {
 }
 
 // members returns the members of this very cluster that run and encrypt a kind of traffic: those of a deleted one, and
-// those that lost their StatefulSet, are about to be collected.
+// those that lost their StatefulSet, are about to be collected. A node that is lost cannot bring its members anything.
 func (h *history) members(traffic cluster.Traffic) []simulation.Party {
 	return slices.DeleteFunc(h.Parties(traffic), func(p simulation.Party) bool {
 		set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(p.Pod))
-		return !ok || h.cluster() == nil || !metav1.IsControlledBy(p.Pod, set) || !cluster.Owns(h.cluster(), set)
+		return h.IsLost(p.Pod) || !ok || h.cluster() == nil || !metav1.IsControlledBy(p.Pod, set) || !cluster.Owns(h.cluster(), set)
 	})
 }
 
@@ -569,7 +597,12 @@ func (h *history) heal() {
 		h.slow = nil
 	}
 	h.refused, h.skew = nil, 0
+	h.RecoverNodes()
 	for _, claim := range h.claims() {
+		if memberOf(claim) == "" {
+			simulation.Erase(h.World, claim) // the user takes it away, as the condition says
+			continue
+		}
 		if id, ok := h.marked[claim.UID]; ok {
 			h.mark(claim, id)
 		}

@@ -42,9 +42,12 @@ type operator struct {
 	// calls and writes count those of this pass.
 	calls, writes int
 	// killBefore, killAfter and loseAnswer are the numbers of writes: the process is killed before or after it, or
-	// gets no answer to it. parkBefore is the number of a call.
+	// gets no answer to it. parkBefore is the number of a call, whether it writes or not.
 	killBefore, killAfter, loseAnswer, parkBefore int
-	killed                                        bool
+	// parkBeforeWrite is the number of a write. parkedAt is the call before which the pass was parked.
+	parkBeforeWrite int
+	parkedAt        simulation.Verb
+	killed          bool
 	// failing is a kind of which every write of this pass fails; empty for none.
 	failing string
 	// pods are those that there were when the pass was parked.
@@ -86,7 +89,7 @@ func (h *history) startOperator() *operator {
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached,
 		Observer: &observe.Observer{
-			Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: true, AuthorityOverlap: overlap,
+			Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: h.seesVolumes, AuthorityOverlap: overlap,
 		},
 		Actor:  &act.Actor{Client: cached, Live: conn, Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime}},
 		Events: noEvents{},
@@ -98,7 +101,7 @@ func (h *history) startOperator() *operator {
 // plan undoes what was planned for an earlier pass.
 func (o *operator) plan() {
 	o.calls, o.writes, o.late, o.failing = 0, 0, false, ""
-	o.killBefore, o.killAfter, o.loseAnswer, o.parkBefore = never, never, never, never
+	o.killBefore, o.killAfter, o.loseAnswer, o.parkBefore, o.parkBeforeWrite = never, never, never, never, never
 }
 
 var quiet = ctrl.LoggerInto(context.Background(), logr.Discard())
@@ -112,7 +115,20 @@ func (o *operator) pass() error {
 // look starts a pass that is parked before a call, and reports whether it got there.
 func (o *operator) look(call int) bool {
 	o.plan()
-	o.parkBefore, o.parked, o.resume = call, make(chan struct{}), make(chan struct{})
+	o.parkBefore = call
+	return o.lookOnce()
+}
+
+// lookAtWrite starts a pass that is parked before a write. It returns the verb, and whether the pass got there.
+func (o *operator) lookAtWrite(write int) (simulation.Verb, bool) {
+	o.plan()
+	o.parkBeforeWrite = write
+	stops := o.lookOnce()
+	return o.parkedAt, stops
+}
+
+func (o *operator) lookOnce() bool {
+	o.parked, o.resume = make(chan struct{}), make(chan struct{})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -154,7 +170,8 @@ func (o *operator) kill() {
 }
 
 func (o *operator) before(call *simulation.Call) error {
-	if o.calls == o.parkBefore {
+	if o.calls == o.parkBefore || call.Verb.Writes() && o.writes == o.parkBeforeWrite {
+		o.parkBefore, o.parkBeforeWrite, o.parkedAt = never, never, call.Verb
 		o.parked <- struct{}{}
 		<-o.resume
 	}

@@ -30,7 +30,8 @@ const searches = 5
 type visited map[uint64]struct{}
 
 func (v visited) add(h *history) {
-	more := fmt.Sprintf("clock behind %t, lapsed %t, refused %v, parked %t", h.skew > 0, h.lapsed, h.refused, h.slow != nil)
+	more := fmt.Sprintf("clock behind %t, lapsed %t, refused %v, parked %t, lost %v, blind %t",
+		h.skew > 0, h.lapsed, h.refused, h.slow != nil, h.LostNodes(), !h.seesVolumes)
 	v[h.Fingerprint("key", h.acknowledged, more)] = struct{}{}
 }
 
@@ -64,6 +65,9 @@ func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 // search follows one history of random events.
 func (v visited) search(t *rapid.T) {
 	h := newHistory(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"), rapid.SampledFrom([]bool{false, true, true}).Draw(t, "managed certificates"))
+	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
+		h.operator = h.startOperator()
+	}
 	events := h.events()
 	events[""] = func(t *rapid.T) {
 		h.ProbePods()
@@ -153,7 +157,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.userEvents(), h.certificateEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}

@@ -1,9 +1,12 @@
 package simulation_test
 
 import (
+	"os"
 	"testing"
 	"testing/cryptotest"
 	"time"
+
+	policyv1 "k8s.io/api/policy/v1"
 
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
@@ -39,36 +42,84 @@ func TestEveryKillOfAFoundingLeadsToTheSameCluster(t *testing.T) {
 	}
 }
 
-// Another operator stops before each of its calls in the middle of a rotation, and goes on when the rotation is over.
+// Another operator stops before each write of each pass of a rotation, and goes on when more of the rotation is over.
 func TestEveryPauseOfARotationHarmsNoMember(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	for at := range 30 {
-		h := newHistory(5, true)
-		h.rest()
-		h.rotate()
-		for h.restarts == 0 {
-			_ = h.pass(nil)
-			h.runKubernetes()
+	stopped := map[simulation.Verb]int{}
+	for _, c := range pausedPasses() {
+		for write := range c.writes {
+			h := newHistory(3, true)
+			h.rest()
+			h.put()
+			h.rotate()
+			for range c.round {
+				h.work()
+			}
+			o := h.startOperator()
+			verb, stops := o.lookAtWrite(write)
+			if !stops {
+				break
+			}
+			if stopped[verb]++; verb == simulation.Evict && stopped[verb]%2 == 0 {
+				h.drainAnother(t)
+			}
+			for range 4 {
+				h.work()
+			}
+			o.finish()
 			h.observe()
-			h.wait(overlap / 2)
-		}
-		_ = h.pass(nil) // ends the claim of the first restart
-		o := h.startOperator()
-		if !o.look(at) {
-			continue
-		}
-		for range 4 {
-			_ = h.pass(nil)
-			h.runKubernetes()
-			h.observe()
-			h.wait(time.Second)
-		}
-		o.finish()
-		h.observe()
-		if h.settle(); len(h.broken) > 0 {
-			t.Errorf("stopped before call %d: %s", at, h.failure())
+			if h.settle(); len(h.broken) > 0 {
+				t.Errorf("stopped in round %d before write %d, %s: %s", c.round, write, verb, h.failure())
+			}
 		}
 	}
+	t.Logf("stopped before %v", stopped)
+	for verb, least := range map[simulation.Verb]int{simulation.Evict: 2, simulation.UpdateStatus: 2, simulation.Update: 1} {
+		if stopped[verb] < least {
+			t.Errorf("%d passes stopped before %s, not %d: %v", stopped[verb], verb, least, stopped)
+		}
+	}
+}
+
+// pausedPass is a pass of a rotation, and how many of its writes are paused at most.
+type pausedPass struct{ round, writes int }
+
+// pausedPasses are all passes of a rotation of three members. The test of every run takes the first of them.
+func pausedPasses() []pausedPass {
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {
+		return []pausedPass{{0, 12}, {1, 12}, {2, 12}, {3, 12}, {4, 12}, {5, 12}, {6, 12}}
+	}
+	all := make([]pausedPass, 24)
+	for round := range all {
+		all[round] = pausedPass{round, 30}
+	}
+	return all
+}
+
+// drainAnother has a user evict a pod that the parked pass does not evict.
+func (h *history) drainAnother(t *testing.T) {
+	t.Helper()
+	user := &simulation.Conn{Server: h.Server}
+	for _, pod := range h.pods() {
+		claimed := h.cluster().Status.Operation
+		if claimed == nil || memberOf(pod) == claimed.Member {
+			continue
+		}
+		if err := user.SubResource("eviction").Create(t.Context(), pod.DeepCopy(), &policyv1.Eviction{}); err != nil {
+			t.Fatalf("draining %s beside a parked eviction: %v", pod.Name, err)
+		}
+		h.forgive(pod)
+		return
+	}
+	t.Fatal("an eviction is parked, and no restart is claimed")
+}
+
+// work is one undisturbed pass, with what Kubernetes does after it.
+func (h *history) work() {
+	_ = h.pass(nil)
+	h.runKubernetes()
+	h.observe()
+	h.wait(overlap / 2)
 }
 
 func TestMembersThatStartAgainWithoutAnySecretComeToRest(t *testing.T) {

@@ -358,3 +358,10 @@ func sortedKeys(all objects) []types.NamespacedName {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
 }
+
+// Remove ends an object at once, finalizers or not.
+func Remove(s *Server, object client.Object) {
+	if k, err := s.kindOf(object); err == nil {
+		delete(k.objects, client.ObjectKeyFromObject(object))
+	}
+}

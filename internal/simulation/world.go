@@ -34,12 +34,14 @@ type World struct {
 
 	processes map[types.UID]*process // by pod
 	disks     map[string]string      // what lies on a PersistentVolume, by its name
+	lostNodes map[string]bool
 	trust     trust
 }
 
 // process is the etcd container of a pod.
 type process struct {
 	address  string
+	disk     string // what lies on the volume that it uses
 	running  bool
 	restarts int32
 	started  metav1.Time
@@ -50,7 +52,7 @@ type process struct {
 
 // NewWorld returns a world without objects.
 func NewWorld(scheme *runtime.Scheme, now time.Time) *World {
-	w := &World{Etcd: fake.New(), Now: now, processes: map[types.UID]*process{}, disks: map[string]string{}}
+	w := &World{Etcd: fake.New(), Now: now, processes: map[types.UID]*process{}, disks: map[string]string{}, lostNodes: map[string]bool{}}
 	w.Server = NewServer(scheme, func() time.Time { return w.Now })
 	w.BeforeEviction = w.ProbePods
 	return w
@@ -77,15 +79,25 @@ func (w *World) Add(object client.Object) {
 	}
 }
 
-// RunStatefulSets makes the pods that are missing.
+// RunStatefulSets makes the pods that are missing, and deletes those of StatefulSets that shall have none.
 func (w *World) RunStatefulSets() {
 	for _, set := range all[*appsv1.StatefulSet](w.Server) {
 		pod, exists := one[*corev1.Pod](w.Server, set.Namespace, cluster.PodName(set.Name))
 		switch {
 		case set.DeletionTimestamp != nil || exists && pod.DeletionTimestamp != nil:
+		case set.Spec.Replicas != nil && *set.Spec.Replicas == 0:
+			if exists && metav1.IsControlledBy(pod, set) {
+				w.deletePod(pod)
+			}
 		case !exists:
 			w.Add(podOf(set))
 		}
+	}
+}
+
+func (w *World) deletePod(pod *corev1.Pod) {
+	if err := w.remove(pod.DeepCopy(), &client.DeleteOptions{}); err != nil {
+		panic(err) // it was there a moment ago
 	}
 }
 
@@ -110,10 +122,11 @@ func (w *World) RunKubelets() {
 	w.ProbePods()
 }
 
-// RunPod does what the kubelet does for one pod.
+// RunPod does what the kubelet does for one pod, unless its node is lost.
 func (w *World) RunPod(pod *corev1.Pod) {
 	p := w.processes[pod.UID]
 	switch {
+	case w.IsLost(pod):
 	case pod.DeletionTimestamp != nil:
 		w.KillPod(pod)
 	case p != nil && p.running:
@@ -141,6 +154,9 @@ func (w *World) KillContainer(pod *corev1.Pod) {
 	}
 	w.Etcd.Stop(p.address)
 	p.running = false
+	if w.IsLost(pod) {
+		return
+	}
 	if live, ok := one[*corev1.Pod](w.Server, pod.Namespace, pod.Name); ok && live.UID == pod.UID {
 		change(w.Server, live, func(pod *corev1.Pod) {
 			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
@@ -246,11 +262,15 @@ func (w *World) startPod(pod *corev1.Pod) {
 		w.setStatus(pod, p, "", "")
 		return
 	}
+	if w.isHeld(w.Disk(claim), p) {
+		w.setStatus(pod, p, "", "") // the volume is attached to another node
+		return
+	}
 	if p.address == "" {
 		p.address = w.freeAddress()
 	}
 	o := startOptions(pod, p.address)
-	o.Volume = w.Disk(claim)
+	o.Volume, p.disk = w.Disk(claim), w.Disk(claim)
 	if w.Started != nil {
 		w.Started(pod, claim, o)
 	}
@@ -292,7 +312,9 @@ func (w *World) unschedulable(pod *corev1.Pod, why string) {
 func (w *World) setStatus(pod *corev1.Pod, p *process, phase corev1.PodPhase, end string) {
 	change(w.Server, pod, func(pod *corev1.Pod) {
 		setCondition(&pod.Status, corev1.PodScheduled, true, "", "")
-		pod.Spec.NodeName = "node-1"
+		if pod.Spec.NodeName == "" {
+			pod.Spec.NodeName = w.nodeFor(pod)
+		}
 		container := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, RestartCount: p.restarts}
 		switch {
 		case phase == "":
@@ -340,7 +362,7 @@ func setCondition(status *corev1.PodStatus, kind corev1.PodConditionType, is boo
 func (w *World) ProbePods() {
 	for _, pod := range all[*corev1.Pod](w.Server) {
 		p := w.processes[pod.UID]
-		if p == nil {
+		if p == nil || w.IsLost(pod) {
 			continue
 		}
 		w.mount(pod, p)

@@ -186,6 +186,16 @@ func (w *World) Wipe(volume string) {
 	delete(w.volumes, volume)
 }
 
+// Copy makes a second volume with what lies on one, as a snapshot of it holds. An empty volume has no copy.
+func (w *World) Copy(from, to string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data := w.volumes[from]; data != nil {
+		copied := *data
+		w.volumes[to] = &copied
+	}
+}
+
 // Partition separates the member at the address from its peers. Clients still reach it. Heal ends the partition.
 func (w *World) Partition(address string) { w.setCut(address, true) }
 
