@@ -56,10 +56,10 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 }
 
 // endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was
-// abandoned. The claim of a paused cluster stays as it is.
+// abandoned. That of a cluster which is paused, or is being deleted, stays as it is.
 func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
-	if op == nil || s.Cluster.Spec.Paused || refusalsOf(s, oneClusterID, operationKnown) != nil {
+	if op == nil || s.Cluster.Spec.Paused || !s.Cluster.DeletionTimestamp.IsZero() || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return false, ""
 	}
 	row := operations[op.Type]
@@ -100,13 +100,15 @@ func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.
 func foundingIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
-	return len(s.Members) > 0 && foundersStarted(s) && len(withoutWorkload(s)) == 0 && len(unfinishedFounders(s)) == 0
+	return len(s.Members) > 0 && quorumOfFounders(s, (*cluster.Member).RefusesEmptyVolume) && len(withoutWorkload(s)) == 0 && len(unfinishedFounders(s)) == 0
 }
 
-// foundingAbandonedFor abandons a founding whose quorum has started, if the StatefulSet of another founder cannot be
-// created in time. Before that, a founding may take as long as it takes: its own rule goes on with it.
+// foundingAbandonedFor abandons, at its deadline, a founding of which a quorum has started: a StatefulSet cannot be
+// created, or a pod cannot be switched. It also abandons one that lost so many volumes that it can have no quorum.
+// Any other founding may take as long as it takes: its own rule goes on with it.
 func foundingAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	if len(s.Members) == 0 || !foundersStarted(s) {
+	started := quorumOfFounders(s, func(m *cluster.Member) bool { return m.Volume.Started() })
+	if len(s.Members) == 0 || !started && volumesLost(s) == nil {
 		return ""
 	}
 	return deadlinePassed(s, op)

@@ -54,6 +54,7 @@ var Rules = []Rule{
 	{RuleBootstrap, bootstrap},             // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                   // Make sure that every member with data has its StatefulSet.
 	{RuleOperation, operationUnderWay},     // Make sure that one claimed step ends before the next begins.
+	{RuleRepair, volumesLost},              // Make sure that a quorum which lost its volumes is reported.
 	{RuleScale, scale},                     // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, upgrade},                 // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll}, // Make sure that pods are made from the spec's template.
@@ -80,18 +81,14 @@ func Next(s cluster.Snapshot) plan.Decision {
 		s.Cluster = &after
 	}
 	d := firstOpinion(&s)
-	if d.Finished, d.Abandoned = ended, abandoned; ended {
-		d.Action = nil // one claim ends in this pass, and the next begins in another
+	if d.Finished, d.Abandoned = ended, abandoned; ended && d.Action != nil {
+		d.Action, d.Message = nil, "Next: "+d.Message // one operation ends in this pass, and the next begins in another
 	}
 	d.Claim = claimOf(&s, &d)
-	switch d.Rule {
-	case RuleDeletion:
+	if d.Rule == RuleDeletion {
 		return d
-	case RulePaused:
-		d.Upkeep = urgentRenewals(&s)
-	default:
-		addUpkeep(&s, &d)
 	}
+	addUpkeep(&s, &d)
 	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)

@@ -45,7 +45,8 @@ func awaitsAnswer(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Volume.Started() || evidence == "" || evidence == cluster.StartedByAnswer || m.Pod == nil || m.Pod.Deleting {
 		return false
 	}
-	return s.Now.Before(m.Pod.CreatedAt.Add(answerTime)) || s.Now.Before(m.Pod.StartedAt.Add(answerTime))
+	isRecent := func(t time.Time) bool { age := s.Now.Sub(t); return 0 <= age && age < answerTime } // clocks differ
+	return isRecent(m.Pod.CreatedAt) || isRecent(m.Pod.StartedAt)
 }
 
 // volumeRecord returns the annotations that the volume of a started member lacks: that it started, which volume it is,
@@ -101,14 +102,15 @@ func volumesToTakeBack(s *cluster.Snapshot) []cluster.Volume {
 	return retained(s, func(v *cluster.Volume) bool { return started[v.Token] })
 }
 
-// pendingVolumes returns the claims to delete that a failed attempt left: none of its members started, and no volume
-// was ever bound to them. They would hold up the next attempt, and are made again.
+// pendingVolumes returns the PersistentVolumeClaims that a failed attempt left: none of its members started, and no
+// volume was ever bound to them. They would hold up the next attempt. They are deleted, and made again once they are
+// gone: until then their names are in use.
 func pendingVolumes(s *cluster.Snapshot) []cluster.Volume {
 	started := startedTokens(s)
 	if len(s.Members) > 0 || previousClusterGone(s) != nil {
 		return nil
 	}
-	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && !v.HasData() && !v.Deleting })
+	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && !v.HasData() })
 }
 
 // volumesLeftAside returns the volumes that a failed attempt left and that may have data. They are never deleted.
@@ -169,6 +171,30 @@ func nothingLost(s *cluster.Snapshot) *plan.Refusal {
 		Reason: v1beta1.ReasonVolumeLost,
 		Message: fmt.Sprintf("Every volume of etcd cluster %s is gone, and its data with them. The operator does not create an empty cluster in its place. "+
 			"To start empty, delete this cluster and create it again.", id),
+	}
+}
+
+// volumesLost tells that so many volumes are gone, or were replaced, that no quorum can come back.
+// A pod that runs has its volume, whatever became of the PersistentVolumeClaim.
+func volumesLost(s *cluster.Snapshot) *plan.Decision {
+	var lost []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
+		gone := m.Volume == nil && (m.Workload != nil || s.Founded())
+		if isOurs && !runsOn(m) && (gone || m.Volume.IsReplaced()) {
+			lost = append(lost, m.Name)
+		}
+	}
+	left, quorum := len(s.Members)-len(lost), s.Outlook().Quorum()
+	if len(lost) == 0 || left >= quorum {
+		return nil
+	}
+	return &plan.Decision{
+		Reason: v1beta1.ReasonVolumeLost,
+		Message: fmt.Sprintf("The volumes of %s are gone or were replaced. %d of %d members have their volume, and the quorum is %d, so etcd cannot serve. "+
+			"Bring the volumes themselves back, not copies of them. To start empty instead, delete this cluster and create it again with %s.",
+			strings.Join(lost, ", "), left, len(s.Members), quorum, startEmpty),
 	}
 }
 
