@@ -22,21 +22,6 @@ import (
 
 var emptyStart = func(b *Builder) *Builder { return b.Annotated(v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty) }
 
-func TestRulesKeepTheFinalOrder(t *testing.T) {
-	at := -1
-	for _, rule := range Rules {
-		next := slices.Index(Order, rule.Name)
-		if next <= at {
-			t.Errorf("rule %s is at place %d of the order, after place %d", rule.Name, next, at)
-		}
-		at = next
-	}
-	sorted := slices.Sorted(slices.Values(Order))
-	if unique := slices.Compact(slices.Clone(sorted)); len(unique) != len(Order) {
-		t.Errorf("the order names a rule twice: %v", sorted)
-	}
-}
-
 // says is what a test compares of a decision.
 type says struct {
 	Rule, Reason string

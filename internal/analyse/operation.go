@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -22,7 +23,7 @@ const progressDeadline = 10 * time.Minute
 //     keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {
-	// reason is that of the Progressing condition.
+	// reason is that of the Progressing condition where the operation stores none.
 	reason string
 	// isDone reports whether what the claim was made for is reached.
 	isDone func(*cluster.Snapshot, *v1beta1.Operation) bool
@@ -51,9 +52,11 @@ func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	}
 	d := operations[op.Type].proceed(s, op)
-	d.Reason = operations[op.Type].reason
+	d.Reason = reasonOf(op)
 	return d
 }
+
+func reasonOf(op *v1beta1.Operation) string { return cmp.Or(op.Reason, operations[op.Type].reason) }
 
 // endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was
 // abandoned. That of a cluster which is paused, or is being deleted, stays as it is.

@@ -211,3 +211,30 @@ func TestAPassThatEndsAnOperationAnnouncesTheNextStepOnly(t *testing.T) {
 		t.Errorf("action %v: %s", d.Action, d.Message)
 	}
 }
+
+func TestARestartIsContinuedForTheReasonThatItsOperationStores(t *testing.T) {
+	const reason = "Testing"
+	needed := true
+	restarts[reason] = restart{
+		purpose:  "to test",
+		isNeeded: func(_ *cluster.Snapshot, m *cluster.Member) bool { return needed && m.Name == "prod-1" },
+		intent:   func(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent { return m.Workload.Intent },
+		guards:   func(*cluster.Member) []guard { return nil },
+	}
+	defer delete(restarts, reason)
+	claimed := func(reason string) cluster.Snapshot {
+		s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationRollMember).Snapshot()
+		s.Cluster.Status.Operation.Member, s.Cluster.Status.Operation.Reason = "prod-1", reason
+		return s
+	}
+	if d := Next(claimed(reason)); actionText(d.Action) != "roll prod-1 (pod-prod-1)" || d.Reason != reason || !strings.HasPrefix(d.Message, "Restarting prod-1 to test.") {
+		t.Errorf("got %q for %s: %s", actionText(d.Action), d.Reason, d.Message)
+	}
+	if d := Next(claimed("OfAnotherRelease")); d.Action != nil || !d.Finished {
+		t.Errorf("restarted for a reason that it does not know: %s", d.Message)
+	}
+	needed = false
+	if d := Next(claimed(reason)); d.Action != nil || !d.Finished {
+		t.Errorf("got %q, finished %v: %s", actionText(d.Action), d.Finished, d.Message)
+	}
+}

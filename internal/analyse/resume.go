@@ -19,7 +19,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	}
 	reason := v1beta1.ReasonResuming
 	if op := s.Cluster.Status.Operation; op != nil {
-		reason = operations[op.Type].reason
+		reason = reasonOf(op)
 	}
 	guards := []guard{
 		previousClusterGone, // Make sure that no pod of a deleted cluster of this name uses the volumes.

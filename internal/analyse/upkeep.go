@@ -41,16 +41,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 // touchesForeignObject reports whether a write is to a foreign object, or needs one. Other writes are still made:
 // a cluster whose certificates are not renewed stops working.
 func touchesForeignObject(s *cluster.Snapshot, u plan.Upkeep) bool {
-	names := []plan.ObjectName{u.Writes()}
-	switch u := u.(type) {
-	case plan.WriteCertificate:
-		names = append(names, plan.ObjectName{Kind: "Secret", Name: cluster.AuthorityName(s.Cluster.Name, u.Traffic)})
-	case plan.Apply:
-		if name := u.Writes(); name.Kind == render.CertificateKind.Kind { // cert-manager writes a Secret of the same name
-			names = append(names, plan.ObjectName{Kind: "Secret", Name: name.Name})
-		}
-	case plan.AnnotatePod, plan.Delete, plan.RecordMember, plan.SetRetention, plan.UpdateStatefulSet, plan.WriteAuthority:
-	}
+	names := append(u.Uses(), u.Writes())
 	return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool {
 		return slices.Contains(names, plan.ObjectName{Kind: x.Kind, Name: x.Name})
 	})

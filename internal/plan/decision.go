@@ -59,12 +59,8 @@ func (d *Decision) WithRefusals(outcome error) *Decision {
 	if len(refusals) == 0 {
 		return d
 	}
-	messages := make([]string, len(refusals))
-	for i := range refusals {
-		messages[i] = refusals[i].Message
-	}
 	refused := *d
-	refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, strings.Join(messages, " ")
+	refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, Messages(refusals)
 	refused.Refusals = append(slices.Clip(d.Refusals), refusals...)
 	return &refused
 }
@@ -78,6 +74,18 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Message }
+
+func (r Refusal) message() string { return r.Message }
+func (p Problem) message() string { return p.Message }
+
+// Messages joins the messages of refusals or problems.
+func Messages[T interface{ message() string }](list []T) string {
+	messages := make([]string, len(list))
+	for i := range list {
+		messages[i] = list[i].message()
+	}
+	return strings.Join(messages, " ")
+}
 
 // Refusals splits the error of a pass into refusals and everything else, which is nil for nothing.
 func Refusals(err error) (refusals []Refusal, otherErr error) {
