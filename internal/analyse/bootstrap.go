@@ -12,8 +12,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only. It ends once a quorum
-// of them has started and refuses empty volumes. A founder that never starts stays as it is.
+// bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only. It ends once a
+// quorum of them has started and refuses empty volumes. A founder that never starts stays as it is.
 func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
 		return refused(refusals)
@@ -121,7 +121,7 @@ func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *plan.Decisi
 	return takeBack(left)
 }
 
-// notYetTakenBack returns the kept volumes of the very etcd cluster whose other volumes are this cluster's already.
+// notYetTakenBack returns the retained volumes of the very etcd cluster whose other volumes are this cluster's already.
 func notYetTakenBack(s *cluster.Snapshot) []cluster.Volume {
 	var left []cluster.Volume
 	for _, v := range s.RetainedVolumes {
@@ -267,8 +267,8 @@ func awaitFounders(s *cluster.Snapshot) *plan.Decision {
 // startEmpty is how users say that a new cluster is to leave the volumes of an earlier one alone.
 const startEmpty = "spec.bootstrap.existingVolumes: Ignore (in v1alpha1 the annotation " + v1beta1.BootstrapAnnotation + "=" + v1beta1.BootstrapEmpty + ")"
 
-// startsEmpty reports whether kept volumes are left alone. A step that was claimed goes on as it was begun, whatever
-// the annotation says since: another operator may be in the middle of it.
+// startsEmpty reports whether retained volumes are left alone. An operation goes on as it began, whatever the spec says
+// since: another operator may be in the middle of it.
 func startsEmpty(s *cluster.Snapshot) bool {
 	if op := s.Cluster.Status.Operation; op != nil {
 		return op.Type == v1beta1.OperationBootstrap

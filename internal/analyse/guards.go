@@ -38,7 +38,7 @@ func ClusterIDConflict(s *cluster.Snapshot) string {
 		"Find the volume that does not belong here (annotation %s) and move it away.", join(s.ClusterIDs()), cluster.AnnotationClusterID)
 }
 
-// operationKnown refuses every step while a claim stands that another release made.
+// operationKnown refuses every step during an operation that only another release knows.
 func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 	op := s.Cluster.Status.Operation
 	if op == nil || operations[op.Type].reason != "" {

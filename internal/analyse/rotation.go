@@ -60,9 +60,9 @@ func reportRotation(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// membersAcceptCertificates refuses to restart a member while other running members would reject the certificates that they
-// are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check the
-// certificate for clients of each other.
+// membersAcceptCertificates refuses to restart a member while other running members would reject the certificates that
+// they are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check
+// the certificate for clients of each other.
 func membersAcceptCertificates(restarted *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		for _, traffic := range traffics {

@@ -40,7 +40,7 @@ var Rules = []Rule{
 	{RulePaused, paused},                                 // Make sure that a paused cluster is only watched.
 	{RuleBootstrap, bootstrap},                           // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                                 // Make sure that every member with data has its StatefulSet.
-	{RuleOperation, operationUnderWay},                   // Make sure that one claimed step ends before the next begins.
+	{RuleOperation, operationUnderWay},                   // Make sure that one operation ends before the next begins.
 	{RuleRepair, volumesLost},                            // Make sure that a quorum which lost its volumes is reported.
 	{RuleScale, notYetSupported(sizeChange)},             // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, notYetSupported(versionChange)},        // Make sure that members run the version of the spec.

@@ -104,7 +104,7 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 		})
 	}
 	// A lost volume is never made again: an empty one is no new start. A template that refuses an empty volume stays so,
-	// even where the cache of claims does not know the record yet.
+	// even where the cache of volumes does not know the record yet.
 	started := startEvidence(s, m) != "" && !waits || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
 	if m.Volume == nil && !started {
 		return nil
@@ -197,8 +197,8 @@ func usesIPv6(s *cluster.Snapshot) bool {
 }
 
 // mustNotStart reports whether the next pod of the member could start over other data than its own: its
-// PersistentVolumeClaim is bound to another volume, or is gone. A PersistentVolumeClaim of its name may come back with a
-// copy, and without the operator's labels the operator does not even see it.
+// PersistentVolumeClaim is bound to another volume, or is gone. One of its name may come back with a copy, and without
+// the operator's labels the operator does not even see it.
 // No member that runs is stopped: a pod keeps its volume for as long as it exists (docs/adr/0002).
 func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m == nil || m.Workload == nil || runsOn(m) {

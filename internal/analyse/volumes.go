@@ -88,10 +88,10 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	return record
 }
 
-// volumeReplaced says what is wrong with a claim that stands for another volume than its member's, and what to do.
+// volumeReplaced says what is wrong with a PersistentVolumeClaim that is bound to another volume than its member's.
 func volumeReplaced(v *cluster.Volume) string {
 	return fmt.Sprintf("PersistentVolumeClaim %s is volume %s, and %s started on volume %s. A member never starts on a copy, a snapshot or "+
-		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the claim.",
+		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the PersistentVolumeClaim.",
 		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
 }
 
@@ -241,7 +241,7 @@ func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
 	return nil
 }
 
-// volumesNotReplaced refuses to take volumes back while a claim stands for another volume than its member's.
+// volumesNotReplaced refuses to take volumes back while one is another volume than its member's.
 func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 	for _, v := range slices.Concat(volumesToTakeBack(s), notYetTakenBack(s)) {
 		if v.IsReplaced() {

@@ -28,14 +28,14 @@ type Decision struct {
 	Action Action
 	// Urgent tells that the action is taken even if the API server refused upkeep: members are down without it.
 	Urgent bool
-	// HandOver tells that the action takes over the claim that stands, for the same member.
+	// HandOver tells that the action takes over the operation under way, for the same member.
 	HandOver bool
-	// Claim is what is claimed for the action, nil without one.
+	// Claim is the operation that is claimed for the action, nil without one.
 	Claim *v1beta1.Operation
 	// Upkeep are the writes that disturb no member, in their order.
 	// If one fails, the others are still done, except those that require it.
 	Upkeep []Upkeep
-	// Finished tells that the claimed operation ended: its claim is cleared.
+	// Finished tells that the operation ended: the status has none afterwards.
 	Finished bool
 	// Abandoned says why the operation ended before it was done; empty where it is done.
 	Abandoned string
