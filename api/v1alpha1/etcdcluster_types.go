@@ -38,7 +38,8 @@ type EtcdClusterSpec struct {
 	// +optional
 	Repository string `json:"repository,omitempty"`
 
-	// Paused stops all changes by the operator to this cluster. etcd continues to run, and the status stays current.
+	// Paused stops the changes by the operator to this cluster. etcd continues to run, and the status stays current.
+	// Certificates are still renewed, and a member that has started still gets the settings that refuse an empty volume.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Paused",order=4,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:booleanSwitch"}
 	// +optional
 	Paused bool `json:"paused,omitempty"`

@@ -84,7 +84,8 @@ const (
 	// is Delete.
 	// What to do: nothing. To delete kept data too, delete the PersistentVolumeClaims.
 	ReasonDeleting = "Deleting"
-	// ReasonPaused: spec.paused is true.
+	// ReasonPaused: spec.paused is true. The operator still renews certificates, records which members have started, and
+	// makes their StatefulSets and pods refuse an empty volume.
 	// What to do: set spec.paused to false, so that the operator changes the cluster again.
 	ReasonPaused = "Paused"
 	// ReasonNotYetSupported: the spec differs from the running cluster, and the operator cannot make such a change.
@@ -124,6 +125,11 @@ const (
 	// object was restored from a backup, set its owner again (docs/tls.md). Never delete a PersistentVolumeClaim that
 	// holds the volume of a member (docs/volumes.md).
 	ReasonForeignObject = "ForeignObject"
+	// ReasonLeftOver: a StatefulSet or a PersistentVolumeClaim of the cluster belongs to no member. Another client removed
+	// the member from etcd. The operator neither uses nor deletes what is left of it.
+	// What to do: delete the StatefulSet, and delete the PersistentVolumeClaim or set the annotation that the message names
+	// on it.
+	ReasonLeftOver = "LeftOver"
 	// ReasonWaitingForDeletion: objects of a deleted cluster with the same name are still being deleted.
 	// What to do: nothing. If it takes minutes, look for finalizers on the object that the message names.
 	ReasonWaitingForDeletion = "WaitingForDeletion"
@@ -188,7 +194,8 @@ const (
 	// cluster serves while a quorum is left. This release does not replace the member.
 	ReasonVolumeLost = "VolumeLost"
 	// ReasonVolumeReplaced: the claim of the member is bound to another volume than the one that the member started on.
-	// The operator does not start it: old data under the member's ID can undo acknowledged writes.
+	// The operator does not start it: old data under the member's ID can undo acknowledged writes. It stops no pod that
+	// runs: a pod keeps its volume for as long as it exists.
 	// What to do: bring the first volume back. If it is the same volume, moved and not copied, set the annotation
 	// operator.etcd-warden.io/accept-volume on the claim to the value in the message. Never do so for a copy, a snapshot
 	// or a restore.

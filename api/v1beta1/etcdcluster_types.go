@@ -94,7 +94,8 @@ type EtcdClusterSpec struct {
 	// +optional
 	Bootstrap *Bootstrap `json:"bootstrap,omitempty"`
 
-	// Paused stops all changes by the operator to this cluster. etcd continues to run, and the status stays current.
+	// Paused stops the changes by the operator to this cluster. etcd continues to run, and the status stays current.
+	// Certificates are still renewed, and a member that has started still gets the settings that refuse an empty volume.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Paused",order=11,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:booleanSwitch"}
 	// +optional
 	Paused bool `json:"paused,omitempty"`

@@ -34,9 +34,9 @@ type Actor struct {
 	Lifetimes Lifetimes
 }
 
-// Claim writes the pass's status with the decision's claim, on condition that the cluster was not written since it was
-// read. A claim that stands is written as it is, for the condition alone: it refuses an act that was decided long ago.
-// It leaves the cluster in the snapshot as it was written. Without the claim, no act.
+// Claim writes the pass's status with the decision's operation, on condition that the cluster was not written since it
+// was read. One under way is written as it is, for the condition alone: that refuses an act which was decided long ago.
+// It leaves the cluster in the snapshot as it was written. Without this write, no act.
 func (a *Actor) Claim(
 	ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation, status *v1beta1.EtcdClusterStatus,
 ) error {

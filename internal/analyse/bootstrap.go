@@ -12,9 +12,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only, and has no opinion
-// any more once a quorum of them has started and refuses empty volumes. A founder that never starts stays as it is.
-// But a claimed founding first creates every StatefulSet: it may have been cut short.
+// bootstrap creates a new cluster, or takes its retained volumes back. It speaks of founders only. It ends once a
+// quorum of them has started and refuses empty volumes. A founder that never starts stays as it is.
 func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if refusals := refusalsOf(s, oneClusterID, operationKnown); len(refusals) > 0 {
 		return refused(refusals)
@@ -25,23 +24,25 @@ func bootstrap(s *cluster.Snapshot) *plan.Decision {
 	if left := notYetTakenBack(s); len(left) > 0 {
 		return continueTakingBack(s, left)
 	}
-	started, unfinished := foundersStarted(s), unfinishedFounders(s)
-	if started && (len(unfinished) == 0 || !isClaimed(s, v1beta1.OperationBootstrap) || len(withoutWorkload(s)) > 0) {
-		return nil // Resume comes before what is left of a claimed founding.
-	}
-	if len(unfinished) > 0 {
+	unfinished, claimed := unfinishedFounders(s), isClaimed(s, v1beta1.OperationBootstrap)
+	switch started := quorumOfFounders(s, (*cluster.Member).RefusesEmptyVolume); {
+	case started && len(withoutWorkload(s)) > 0: // Resume starts them before what a founding left out.
+		return nil
+	case len(unfinished) > 0 && (!started || claimed): // Every StatefulSet is created: the founding was cut short.
 		return continueFounding(s, unfinished)
+	case started, len(withoutWorkload(s)) > 0: // The founders may need those that Resume starts for a quorum.
+		return nil
+	case !claimed && (s.Founded() || volumesLost(s) != nil): // Later it is no founding that members are missing for.
+		return nil
+	default:
+		return awaitFounders(s)
 	}
-	if len(withoutWorkload(s)) > 0 {
-		return nil // Resume starts them. The founders may need them for a quorum.
-	}
-	return awaitFounders(s)
 }
 
-// foundersStarted reports whether a quorum of the founders has started and refuses empty volumes.
-// Members are added only after that, so one that was added proves it.
-func foundersStarted(s *cluster.Snapshot) bool {
-	founders, started := 0, 0
+// quorumOfFounders reports whether a quorum of the founders is as asked for. Members are added only after a quorum of
+// founders started and refuses empty volumes, so one that was added proves it.
+func quorumOfFounders(s *cluster.Snapshot, is func(*cluster.Member) bool) bool {
+	founders, n := 0, 0
 	for i := range s.Members {
 		m := &s.Members[i]
 		switch {
@@ -49,12 +50,12 @@ func foundersStarted(s *cluster.Snapshot) bool {
 			return true
 		case isFounder(s, m):
 			founders++
-			if m.RefusesEmptyVolume() {
-				started++
+			if is(m) {
+				n++
 			}
 		}
 	}
-	return started >= cluster.Quorum(founders)
+	return n >= cluster.Quorum(founders)
 }
 
 // isFounder reports whether the founding list on a volume names the member.
@@ -92,7 +93,7 @@ func planBootstrap(s *cluster.Snapshot) *plan.Decision {
 		return &plan.Decision{
 			Progressing: true,
 			Reason:      v1beta1.ReasonBootstrapping,
-			Message:     fmt.Sprintf("Deleting the PersistentVolumeClaims of %s. An earlier attempt left them, and no volume was ever bound to them.", memberNames(pending)),
+			Message:     fmt.Sprintf("Deleting the PersistentVolumeClaims of %s. An earlier attempt left them, and no volume was ever bound to them. Waiting until they are gone.", memberNames(pending)),
 		}
 	}
 	founders := make([]founder, s.Cluster.Spec.Replicas)
@@ -120,7 +121,7 @@ func continueTakingBack(s *cluster.Snapshot, left []cluster.Volume) *plan.Decisi
 	return takeBack(left)
 }
 
-// notYetTakenBack returns the kept volumes of the very etcd cluster whose other volumes are this cluster's already.
+// notYetTakenBack returns the retained volumes of the very etcd cluster whose other volumes are this cluster's already.
 func notYetTakenBack(s *cluster.Snapshot) []cluster.Volume {
 	var left []cluster.Volume
 	for _, v := range s.RetainedVolumes {
@@ -244,24 +245,30 @@ func awaitFounders(s *cluster.Snapshot) *plan.Decision {
 				"Set the spec back, or delete the cluster and create it again with the spec that you want.", strings.Join(changes, "; ")),
 		}
 	}
-	var names []string
-	for _, m := range s.Members {
-		if !m.Volume.Started() {
-			names = append(names, m.Name)
+	var waiting, switching []string
+	for i := range s.Members {
+		switch m := &s.Members[i]; {
+		case !m.Volume.Started():
+			waiting = append(waiting, m.Name)
+		case !m.RefusesEmptyVolume():
+			switching = append(switching, m.Name)
 		}
 	}
-	return &plan.Decision{
-		Progressing: true,
-		Reason:      v1beta1.ReasonBootstrapping,
-		Message:     fmt.Sprintf("%d of %d members have started. Waiting for %s.", len(s.Members)-len(names), len(s.Members), strings.Join(names, ", ")),
+	message := fmt.Sprintf("%d of %d members have started.", len(s.Members)-len(waiting), len(s.Members))
+	if len(waiting) > 0 {
+		message += fmt.Sprintf(" Waiting for %s.", strings.Join(waiting, ", "))
 	}
+	if len(switching) > 0 {
+		message += fmt.Sprintf(" Making the pods of %s refuse an empty volume.", strings.Join(switching, ", "))
+	}
+	return &plan.Decision{Progressing: true, Reason: v1beta1.ReasonBootstrapping, Message: message}
 }
 
 // startEmpty is how users say that a new cluster is to leave the volumes of an earlier one alone.
 const startEmpty = "spec.bootstrap.existingVolumes: Ignore (in v1alpha1 the annotation " + v1beta1.BootstrapAnnotation + "=" + v1beta1.BootstrapEmpty + ")"
 
-// startsEmpty reports whether kept volumes are left alone. A step that was claimed goes on as it was begun, whatever
-// the annotation says since: another operator may be in the middle of it.
+// startsEmpty reports whether retained volumes are left alone. An operation goes on as it began, whatever the spec says
+// since: another operator may be in the middle of it.
 func startsEmpty(s *cluster.Snapshot) bool {
 	if op := s.Cluster.Status.Operation; op != nil {
 		return op.Type == v1beta1.OperationBootstrap

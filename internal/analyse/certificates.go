@@ -119,7 +119,7 @@ func trustedByAll(s *cluster.Snapshot, traffic cluster.Traffic) bool {
 // Only an authority that every running member trusts may issue.
 func certificateWrite(s *cluster.Snapshot, traffic cluster.Traffic, c *cluster.Certificate) *plan.WriteCertificate {
 	a := &s.Trust(traffic).Authority
-	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Domain: targetIntent(s).ClusterDomain, Renew: true}
+	write := &plan.WriteCertificate{Traffic: traffic, Role: c.Role, Known: c.ObjectVersion, Authority: a.Name, Domain: targetIntent(s).ClusterDomain, Renew: true}
 	if c.IsEmpty() && c.Role == traffic.Roles()[0] && !templatesNameAuthority(s, traffic) {
 		return nil
 	}

@@ -12,37 +12,21 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// scale, upgrade, configurationRoll and storageGrowth know the changes that a user may ask for. This release carries
-// out none of them. They return nil while a rotation is in progress. The rotation goes first.
-
-func scale(s *cluster.Snapshot) *plan.Decision {
-	return notYetSupported(s, sizeChange)
-}
-
-func upgrade(s *cluster.Snapshot) *plan.Decision {
-	return notYetSupported(s, versionChange)
-}
-
-func configurationRoll(s *cluster.Snapshot) *plan.Decision {
-	return notYetSupported(s, templateChange)
-}
-
-func storageGrowth(s *cluster.Snapshot) *plan.Decision {
-	return notYetSupported(s, storageChange)
-}
-
-// notYetSupported speaks when its own change was asked for, and then tells every change.
-// What the operator would refuse for a new cluster as well comes first.
-func notYetSupported(s *cluster.Snapshot, asked func(*cluster.Snapshot) string) *plan.Decision {
-	if asked(s) == "" || len(membersWithOldAuthorities(s)) > 0 {
-		return nil
+// notYetSupported is the rule of one change that a user may ask for. It speaks when its own change was asked for, and
+// then tells every change. This release carries out none of them. A rotation in progress goes first.
+// What the operator would refuse for a new cluster as well comes before that.
+func notYetSupported(asked func(*cluster.Snapshot) string) func(*cluster.Snapshot) *plan.Decision {
+	return func(s *cluster.Snapshot) *plan.Decision {
+		if asked(s) == "" || len(membersToRestart(s, v1beta1.ReasonRotatingAuthorities)) > 0 {
+			return nil
+		}
+		return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), plan.Refusal{
+			Guard:  "changeSupported",
+			Reason: v1beta1.ReasonNotYetSupported,
+			Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
+				"Set the spec back, or wait for a later release.", strings.Join(unsupportedChanges(s), "; ")),
+		}))
 	}
-	return refused(append(intentRefusals(cluster.IntentOf(s.Cluster)), plan.Refusal{
-		Guard:  "changeSupported",
-		Reason: v1beta1.ReasonNotYetSupported,
-		Message: fmt.Sprintf("The running cluster stays as it is, because this release does not carry out changes to it: %s. "+
-			"Set the spec back, or wait for a later release.", strings.Join(unsupportedChanges(s), "; ")),
-	}))
 }
 
 // unsupportedChanges tells in what the spec differs from what runs.

@@ -38,7 +38,7 @@ func ClusterIDConflict(s *cluster.Snapshot) string {
 		"Find the volume that does not belong here (annotation %s) and move it away.", join(s.ClusterIDs()), cluster.AnnotationClusterID)
 }
 
-// operationKnown refuses every step while a claim stands that another release made.
+// operationKnown refuses every step during an operation that only another release knows.
 func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 	op := s.Cluster.Status.Operation
 	if op == nil || operations[op.Type].reason != "" {
@@ -82,20 +82,30 @@ func specUsable(s *cluster.Snapshot) *plan.Refusal {
 	if len(list) == 0 {
 		return nil
 	}
-	messages := make([]string, len(list))
-	for i, p := range list {
-		messages[i] = p.Message
-	}
-	return &plan.Refusal{Guard: "specUsable", Reason: list[0].Reason, Message: strings.Join(messages, " ")}
+	return &plan.Refusal{Guard: "specUsable", Reason: list[0].Reason, Message: plan.Messages(list)}
+}
+
+// intentGuards refuse an intent that the operator carries out for no cluster.
+var intentGuards = []func(cluster.Intent) *plan.Refusal{
+	versionSupported,   // Make sure that the operator knows this version of etcd.
+	optionsAllowed,     // Make sure that etcd takes the options.
+	securityRestricted, // Make sure that the restricted Pod Security Standard admits the pod.
 }
 
 // podGuards are asked before any pod is made from the spec.
-var podGuards = []guard{specUsable, versionSupported, optionsAllowed, securityRestricted}
+var podGuards = append([]guard{specUsable}, ofTarget(intentGuards)...)
 
-// intentRefusals refuses an intent that the operator carries out for no cluster.
+func ofTarget(guards []func(cluster.Intent) *plan.Refusal) []guard {
+	var list []guard
+	for _, refuse := range guards {
+		list = append(list, func(s *cluster.Snapshot) *plan.Refusal { return refuse(targetIntent(s)) })
+	}
+	return list
+}
+
 func intentRefusals(i cluster.Intent) []plan.Refusal {
 	var refusals []plan.Refusal
-	for _, refuse := range []func(cluster.Intent) *plan.Refusal{refuseVersion, refuseOptions, refuseSecurity} {
+	for _, refuse := range intentGuards {
 		if r := refuse(i); r != nil {
 			refusals = append(refusals, *r)
 		}
@@ -104,15 +114,7 @@ func intentRefusals(i cluster.Intent) []plan.Refusal {
 }
 
 // versionSupported refuses a version of etcd that the operator does not support.
-func versionSupported(s *cluster.Snapshot) *plan.Refusal { return refuseVersion(targetIntent(s)) }
-
-// securityRestricted refuses a security context that the restricted Pod Security Standard forbids.
-func securityRestricted(s *cluster.Snapshot) *plan.Refusal { return refuseSecurity(targetIntent(s)) }
-
-// optionsAllowed refuses options of etcd that are not on the allow list of the version.
-func optionsAllowed(s *cluster.Snapshot) *plan.Refusal { return refuseOptions(targetIntent(s)) }
-
-func refuseVersion(i cluster.Intent) *plan.Refusal {
+func versionSupported(i cluster.Intent) *plan.Refusal {
 	why := cluster.UnsupportedVersion(i.Version)
 	if why == "" {
 		return nil
@@ -120,7 +122,8 @@ func refuseVersion(i cluster.Intent) *plan.Refusal {
 	return &plan.Refusal{Guard: "versionSupported", Reason: v1beta1.ReasonUnsupportedVersion, Message: "spec.version: " + why}
 }
 
-func refuseSecurity(i cluster.Intent) *plan.Refusal {
+// securityRestricted refuses a security context that the restricted Pod Security Standard forbids.
+func securityRestricted(i cluster.Intent) *plan.Refusal {
 	problems := render.UnrestrictedSecurity(i)
 	if len(problems) == 0 {
 		return nil
@@ -133,7 +136,8 @@ func refuseSecurity(i cluster.Intent) *plan.Refusal {
 	}
 }
 
-func refuseOptions(i cluster.Intent) *plan.Refusal {
+// optionsAllowed refuses options of etcd that are not on the allow list of the version.
+func optionsAllowed(i cluster.Intent) *plan.Refusal {
 	bad := render.RefusedOptions(i)
 	if len(bad) == 0 {
 		return nil

@@ -13,6 +13,10 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
+func onTarget(g func(cluster.Intent) *plan.Refusal) guard {
+	return ofTarget([]func(cluster.Intent) *plan.Refusal{g})[0]
+}
+
 func TestGuards(t *testing.T) {
 	prod := func() *Builder { return MakeCluster("prod") }
 	option := func(name, value string) *Builder {
@@ -76,13 +80,13 @@ func TestGuards(t *testing.T) {
 			specUsable, prod(), prod().Broken("it expired", "peer").Broken("renew it", "server"),
 			"Secret peer cannot be used: it expired. Secret server cannot be used: renew it.",
 		},
-		"optionsAllowed":              {optionsAllowed, option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
-		"versionSupported":            {versionSupported, prod().Version("3.5.32"), prod().Version("3.5.31"), "Write 3.5.32 or a later patch"},
-		"versionSupported of a minor": {versionSupported, prod().Version("3.7.0"), prod().Version("3.8.0"), "3.7 from 3.7.0 on"},
+		"optionsAllowed":              {onTarget(optionsAllowed), option("snapshot-count", "1000"), option("no-such-option", "1"), "no-such-option"},
+		"versionSupported":            {onTarget(versionSupported), prod().Version("3.5.32"), prod().Version("3.5.31"), "Write 3.5.32 or a later patch"},
+		"versionSupported of a minor": {onTarget(versionSupported), prod().Version("3.7.0"), prod().Version("3.8.0"), "3.7 from 3.7.0 on"},
 		"securityRestricted": {
-			securityRestricted, sysctl("net.ipv4.tcp_keepalive_time"), sysctl("kernel.msgmax"), "the sysctl kernel.msgmax is not among",
+			onTarget(securityRestricted), sysctl("net.ipv4.tcp_keepalive_time"), sysctl("kernel.msgmax"), "the sysctl kernel.msgmax is not among",
 		},
-		"optionsAllowed with a value": {optionsAllowed, option("heartbeat-interval", "1"), option("heartbeat-interval", "0"), "correct its value"},
+		"optionsAllowed with a value": {onTarget(optionsAllowed), option("heartbeat-interval", "1"), option("heartbeat-interval", "0"), "correct its value"},
 		"quotaFits":                   {quotaFits, sized("10Gi", 8<<30), sized("10Gi", 8<<30+1), "at most 8589934592"},
 		"quotaFits on the smallest":   {quotaFits, sized("256Mi", 128<<20), sized("256Mi", 128<<20+1), "at most 134217728"},
 		"quotaFits as an option": {
@@ -181,24 +185,24 @@ func TestGuards(t *testing.T) {
 				s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmCorrupt}}
 			}), "alarm CORRUPT",
 		},
-		"authoritiesOverlap": {
+		"membersAcceptCertificates": {
 			overlapBut("prod-1"), prod().Managed().Members(Healthy).Announced(0), of(cluster.RolePeer, "p2"),
 			"Secret prod-peer-tls was issued by an authority that prod-0, which runs, does not trust: restarted one by one, the members would not find each other again. Delete all",
 		},
-		"authoritiesOverlap of the operator's": {overlapBut("prod-1"), prod().Managed().Members(Healthy), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued"},
-		"authoritiesOverlap of a renewed authority": {
+		"membersAcceptCertificates of the operator's": {overlapBut("prod-1"), prod().Managed().Members(Healthy), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued"},
+		"membersAcceptCertificates of a renewed authority": {
 			overlapBut("prod-1"), of(cluster.RolePeer, "p1", "p2"), of(cluster.RolePeer, "p2", "p3"), "Secret prod-peer-tls was issued",
 		},
-		"authoritiesOverlap, of which clients' certificates are no part": {
+		"membersAcceptCertificates, of which clients' certificates are no part": {
 			overlapBut("prod-1"), of(cluster.RoleServer, "c2"), of(cluster.RoleOperator, "c2"), "Secret prod-operator-tls was issued",
 		},
-		"authoritiesOverlap, for one that is restarted itself": {
+		"membersAcceptCertificates, for one that is restarted itself": {
 			overlapBut("prod-1"), of(cluster.RolePeer, "p2").Later(started("p2", "prod-0", "prod-2")), of(cluster.RolePeer, "p2").Later(started("p2", "prod-1", "prod-2")), "that prod-0, which runs",
 		},
-		"authoritiesOverlap of cert-manager's": {
+		"membersAcceptCertificates of cert-manager's": {
 			overlapBut("prod-1"), from(cluster.SourceCertManager, "p1"), from(cluster.SourceCertManager, "p2"), "Make the issuer issue from the former authority again",
 		},
-		"authoritiesOverlap of the user's": {
+		"membersAcceptCertificates of the user's": {
 			overlapBut("prod-1"), from(cluster.SourceSecret, "p1"), from(cluster.SourceSecret, "p2"), "Put the former authority beside the new one into ca.crt",
 		},
 		"peerURLsUnchanged": {
@@ -235,7 +239,7 @@ func membersHealthyBut(name string) guard {
 }
 
 func overlapBut(name string) guard {
-	return func(s *cluster.Snapshot) *plan.Refusal { return authoritiesOverlap(s.Member(name))(s) }
+	return func(s *cluster.Snapshot) *plan.Refusal { return membersAcceptCertificates(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {

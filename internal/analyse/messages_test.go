@@ -90,3 +90,48 @@ func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
 		})
 	}
 }
+
+func TestObjectsThatBelongToNoMemberAreNamed(t *testing.T) {
+	const advice = "Delete the StatefulSet. Then set the annotation operator.etcd-warden.io/membership=Retired on the PersistentVolumeClaim"
+	retired := Changed(func(m *cluster.Member) { m.Volume.Retired = true })
+	for name, c := range map[string]struct {
+		parts []Part
+		want  string
+	}{
+		"a member that was removed":       {[]Part{Healthy}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3 belongs to no member"},
+		"a volume":                        {[]Part{Volume}, "PersistentVolumeClaim data-prod-3 belongs to no member"},
+		"a retired volume":                {[]Part{Volume, retired}, ""},
+		"a retired volume with its start": {[]Part{Volume, Sealed, retired}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3"},
+	} {
+		s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-3", c.parts...).Snapshot()
+		s.LeftOvers, s.Members = s.Members[3:], s.Members[:3]
+		d := Next(s)
+		switch {
+		case c.want == "" && len(d.Problems) > 0:
+			t.Errorf("%s: %v", name, d.Problems)
+		case c.want != "" && (len(d.Problems) != 1 || !strings.HasPrefix(d.Problems[0].Message, c.want) || !strings.Contains(d.Problems[0].Message, advice)):
+			t.Errorf("%s: want %q, got %v", name, c.want, d.Problems)
+		}
+	}
+}
+
+func TestAVolumeThatWasReplacedUnderAPodIsToldAsAProblem(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-1", Healthy, replaced).Snapshot()
+	d := Next(s)
+	if len(d.Problems) != 1 || d.Problems[0].Reason != "VolumeReplaced" || !strings.Contains(d.Problems[0].Message, "Pod prod-1-0 runs with the volume that it started on") {
+		t.Errorf("got %v", d.Problems)
+	}
+	s.Member("prod-1").Pod = nil
+	if d := Next(s); len(d.Problems) > 0 {
+		t.Errorf("without a pod the member's reason tells it, got %v", d.Problems)
+	}
+}
+
+func TestALossOfTheQuorumsVolumesSaysWhatToDo(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Sealed).Member("prod-0", Volume, Recorded, Sealed).Snapshot()
+	const want = "The volumes of prod-1, prod-2 are gone or were replaced. 1 of 3 members have their volume, and the quorum is 2, so etcd cannot serve. " +
+		"Bring the volumes themselves back, not copies of them."
+	if d := Next(s); !strings.HasPrefix(d.Message, want) || d.Progressing {
+		t.Errorf("progressing %v: %s", d.Progressing, d.Message)
+	}
+}

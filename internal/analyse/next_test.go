@@ -22,21 +22,6 @@ import (
 
 var emptyStart = func(b *Builder) *Builder { return b.Annotated(v1beta1.BootstrapAnnotation, v1beta1.BootstrapEmpty) }
 
-func TestRulesKeepTheFinalOrder(t *testing.T) {
-	at := -1
-	for _, rule := range Rules {
-		next := slices.Index(Order, rule.Name)
-		if next <= at {
-			t.Errorf("rule %s is at place %d of the order, after place %d", rule.Name, next, at)
-		}
-		at = next
-	}
-	sorted := slices.Sorted(slices.Values(Order))
-	if unique := slices.Compact(slices.Clone(sorted)); len(unique) != len(Order) {
-		t.Errorf("the order names a rule twice: %v", sorted)
-	}
-}
-
 // says is what a test compares of a decision.
 type says struct {
 	Rule, Reason string
@@ -472,8 +457,16 @@ func TestNext(t *testing.T) {
 			prod().Deleted().Paused().Members(Volume).Claim("Bootstrap"),
 			says{Rule: RuleDeletion, Reason: "Deleting"},
 		},
-		"does nothing to a paused cluster": {
-			prod().Paused().Members(Volume, Founding, FoundingPod, Serving).Claim("Bootstrap"),
+		"only records and switches the members of a paused cluster that started": {
+			prod().Paused().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume, Founding, FoundingPod, Serving).Claim("Bootstrap").LaterSpec(deleteVolumes),
+			says{Rule: RulePaused, Reason: "Paused", Upkeep: []string{"record prod-0 c1/a0 3.6.16", "correct prod-0 started=true", "seal prod-0-0"}},
+		},
+		"corrects no other template of a paused cluster": {
+			prod().Paused().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Workload.Live.Spec.Template.Labels = nil })),
+			says{Rule: RulePaused, Reason: "Paused"},
+		},
+		"switches nothing in a paused cluster with two cluster IDs": {
+			prod().Paused().Members(Volume, Founding, FoundingPod, Serving).Member("prod-1", Volume, Founding, FoundingPod, Serving, Changed(func(m *cluster.Member) { m.Probe.ClusterID = 0xc2 })),
 			says{Rule: RulePaused, Reason: "Paused"},
 		},
 
@@ -592,9 +585,39 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Members = []string{"prod-0"} })),
 			says{Reason: "UpToDate", Upkeep: []string{"members of prod-1: prod-0,prod-1,prod-2"}},
 		},
-		"stops a member whose claim stands for another volume": {
-			prod().Objects().Members(Healthy).Member("prod-1", Healthy, replaced),
+		"stops a member whose volume was replaced, once its pod waits to start": {
+			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, replaced, Changed(func(m *cluster.Member) { m.Pod.Phase = corev1.PodPending })),
 			says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+		},
+		"or is being deleted": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, replaced, Changed(func(m *cluster.Member) { m.Pod.Deleting = true })),
+			says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+		},
+		"stops no member that runs because its annotations name another volume": {
+			prod().Objects().Members(Healthy).Member("prod-1", Healthy, replaced).Member("prod-2", Healthy, replaced), says{Reason: "UpToDate"},
+		},
+		"tells that the quorum lost its volumes, long after the founding": {
+			prod().Objects().Members(Sealed).Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless).Later(func(s *cluster.Snapshot) { s.Membership = nil }),
+			says{Rule: RuleRepair, Reason: "VolumeLost", Upkeep: []string{"stop prod-1", "stop prod-2"}},
+		},
+		"tells it also where every volume is gone, and nobody saw a member start": {
+			prod().Objects().Members(Founding, FoundingPod, Changed(func(m *cluster.Member) { m.Pod.Phase = corev1.PodPending })), says{Rule: RuleRepair, Reason: "VolumeLost"},
+		},
+		"speaks of no loss while a quorum has its volumes": {
+			prod().Objects().Members(Healthy).Member("prod-1", Sealed), says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+		},
+		"waits until pending claims are gone, and uses their numbers then": {
+			prod().Objects().Kept(func(v *cluster.Volume) { pending(v); v.Deleting = true }, "prod-0", "prod-1"),
+			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true},
+		},
+		"believes no clock that is ahead that a member just started": {
+			prod().Objects().Members(Volume, Founding, FoundingPod).Member("prod-0", Volume, Founding, FoundingPod, Silent("refused"),
+				Changed(func(m *cluster.Member) {
+					m.Pod.Ready, m.Pod.PassesReadiness, m.Pod.StartedAt = true, true, Now.Add(time.Hour)
+				})).
+				Claim("Bootstrap"), says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{
+				"start prod-0 Readiness", "correct prod-0 started=true", "seal prod-0-0",
+			}},
 		},
 		"creates no StatefulSet over another volume": {
 			prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, replaced),

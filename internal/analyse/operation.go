@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -11,22 +12,22 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// progressDeadline is how long a claimed step may take. Past it, the claim no longer keeps other rules from acting.
+// progressDeadline is how long an operation may take. Past it, it no longer keeps other rules from acting.
 const progressDeadline = 10 * time.Minute
 
-// operation says what a claim of one type waits for.
+// operation says what an operation of one type waits for. It is claimed in the status before its first step.
 //
-// A claim ends in one of three ways:
+// It ends in one of three ways:
 //   - done: what it was made for is reached.
-//   - handed over: another rule must act on the same member, and sets Decision.HandOver. The claim changes its type. It
+//   - handed over: another rule must act on the same member, and sets Decision.HandOver. It changes its type, and
 //     keeps its member and its start time.
 //   - abandoned: the step was not begun and may not be, or its deadline passed.
 type operation struct {
-	// reason is that of the Progressing condition.
+	// reason is that of the Progressing condition where the operation stores none.
 	reason string
-	// isDone reports whether what the claim was made for is reached.
+	// isDone reports whether what the operation is for is reached.
 	isDone func(*cluster.Snapshot, *v1beta1.Operation) bool
-	// abandonedFor says why the claim is given up before it is done; empty where it is not.
+	// abandonedFor says why the operation is given up before it is done; empty where it is not.
 	abandonedFor func(*cluster.Snapshot, *v1beta1.Operation) string
 	// proceed goes on with the step, or says what is waited for.
 	proceed func(*cluster.Snapshot, *v1beta1.Operation) *plan.Decision
@@ -44,22 +45,24 @@ func init() { // not a literal: proceed leads back to the table
 	}
 }
 
-// operationUnderWay makes every later rule wait while a claim stands.
+// operationUnderWay makes every later rule wait.
 func operationUnderWay(s *cluster.Snapshot) *plan.Decision {
 	op := s.Cluster.Status.Operation
 	if op == nil {
 		return nil
 	}
 	d := operations[op.Type].proceed(s, op)
-	d.Reason = operations[op.Type].reason
+	d.Reason = reasonOf(op)
 	return d
 }
 
-// endOperation ends the claim that stands if it is done or abandoned. It reports whether it did, and why it was
-// abandoned. The claim of a paused cluster stays as it is.
+func reasonOf(op *v1beta1.Operation) string { return cmp.Or(op.Reason, operations[op.Type].reason) }
+
+// endOperation ends the operation under way if it is done or abandoned. It reports whether it did, and why it was
+// abandoned. That of a cluster which is paused, or is being deleted, stays as it is.
 func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	op := s.Cluster.Status.Operation
-	if op == nil || s.Cluster.Spec.Paused || refusalsOf(s, oneClusterID, operationKnown) != nil {
+	if op == nil || s.Cluster.Spec.Paused || !s.Cluster.DeletionTimestamp.IsZero() || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		return false, ""
 	}
 	row := operations[op.Type]
@@ -70,7 +73,7 @@ func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	return abandoned != "", abandoned
 }
 
-// claimOf returns the claim under which the decision's action is carried out. One that stands is kept, except by a
+// claimOf returns the operation that is claimed for the decision's action. One that is under way is kept, except by a
 // hand-over.
 func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	standing := s.Cluster.Status.Operation
@@ -90,7 +93,7 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	}
 }
 
-// deadlinePassed abandons a claim whose step takes too long. What is still wrong, later rules decide.
+// deadlinePassed abandons an operation that takes too long. Later rules decide what is still wrong.
 func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	if s.Now.Before(op.StartedAt.Add(progressDeadline)) {
 		return ""
@@ -100,13 +103,15 @@ func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.
 func foundingIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
-	return len(s.Members) > 0 && foundersStarted(s) && len(withoutWorkload(s)) == 0 && len(unfinishedFounders(s)) == 0
+	return len(s.Members) > 0 && quorumOfFounders(s, (*cluster.Member).RefusesEmptyVolume) && len(withoutWorkload(s)) == 0 && len(unfinishedFounders(s)) == 0
 }
 
-// foundingAbandonedFor abandons a founding whose quorum has started, if the StatefulSet of another founder cannot be
-// created in time. Before that, a founding may take as long as it takes: its own rule goes on with it.
+// foundingAbandonedFor abandons, at its deadline, a founding of which a quorum has started: a StatefulSet cannot be
+// created, or a pod cannot be switched. It also abandons one that lost so many volumes that it can have no quorum.
+// Any other founding may take as long as it takes: its own rule goes on with it.
 func foundingAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	if len(s.Members) == 0 || !foundersStarted(s) {
+	started := quorumOfFounders(s, func(m *cluster.Member) bool { return m.Volume.Started() })
+	if len(s.Members) == 0 || !started && volumesLost(s) == nil {
 		return ""
 	}
 	return deadlinePassed(s, op)

@@ -170,3 +170,71 @@ func TestOnlyAFailedPodIsDeletedWithoutAskingTheBudget(t *testing.T) {
 		}
 	}
 }
+
+func TestAFoundingEndsAtItsDeadlineWhereItCannotGetAnyFurther(t *testing.T) {
+	founding := func(ago time.Duration, parts ...Part) cluster.Snapshot {
+		s := MakeCluster("prod").Objects().Members(parts...).Claim(v1beta1.OperationBootstrap).Snapshot()
+		s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-ago))
+		return s
+	}
+	unswitched := Together(Volume, Recorded, Sealed, FoundingPod, Serving)
+	if d := Next(founding(time.Minute, unswitched)); d.Finished || d.Message != "3 of 3 members have started. Making the pods of prod-0, prod-1, prod-2 refuse an empty volume." {
+		t.Errorf("before: finished %v, %s", d.Finished, d.Message)
+	}
+	for name, s := range map[string]cluster.Snapshot{
+		"pods that nobody may patch": founding(progressDeadline, unswitched),
+		"volumes that are all lost":  founding(progressDeadline, Founding),
+	} {
+		if d := Next(s); !d.Finished || d.Abandoned == "" || d.Rule == RuleBootstrap {
+			t.Errorf("%s: finished %v, abandoned %q, and then %s: %s", name, d.Finished, d.Abandoned, d.Rule, d.Message)
+		}
+	}
+	if d := Next(founding(progressDeadline-1, Founding)); d.Finished {
+		t.Errorf("ended before its deadline: %s", d.Abandoned)
+	}
+}
+
+func TestAnOperationOfADeletedClusterIsNotEndedInEachPass(t *testing.T) {
+	s := rotating(progressDeadline).Restarted("prod-1").Later(silent("prod-1"))
+	if d := Next(s.Deleted().Snapshot()); d.Finished || d.Abandoned != "" {
+		t.Errorf("finished %v, abandoned %q", d.Finished, d.Abandoned)
+	}
+}
+
+func TestAPassThatEndsAnOperationAnnouncesTheNextStepOnly(t *testing.T) {
+	s := rotating(time.Minute).Restarted("prod-1").Snapshot()
+	if d := Next(s); !d.Finished || d.Action != nil || !strings.HasPrefix(d.Message, "Next: Restarting ") {
+		t.Errorf("finished %v, action %v: %s", d.Finished, d.Action, d.Message)
+	}
+	s.Cluster.Status.Operation = nil
+	if d := Next(s); d.Action == nil || !strings.HasPrefix(d.Message, "Restarting ") {
+		t.Errorf("action %v: %s", d.Action, d.Message)
+	}
+}
+
+func TestARestartIsContinuedForTheReasonThatItsOperationStores(t *testing.T) {
+	const reason = "Testing"
+	needed := true
+	restarts[reason] = restart{
+		purpose:  "to test",
+		isNeeded: func(_ *cluster.Snapshot, m *cluster.Member) bool { return needed && m.Name == "prod-1" },
+		intent:   func(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent { return m.Workload.Intent },
+		guards:   func(*cluster.Member) []guard { return nil },
+	}
+	defer delete(restarts, reason)
+	claimed := func(reason string) cluster.Snapshot {
+		s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationRollMember).Snapshot()
+		s.Cluster.Status.Operation.Member, s.Cluster.Status.Operation.Reason = "prod-1", reason
+		return s
+	}
+	if d := Next(claimed(reason)); actionText(d.Action) != "roll prod-1 (pod-prod-1)" || d.Reason != reason || !strings.HasPrefix(d.Message, "Restarting prod-1 to test.") {
+		t.Errorf("got %q for %s: %s", actionText(d.Action), d.Reason, d.Message)
+	}
+	if d := Next(claimed("OfAnotherRelease")); d.Action != nil || !d.Finished {
+		t.Errorf("restarted for a reason that it does not know: %s", d.Message)
+	}
+	needed = false
+	if d := Next(claimed(reason)); d.Action != nil || !d.Finished {
+		t.Errorf("got %q, finished %v: %s", actionText(d.Action), d.Finished, d.Message)
+	}
+}

@@ -50,8 +50,8 @@ func specProblems(s *cluster.Snapshot) []plan.Problem {
 	return list
 }
 
-// allProblems returns the problems of the spec. Beside a cluster that was founded it adds foreign objects.
-// A new cluster is refused by a guard instead.
+// allProblems returns the problems of the spec. Beside a cluster that was founded it adds foreign objects, objects that
+// belong to no member, and volumes that were replaced under a pod. A new cluster is refused by a guard instead.
 func allProblems(s *cluster.Snapshot) []plan.Problem {
 	list := problems(specProblems(s))
 	if !s.Founded() {
@@ -66,6 +66,15 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 	for i := range s.ForeignObjects {
 		if x := &s.ForeignObjects[i]; !slices.Contains(told, x) {
 			list.addForeign(s, x)
+		}
+	}
+	for i := range s.LeftOvers {
+		list.addLeftOver(&s.LeftOvers[i])
+	}
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Volume.IsReplaced() && runsOn(m) {
+			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
+				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)
 		}
 	}
 	return list
@@ -200,5 +209,21 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 	default:
 		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator does not change objects that it did not make. "+
 			"Rename or delete it.", x.Kind, x.Name, x.Owner)
+	}
+}
+
+// addLeftOver tells of the objects of a name that is no member's. The user may have retired the volume.
+func (p *problems) addLeftOver(m *cluster.Member) {
+	var objects []string
+	if m.Workload != nil {
+		objects = append(objects, "StatefulSet "+m.Name)
+	}
+	if m.Volume != nil && (m.Workload != nil || !m.Volume.Retired) {
+		objects = append(objects, "PersistentVolumeClaim "+m.Volume.Name)
+	}
+	if len(objects) > 0 {
+		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. "+
+			"Delete the StatefulSet. Then set the annotation %s=%s on the PersistentVolumeClaim to keep the data, or delete it too.",
+			strings.Join(objects, " with "), m.Name, cluster.AnnotationMembership, cluster.MembershipRetired)
 	}
 }

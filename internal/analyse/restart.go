@@ -10,24 +10,44 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// restart is the restart of one member. Every rule that restarts members goes through restartMember.
+// restart is why members are restarted. Every rule that restarts members has one, and goes through restartMember.
 type restart struct {
-	member *cluster.Member
+	// purpose ends the sentence "prod-1 is restarted ...".
+	purpose string
+	// isNeeded reports whether the member's pod does not run as it should. The member has a pod and a StatefulSet.
+	isNeeded func(*cluster.Snapshot, *cluster.Member) bool
 	// intent is what the member's next pod is made from. Upkeep writes it to the StatefulSet first.
-	intent cluster.Intent
-	// reason is that of the Progressing condition. purpose ends the sentence "prod-1 is restarted ...".
-	reason, purpose string
+	intent func(*cluster.Snapshot, *cluster.Member) cluster.Intent
 	// guards are the rule's own. Those that all restarts share come on top.
-	guards []guard
+	guards func(*cluster.Member) []guard
+}
+
+// restarts are all restarts, by the reason of the Progressing condition. An operation that is claimed stores it.
+// A reason of another release has none: the member is waited for, and not restarted.
+var restarts = map[string]restart{v1beta1.ReasonRotatingAuthorities: authorityRestart}
+
+// membersToRestart are the members that need the restart of a reason.
+func membersToRestart(s *cluster.Snapshot, reason string) []*cluster.Member {
+	var list []*cluster.Member
+	for i := range s.Members {
+		if needsRestart(s, &s.Members[i], reason) {
+			list = append(list, &s.Members[i])
+		}
+	}
+	return list
+}
+
+func needsRestart(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
+	r, known := restarts[reason]
+	return known && m != nil && m.Pod != nil && m.Workload != nil && r.isNeeded(s, m)
 }
 
 // restartMember deletes the member's pod, if the guards allow it. Its StatefulSet creates the next one.
-func restartMember(s *cluster.Snapshot, r restart) *plan.Decision {
-	m := r.member
-	d := &plan.Decision{Progressing: true, Reason: r.reason}
-	_, want := r.intent.Encode()
+func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.Decision {
+	r, d := restarts[reason], &plan.Decision{Progressing: true, Reason: reason}
+	_, want := r.intent(s, m).Encode()
 	_, have := m.Workload.Intent.Encode()
-	switch refusals := restartRefusals(s, r); {
+	switch refusals := restartRefusals(s, m, r); {
 	case m.Pod.Deleting:
 		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, r.purpose)
 	case have != want:
@@ -44,26 +64,26 @@ func restartMember(s *cluster.Snapshot, r restart) *plan.Decision {
 }
 
 // restartRefusals asks the guards of a restart. A member that has failed already costs nothing, so it needs fewer.
-func restartRefusals(s *cluster.Snapshot, r restart) []plan.Refusal {
+func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.Refusal {
 	guards := []guard{
 		previousClusterGone, // Make sure that no pod of a deleted cluster of this name still runs.
 		noForeignObject,     // Make sure that the next pod mounts this cluster's objects.
 		specUsable,          // Make sure that the next pod can start: its Secrets exist and fit.
 	}
-	if !hasFailed(r.member) {
+	if !hasFailed(m) {
 		guards = append(guards,
-			noAlarm,                  // Make sure that no data is at stake.
-			membersHealthy(r.member), // Make sure that no other member is down, and none is joining.
-			quorumSurvives(r.member), // Make sure that the voters that stay are a quorum.
+			noAlarm,           // Make sure that no data is at stake.
+			membersHealthy(m), // Make sure that no other member is down, and none is joining.
+			quorumSurvives(m), // Make sure that the voters that stay are a quorum.
 		)
-		guards = append(guards, r.guards...)
+		guards = append(guards, r.guards(m)...)
 	}
 	return refusalsOf(s, guards...)
 }
 
-// restartFirst picks the member to restart: failed ones cost nothing, then those that serve no client.
+// nextToRestart picks the member to restart: failed ones cost nothing, then those that serve no client.
 // The leader comes last, because each change of the leader is felt.
-func restartFirst(members []*cluster.Member) *cluster.Member {
+func nextToRestart(members []*cluster.Member) *cluster.Member {
 	rank := func(m *cluster.Member) int {
 		switch {
 		case hasFailed(m):
@@ -90,19 +110,17 @@ func servesNoClient(m *cluster.Member) bool {
 	return m.Pod != nil && !m.Pod.Ready && !m.Serves() && !m.IsLearner()
 }
 
-// restartIsDone reports whether the member runs from its present template and is a healthy voter, or is no member any
-// more.
+// restartIsDone reports whether the member needs the restart no more and is a healthy voter, or is no member any more.
 func restartIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	m := s.Member(op.Member)
-	return m == nil || m.Pod != nil && !m.Pod.Deleting && !needsRestart(s, m) && m.IsHealthyVoter() && s.Outlook().HasQuorum()
+	return m == nil || m.Pod != nil && !m.Pod.Deleting && !needsRestart(s, m, reasonOf(op)) && m.IsHealthyVoter() && s.Outlook().HasQuorum()
 }
 
 // restartAbandonedFor abandons a restart that was not begun if the guards refuse it now, and any at its deadline:
 // the guards of the next restart want the member back first.
 func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	m := s.Member(op.Member)
-	if begun := m == nil || m.Pod == nil || m.Pod.Deleting || !needsRestart(s, m); !begun {
-		if refusals := restartRefusals(s, authorityRestart(m, s)); len(refusals) > 0 {
+	if m := s.Member(op.Member); needsRestart(s, m, reasonOf(op)) && !m.Pod.Deleting {
+		if refusals := restartRefusals(s, m, restarts[reasonOf(op)]); len(refusals) > 0 {
 			return "It was not begun. " + refusals[0].Message
 		}
 	}
@@ -111,9 +129,8 @@ func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 
 // continueRestart deletes the pod if that was not done yet. Then it waits for the member.
 func continueRestart(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-	m := s.Member(op.Member)
-	if m != nil && m.Pod != nil && needsRestart(s, m) {
-		return restartMember(s, authorityRestart(m, s))
+	if m := s.Member(op.Member); needsRestart(s, m, reasonOf(op)) {
+		return restartMember(s, m, reasonOf(op))
 	}
 	return &plan.Decision{
 		Progressing: true,

@@ -11,7 +11,7 @@ import (
 )
 
 // resume starts all members that have data and no StatefulSet. They are down already, so no quorum is at stake,
-// and only together may they form one. A claim that stands is kept: the step that it is for may need them.
+// and only together can they form one. An operation under way is kept: its step may need these members.
 func resume(s *cluster.Snapshot) *plan.Decision {
 	names := withoutWorkload(s)
 	if len(names) == 0 {
@@ -19,7 +19,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	}
 	reason := v1beta1.ReasonResuming
 	if op := s.Cluster.Status.Operation; op != nil {
-		reason = operations[op.Type].reason
+		reason = reasonOf(op)
 	}
 	guards := []guard{
 		previousClusterGone, // Make sure that no pod of a deleted cluster of this name uses the volumes.

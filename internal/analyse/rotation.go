@@ -12,50 +12,34 @@ import (
 // authorityRotation restarts, one after the other, the members that started with other certificate authorities than are
 // trusted now: etcd reads its bundle only when it starts.
 func authorityRotation(s *cluster.Snapshot) *plan.Decision {
-	outdated := membersWithOldAuthorities(s)
-	if len(outdated) == 0 {
-		return nil
+	if outdated := membersToRestart(s, v1beta1.ReasonRotatingAuthorities); len(outdated) > 0 {
+		return restartMember(s, nextToRestart(outdated), v1beta1.ReasonRotatingAuthorities)
 	}
-	return restartMember(s, authorityRestart(restartFirst(outdated), s))
+	return nil
 }
 
-func authorityRestart(m *cluster.Member, s *cluster.Snapshot) restart {
-	return restart{
-		member:  m,
-		intent:  withAuthorities(s, m.Workload.Intent),
-		reason:  v1beta1.ReasonRotatingAuthorities,
-		purpose: "to load the present certificate authorities",
-		guards: []guard{
-			authoritiesOverlap(m), // Make sure that the restarted member and the others accept each other.
-		},
-	}
+var authorityRestart = restart{
+	purpose:  "to load the present certificate authorities",
+	isNeeded: startedWithOldAuthorities,
+	intent: func(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+		return withAuthorities(s, m.Workload.Intent)
+	},
+	guards: func(m *cluster.Member) []guard {
+		return []guard{membersAcceptCertificates(m)} // Make sure that the restarted member and the others accept each other.
+	},
 }
 
-// membersWithOldAuthorities are the members whose pods were started with other authorities than are to be trusted.
-func membersWithOldAuthorities(s *cluster.Snapshot) []*cluster.Member {
-	var list []*cluster.Member
-	for i := range s.Members {
-		if needsRestart(s, &s.Members[i]) {
-			list = append(list, &s.Members[i])
-		}
-	}
-	return list
-}
-
-// needsRestart reports whether a member's pod was started with other authorities than are trusted now. Where today's
-// authorities are not known, no member needs a restart. Where the pod's are not known, it does.
-func needsRestart(s *cluster.Snapshot, m *cluster.Member) bool {
-	if m.Pod == nil || m.Workload == nil {
-		return false
-	}
+// startedWithOldAuthorities reports whether a member's pod was started with other authorities than are trusted now.
+// Where today's authorities are not known, it was not. Where the pod's are not known, it was.
+func startedWithOldAuthorities(s *cluster.Snapshot, m *cluster.Member) bool {
 	want := withAuthorities(s, m.Workload.Intent)
 	return slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
 		return want.Source(t).FollowsAuthorities() && !slices.Equal(want.Authorities(t), startedWith(s, m.Pod, t))
 	})
 }
 
-// authorityOverlap tells of a rotation that waits: members and clients get time to load what changed.
-func authorityOverlap(s *cluster.Snapshot) *plan.Decision {
+// reportRotation tells of a rotation that waits: members and clients get time to load what changed.
+func reportRotation(s *cluster.Snapshot) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonRotatingAuthorities, RequeueAfter: requeueAtRest}
 	if slices.ContainsFunc(traffics, func(t cluster.Traffic) bool {
 		return s.Trust(t).Authority.Phase == cluster.PhaseAnnounced && !trustedByAll(s, t)
@@ -76,10 +60,10 @@ func authorityOverlap(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// authoritiesOverlap refuses to restart a member while other running members would reject the certificates that they
-// are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check the
-// certificate for clients of each other.
-func authoritiesOverlap(restarted *cluster.Member) guard {
+// membersAcceptCertificates refuses to restart a member while other running members would reject the certificates that
+// they are shown: those of the members, and that of the operator, which must be able to ask them. Members do not check
+// the certificate for clients of each other.
+func membersAcceptCertificates(restarted *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		for _, traffic := range traffics {
 			trust := s.Trust(traffic)
@@ -96,10 +80,10 @@ func authoritiesOverlap(restarted *cluster.Member) guard {
 					continue
 				}
 				return &plan.Refusal{
-					Guard:  "authoritiesOverlap",
+					Guard:  "membersAcceptCertificates",
 					Reason: v1beta1.ReasonCertificateInvalid,
 					Message: fmt.Sprintf("The certificate in Secret %s was issued by an authority that %s, which runs, does not trust: restarted one by one, the members would not find each other again. %s",
-						c.Name, m.Name, overlapAdvice[trust.Source]),
+						c.Name, m.Name, cutOffAdvice[trust.Source]),
 				}
 			}
 		}
@@ -110,8 +94,8 @@ func authoritiesOverlap(restarted *cluster.Member) guard {
 // shownToMembers are the certificates that members check.
 var shownToMembers = map[cluster.Traffic]cluster.Role{cluster.PeerTraffic: cluster.RolePeer, cluster.ClientTraffic: cluster.RoleOperator}
 
-// overlapAdvice is what the user can do, by who writes the Secret.
-var overlapAdvice = map[cluster.Source]string{
+// cutOffAdvice is what the user can do, by who writes the Secret.
+var cutOffAdvice = map[cluster.Source]string{
 	cluster.SourceManaged: "Delete all the cluster's pods at once, for a short interruption.",
 	cluster.SourceCertManager: "Make the issuer issue from the former authority again, if it can. " +
 		"Otherwise delete all the cluster's pods at once, for a short interruption.",

@@ -3,7 +3,6 @@ package analyse
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -11,35 +10,21 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// The names of the rules, in the order in which they are asked. Later releases fill the places that have no rule yet.
+// The names of the rules. Rules has their order.
 const (
-	RuleDeletion       = "Deletion"
-	RulePaused         = "Paused"
-	RuleHibernation    = "Hibernation"
-	RuleRestore        = "Restore"
-	RuleQuorumRecovery = "QuorumRecovery"
-	RuleBootstrap      = "Bootstrap"
-	RuleResume         = "Resume"
-	RuleOperation      = "OperationUnderWay"
-	RuleRollBack       = "RollBack"
-	RuleCorruptMember  = "CorruptMember"
-	RuleNoSpace        = "NoSpace"
-	RuleRepair         = "Repair"
-	RulePromote        = "Promote"
-	RuleScale          = "Scale"
-	RuleUpgrade        = "Upgrade"
-	RuleConfiguration  = "ConfigurationRoll"
-	RuleAuthorities    = "AuthorityRotation"
-	RuleStorageGrowth  = "StorageGrowth"
-	RuleMaintenance    = "Maintenance"
+	RuleDeletion      = "Deletion"
+	RulePaused        = "Paused"
+	RuleBootstrap     = "Bootstrap"
+	RuleResume        = "Resume"
+	RuleOperation     = "OperationUnderWay"
+	RuleRepair        = "Repair"
+	RuleScale         = "Scale"
+	RuleUpgrade       = "Upgrade"
+	RuleConfiguration = "ConfigurationRoll"
+	RuleAuthorities   = "AuthorityRotation"
+	RuleStorageGrowth = "StorageGrowth"
+	RuleMaintenance   = "Maintenance"
 )
-
-// Order is the final order of all rules.
-var Order = []string{
-	RuleDeletion, RulePaused, RuleHibernation, RuleRestore, RuleQuorumRecovery, RuleBootstrap, RuleResume, RuleOperation,
-	RuleRollBack, RuleCorruptMember, RuleNoSpace, RuleRepair, RulePromote, RuleScale, RuleUpgrade, RuleConfiguration,
-	RuleAuthorities, RuleStorageGrowth, RuleMaintenance,
-}
 
 // Rule has an opinion on a snapshot, or none: nil.
 type Rule struct {
@@ -47,19 +32,22 @@ type Rule struct {
 	Decide func(*cluster.Snapshot) *plan.Decision
 }
 
-// Rules are the rules of this release, in the order of Order. The first with an opinion wins.
+// Rules are all rules, in their order. The first with an opinion wins.
+// Later releases add Hibernation, Restore and QuorumRecovery after Paused; RollBack, CorruptMember and NoSpace before
+// Repair; and Promote after it.
 var Rules = []Rule{
-	{RuleDeletion, deletion},               // Make sure that a cluster that is being deleted is left to Kubernetes.
-	{RulePaused, paused},                   // Make sure that a paused cluster is only watched.
-	{RuleBootstrap, bootstrap},             // Make sure that a new cluster is created, or taken back.
-	{RuleResume, resume},                   // Make sure that every member with data has its StatefulSet.
-	{RuleOperation, operationUnderWay},     // Make sure that one claimed step ends before the next begins.
-	{RuleScale, scale},                     // Make sure that there are as many members as the spec says.
-	{RuleUpgrade, upgrade},                 // Make sure that members run the version of the spec.
-	{RuleConfiguration, configurationRoll}, // Make sure that pods are made from the spec's template.
-	{RuleAuthorities, authorityRotation},   // Make sure that members trust the present certificate authorities.
-	{RuleStorageGrowth, storageGrowth},     // Make sure that volumes are as the spec says.
-	{RuleMaintenance, authorityOverlap},    // Make sure that a rotation of authorities that waits is reported.
+	{RuleDeletion, deletion},                             // Make sure that a cluster that is being deleted is left to Kubernetes.
+	{RulePaused, paused},                                 // Make sure that a paused cluster is only watched.
+	{RuleBootstrap, bootstrap},                           // Make sure that a new cluster is created, or taken back.
+	{RuleResume, resume},                                 // Make sure that every member with data has its StatefulSet.
+	{RuleOperation, operationUnderWay},                   // Make sure that one operation ends before the next begins.
+	{RuleRepair, volumesLost},                            // Make sure that a quorum which lost its volumes is reported.
+	{RuleScale, notYetSupported(sizeChange)},             // Make sure that there are as many members as the spec says.
+	{RuleUpgrade, notYetSupported(versionChange)},        // Make sure that members run the version of the spec.
+	{RuleConfiguration, notYetSupported(templateChange)}, // Make sure that pods are made from the spec's template.
+	{RuleAuthorities, authorityRotation},                 // Make sure that members trust the present certificate authorities.
+	{RuleStorageGrowth, notYetSupported(storageChange)},  // Make sure that volumes are as the spec says.
+	{RuleMaintenance, reportRotation},                    // Make sure that a rotation of authorities that waits is reported.
 }
 
 // When the next pass is, at the latest. Kubernetes objects are watched, so their changes come earlier; etcd is not.
@@ -80,18 +68,14 @@ func Next(s cluster.Snapshot) plan.Decision {
 		s.Cluster = &after
 	}
 	d := firstOpinion(&s)
-	if d.Finished, d.Abandoned = ended, abandoned; ended {
-		d.Action = nil // one claim ends in this pass, and the next begins in another
+	if d.Finished, d.Abandoned = ended, abandoned; ended && d.Action != nil {
+		d.Action, d.Message = nil, "Next: "+d.Message // one operation ends in this pass, and the next begins in another
 	}
 	d.Claim = claimOf(&s, &d)
-	switch d.Rule {
-	case RuleDeletion:
+	if d.Rule == RuleDeletion {
 		return d
-	case RulePaused:
-		d.Upkeep = urgentRenewals(&s)
-	default:
-		addUpkeep(&s, &d)
 	}
+	addUpkeep(&s, &d)
 	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
@@ -196,9 +180,5 @@ func paused(s *cluster.Snapshot) *plan.Decision {
 // refused is the decision of a rule whose guards refused: nothing is done. The first refusal gives the reason. The
 // message has all of them.
 func refused(refusals []plan.Refusal) *plan.Decision {
-	messages := make([]string, len(refusals))
-	for i, r := range refusals {
-		messages[i] = r.Message
-	}
-	return &plan.Decision{Reason: refusals[0].Reason, Message: strings.Join(messages, " "), Refusals: refusals}
+	return &plan.Decision{Reason: refusals[0].Reason, Message: plan.Messages(refusals), Refusals: refusals}
 }

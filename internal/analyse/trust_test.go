@@ -36,7 +36,7 @@ func TestTrustsThePodsAnnotationUnlessThePodWaitedForItsSecret(t *testing.T) {
 			if diff := cmp.Diff(c.want, startedWith(&s, m.Pod, cluster.PeerTraffic)); diff != "" {
 				t.Error(diff)
 			}
-			if c.bundle != nil && !needsRestart(&s, m) {
+			if c.bundle != nil && !startedWithOldAuthorities(&s, m) {
 				t.Error("it is not restarted to load what its Secret holds")
 			}
 		})

@@ -12,9 +12,9 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// addUpkeep lists the harmless writes that a cluster needs. The first are the records on its volumes and templates that
-// refuse an empty volume, which no other write may delay. A cluster that has no object yet, and is not being created,
-// needs none.
+// addUpkeep lists the harmless writes that a cluster needs. Records on volumes come first, then templates and pods that
+// refuse an empty volume. No other write may delay them. A paused cluster gets no others, but for urgent renewals: an
+// emptied volume would be founded again. A cluster that has no object yet, and is not being created, needs none.
 func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
 		d.Upkeep = urgentRenewals(s)
@@ -24,8 +24,14 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
+	if s.Cluster.Spec.Paused {
+		d.Upkeep = append(list, urgentRenewals(s)...)
+		return
+	}
 	for _, v := range pendingVolumes(s) {
-		list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, v)})
+		if !v.Deleting {
+			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, v)})
+		}
 	}
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
@@ -35,16 +41,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 // touchesForeignObject reports whether a write is to a foreign object, or needs one. Other writes are still made:
 // a cluster whose certificates are not renewed stops working.
 func touchesForeignObject(s *cluster.Snapshot, u plan.Upkeep) bool {
-	names := []plan.ObjectName{u.Writes()}
-	switch u := u.(type) {
-	case plan.WriteCertificate:
-		names = append(names, plan.ObjectName{Kind: "Secret", Name: cluster.AuthorityName(s.Cluster.Name, u.Traffic)})
-	case plan.Apply:
-		if name := u.Writes(); name.Kind == render.CertificateKind.Kind { // cert-manager writes a Secret of the same name
-			names = append(names, plan.ObjectName{Kind: "Secret", Name: name.Name})
-		}
-	case plan.AnnotatePod, plan.Delete, plan.RecordMember, plan.SetRetention, plan.UpdateStatefulSet, plan.WriteAuthority:
-	}
+	names := append(u.Uses(), u.Writes())
 	return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool {
 		return slices.Contains(names, plan.ObjectName{Kind: x.Kind, Name: x.Name})
 	})
@@ -101,13 +98,13 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 		list = append(list, plan.RecordMember{
 			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Annotations: record,
 		})
-	case retentionDiffers(s, m.Volume):
+	case retentionDiffers(s, m.Volume) && !s.Cluster.Spec.Paused:
 		list = append(list, plan.SetRetention{
 			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
 		})
 	}
 	// A lost volume is never made again: an empty one is no new start. A template that refuses an empty volume stays so,
-	// even where the cache of claims does not know the record yet.
+	// even where the cache of volumes does not know the record yet.
 	started := startEvidence(s, m) != "" && !waits || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
 	if m.Volume == nil && !started {
 		return nil
@@ -115,15 +112,19 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	return append(list, workloadUpkeep(s, m, started)...)
 }
 
-// workloadUpkeep brings a member's StatefulSet and pod to what they should be without a restart.
+// workloadUpkeep brings a member's StatefulSet and pod to what they should be without a restart. The StatefulSet of a
+// paused cluster is written only for a member that started, if its template still starts on an empty volume.
 func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan.Upkeep {
 	if m.Workload == nil {
 		return nil
 	}
 	var list []plan.Upkeep
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
-	desired := render.MemberStatefulSet(in)
-	if !m.Workload.Deleting && stale(desired, m.Workload.Live) {
+	desired, paused := render.MemberStatefulSet(in), s.Cluster.Spec.Paused
+	if paused {
+		desired.Spec.Replicas = m.Workload.Live.Spec.Replicas // the user may have scaled it
+	}
+	if !m.Workload.Deleting && (!paused || started && m.Workload.StartsEmpty) && stale(desired, m.Workload.Live) {
 		list = append(list, plan.UpdateStatefulSet{Desired: desired, Live: m.Workload.Live})
 	}
 	if m.Pod == nil {
@@ -195,15 +196,19 @@ func usesIPv6(s *cluster.Snapshot) bool {
 	})
 }
 
-// mustNotStart reports whether the next pod of the member could start over other data than its own: its claim stands
-// for another volume, or is gone. A claim of its name may come back with a copy, and without the operator's labels the
-// operator does not even see it. A pod that runs still has its volume, so a claim that is gone stops no running member.
+// mustNotStart reports whether the next pod of the member could start over other data than its own: its
+// PersistentVolumeClaim is bound to another volume, or is gone. One of its name may come back with a copy, and without
+// the operator's labels the operator does not even see it.
+// No member that runs is stopped: a pod keeps its volume for as long as it exists (docs/adr/0002).
 func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
-	if m == nil || m.Workload == nil {
+	if m == nil || m.Workload == nil || runsOn(m) {
 		return false
 	}
-	return m.Volume.IsReplaced() || m.Volume == nil && s.Founded() && !m.Pod.IsRunning()
+	return m.Volume.IsReplaced() || m.Volume == nil && s.Founded()
 }
+
+// runsOn reports whether the member's pod runs, and is not being deleted.
+func runsOn(m *cluster.Member) bool { return m.Pod.IsRunning() && !m.Pod.Deleting }
 
 // stale reports whether the live object is not what the operator renders today. What cannot be compared counts as
 // stale.

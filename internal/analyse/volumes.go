@@ -45,7 +45,8 @@ func awaitsAnswer(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Volume.Started() || evidence == "" || evidence == cluster.StartedByAnswer || m.Pod == nil || m.Pod.Deleting {
 		return false
 	}
-	return s.Now.Before(m.Pod.CreatedAt.Add(answerTime)) || s.Now.Before(m.Pod.StartedAt.Add(answerTime))
+	isRecent := func(t time.Time) bool { age := s.Now.Sub(t); return 0 <= age && age < answerTime } // clocks differ
+	return isRecent(m.Pod.CreatedAt) || isRecent(m.Pod.StartedAt)
 }
 
 // volumeRecord returns the annotations that the volume of a started member lacks: that it started, which volume it is,
@@ -87,10 +88,10 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	return record
 }
 
-// volumeReplaced says what is wrong with a claim that stands for another volume than its member's, and what to do.
+// volumeReplaced says what is wrong with a PersistentVolumeClaim that is bound to another volume than its member's.
 func volumeReplaced(v *cluster.Volume) string {
 	return fmt.Sprintf("PersistentVolumeClaim %s is volume %s, and %s started on volume %s. A member never starts on a copy, a snapshot or "+
-		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the claim.",
+		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the PersistentVolumeClaim.",
 		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
 }
 
@@ -101,14 +102,15 @@ func volumesToTakeBack(s *cluster.Snapshot) []cluster.Volume {
 	return retained(s, func(v *cluster.Volume) bool { return started[v.Token] })
 }
 
-// pendingVolumes returns the claims to delete that a failed attempt left: none of its members started, and no volume
-// was ever bound to them. They would hold up the next attempt, and are made again.
+// pendingVolumes returns the PersistentVolumeClaims that a failed attempt left: none of its members started, and no
+// volume was ever bound to them. They would hold up the next attempt. They are deleted, and made again once they are
+// gone: until then their names are in use.
 func pendingVolumes(s *cluster.Snapshot) []cluster.Volume {
 	started := startedTokens(s)
 	if len(s.Members) > 0 || previousClusterGone(s) != nil {
 		return nil
 	}
-	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && !v.HasData() && !v.Deleting })
+	return retained(s, func(v *cluster.Volume) bool { return !started[v.Token] && !v.HasData() })
 }
 
 // volumesLeftAside returns the volumes that a failed attempt left and that may have data. They are never deleted.
@@ -172,6 +174,30 @@ func nothingLost(s *cluster.Snapshot) *plan.Refusal {
 	}
 }
 
+// volumesLost tells that so many volumes are gone, or were replaced, that no quorum can come back.
+// A pod that runs has its volume, whatever became of the PersistentVolumeClaim.
+func volumesLost(s *cluster.Snapshot) *plan.Decision {
+	var lost []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
+		gone := m.Volume == nil && (m.Workload != nil || s.Founded())
+		if isOurs && !runsOn(m) && (gone || m.Volume.IsReplaced()) {
+			lost = append(lost, m.Name)
+		}
+	}
+	left, quorum := len(s.Members)-len(lost), s.Outlook().Quorum()
+	if len(lost) == 0 || left >= quorum {
+		return nil
+	}
+	return &plan.Decision{
+		Reason: v1beta1.ReasonVolumeLost,
+		Message: fmt.Sprintf("The volumes of %s are gone or were replaced. %d of %d members have their volume, and the quorum is %d, so etcd cannot serve. "+
+			"Bring the volumes themselves back, not copies of them. To start empty instead, delete this cluster and create it again with %s.",
+			strings.Join(lost, ", "), left, len(s.Members), quorum, startEmpty),
+	}
+}
+
 // volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
 func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
 	tokens := map[string][]string{}
@@ -215,7 +241,7 @@ func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
 	return nil
 }
 
-// volumesNotReplaced refuses to take volumes back while a claim stands for another volume than its member's.
+// volumesNotReplaced refuses to take volumes back while one is another volume than its member's.
 func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 	for _, v := range slices.Concat(volumesToTakeBack(s), notYetTakenBack(s)) {
 		if v.IsReplaced() {

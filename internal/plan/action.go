@@ -10,11 +10,13 @@ import (
 )
 
 // Action is a step that may disturb members. At most one is in flight in a cluster.
+// A new one is planned by a rule in analyse, has a row in analyse's operations and an event in status, and is carried
+// out in act.
 //
 //sumtype:decl
 type Action interface {
 	action()
-	// Operation is the type under which the action is claimed.
+	// Operation is the type of the operation that is claimed for the action.
 	Operation() v1beta1.OperationType
 	// Member is the member that the action works on; empty where it works on all.
 	Member() string
@@ -22,6 +24,7 @@ type Action interface {
 
 // CreateFounders creates the volumes of founding members, then all their StatefulSets.
 type CreateFounders struct {
+	onAllMembers
 	// Members are the names of all founding members.
 	Members []string
 	// Volumes and StatefulSets are those that do not exist yet.
@@ -30,10 +33,16 @@ type CreateFounders struct {
 }
 
 // TakeBackVolumes records on retained volumes that this cluster uses them. It comes before their members are started.
-type TakeBackVolumes struct{ Volumes []cluster.Volume }
+type TakeBackVolumes struct {
+	onAllMembers
+	Volumes []cluster.Volume
+}
 
 // StartMembers creates the StatefulSets of members that have run before. etcd exits if it finds such a volume empty.
-type StartMembers struct{ StatefulSets []*appsv1.StatefulSet }
+type StartMembers struct {
+	onAllMembers
+	StatefulSets []*appsv1.StatefulSet
+}
 
 // RestartMember takes a member's pod down. Its StatefulSet then creates it again from the present template.
 type RestartMember struct {
@@ -45,10 +54,12 @@ type RestartMember struct {
 	Evict bool
 }
 
-func (CreateFounders) action()  {}
-func (TakeBackVolumes) action() {}
-func (StartMembers) action()    {}
-func (RestartMember) action()   {}
+// onAllMembers is embedded by actions that work on all members.
+type onAllMembers struct{}
+
+func (onAllMembers) action()        {}
+func (onAllMembers) Member() string { return "" }
+func (RestartMember) action()       {}
 
 // Operation implements Action.
 func (CreateFounders) Operation() v1beta1.OperationType { return v1beta1.OperationBootstrap }
@@ -61,15 +72,6 @@ func (StartMembers) Operation() v1beta1.OperationType { return v1beta1.Operation
 
 // Operation implements Action.
 func (RestartMember) Operation() v1beta1.OperationType { return v1beta1.OperationRollMember }
-
-// Member implements Action.
-func (CreateFounders) Member() string { return "" }
-
-// Member implements Action.
-func (TakeBackVolumes) Member() string { return "" }
-
-// Member implements Action.
-func (StartMembers) Member() string { return "" }
 
 // Member implements Action.
 func (a RestartMember) Member() string { return a.Name }

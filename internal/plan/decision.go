@@ -28,14 +28,14 @@ type Decision struct {
 	Action Action
 	// Urgent tells that the action is taken even if the API server refused upkeep: members are down without it.
 	Urgent bool
-	// HandOver tells that the action takes over the claim that stands, for the same member.
+	// HandOver tells that the action takes over the operation under way, for the same member.
 	HandOver bool
-	// Claim is what is claimed for the action, nil without one.
+	// Claim is the operation that is claimed for the action, nil without one.
 	Claim *v1beta1.Operation
 	// Upkeep are the writes that disturb no member, in their order.
 	// If one fails, the others are still done, except those that require it.
 	Upkeep []Upkeep
-	// Finished tells that the claimed operation ended: its claim is cleared.
+	// Finished tells that the operation ended: the status has none afterwards.
 	Finished bool
 	// Abandoned says why the operation ended before it was done; empty where it is done.
 	Abandoned string
@@ -59,12 +59,8 @@ func (d *Decision) WithRefusals(outcome error) *Decision {
 	if len(refusals) == 0 {
 		return d
 	}
-	messages := make([]string, len(refusals))
-	for i := range refusals {
-		messages[i] = refusals[i].Message
-	}
 	refused := *d
-	refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, strings.Join(messages, " ")
+	refused.Progressing, refused.Reason, refused.Message = false, refusals[0].Reason, Messages(refusals)
 	refused.Refusals = append(slices.Clip(d.Refusals), refusals...)
 	return &refused
 }
@@ -78,6 +74,18 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Message }
+
+func (r Refusal) message() string { return r.Message }
+func (p Problem) message() string { return p.Message }
+
+// Messages joins the messages of refusals or problems.
+func Messages[T interface{ message() string }](list []T) string {
+	messages := make([]string, len(list))
+	for i := range list {
+		messages[i] = list[i].message()
+	}
+	return strings.Join(messages, " ")
+}
 
 // Refusals splits the error of a pass into refusals and everything else, which is nil for nothing.
 func Refusals(err error) (refusals []Refusal, otherErr error) {

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // Upkeep is a write that disturbs no member.
@@ -16,6 +17,10 @@ type Upkeep interface {
 	upkeep()
 	// Writes names the object that is written. A foreign object of this name is left alone.
 	Writes() ObjectName
+	// Uses names the other objects that the write needs. It is not made while one of them is foreign.
+	Uses() []ObjectName
+	// Recreates is the Secret that the write creates; empty where it is there, or is none.
+	Recreates() string
 	// Requires names the write of the same pass that must succeed first; empty for none.
 	Requires() string
 	// Provides is the name by which other upkeep requires this write; empty where none does.
@@ -31,12 +36,14 @@ type Object interface {
 	runtime.Object
 }
 
-// independent is embedded by upkeep that requires no other write, and that no other write requires.
+// independent is embedded by all upkeep. By itself a write needs nothing, and no other write requires it.
 type independent struct{}
 
-func (independent) upkeep()          {}
-func (independent) Requires() string { return "" }
-func (independent) Provides() string { return "" }
+func (independent) upkeep()            {}
+func (independent) Uses() []ObjectName { return nil }
+func (independent) Recreates() string  { return "" }
+func (independent) Requires() string   { return "" }
+func (independent) Provides() string   { return "" }
 
 // Apply creates an object. If it exists, it is brought to what the operator renders today.
 type Apply struct {
@@ -49,6 +56,14 @@ type Apply struct {
 
 // Writes implements Upkeep.
 func (a Apply) Writes() ObjectName { return nameOf(a.Desired) }
+
+// Uses implements Upkeep: cert-manager writes the Secret of the Certificate's name.
+func (a Apply) Uses() []ObjectName {
+	if name := nameOf(a.Desired); name.Kind == render.CertificateKind.Kind {
+		return []ObjectName{{"Secret", name.Name}}
+	}
+	return nil
+}
 
 // Delete deletes an object, if it still has the UID that was read, and the resourceVersion where the object has one.
 type Delete struct {
@@ -94,7 +109,8 @@ type SetRetention struct {
 // Writes implements Upkeep.
 func (r SetRetention) Writes() ObjectName { return volumeName(r.Volume) }
 
-// UpdateStatefulSet replaces the template of a member's StatefulSet. The pod runs on.
+// UpdateStatefulSet replaces the template of a member's StatefulSet. A pod that runs does so further on: 0 replicas are
+// written only for a member whose pod does not run, and must not start.
 type UpdateStatefulSet struct {
 	independent
 	Desired, Live *appsv1.StatefulSet
@@ -156,6 +172,16 @@ type WriteAuthority struct {
 // Writes implements Upkeep.
 func (w WriteAuthority) Writes() ObjectName { return ObjectName{"Secret", w.Known.Name} }
 
+// Recreates implements Upkeep.
+func (w WriteAuthority) Recreates() string { return missing(w.Known) }
+
+func missing(known cluster.ObjectVersion) string {
+	if known.Exists() {
+		return ""
+	}
+	return known.Name
+}
+
 // Provides implements Upkeep.
 func (w WriteAuthority) Provides() string { return authorityOf(w.Traffic) }
 
@@ -167,6 +193,8 @@ type WriteCertificate struct {
 	Traffic cluster.Traffic
 	Role    cluster.Role
 	Known   cluster.ObjectVersion
+	// Authority is the name of the authority's Secret.
+	Authority string
 	// Domain is the domain of the Kubernetes cluster that the certificate fits.
 	Domain string
 	// Renew issues the certificate again. Without it only the bundle is written.
@@ -177,6 +205,12 @@ type WriteCertificate struct {
 
 // Writes implements Upkeep.
 func (w WriteCertificate) Writes() ObjectName { return ObjectName{"Secret", w.Known.Name} }
+
+// Uses implements Upkeep.
+func (w WriteCertificate) Uses() []ObjectName { return []ObjectName{{"Secret", w.Authority}} }
+
+// Recreates implements Upkeep.
+func (w WriteCertificate) Recreates() string { return missing(w.Known) }
 
 // Requires implements Upkeep.
 func (w WriteCertificate) Requires() string { return authorityOf(w.Traffic) }

@@ -257,13 +257,20 @@ func (h *history) forgive(pod *corev1.Pod) { delete(h.restarted, pod.Name) }
 // checkCall holds a write that the operator is about to make against what it may never try.
 func (h *history) checkCall(o *operator, call *simulation.Call) {
 	paused := o.seen != nil && o.seen.Spec.Paused && o.seen.DeletionTimestamp == nil
-	if paused && call.Kind != "Secret" && call.Verb != simulation.UpdateStatus {
+	if paused && call.Kind != "Secret" && call.Verb != simulation.UpdateStatus && !keepsFromFounding(call) {
 		h.wrong("%s of a paused cluster", call)
 	}
 	memberKinds := []string{"StatefulSet", "Pod", "PersistentVolumeClaim"}
 	if slices.Contains(memberKinds, call.Kind) && !o.late && !o.cache.Behind() && len(h.clusterIDs()) > 1 {
 		h.wrong("%s, and the volumes are of the etcd clusters %v", call, h.clusterIDs())
 	}
+}
+
+// keepsFromFounding reports whether a write is a record on a volume, or makes a template or a pod refuse an empty one.
+func keepsFromFounding(call *simulation.Call) bool {
+	set, isSet := call.Live.(*appsv1.StatefulSet)
+	return isSet && call.Verb == simulation.Update && isFounding(set.Spec.Template.Annotations) ||
+		call.Verb == simulation.Patch && (call.Kind == "PersistentVolumeClaim" || call.Kind == "Pod")
 }
 
 // clusterIDs are those of the etcd clusters that the cluster's volumes were recorded for.

@@ -188,14 +188,11 @@ func onlyStarting(s *cluster.Snapshot) bool {
 }
 
 func (v *view) problemText() string {
-	texts := make([]string, len(v.problems), len(v.problems)+1)
-	for i, p := range v.problems {
-		texts[i] = p.Message
-	}
+	text := plan.Messages(v.problems)
 	if v.founded {
-		texts = append(texts, "Running members continue to run.")
+		text += " Running members continue to run."
 	}
-	return sentences(texts...)
+	return text
 }
 
 // storageAlarm returns the last condition while no voter lists the alarms.

@@ -58,16 +58,8 @@ func recreatedSecrets(s *cluster.Snapshot, d *plan.Decision) []string {
 	}
 	var names []string
 	for _, u := range d.Upkeep {
-		var known cluster.ObjectVersion
-		switch u := u.(type) {
-		case plan.WriteAuthority:
-			known = u.Known
-		case plan.WriteCertificate:
-			known = u.Known
-		case plan.AnnotatePod, plan.Apply, plan.Delete, plan.RecordMember, plan.SetRetention, plan.UpdateStatefulSet:
-		}
-		if known.Name != "" && !known.Exists() {
-			names = append(names, known.Name)
+		if name := u.Recreates(); name != "" {
+			names = append(names, name)
 		}
 	}
 	return names

@@ -78,7 +78,7 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s holds volume %s (claim UID/PersistentVolume), but the "+
 			"member started on %s. Old data under the member's ID can undo acknowledged writes, so the operator does not start it. "+
 			"Bring the first volume back. If this is the same volume, moved and not copied, set the annotation %s: %s "+
-			"on the claim. Never do so for a copy, a snapshot or a restore",
+			"on the PersistentVolumeClaim. Never do so for a copy, a snapshot or a restore",
 			v.Name, v.Identity, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
 	case m.Pod == nil && m.Workload != nil && m.Workload.CreateFailure != "":
 		return v1beta1.ReasonPodCreationFailed, "Kubernetes cannot create the pod: " + m.Workload.CreateFailure
