@@ -30,7 +30,7 @@ func TestEveryGuardOfARestartIsAsked(t *testing.T) {
 			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
 		},
 		"membersHealthy": func(s *cluster.Snapshot) { s.Member("prod-4").Pod.Deleting = true },
-		"authoritiesOverlap": func(s *cluster.Snapshot) {
+		"membersAcceptCertificates": func(s *cluster.Snapshot) {
 			for i := range s.PeerTrust.Certificates {
 				s.PeerTrust.Certificates[i].Issuers = []string{"unknown"}
 			}
