@@ -127,8 +127,8 @@ const (
 	ReasonForeignObject = "ForeignObject"
 	// ReasonLeftOver: a StatefulSet or a PersistentVolumeClaim of the cluster belongs to no member. Another client removed
 	// the member from etcd. The operator neither uses nor deletes what is left of it.
-	// What to do: delete the StatefulSet, and delete the PersistentVolumeClaim or set the annotation that the message names
-	// on it.
+	// What to do: delete the StatefulSet. Then delete the PersistentVolumeClaim, or set the annotation that the message
+	// names on it.
 	ReasonLeftOver = "LeftOver"
 	// ReasonWaitingForDeletion: objects of a deleted cluster with the same name are still being deleted.
 	// What to do: nothing. If it takes minutes, look for finalizers on the object that the message names.

@@ -36,7 +36,7 @@ type Rule struct {
 // Later releases add Hibernation, Restore and QuorumRecovery after Paused; RollBack, CorruptMember and NoSpace before
 // Repair; and Promote after it.
 var Rules = []Rule{
-	{RuleDeletion, deletion},                             // Make sure that a cluster that is being deleted is left to Kubernetes.
+	{RuleDeletion, deletion},                             // Make sure that a deleted cluster is left to Kubernetes.
 	{RulePaused, paused},                                 // Make sure that a paused cluster is only watched.
 	{RuleBootstrap, bootstrap},                           // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                                 // Make sure that every member with data has its StatefulSet.
@@ -45,9 +45,9 @@ var Rules = []Rule{
 	{RuleScale, notYetSupported(sizeChange)},             // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, notYetSupported(versionChange)},        // Make sure that members run the version of the spec.
 	{RuleConfiguration, notYetSupported(templateChange)}, // Make sure that pods are made from the spec's template.
-	{RuleAuthorities, authorityRotation},                 // Make sure that members trust the present certificate authorities.
+	{RuleAuthorities, authorityRotation},                 // Make sure that members trust the present authorities.
 	{RuleStorageGrowth, notYetSupported(storageChange)},  // Make sure that volumes are as the spec says.
-	{RuleMaintenance, reportRotation},                    // Make sure that a rotation of authorities that waits is reported.
+	{RuleMaintenance, reportRotation},                    // Make sure that a rotation that waits is reported.
 }
 
 // When the next pass is, at the latest. Kubernetes objects are watched, so their changes come earlier; etcd is not.

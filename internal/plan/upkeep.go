@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
-	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // Upkeep is a write that disturbs no member.
@@ -59,7 +58,7 @@ func (a Apply) Writes() ObjectName { return nameOf(a.Desired) }
 
 // Uses implements Upkeep: cert-manager writes the Secret of the Certificate's name.
 func (a Apply) Uses() []ObjectName {
-	if name := nameOf(a.Desired); name.Kind == render.CertificateKind.Kind {
+	if name := nameOf(a.Desired); name.Kind == "Certificate" {
 		return []ObjectName{{"Secret", name.Name}}
 	}
 	return nil
