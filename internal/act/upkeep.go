@@ -139,7 +139,7 @@ func (a *Actor) updateStatefulSet(ctx context.Context, item plan.UpdateStatefulS
 }
 
 // presentVersion returns the resourceVersion under which the caches have a StatefulSet now, if only its status changed
-// since it was read: Kubernetes writes the status while a member becomes ready and gets a new template.
+// since it was read. Kubernetes writes the status when a member becomes ready, and that is when its template changes.
 // If anything else changed, it returns the version that was read, and the API server refuses the write.
 func (a *Actor) presentVersion(ctx context.Context, read *appsv1.StatefulSet) string {
 	var present appsv1.StatefulSet
