@@ -68,8 +68,8 @@ func (h *history) backUp(claim *corev1.PersistentVolumeClaim) bool {
 	return true
 }
 
-// awaitsCopy reports whether a copy may take the place of a member's volume: its claim is gone, and the operator had the
-// time to stop the member.
+// awaitsCopy reports whether a copy may take the place of a member's volume: its claim is gone, and the operator had
+// the time to stop the member.
 func (h *history) awaitsCopy(member string) bool {
 	_, hasSet := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
 	return h.claimOf(member) == nil && (!hasSet || h.missing[member] >= 2)
