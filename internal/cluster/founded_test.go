@@ -6,7 +6,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-// Where every volume is gone, the status alone remembers that there was data. While the founding is claimed it does not.
+// Where every volume is gone, the status alone remembers that there was data. A claimed founding has none yet.
 func TestTheStatusRemembersThatAClusterWasFounded(t *testing.T) {
 	s := Snapshot{Cluster: &v1beta1.EtcdCluster{}, Members: []Member{{Name: "prod-0"}}}
 	if s.Founded() {
