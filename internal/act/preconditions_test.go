@@ -2,6 +2,7 @@ package act
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -206,5 +208,44 @@ func TestKeepsWhatAnotherOperatorCreatedFromAnotherDecision(t *testing.T) {
 		if refused != (err != nil) || err != nil && !apierrors.IsConflict(err) {
 			t.Errorf("%s: %v", annotation, err)
 		}
+	}
+}
+
+// Volumes outlive a cluster, so none is created for pods that the API server would refuse.
+func TestCreatesNoVolumeForAStatefulSetThatIsRefused(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		w := newStoredWorld(t)
+		set, volume := w.set.DeepCopy(), w.claim.DeepCopy()
+		set.Name, volume.Name = "prod-7", "data-prod-7"
+		for _, object := range []client.Object{set, volume} {
+			object.SetUID("")
+			object.SetResourceVersion("")
+		}
+		w.Before = func(call *simulation.Call) error {
+			if refused && call.Verb == simulation.DryRun {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: call.Kind}, call.Key.Name, errors.New("a policy refuses it"))
+			}
+			return nil
+		}
+		err := (&Actor{Client: w, Live: w}).Act(t.Context(), &w.s, plan.CreateFounders{
+			Volumes: []*corev1.PersistentVolumeClaim{volume}, StatefulSets: []*appsv1.StatefulSet{set},
+		})
+		created := w.Get(t.Context(), client.ObjectKeyFromObject(volume), &corev1.PersistentVolumeClaim{}) == nil
+		if refused != (err != nil) || created == refused {
+			t.Errorf("refused %t: got %v, created the volume %t", refused, err, created)
+		}
+	}
+}
+
+func TestAStoppedMemberHasNoPod(t *testing.T) {
+	w := newStoredWorld(t)
+	desired := w.set.DeepCopy()
+	desired.Spec.Replicas = new(int32(0))
+	if _, err := (&Actor{Client: w, Live: w}).Upkeep(t.Context(), &w.s, []plan.Upkeep{plan.UpdateStatefulSet{Desired: desired, Live: w.set}}); err != nil {
+		t.Fatal(err)
+	}
+	var live appsv1.StatefulSet
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(w.set), &live); err != nil || *live.Spec.Replicas != 0 {
+		t.Errorf("%v; it has %d replicas", err, *live.Spec.Replicas)
 	}
 }

@@ -14,7 +14,7 @@ func (w *World) CopyDisk(claim *corev1.PersistentVolumeClaim) string {
 	return disk
 }
 
-// Rebind replaces a claim, with the pod that uses it, by one of the same name that is bound to the same volume.
+// Rebind ends the pod that uses a claim, and replaces the claim by one of the same name over the same PersistentVolume.
 func (w *World) Rebind(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
 	w.killUsers(claim)
 	erase(w.Server, claim)
