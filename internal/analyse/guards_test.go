@@ -205,6 +205,14 @@ func TestGuards(t *testing.T) {
 		"membersAcceptCertificates of the user's": {
 			overlapBut("prod-1"), from(cluster.SourceSecret, "p1"), from(cluster.SourceSecret, "p2"), "Put the former authority beside the new one into ca.crt",
 		},
+		"volumeStays": {
+			volumeStaysOf("prod-1"), prod().Members(Healthy),
+			prod().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }), "data-prod-1 is gone, is being deleted",
+		},
+		"volumeStays where the claim is gone": {
+			volumeStaysOf("prod-1"), prod().Members(Healthy),
+			prod().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Member("prod-1").Volume = nil }), "would not have its data",
+		},
 		"peerURLsUnchanged": {
 			peerURLsUnchanged, prod().Kept(nil, "prod-0"), prod().Kept(func(v *cluster.Volume) { v.PeerURL = "https://elsewhere:2380" }, "prod-0"), "https://elsewhere:2380",
 		},
@@ -240,6 +248,10 @@ func membersHealthyBut(name string) guard {
 
 func overlapBut(name string) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal { return membersAcceptCertificates(s.Member(name))(s) }
+}
+
+func volumeStaysOf(name string) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal { return volumeStays(s.Member(name))(s) }
 }
 
 func TestAllRefusalsAreTold(t *testing.T) {

@@ -135,3 +135,11 @@ func TestALossOfTheQuorumsVolumesSaysWhatToDo(t *testing.T) {
 		t.Errorf("progressing %v: %s", d.Progressing, d.Message)
 	}
 }
+
+func TestAVolumeThatIsDeletedUnderAPodIsToldAsAProblem(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }).Snapshot()
+	d := Next(s)
+	if len(d.Problems) != 1 || d.Problems[0].Reason != "VolumeLost" || !strings.Contains(d.Problems[0].Message, "PersistentVolumeClaim data-prod-1 is being deleted") {
+		t.Errorf("the problems are %+v", d.Problems)
+	}
+}

@@ -72,6 +72,10 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		list.addLeftOver(&s.LeftOvers[i])
 	}
 	for i := range s.Members {
+		if m := &s.Members[i]; m.Volume != nil && m.Volume.Deleting && runsOn(m) {
+			list.add(v1beta1.ReasonVolumeLost, "PersistentVolumeClaim %s is being deleted. Kubernetes deletes it when Pod %s ends, and %s then "+
+				"has no data any more. The operator does not restart the member. Keep the pod running, and make a backup.", m.Volume.Name, m.Pod.Name, m.Name)
+		}
 		if m := &s.Members[i]; m.Volume.IsReplaced() && runsOn(m) {
 			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
 				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)

@@ -69,6 +69,7 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 		previousClusterGone, // Make sure that no pod of a deleted cluster of this name still runs.
 		noForeignObject,     // Make sure that the next pod mounts this cluster's objects.
 		specUsable,          // Make sure that the next pod can start: its Secrets exist and fit.
+		volumeStays(m),      // Make sure that the next pod starts on the volume of this one.
 	}
 	if !hasFailed(m) {
 		guards = append(guards,
@@ -152,6 +153,22 @@ func quorumSurvives(m *cluster.Member) guard {
 				"Delete pod %s when a short interruption is acceptable.", m.Name, m.Pod.Name)
 		}
 		return &plan.Refusal{Guard: "quorumSurvives", Reason: v1beta1.ReasonQuorumAtRisk, Message: message}
+	}
+}
+
+// volumeStays refuses to restart a member whose PersistentVolumeClaim is being deleted, is gone, or is bound to another
+// volume. Kubernetes keeps a deleted one, and the data, only while the pod runs.
+func volumeStays(m *cluster.Member) guard {
+	return func(*cluster.Snapshot) *plan.Refusal {
+		if m.Volume != nil && !m.Volume.Deleting && !m.Volume.IsReplaced() {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard:  "volumeStays",
+			Reason: v1beta1.ReasonVolumeLost,
+			Message: fmt.Sprintf("%s is not restarted, because its PersistentVolumeClaim %s is gone, is being deleted, or is bound to another volume. "+
+				"Its next pod would not have its data.", m.Name, cluster.VolumeName(m.Name)),
+		}
 	}
 }
 

@@ -50,6 +50,18 @@ func TestRecordsTheIDsOfAMemberThatWasMarkedAsStarted(t *testing.T) {
 	}
 }
 
+func TestHalfARecordOfIDsIsCompleted(t *testing.T) {
+	s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).
+		Later(func(s *cluster.Snapshot) { s.Member("prod-1").Volume.MemberID = 0 }).Snapshot()
+	d := Next(s)
+	if len(d.Upkeep) != 1 {
+		t.Fatalf("the upkeep is %+v", d.Upkeep)
+	}
+	if record, ok := d.Upkeep[0].(plan.RecordMember); !ok || record.Annotations[cluster.AnnotationMemberID] != "a1" {
+		t.Errorf("the upkeep is %+v", d.Upkeep[0])
+	}
+}
+
 // The caches of claims and of StatefulSets are not of the same moment: the record on a claim may be missing in the
 // snapshot for long after the template that relies on it was written.
 func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {

@@ -68,9 +68,9 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	if v.IsAccepted() {
 		record[v1beta1.AcceptVolumeAnnotation] = "" // it is obeyed once
 	}
-	if s.Membership.Names(m) && (v.ClusterID == 0 || v.MemberID == m.Probe.MemberID) {
+	if s.Membership.Names(m) && (v.ClusterID == 0 || v.MemberID == 0 || v.MemberID == m.Probe.MemberID) {
 		version := cmp.Or(m.Probe.Version, v.Version) // a member whose version is unknown keeps the last known one
-		if v.ClusterID == 0 || v.Version != version {
+		if v.ClusterID == 0 || v.MemberID == 0 || v.Version != version {
 			record[cluster.AnnotationClusterID] = m.Probe.ClusterID.String()
 			record[cluster.AnnotationMemberID] = m.Probe.MemberID.String()
 			record[cluster.AnnotationEtcdVersion] = version

@@ -97,7 +97,7 @@ func (o *Observer) probe(ctx context.Context, s *cluster.Snapshot, m *cluster.Me
 		return &cluster.Probe{Error: err.Error()}
 	case isForeignCluster(s, m, probe.ClusterID):
 		return &cluster.Probe{Error: anotherCluster}
-	case m.Volume != nil && m.Volume.ClusterID != 0 && probe.MemberID != m.Volume.MemberID:
+	case m.Volume != nil && m.Volume.MemberID != 0 && probe.MemberID != m.Volume.MemberID:
 		return &cluster.Probe{Error: "another member answers at its address"}
 	default:
 		return &probe
