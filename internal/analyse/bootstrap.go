@@ -180,7 +180,7 @@ func createFounders(s *cluster.Snapshot, missing []founder) *plan.Decision {
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonBootstrapping,
-		Message:     fmt.Sprintf("Creating %d members.%s", len(founders), leftAside(s)),
+		Message:     fmt.Sprintf("Creating %s.%s", count(len(founders), "member"), leftAside(s)),
 		Action:      action,
 	}
 }
@@ -303,6 +303,14 @@ func targetIntent(s *cluster.Snapshot) cluster.Intent {
 		}
 	}
 	return withAuthorities(s, cluster.IntentOf(s.Cluster))
+}
+
+// count returns a number of things in words, for example "1 member".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func memberNames(volumes []cluster.Volume) string {

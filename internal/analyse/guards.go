@@ -48,7 +48,8 @@ func operationKnown(s *cluster.Snapshot) *plan.Refusal {
 		Guard:  "operationKnown",
 		Reason: v1beta1.ReasonUnknownOperation,
 		Message: fmt.Sprintf("The operation %s was begun by another release of the operator, and this one does not know it. "+
-			"Install that release again to finish it.", op.Type),
+			"Install that release again to finish it. If no such release ran, remove the operation: "+
+			"kubectl patch etcdcluster %s --subresource=status --type=merge -p '{\"status\":{\"operation\":null}}'", op.Type, s.Cluster.Name),
 	}
 }
 
@@ -69,7 +70,7 @@ func previousClusterGone(s *cluster.Snapshot) *plan.Refusal {
 			return &plan.Refusal{
 				Guard:   "previousClusterGone",
 				Reason:  v1beta1.ReasonWaitingForDeletion,
-				Message: fmt.Sprintf("%s %s of the deleted cluster of this name is still going away. Waiting for it.", x.Kind, x.Name),
+				Message: fmt.Sprintf("%s %s %s. It is still being deleted. Waiting for it.", x.Kind, x.Name, x.Owner),
 			}
 		}
 	}
@@ -163,7 +164,7 @@ func quotaFits(s *cluster.Snapshot) *plan.Refusal {
 	return &plan.Refusal{
 		Guard:  "quotaFits",
 		Reason: v1beta1.ReasonQuotaTooLarge,
-		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, is left to the log, because etcd ends where the disk is full. "+
+		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, must stay free for the log, because etcd exits when the disk is full. "+
 			"Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d, or ask for larger volumes.", quota, volume.String(), largest),
 	}
 }

@@ -74,7 +74,7 @@ func TestGuards(t *testing.T) {
 			noForeignObject, prod().Stranger("StatefulSet", "prod-0", true), prod().Stranger("Service", "prod", false), "Service prod exists and has no owner",
 		},
 		"previousClusterGone": {
-			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "StatefulSet prod-0 of the deleted cluster",
+			previousClusterGone, prod().Stranger("Service", "prod", false), prod().Stranger("StatefulSet", "prod-0", true), "It is still being deleted",
 		},
 		"specUsable": {
 			specUsable, prod(), prod().Broken("it expired", "peer").Broken("renew it", "server"),
@@ -131,7 +131,7 @@ func TestGuards(t *testing.T) {
 			}, "prod-0"), prod().Kept(func(v *cluster.Volume) {
 				v.Remembered, v.Identity = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}, cluster.VolumeIdentity{Claim: "claim-2"}
 				v.Accepted = "claim-2/"
-			}, "prod-0"), "is volume claim-2/, and prod-0 started on volume claim-1/pv-1",
+			}, "prod-0"), "is not bound, and prod-0 started on volume claim-1/pv-1",
 		},
 		"versionSkewAllowed": {
 			versionSkewAllowed, prod().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),

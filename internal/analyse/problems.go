@@ -18,7 +18,7 @@ import (
 func specProblems(s *cluster.Snapshot) []plan.Problem {
 	var list problems
 	if s.PeerTrust.CertManagerMissing || s.ClientTrust.CertManagerMissing {
-		advice := "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer of a new cluster."
+		advice := "Install cert-manager, or set another source in spec.tls.client and spec.tls.peer."
 		if s.MembersCreated() {
 			advice = "Install it again before the certificates expire: nobody renews them."
 		}
@@ -190,11 +190,11 @@ func (p *problems) addUsers(s *cluster.Snapshot, source cluster.Source, c *clust
 func (p *problems) addStorageClass(s *cluster.Snapshot) {
 	if class := cluster.VolumeStorageClass(&s.Cluster.Spec); class != "" {
 		p.add(v1beta1.ReasonStorageClassNotFound, "StorageClass %s does not exist, so no volume can be made. "+
-			"Create it, or delete this cluster and create it with a class that exists.", class)
+			"Create it, or name another one in spec.storage.volumeClaimTemplate.spec.storageClassName.", class)
 		return
 	}
 	p.add(v1beta1.ReasonStorageClassNotFound, "The spec names no StorageClass and there is no default one, so no volume can be made. "+
-		"Mark a class as the default, or delete this cluster and create it with spec.storage.volumeClaimTemplate.spec.storageClassName.")
+		"Mark a class as the default, or name one in spec.storage.volumeClaimTemplate.spec.storageClassName.")
 }
 
 // addForeign tells of an object that has a name of the cluster's and is not the cluster's.
@@ -203,7 +203,7 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 	case x.Unreadable != "":
 		p.add(v1beta1.ReasonReadRefused, "%s", plan.RefuseForeignObject(*x).Message)
 	case x.Terminating:
-		p.add(v1beta1.ReasonWaitingForDeletion, "%s %s of a deleted cluster with the same name is still being deleted. The operator does not change it.", x.Kind, x.Name)
+		p.add(v1beta1.ReasonWaitingForDeletion, "%s %s %s. It is still being deleted, and the operator does not change it.", x.Kind, x.Name, x.Owner)
 	case x.LacksOwnerReference:
 		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator neither renews nor uses it. "+
 			"If it belongs to this cluster and was restored from a backup, make EtcdCluster %s its controller in "+
@@ -211,8 +211,8 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 			"Otherwise rename or delete it. The operator then creates its own.",
 			x.Kind, x.Name, x.Owner, s.Cluster.Name)
 	default:
-		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. The operator does not change objects that it did not make. "+
-			"Rename or delete it.", x.Kind, x.Name, x.Owner)
+		p.add(v1beta1.ReasonForeignObject, "%s %s exists and %s. %s", x.Kind, x.Name, x.Owner,
+			cmp.Or(x.Advice, "The operator does not change objects that it did not make. Rename or delete it."))
 	}
 }
 

@@ -112,9 +112,10 @@ func servesNoClient(m *cluster.Member) bool {
 }
 
 // restartIsDone reports whether the member needs the restart no more and is a healthy voter, or is no member any more.
+// Its pod must be ready: the disruption budget allows no other eviction before.
 func restartIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	m := s.Member(op.Member)
-	return m == nil || m.Pod != nil && !m.Pod.Deleting && !needsRestart(s, m, reasonOf(op)) && m.IsHealthyVoter() && s.Outlook().HasQuorum()
+	return m == nil || m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && !needsRestart(s, m, reasonOf(op)) && m.IsHealthyVoter() && s.Outlook().HasQuorum()
 }
 
 // restartAbandonedFor abandons a restart that was not begun if the guards refuse it now, and any at its deadline:

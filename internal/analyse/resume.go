@@ -43,7 +43,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      reason,
-		Message:     fmt.Sprintf("Starting %s over the data on their volumes.", strings.Join(names, ", ")),
+		Message:     fmt.Sprintf("Starting %s on the volumes that hold their data.", strings.Join(names, ", ")),
 		Action:      action,
 		Urgent:      true,
 	}

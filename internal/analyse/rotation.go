@@ -50,10 +50,10 @@ func reportRotation(s *cluster.Snapshot) *plan.Decision {
 	for _, traffic := range traffics {
 		switch s.Trust(traffic).Authority.Phase {
 		case cluster.PhaseAnnounced:
-			d.Message = fmt.Sprintf("Every member trusts the new certificate authorities beside the old ones. The new ones issue certificates once clients have had %s to trust them too.", s.AuthorityOverlap)
+			d.Message = fmt.Sprintf("Every member trusts the new certificate authorities beside the old ones. Clients get %s to trust them too. Then the new authorities issue certificates.", s.AuthorityOverlap)
 			return d
 		case cluster.PhaseIssuing:
-			d.Message = fmt.Sprintf("The new certificate authorities issue. The old ones are forgotten once clients have had %s to take up new certificates; the members are restarted then, one by one.", s.AuthorityOverlap)
+			d.Message = fmt.Sprintf("The new certificate authorities issue all certificates. Clients get %s to load them. Then the old authorities are removed, and the members restart one by one.", s.AuthorityOverlap)
 			return d
 		}
 	}

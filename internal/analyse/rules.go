@@ -93,7 +93,7 @@ func firstOpinion(s *cluster.Snapshot) plan.Decision {
 			return *d
 		}
 	}
-	return plan.Decision{Reason: v1beta1.ReasonUpToDate, Message: "Size, version, template and volumes are as the spec says."}
+	return plan.Decision{Reason: v1beta1.ReasonUpToDate, Message: "Nothing to change: size, version, pod template and storage are as the spec says."}
 }
 
 func requeueAfter(s *cluster.Snapshot, d *plan.Decision) time.Duration {

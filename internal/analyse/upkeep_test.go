@@ -68,7 +68,7 @@ func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {
 	unseen := clustertest.Together(clustertest.Volume, clustertest.Sealed)
 	s := clustertest.MakeCluster("prod").Objects().Members(unseen).Snapshot()
 	for _, u := range Next(s).Upkeep {
-		if update, ok := u.(plan.UpdateStatefulSet); ok {
+		if update, ok := u.(plan.UpdateStatefulSet); ok && render.StartsEmpty(update.Desired.Spec.Template.Annotations) {
 			t.Errorf("%s is written with the founding list: %v", update.Desired.Name, update.Desired.Spec.Template.Annotations)
 		}
 	}
@@ -77,5 +77,34 @@ func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {
 		if update, ok := u.(plan.UpdateStatefulSet); ok {
 			t.Errorf("%s, which was never seen started, is written: %v", update.Desired.Name, update.Desired.Spec.Template.Annotations)
 		}
+	}
+}
+
+// The proof that a volume is the member's is on its claim. A claim that was made again, or lost its annotations, may
+// stand for a copy.
+func TestAMemberWhoseClaimHasNoRecordStartsOnlyWhenTheUserAcceptsTheVolume(t *testing.T) {
+	identity := cluster.VolumeIdentity{Claim: "claim-9", Name: "pv-9"}
+	for name, test := range map[string]struct {
+		change  func(*cluster.Member)
+		stopped bool
+	}{
+		"the pod is gone":                 {func(m *cluster.Member) { m.Pod = nil }, true},
+		"the pod waits":                   {func(m *cluster.Member) { m.Pod.Phase = "Pending" }, true},
+		"the pod is going":                {func(m *cluster.Member) { m.Pod.Deleting = true }, true},
+		"the pod runs":                    {func(*cluster.Member) {}, false},
+		"the user accepts the volume":     {func(m *cluster.Member) { m.Pod, m.Volume.Accepted = nil, identity.String() }, false},
+		"the user accepts another volume": {func(m *cluster.Member) { m.Pod, m.Volume.Accepted = nil, "claim-8/pv-9" }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Later(func(s *cluster.Snapshot) {
+				m, v := s.Member("prod-1"), *s.Member("prod-1").Volume
+				m.Volume = &cluster.Volume{Name: v.Name, Member: v.Member, UID: "claim-9", Identity: identity, Phase: v.Phase, ClusterUID: v.ClusterUID}
+				m.Probe = nil
+				test.change(m)
+			}).Snapshot()
+			if got := mustNotStart(&s, s.Member("prod-1")); got != test.stopped {
+				t.Errorf("stopped: %t, want %t", got, test.stopped)
+			}
+		})
 	}
 }

@@ -90,6 +90,10 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 
 // volumeReplaced says what is wrong with a PersistentVolumeClaim that is bound to another volume than its member's.
 func volumeReplaced(v *cluster.Volume) string {
+	if v.Identity.Name == "" {
+		return fmt.Sprintf("PersistentVolumeClaim %s is not bound, and %s started on volume %s. Delete the claim, and create it again with "+
+			"spec.volumeName: %s (docs/volumes.md).", v.Name, v.Member, v.Remembered, v.Remembered.Name)
+	}
 	return fmt.Sprintf("PersistentVolumeClaim %s is volume %s, and %s started on volume %s. A member never starts on a copy, a snapshot or "+
 		"a restore of its volume: it would vote acknowledged writes away. If it is the same volume under another name, set the annotation %s=%s on the PersistentVolumeClaim.",
 		v.Name, v.Identity, v.Member, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)

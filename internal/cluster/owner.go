@@ -31,12 +31,25 @@ func DeletesVolumes(c *v1beta1.EtcdCluster) bool {
 	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenDeleted == v1beta1.RetentionDelete
 }
 
+const volumeKind = "PersistentVolumeClaim"
+
 // ForeignObjectOf describes an object that is not this cluster's.
 func ForeignObjectOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) ForeignObject {
 	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "has no owner"}
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		x.Owner = fmt.Sprintf("belongs to %s %s", owner.Kind, owner.Name)
-		x.Terminating = owner.Kind == v1beta1.EtcdClusterKind && owner.Name == c.Name && owner.UID != c.UID
+		isCluster := owner.Kind == v1beta1.EtcdClusterKind
+		if x.Terminating = isCluster && owner.Name == c.Name && owner.UID != c.UID; x.Terminating {
+			x.Owner = "belongs to the deleted cluster of this name"
+		}
+		if isCluster && owner.Name != c.Name {
+			x.Advice = "Create this cluster under another name."
+		}
+	}
+	if kind == volumeKind {
+		x.Owner = "does not have the operator's annotation " + AnnotationClusterUID
+		x.Advice = fmt.Sprintf("Do not delete it before you know whose data it holds. If it is the volume of a member of this cluster, "+
+			"set the annotation %s=%s on it (docs/volumes.md). Otherwise create this cluster under another name.", AnnotationClusterUID, c.UID)
 	}
 	return x
 }

@@ -193,6 +193,8 @@ type ForeignObject struct {
 	Kind, Name string
 	// Owner describes whose it is, for the message.
 	Owner string
+	// Advice is what the user can do, where renaming or deleting the object is wrong; empty elsewhere.
+	Advice string
 	// Terminating tells that it belonged to a deleted EtcdCluster of the same name and is being collected.
 	Terminating bool
 	// LacksOwnerReference tells that the object would be this cluster's own if it named the cluster as its controller.
@@ -243,6 +245,12 @@ func (s *Snapshot) ClusterIDs() []ID {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// LacksRecord reports whether the member started before, as its StatefulSet refuses an empty volume, and its claim does
+// not say so: the claim was made again, or its annotations were lost. The volume may be a copy. The user can accept it.
+func (m *Member) LacksRecord() bool {
+	return m.Volume != nil && !m.Volume.Started() && m.Workload != nil && !m.Workload.StartsEmpty && !m.Volume.IsAccepted()
 }
 
 // RefusesEmptyVolume reports whether the member has started, and neither its template nor its pod would start it on an

@@ -111,6 +111,8 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		a.unreadable[set.UID] = true
 		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
 			Kind: "StatefulSet", Name: set.Name, Owner: "its annotation " + cluster.AnnotationIntent + " cannot be read",
+			Advice: "Delete it while the other members are healthy. The operator creates it again over the same volume, " +
+				"and the member is down for some seconds.",
 		})
 		return
 	}

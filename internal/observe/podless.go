@@ -90,6 +90,9 @@ func (o *Observer) createFailure(ctx context.Context, s *cluster.Snapshot, set t
 	if _, cause, ok := strings.Cut(failure, " failed error: "); ok {
 		failure = cause // without "create Pod prod-0-0 in StatefulSet prod-0"
 	}
+	if _, cause, ok := strings.Cut(failure, " is forbidden: "); ok && strings.HasPrefix(failure, "pods ") {
+		failure = cause // without the pod's name, so that the same cause of several members is told once
+	}
 	return cluster.ForeignText(failure)
 }
 

@@ -16,7 +16,7 @@ import (
 const quotaEvent = `create Pod prod-0-0 in StatefulSet prod-0 failed error: pods "prod-0-0" is forbidden: ` +
 	"exceeded quota: compute, requested: requests.cpu=1, used: requests.cpu=0, limited: requests.cpu=0"
 
-const quotaCause = `pods "prod-0-0" is forbidden: exceeded quota: compute, requested: requests.cpu=1, used: requests.cpu=0, limited: requests.cpu=0`
+const quotaCause = `exceeded quota: compute, requested: requests.cpu=1, used: requests.cpu=0, limited: requests.cpu=0`
 
 // event adds an event about a StatefulSet.
 func (s *stage) event(set types.UID, reason, message string, ago time.Duration) *corev1.Event {

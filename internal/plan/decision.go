@@ -2,6 +2,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -120,7 +121,7 @@ func RefuseForeignObject(x cluster.ForeignObject) *Refusal {
 	return &Refusal{
 		Guard:  "noForeignObject",
 		Reason: v1beta1.ReasonForeignObject,
-		Message: fmt.Sprintf("%s %s exists and %s. The operator never takes over what it did not make. "+
-			"Rename or delete it, or create this cluster under another name.", x.Kind, x.Name, x.Owner),
+		Message: fmt.Sprintf("%s %s exists and %s. %s", x.Kind, x.Name, x.Owner, cmp.Or(x.Advice,
+			"The operator never takes over what it did not make. Rename or delete it, or create this cluster under another name.")),
 	}
 }

@@ -75,6 +75,8 @@ func available(v *view) metav1.Condition {
 	case v.isUnobservable():
 		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			"The operator has no valid client certificate for the members. They continue to run.", v.firstProblem())
+	case v.onlyOperatorIsCutOff():
+		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable, cutOffText, v.failures)
 	case !v.founded:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The members are starting.", v.failures)
 	default:
@@ -117,6 +119,8 @@ func quorumLost(v *view) metav1.Condition {
 	case v.isUnobservable():
 		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			sentences("The operator cannot connect to the members.", v.firstProblem()))
+	case v.onlyOperatorIsCutOff():
+		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable, sentences(cutOffText, v.failures))
 	default:
 		return is(metav1.ConditionTrue, v1beta1.ReasonNoQuorum, v.noQuorum())
 	}
@@ -124,6 +128,25 @@ func quorumLost(v *view) metav1.Condition {
 
 func (v *view) noQuorum() string {
 	return sentences(v.outlook.String()+".", v.failures, "etcd serves again, with all its data, when a quorum of members is back.")
+}
+
+const cutOffText = "The members do not answer the operator. A quorum of their pods is ready, which is a linearizable read of etcd, " +
+	"so clients are probably served."
+
+// onlyOperatorIsCutOff reports whether a quorum of the members passes the kubelets' readiness probes, although none of
+// them answers the operator.
+func (v *view) onlyOperatorIsCutOff() bool {
+	ready := 0
+	for i := range v.Members {
+		m := &v.Members[i]
+		if m.Answers() {
+			return false
+		}
+		if m.Pod != nil && m.Pod.PassesReadiness {
+			ready++
+		}
+	}
+	return v.founded && ready >= cluster.Quorum(v.outlook.Voters) && v.outlook.Voters > 0
 }
 
 // isUnobservable reports whether pods run, but the operator has no certificate to connect to them.
@@ -154,7 +177,7 @@ func degraded(v *view, d *plan.Decision, status *v1beta1.EtcdClusterStatus) meta
 		return because(v.problems[0].Reason, v.problemText())
 	case isBlocked(d):
 		return because(d.Reason, d.Message)
-	case status.ReadyReplicas < status.Replicas && !onlyStarting(v.Snapshot):
+	case status.ReadyReplicas < status.Replicas && !onlyStarting(v.Snapshot) && !onlyRestarting(v.Snapshot):
 		return because(v1beta1.ReasonMembersNotReady,
 			sentences(fmt.Sprintf("%d of %d members are ready.", status.ReadyReplicas, status.Replicas), v.failures))
 	default:
@@ -184,6 +207,15 @@ func onlyStarting(s *cluster.Snapshot) bool {
 		}
 		reason, _ := failure(s, &m)
 		return m.Volume.Started() || !slices.Contains(startingReasons, reason)
+	})
+}
+
+// onlyRestarting reports whether the one member that does not serve is the one that the operator restarts.
+// At the operation's deadline it counts as failed.
+func onlyRestarting(s *cluster.Snapshot) bool {
+	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		op := s.Cluster.Status.Operation
+		return !m.Serves() && (op == nil || op.Member != m.Name || !isRestarted(s, &m))
 	})
 }
 

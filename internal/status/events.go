@@ -37,8 +37,9 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		if d.Finished && c.Reason == v1beta1.ReasonUpToDate {
 			continue // the end of the operation has been told
 		}
+		first := isServingFirst(s, c)
 		switch {
-		case !isNewsworthy(before, c):
+		case first && !d.Finished, !first && !isNewsworthy(before, c):
 		case d.Finished && d.Abandoned == "" && c.Type == v1beta1.ConditionAvailable && !bad(c):
 			list[0].Message += " " + c.Message // one event tells the end of the operation and what it led to
 		default:
@@ -49,6 +50,12 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		list[i].Message = shortened(list[i].Message, maxNote)
 	}
 	return list
+}
+
+// isServingFirst reports whether a condition says that a new cluster serves. The end of its founding tells that.
+func isServingFirst(s *cluster.Snapshot, c *metav1.Condition) bool {
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Type == v1beta1.OperationBootstrap && c.Type == v1beta1.ConditionAvailable && !bad(c)
 }
 
 // recreatedSecrets names the managed Secrets that the pass creates although members were made with them.

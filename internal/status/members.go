@@ -48,7 +48,7 @@ func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 // failure returns why a member does not serve: a reason, and a text that stays the same for as long as the cause does.
 func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	reason, text = cause(s, m)
-	if m.Volume == nil || m.Volume.Started() {
+	if m.Volume == nil || m.Volume.Started() || m.LacksRecord() {
 		return reason, text
 	}
 	if reason == v1beta1.ReasonStarting && s.StartIsOverdue(m) {
@@ -73,6 +73,15 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	case m.Volume == nil && (m.Workload != nil || s.Founded()):
 		return v1beta1.ReasonVolumeLost, fmt.Sprintf("volume %s is gone. The operator never creates it again under that name. "+
 			"Bring the volume itself back, not a copy of it", cluster.VolumeName(m.Name))
+	case m.LacksRecord() && !m.Pod.IsRunning():
+		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s does not say on which volume the member started: it was made "+
+			"again, or its annotations were lost. It may hold a copy, so the operator does not start the member. If it is the member's "+
+			"volume, and no copy, snapshot or restore of it, set the annotation %s: %s on it (docs/volumes.md)",
+			m.Volume.Name, v1beta1.AcceptVolumeAnnotation, acceptValue(m.Volume))
+	case m.Volume.IsReplaced() && m.Volume.Identity.Name == "":
+		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s is not bound, and the member started on %s (claim UID/"+
+			"PersistentVolume). Delete the claim, and create it again with spec.volumeName: %s (docs/volumes.md)",
+			m.Volume.Name, m.Volume.Remembered, m.Volume.Remembered.Name)
 	case m.Volume.IsReplaced():
 		v := m.Volume
 		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s holds volume %s (claim UID/PersistentVolume), but the "+
@@ -80,6 +89,8 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 			"Bring the first volume back. If this is the same volume, moved and not copied, set the annotation %s: %s "+
 			"on the PersistentVolumeClaim. Never do so for a copy, a snapshot or a restore",
 			v.Name, v.Identity, v.Remembered, v1beta1.AcceptVolumeAnnotation, v.Identity)
+	case isRestarted(s, m):
+		return v1beta1.ReasonStarting, "it is being restarted"
 	case m.Pod == nil && m.Workload != nil && m.Workload.CreateFailure != "":
 		return v1beta1.ReasonPodCreationFailed, "Kubernetes cannot create the pod: " + m.Workload.CreateFailure
 	case m.Pod == nil:
@@ -97,13 +108,30 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 		return v1beta1.ReasonStarting, "etcd is starting"
 	case !m.Answers():
 		text := fmt.Sprintf("etcd does not answer the operator on port %d: %s", cluster.ClientPort, m.Probe.Error)
-		if m.Pod.Ready {
+		if m.Pod.Ready && !strings.Contains(m.Probe.Error, "refused") { // a NetworkPolicy drops packets
 			text += ". The pod is ready, so the cause is between the operator and the pod: a NetworkPolicy, for example"
 		}
 		return v1beta1.ReasonNotAnswering, text
 	default:
 		return v1beta1.ReasonNoLeader, "it is running but cannot serve reads: it has no quorum"
 	}
+}
+
+// isRestarted reports whether the operator, or a user who deleted the pod, restarts the member, and nothing has failed.
+func isRestarted(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m.Pod != nil && (m.Pod.NodeLost || m.Pod.FailureReason != "") || m.Pod == nil && m.Workload != nil && m.Workload.CreateFailure != "" {
+		return false
+	}
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Type == v1beta1.OperationRollMember && op.Member == m.Name || m.Pod != nil && m.Pod.Deleting
+}
+
+// acceptValue returns the value of the annotation that accepts a volume.
+func acceptValue(v *cluster.Volume) string {
+	if v.Identity.Name == "" {
+		return "CLAIMUID/PVNAME, once it is bound"
+	}
+	return v.Identity.String()
 }
 
 // lacksCertificate reports whether a member runs, but the operator has no certificate to connect to it.

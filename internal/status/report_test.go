@@ -91,7 +91,16 @@ func situations() map[string]*Builder {
 		"one-never-started":   prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
 		"one-never-scheduled": prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, Trouble("Unschedulable", "0/2 nodes are available.")),
 		"volume-replaced":     prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced),
-		"election-too-long":   prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless),
+		"claim-without-record": prod().Objects().Members(Healthy).Member("prod-1", Volume, Sealed, Changed(func(m *cluster.Member) {
+			m.Volume.Identity = cluster.VolumeIdentity{Claim: "decade", Name: "pv-2"}
+		})),
+		"volume-replaced-unbound": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced, Changed(func(m *cluster.Member) {
+			m.Volume.Identity.Name = ""
+		})),
+		"operator-cut-off": prod().Objects().Members(Volume, Recorded, Sealed, Pod, Silent("the connection timed out"), Changed(func(m *cluster.Member) {
+			m.Pod.Ready, m.Pod.PassesReadiness = true, true
+		})),
+		"election-too-long": prod().Objects().Members(Volume, Recorded, Sealed, Pod, Leaderless),
 		"cluster-id-conflict": prod().Objects().Members(Healthy).
 			Member("prod-1", Volume, Recorded, Sealed, Pod, Serving, Changed(func(m *cluster.Member) { m.Volume.ClusterID, m.Probe.ClusterID = 0xc2, 0xc2 })),
 		"foreign-service":                  prod().Stranger("Service", "prod", false),
@@ -312,7 +321,7 @@ func TestTheEventOfAFinishedOperationTellsThatTheClusterServes(t *testing.T) {
 		"abandoned": {plan.Decision{Finished: true, Abandoned: "It took too long."}, []string{
 			"OperationAbandoned: Operation Bootstrap was abandoned. It took too long.", "QuorumServing: 3 of 3 voters are healthy, and the quorum is 2.",
 		}},
-		"goes on": {plan.Decision{}, []string{"QuorumServing: 3 of 3 voters are healthy, and the quorum is 2."}},
+		"goes on": {plan.Decision{}, nil}, // its end will tell
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationBootstrap).Snapshot()
@@ -541,5 +550,38 @@ func TestTheStatusKeepsTheLimitsOfTheSchema(t *testing.T) {
 	}
 	if len(status.Members) != 64 || status.Members[0].Version != "" || status.TargetVersion != "" {
 		t.Errorf("%d members, version %.20s, target version %.20s", len(status.Members), status.Members[0].Version, status.TargetVersion)
+	}
+}
+
+func TestAMemberThatTheOperatorRestartsIsNoFailure(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   func(*cluster.Member)
+		operated string
+		degraded metav1.ConditionStatus
+	}{
+		"its pod is going":              {func(m *cluster.Member) { m.Pod.Deleting = true }, "prod-1", metav1.ConditionFalse},
+		"its pod is gone":               {func(m *cluster.Member) { m.Pod = nil }, "prod-1", metav1.ConditionFalse},
+		"its next pod starts":           {func(*cluster.Member) {}, "prod-1", metav1.ConditionFalse},
+		"its next pod has failed":       {func(m *cluster.Member) { m.Pod.FailureReason = v1beta1.ReasonCrashLooping }, "prod-1", metav1.ConditionTrue},
+		"its node is lost":              {func(m *cluster.Member) { m.Pod.NodeLost = true }, "prod-1", metav1.ConditionTrue},
+		"its next pod cannot be made":   {func(m *cluster.Member) { m.Pod, m.Workload.CreateFailure = nil, "quota" }, "prod-1", metav1.ConditionTrue},
+		"another one is restarted":      {func(*cluster.Member) {}, "prod-2", metav1.ConditionTrue},
+		"a user deleted its pod":        {func(m *cluster.Member) { m.Pod.Deleting = true }, "", metav1.ConditionTrue},
+		"nobody restarts it, no answer": {func(*cluster.Member) {}, "", metav1.ConditionTrue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := MakeCluster("prod").Objects().Members(Healthy).
+				Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("connection refused"), Changed(c.change)).Snapshot()
+			if c.operated != "" {
+				s.Cluster.Status.Operation = &v1beta1.Operation{
+					Type: v1beta1.OperationRollMember, Member: c.operated, StartedAt: metav1.NewTime(Now), Reason: v1beta1.ReasonRotatingAuthorities,
+				}
+			}
+			d := analyse.Next(s)
+			got := meta.FindStatusCondition(Of(&s, &d, nil).Status.Conditions, v1beta1.ConditionDegraded)
+			if got.Status != c.degraded {
+				t.Errorf("Degraded is %s: %s", got.Status, got.Message)
+			}
+		})
 	}
 }

@@ -55,7 +55,8 @@ var _ = Describe("An operator that cannot reach the members", Serial, func() {
 				g.Expect(pod.Annotations).To(HaveKeyWithValue(cluster.AnnotationInitialClusterState, "existing"), pod.Name)
 			}
 		}).Should(Succeed())
-		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, "").saying("on port 2379: the connection timed out"))
+		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, "").saying("on port 2379: the connection timed out"),
+			available(metav1.ConditionUnknown, v1beta1.ReasonUnobservable), quorumLost(metav1.ConditionUnknown, v1beta1.ReasonUnobservable))
 		mend()
 		awaitHealthy(ctx, c)
 		bury(ctx, c).expectFound(ctx, c)

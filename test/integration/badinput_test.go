@@ -406,7 +406,11 @@ func TestAnObjectOfSomebodyElseIsNeitherTakenOverNorChanged(t *testing.T) {
 				version := foreign.GetResourceVersion()
 				l.create(3)
 				l.settle()
-				l.expectRefused(v1beta1.ReasonForeignObject, kind+" "+objectName+" exists and has no owner", "Rename or delete it")
+				owner, advice := "has no owner", "Rename or delete it"
+				if kind == "PersistentVolumeClaim" { // to delete it may lose data
+					owner, advice = "does not have the operator's annotation", "Do not delete it before you know whose data it holds"
+				}
+				l.expectRefused(v1beta1.ReasonForeignObject, kind+" "+objectName+" exists and "+owner, advice)
 				must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
 				if foreign.GetResourceVersion() != version {
 					t.Errorf("%s was changed: %+v", what, foreign)

@@ -195,7 +195,11 @@ func (b *Builder) Objects() *Builder {
 
 // Stranger adds an object that is somebody else's; leaving tells that it was a deleted cluster's of this name.
 func (b *Builder) Stranger(kind, name string, leaving bool) *Builder {
-	b.s.ForeignObjects = append(b.s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", Terminating: leaving})
+	owner := "has no owner"
+	if leaving {
+		owner = "belongs to the deleted cluster of this name"
+	}
+	b.s.ForeignObjects = append(b.s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: owner, Terminating: leaving})
 	return b
 }
 
