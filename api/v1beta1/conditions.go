@@ -79,8 +79,8 @@ const (
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.
 	ReasonRollingMembers = "RollingMembers"
-	// ReasonRollingBack: a member did not become healthy after its restart, and goes back to the pod template with which it
-	// was healthy.
+	// ReasonRollingBack: a member did not become healthy after its restart, and goes back to the pod template with which
+	// it was healthy.
 	// What to do: nothing yet. The message says why the member was not healthy.
 	ReasonRollingBack = "RollingBack"
 	// ReasonRolledBack: a member did not become healthy with what the spec asks for, and went back. The operator does not
@@ -92,7 +92,8 @@ const (
 	// What to do: remove the cause that the message names. If the step only needs more time, raise the deadline.
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	// ReasonFrozen: the operator may not begin a step that may disturb members, because of its flag --freeze-disruptions
-	// or of the annotation operator.etcd-warden.io/freeze-disruptions of the namespace. It continues to repair what is down.
+	// or of the annotation operator.etcd-warden.io/freeze-disruptions of the namespace. It continues to repair what is
+	// down.
 	// What to do: remove the flag or the annotation when the steps may go on.
 	ReasonFrozen = "Frozen"
 	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.

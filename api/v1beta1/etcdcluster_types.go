@@ -36,12 +36,12 @@ const (
 	MaxRestartValue   = 253
 )
 
-// PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the spec,
-// and in which order. Each new value gets one answer. The annotation changes nothing else.
+// PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the
+// spec, and in which order. Each new value gets one answer. The annotation changes nothing else.
 const PlanAnnotation = "operator.etcd-warden.io/plan"
 
-// FreezeAnnotation on a namespace, with the value FreezeValue, keeps the operator from beginning any step there that may
-// disturb members. It finishes the step that it has begun, and continues to repair what is down.
+// FreezeAnnotation on a namespace, with the value FreezeValue, keeps the operator from beginning any step there that
+// may disturb members. It finishes the step that it has begun, and continues to repair what is down.
 const (
 	FreezeAnnotation = "operator.etcd-warden.io/freeze-disruptions"
 	FreezeValue      = "true"
@@ -149,8 +149,8 @@ type Image struct {
 	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')",message="digest must be sha256: and 64 hexadecimal digits in lower case, or sha512: and 128. The registry shows it, for example with crane digest IMAGE."
 	// +optional
 	Digest string `json:"digest,omitempty"`
-	// PullPolicy says when nodes pull the image. IfNotPresent, which is the default, pulls it if the node does not have it.
-	// Always asks the registry at each start of a container. Then no member starts while the registry does not answer.
+	// PullPolicy says when nodes pull the image. IfNotPresent, which is the default, pulls it if the node does not have
+	// it. Always asks the registry at each start of a container. Then no member starts while the registry does not answer.
 	// +optional
 	PullPolicy ImagePullPolicy `json:"pullPolicy,omitempty"`
 }

@@ -168,16 +168,14 @@ func dropIfEqual[T comparable](field **T, value T) {
 
 // sortLists sorts all lists in a value by their JSON, the inner ones first.
 func sortLists(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			sortLists(v.Elem())
-		}
-	case reflect.Struct:
+	switch kind := v.Kind(); {
+	case kind == reflect.Pointer && !v.IsNil():
+		sortLists(v.Elem())
+	case kind == reflect.Struct:
 		for n := range v.NumField() {
 			sortLists(v.Field(n))
 		}
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		for n := range v.Len() {
 			sortLists(v.Index(n))
 		}

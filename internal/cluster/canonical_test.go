@@ -85,6 +85,7 @@ var samePods = map[string][2]string{
 	"the default operator of a toleration":       {pod(`tolerations: [{key: a, operator: Equal, value: b}]`), pod(`tolerations: [{key: a, value: b}]`)},
 	"values of a node affinity in another order": {nodesNamed(`a, b`), nodesNamed(`b, a`)},
 	"spread constraints in another order":        {pod(`topologySpreadConstraints: [` + spread("zone") + `, ` + spread("host") + `]`), pod(`topologySpreadConstraints: [` + spread("host") + `, ` + spread("zone") + `]`)},
+	"expressions of a spread constraint":         {pod(`topologySpreadConstraints: [` + constraintOf("a", "b") + `]`), pod(`topologySpreadConstraints: [` + constraintOf("b", "a") + `]`)},
 	"the defaults of a spread constraint":        {pod(`topologySpreadConstraints: [` + spread("zone") + `]`), pod(`topologySpreadConstraints: [` + spread("zone, minDomains: 1, nodeAffinityPolicy: Honor, nodeTaintsPolicy: Ignore") + `]`)},
 	"what no pod depends on":                     {`{}`, `{replicas: 5, paused: true, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}, storage: {retentionPolicy: {whenDeleted: Delete, whenScaled: Delete}}}`},
 	"the operator's client Secret":               {`{tls: {client: {secretRef: {name: s, operatorName: a}}}}`, `{tls: {client: {secretRef: {name: s, operatorName: b, format: TLS}}}}`},
@@ -137,6 +138,12 @@ var otherPods = map[string][2]string{
 
 func spread(key string) string {
 	return "{maxSkew: 1, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {a: b}}, topologyKey: " + key + "}"
+}
+
+// constraintOf is a spread constraint on pods with labels of two keys.
+func constraintOf(one, other string) string {
+	return "{maxSkew: 1, whenUnsatisfiable: DoNotSchedule, topologyKey: zone, labelSelector: {matchExpressions: [{key: " + one +
+		", operator: Exists}, {key: " + other + ", operator: Exists}]}}"
 }
 
 func nodesNamed(names string) string {
