@@ -140,7 +140,7 @@ type Image struct {
 	// Tag replaces the tag "v" followed by the version, for images with other tags.
 	// The version must still be the etcd version in the image: change both together.
 	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')",message="tag must be the tag of an image. Write letters, digits, underscores, dots and hyphens, and begin with none of the last two, for example v3.6.16-1."
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')",message="tag must be the tag of an image. Write letters, digits, underscores, dots and hyphens, for example v3.6.16-1. The first character must not be a dot or a hyphen."
 	// +optional
 	Tag string `json:"tag,omitempty"`
 	// Digest selects exactly this image, whatever its tags are: sha256: or sha512: and the hexadecimal digits.
