@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -203,6 +204,27 @@ func TestTheCanonicalFormIsItsOwn(t *testing.T) {
 				if again, _ := stored.Canonical().Encode(); again != once {
 					t.Errorf("%s: %s became %s", name, once, again)
 				}
+			}
+		}
+	}
+}
+
+func TestEqualQuantitiesHaveOneText(t *testing.T) {
+	spellings := []string{
+		"0", "0m", "0Ki", "1n", "1000n", "1u", "1m", "0.001", "1e-3", "500m", "0.5", "0.5Ki", "512", "1", "1000m", "1000", "1k", "1e3", "1E3", "1023", "1024", "1Ki",
+		"1.5Gi", "1536Mi", "1610612736", "1G", "1000M", "1e9", "8G", "7812500Ki", "2000Mi", "2097152000", "16Ei", "100000000000000000000Ki", "-1", "-1000m",
+	}
+	for _, one := range spellings {
+		a := resource.MustParse(one)
+		canonical := canonicalQuantity(a)
+		if canonical.Cmp(a) != 0 {
+			t.Errorf("%s became %s", one, canonical.String())
+		}
+		for _, other := range spellings {
+			b := resource.MustParse(other)
+			again := canonicalQuantity(b)
+			if same := a.Cmp(b) == 0; same != (canonical.String() == again.String()) {
+				t.Errorf("%s became %s, and %s became %s", one, canonical.String(), other, again.String())
 			}
 		}
 	}
