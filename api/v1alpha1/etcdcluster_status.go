@@ -23,6 +23,10 @@ type Operation struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// WaitingFor says what the step waits for. It is empty if the operator has not written anything about it yet.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	WaitingFor string `json:"waitingFor,omitempty"`
 }
 
 // MemberRole is the role of a member in the quorum.
@@ -91,6 +95,11 @@ type EtcdClusterStatus struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Ready members",xDescriptors={"urn:alm:descriptor:text"}
 	// +optional
 	ReadyMembers int32 `json:"readyMembers"`
+	// Ready says how many members are ready, and how many the spec asks for, for example 2/3.
+	// It is for people. Programs read readyMembers.
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Ready string `json:"ready,omitempty"`
 	// Selector selects the pods of the members by their labels. The scale subresource needs it.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

@@ -247,11 +247,14 @@ type MemberSecrets struct {
 // +kubebuilder:deprecatedversion:warning="operator.etcd-warden.io/v1alpha1 EtcdCluster is deprecated. Releases before etcd-warden 1.0 serve it. Write v1beta1 instead: kubectl get etcdclusters.v1beta1.operator.etcd-warden.io shows your clusters in it"
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=etcd,categories=all
-// +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.spec.size`
-// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyMembers`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.status.targetVersion`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.ready`
 // +kubebuilder:printcolumn:name="Available",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`
+// +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.operation.type`,priority=1
+// +kubebuilder:printcolumn:name="Member",type=string,JSONPath=`.status.operation.member`,priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`,priority=1
 // +kubebuilder:printcolumn:name="Cluster ID",type=string,JSONPath=`.status.clusterID`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

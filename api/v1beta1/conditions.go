@@ -21,7 +21,8 @@ const (
 	// What to do: see the reasons. While the reason is NoSpace, etcd refuses writes.
 	ConditionStorageAlarm = "StorageAlarm"
 	// ConditionRestartPending is true while members run with an older pod template than the current one.
-	// What to do: nothing. The next restart of the pod loads the current template.
+	// What to do: nothing. The next restart of the pod loads the current template. With
+	// spec.updateStrategy.operatorUpgrade: Roll the operator restarts the members itself.
 	ConditionRestartPending = "RestartPending"
 )
 
@@ -71,6 +72,30 @@ const (
 	// ReasonRotatingAuthorities: the members load a change of the trusted certificate authorities, one after the other.
 	// What to do: nothing. Each member restarts once, while the others keep the quorum.
 	ReasonRotatingAuthorities = "RotatingAuthorities"
+	// ReasonScaling: members are added or removed, one after the other, until there are as many as spec.replicas.
+	// What to do: nothing. If it takes minutes, status.operation names the member and says what it waits for.
+	ReasonScaling = "Scaling"
+	// ReasonRollingMembers: the members restart one after the other, so that they load what the spec or the annotation
+	// operator.etcd-warden.io/restart asks for.
+	// What to do: nothing. The message says how many members have been restarted.
+	ReasonRollingMembers = "RollingMembers"
+	// ReasonRollingBack: a member did not become healthy after its restart, and goes back to the pod template with which
+	// it was healthy.
+	// What to do: nothing yet. The message says why the member was not healthy.
+	ReasonRollingBack = "RollingBack"
+	// ReasonRolledBack: a member did not become healthy with what the spec asks for, and went back. The operator does not
+	// try it again until the spec changes. The other members were not touched.
+	// What to do: correct in the spec what the message names. To try the same again, set another value of the annotation
+	// operator.etcd-warden.io/restart.
+	ReasonRolledBack = "RolledBack"
+	// ReasonDeadlineExceeded: a step takes longer than spec.updateStrategy.progressDeadlineSeconds.
+	// What to do: remove the cause that the message names. If the step only needs more time, raise the deadline.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonFrozen: the operator may not begin a step that may disturb members, because of its flag --freeze-disruptions
+	// or of the annotation operator.etcd-warden.io/freeze-disruptions of the namespace. It continues to repair what is
+	// down.
+	// What to do: remove the flag or the annotation when the steps may go on.
+	ReasonFrozen = "Frozen"
 	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.
 	// What to do: bring back the member that the message names. The operator then continues.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
@@ -180,8 +205,9 @@ const (
 	// any member has started, delete the cluster and create it again.
 	ReasonUnschedulable = "Unschedulable"
 	// ReasonImagePullFailed: the image cannot be pulled.
-	// What to do: give the nodes access to the registry, or create the pull Secret that the spec names. To correct the
-	// spec before any member has started, delete the cluster and create it again.
+	// What to do: correct the repository, tag or digest of the image or the version, give the nodes access to the
+	// registry, or create the pull Secret that the spec names. To correct the spec before any member has started, delete
+	// the cluster and create it again.
 	ReasonImagePullFailed = "ImagePullFailed"
 	// ReasonContainerFailed: the kubelet cannot start the container.
 	// What to do: kubectl describe pod shows the cause.

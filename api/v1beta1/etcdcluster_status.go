@@ -19,6 +19,12 @@ const (
 	OperationResume OperationType = "Resume"
 	// OperationRollMember restarts one member, so that it loads what etcd reads only at its start.
 	OperationRollMember OperationType = "RollMember"
+	// OperationAddMember adds one member: it joins as a learner, copies the data, and becomes a voter.
+	OperationAddMember OperationType = "AddMember"
+	// OperationRemoveMember removes one member: from etcd first, then its pod.
+	OperationRemoveMember OperationType = "RemoveMember"
+	// OperationRollBack restarts one member with the last pod template with which it was healthy.
+	OperationRollBack OperationType = "RollBack"
 )
 
 // Operation is the one step that is in progress. The operator writes it before it takes the step.
@@ -35,6 +41,10 @@ type Operation struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// WaitingFor says what the step waits for. It is empty if the operator has not written anything about it yet.
+	// +kubebuilder:validation:MaxLength=1024
+	// +optional
+	WaitingFor string `json:"waitingFor,omitempty"`
 }
 
 // MemberRole is the role of a member in the quorum.
@@ -103,6 +113,11 @@ type EtcdClusterStatus struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Ready members",xDescriptors={"urn:alm:descriptor:text"}
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas"`
+	// Ready says how many members are ready, and how many the spec asks for, for example 2/3.
+	// It is for people. Programs read readyReplicas.
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	Ready string `json:"ready,omitempty"`
 	// Selector selects the pods of the members by their labels. The scale subresource needs it.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

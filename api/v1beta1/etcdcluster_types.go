@@ -28,6 +28,25 @@ const RotateAuthoritiesAnnotation = "operator.etcd-warden.io/rotate-authorities"
 // other members' copies of them away.
 const AcceptVolumeAnnotation = "operator.etcd-warden.io/accept-volume"
 
+// RestartAnnotation on an EtcdCluster restarts its members one after the other, as kubectl rollout restart does for a
+// Deployment. Each new value restarts each member once. Removing the annotation restarts none.
+// Only the first MaxRestartValue bytes of the value count.
+const (
+	RestartAnnotation = "operator.etcd-warden.io/restart"
+	MaxRestartValue   = 253
+)
+
+// PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the
+// spec, and in which order. Each new value gets one answer. The annotation changes nothing else.
+const PlanAnnotation = "operator.etcd-warden.io/plan"
+
+// FreezeAnnotation on a namespace, with the value FreezeValue, keeps the operator from beginning any step there that
+// may disturb members. It finishes the step that it has begun, and continues to repair what is down.
+const (
+	FreezeAnnotation = "operator.etcd-warden.io/freeze-disruptions"
+	FreezeValue      = "true"
+)
+
 // EtcdClusterSpec is the desired state of a cluster.
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
@@ -89,6 +108,12 @@ type EtcdClusterSpec struct {
 	// +optional
 	ClusterDomain string `json:"clusterDomain,omitempty"`
 
+	// UpdateStrategy says how the operator changes the members of a running cluster.
+	// It always changes one member at a time.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Update strategy",order=12,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
+	// +optional
+	UpdateStrategy *UpdateStrategy `json:"updateStrategy,omitempty"`
+
 	// Bootstrap says how a new cluster starts.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Bootstrap",order=10,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
@@ -103,7 +128,8 @@ type EtcdClusterSpec struct {
 
 // Image is the container image of etcd.
 type Image struct {
-	// Repository is the image repository without a tag. The tag is "v" followed by the version.
+	// Repository is the image repository without a tag. Without the fields tag and digest, the tag is "v" followed by the
+	// version.
 	// The image must contain etcd, etcdctl and etcdutl.
 	// +kubebuilder:default="gcr.io/etcd-development/etcd"
 	// +kubebuilder:validation:MinLength=1
@@ -111,7 +137,35 @@ type Image struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?/)?[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",message="repository must be an image repository without a tag or digest, for example gcr.io/etcd-development/etcd. The operator makes the tag from version."
 	// +optional
 	Repository string `json:"repository,omitempty"`
+	// Tag replaces the tag "v" followed by the version, for images with other tags.
+	// The version must still be the etcd version in the image: change both together.
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9_][A-Za-z0-9_.-]*$')",message="tag must be the tag of an image. Write letters, digits, underscores, dots and hyphens, for example v3.6.16-1. The first character must not be a dot or a hyphen."
+	// +optional
+	Tag string `json:"tag,omitempty"`
+	// Digest selects exactly this image, whatever its tags are: sha256: or sha512: and the hexadecimal digits.
+	// The version must still be the etcd version in the image: change both together.
+	// +kubebuilder:validation:MaxLength=135
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')",message="digest must be sha256: and 64 hexadecimal digits in lower case, or sha512: and 128. The registry shows it, for example with crane digest IMAGE."
+	// +optional
+	Digest string `json:"digest,omitempty"`
+	// PullPolicy says when nodes pull the image. IfNotPresent, which is the default, pulls it if the node does not have
+	// it. Always asks the registry at each start of a container. Then no member starts while the registry does not answer.
+	// +optional
+	PullPolicy ImagePullPolicy `json:"pullPolicy,omitempty"`
 }
+
+// ImagePullPolicy says when nodes pull the image of etcd.
+// +kubebuilder:validation:Enum=Always;IfNotPresent
+type ImagePullPolicy string
+
+// The pull policies.
+const (
+	// PullAlways asks the registry at each start of a container.
+	PullAlways ImagePullPolicy = "Always"
+	// PullIfNotPresent pulls the image if the node does not have it.
+	PullIfNotPresent ImagePullPolicy = "IfNotPresent"
+)
 
 // Storage describes the volumes of the members.
 type Storage struct {
@@ -179,6 +233,11 @@ type RetentionPolicy struct {
 	// +kubebuilder:default=Retain
 	// +optional
 	WhenDeleted RetentionPolicyType `json:"whenDeleted,omitempty"`
+	// WhenScaled applies to the volume of a member that is removed because replicas became smaller: Retain, which is the
+	// default, keeps it, Delete deletes it and its data. No member ever uses such a volume again.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of removed members",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
+	// +optional
+	WhenScaled RetentionPolicyType `json:"whenScaled,omitempty"`
 }
 
 // TLS secures the traffic of clients and between members.
@@ -479,6 +538,36 @@ type PodSpec struct {
 	SecurityContext *corev1.PodSecurityContext `json:"securityContext,omitempty"`
 }
 
+// UpdateStrategy says how the operator changes the members of a running cluster.
+type UpdateStrategy struct {
+	// OperatorUpgrade says what happens if a new release of the operator makes the pods differently.
+	// Wait, which is the default, restarts nothing: the condition RestartPending is true until the next restart of each
+	// pod. Roll restarts the members one after the other at once.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="At an upgrade of the operator",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Wait","urn:alm:descriptor:com.tectonic.ui:select:Roll"}
+	// +optional
+	OperatorUpgrade OperatorUpgradePolicy `json:"operatorUpgrade,omitempty"`
+	// ProgressDeadlineSeconds is how long one step may take, for example the restart of one member, from 60 to 86400.
+	// The default is 600. A member that is not healthy by then goes back to the last pod template with which it was
+	// healthy, and the condition Progressing becomes false with the reason DeadlineExceeded or RolledBack.
+	// Write more if members need longer to pull the image, to load a large database or to copy it.
+	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	ProgressDeadlineSeconds int32 `json:"progressDeadlineSeconds,omitempty"`
+}
+
+// OperatorUpgradePolicy says what happens if a new release of the operator makes the pods differently.
+// +kubebuilder:validation:Enum=Wait;Roll
+type OperatorUpgradePolicy string
+
+// What happens if a new release of the operator makes the pods differently.
+const (
+	// OperatorUpgradeWait restarts nothing.
+	OperatorUpgradeWait OperatorUpgradePolicy = "Wait"
+	// OperatorUpgradeRoll restarts the members one after the other.
+	OperatorUpgradeRoll OperatorUpgradePolicy = "Roll"
+)
+
 // Bootstrap says how a new cluster starts.
 type Bootstrap struct {
 	// ExistingVolumes applies to volumes that an earlier cluster with this name left.
@@ -507,11 +596,14 @@ const (
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
 // +kubebuilder:resource:shortName=etcd,categories=all
-// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.spec.replicas`
-// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.readyReplicas`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.status.targetVersion`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.ready`
 // +kubebuilder:printcolumn:name="Available",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Progressing")].reason`
+// +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.operation.type`,priority=1
+// +kubebuilder:printcolumn:name="Member",type=string,JSONPath=`.status.operation.member`,priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Leader",type=string,JSONPath=`.status.leader`,priority=1
 // +kubebuilder:printcolumn:name="Cluster ID",type=string,JSONPath=`.status.clusterID`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -67,9 +66,15 @@ type Intent struct {
 	ServerCertificates Source             `json:"serverCertificates,omitempty"`
 	ServerIssuer       *v1beta1.IssuerRef `json:"serverIssuer,omitempty"`
 	ServerAuthorities  []string           `json:"serverAuthorities,omitempty"`
+
+	Tag        string                  `json:"tag,omitempty"`
+	Digest     string                  `json:"digest,omitempty"`
+	PullPolicy v1beta1.ImagePullPolicy `json:"pullPolicy,omitempty"`
+	// RestartedFor is the value of the restart annotation.
+	RestartedFor string `json:"restartedFor,omitempty"`
 }
 
-// IntentOf returns what the spec asks of every member's pod.
+// IntentOf returns what the spec and the restart annotation ask of every member's pod, in the canonical form.
 func IntentOf(c *v1beta1.EtcdCluster) Intent {
 	spec := &c.Spec
 	intent := Intent{
@@ -78,12 +83,33 @@ func IntentOf(c *v1beta1.EtcdCluster) Intent {
 		ClusterDomain: spec.ClusterDomain,
 		Limits:        spec.Resources.Limits,
 		Requests:      spec.Resources.Requests,
+		Tag:           spec.Image.Tag,
+		Digest:        spec.Image.Digest,
+		PullPolicy:    spec.Image.PullPolicy,
+		RestartedFor:  restartValue(c),
 	}
 	intent.setPeerTLS(c)
 	intent.setClientTLS(c)
 	intent.setOptions(spec)
 	intent.setPod(spec.PodTemplate)
-	return intent
+	return intent.Canonical()
+}
+
+// restartValue returns the value of the restart annotation. Anyone who may write the object chooses its length, and
+// every StatefulSet stores it, so it is cut.
+func restartValue(c *v1beta1.EtcdCluster) string {
+	value := c.Annotations[v1beta1.RestartAnnotation]
+	if len(value) > v1beta1.MaxRestartValue {
+		value = value[:v1beta1.MaxRestartValue]
+	}
+	return strings.ToValidUTF8(value, "") // JSON has no half character
+}
+
+// WithRestartOf returns the intent with the restart value of a member's own intent where the cluster has none:
+// removing the annotation restarts no member.
+func (i Intent) WithRestartOf(member Intent) Intent {
+	i.RestartedFor = cmp.Or(i.RestartedFor, member.RestartedFor)
+	return i
 }
 
 func (i *Intent) setPeerTLS(c *v1beta1.EtcdCluster) {
@@ -218,7 +244,7 @@ const defaultElectionTimeout = time.Second
 
 // ElectionTimeout returns how long a member waits for a leader before it stands for election.
 func (i Intent) ElectionTimeout() time.Duration {
-	if n, err := strconv.ParseInt(i.Options[OptionVariable("election-timeout")], 10, 64); err == nil {
+	if n, err := OptionNumber(i.Options[OptionVariable("election-timeout")]); err == nil {
 		return time.Duration(n) * time.Millisecond
 	}
 	return defaultElectionTimeout
@@ -285,16 +311,26 @@ func LargestQuota(volume resource.Quantity) int64 {
 
 // Quota returns the size in bytes at which a member's database refuses writes.
 func (i Intent) Quota() int64 {
-	if n, err := strconv.ParseInt(i.Options[OptionVariable("quota-backend-bytes")], 10, 64); err == nil {
+	if n, err := OptionNumber(i.Options[OptionVariable("quota-backend-bytes")]); err == nil {
 		return cmp.Or(n, maxDefaultQuota)
 	}
 	return i.QuotaBackendBytes
 }
 
-// Image returns the etcd image of the intent.
-func (i Intent) Image() string { return i.Repository + ":v" + i.Version }
+// Image returns the etcd image of the intent. A digest selects the image alone. A tag beside it is for readers.
+func (i Intent) Image() string {
+	switch {
+	case i.Digest != "" && i.Tag != "":
+		return i.Repository + ":" + i.Tag + "@" + i.Digest
+	case i.Digest != "":
+		return i.Repository + "@" + i.Digest
+	default:
+		return i.Repository + ":" + cmp.Or(i.Tag, "v"+i.Version)
+	}
+}
 
-// Encode returns the intent as it is stored, and the hash of what the pods depend on.
+// Encode returns the intent as it is stored, and the hash of what the pods depend on. It keeps the form of the intent:
+// what an earlier release stored gets the text and the hash that it had. SameAs compares intents of any form.
 func (i Intent) Encode() (text, hash string) {
 	text = i.marshal()
 	i.OperatorSecret = ""
@@ -322,6 +358,7 @@ func DecodeIntent(text string) (Intent, error) {
 // Differences returns where the spec says what differs between the pods of two intents, sorted.
 // The authorities are left out: they are what was found, not what was asked.
 func (i Intent) Differences(other Intent) []string {
+	i, other = i.Canonical(), other.Canonical()
 	i.OperatorSecret = other.OperatorSecret
 	i.PeerAuthorities, i.ServerAuthorities = other.PeerAuthorities, other.ServerAuthorities
 	var paths []string
@@ -338,10 +375,14 @@ func (i Intent) Differences(other Intent) []string {
 	return slices.Compact(paths)
 }
 
-// specPaths are the places in v1beta1 that the fields of an Intent are made from.
+// specPaths are the places in an object of v1beta1 that the fields of an Intent are made from.
 var specPaths = map[string]string{
 	"Version":           "spec.version",
 	"Repository":        "spec.image.repository",
+	"Tag":               "spec.image.tag",
+	"Digest":            "spec.image.digest",
+	"PullPolicy":        "spec.image.pullPolicy",
+	"RestartedFor":      "metadata.annotations[" + v1beta1.RestartAnnotation + "]",
 	"ClusterDomain":     "spec.clusterDomain",
 	"QuotaBackendBytes": "spec.config.quotaBackendBytes",
 	"Options":           "spec.config",

@@ -221,6 +221,7 @@ func statusToHub(spoke *v1alpha1.EtcdClusterStatus) v1beta1.EtcdClusterStatus {
 		TargetVersion:      spoke.TargetVersion,
 		Replicas:           spoke.Size,
 		ReadyReplicas:      spoke.ReadyMembers,
+		Ready:              spoke.Ready,
 		Selector:           spoke.Selector,
 		Leader:             spoke.Leader,
 		ServiceName:        spoke.ServiceName,
@@ -230,7 +231,7 @@ func statusToHub(spoke *v1alpha1.EtcdClusterStatus) v1beta1.EtcdClusterStatus {
 	}
 	if o := spoke.Operation; o != nil {
 		status.Operation = &v1beta1.Operation{
-			Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason,
+			Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason, WaitingFor: o.WaitingFor,
 		}
 	}
 	for _, m := range spoke.Members {
@@ -250,6 +251,7 @@ func statusFromHub(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 		TargetVersion:      hub.TargetVersion,
 		Size:               hub.Replicas,
 		ReadyMembers:       hub.ReadyReplicas,
+		Ready:              hub.Ready,
 		Selector:           hub.Selector,
 		Leader:             hub.Leader,
 		ServiceName:        hub.ServiceName,
@@ -259,7 +261,7 @@ func statusFromHub(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 	}
 	if o := hub.Operation; o != nil {
 		status.Operation = &v1alpha1.Operation{
-			Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason,
+			Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason, WaitingFor: o.WaitingFor,
 		}
 	}
 	for _, m := range hub.Members {

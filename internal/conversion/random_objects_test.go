@@ -35,7 +35,7 @@ func newSource(t *testing.T) source {
 	}
 	t.Logf("seed %d", seed)
 	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
-		fillMeta, fillString, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+		fillMeta, fillString, fillImage, fillUpdateStrategy, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
 		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
@@ -124,6 +124,23 @@ func fillStaticTLS(tls *v1alpha1.StaticTLS, c randfill.Continue) {
 	c.Fill(&tls.Member)
 	if tls.Member != nil && tls.Member.ServerSecret != "" {
 		tls.OperatorSecret = oneOf(c.Rand, "o", "p")
+	}
+}
+
+// digests are the two forms of a digest, and none.
+var digests = []string{"sha256:" + strings.Repeat("0a", 32), "sha512:" + strings.Repeat("9f", 64), ""}
+
+func fillImage(image *v1beta1.Image, c randfill.Continue) {
+	*image = v1beta1.Image{
+		Tag: oneOf(c.Rand, "v3.6.16", "_x-1.0", ""), Digest: oneOf(c.Rand, digests...), PullPolicy: oneOf(c.Rand, v1beta1.PullAlways, v1beta1.PullIfNotPresent, ""),
+	}
+	c.Fill(&image.Repository)
+}
+
+func fillUpdateStrategy(u *v1beta1.UpdateStrategy, c randfill.Continue) {
+	*u = v1beta1.UpdateStrategy{
+		OperatorUpgrade:         oneOf(c.Rand, v1beta1.OperatorUpgradeWait, v1beta1.OperatorUpgradeRoll, ""),
+		ProgressDeadlineSeconds: oneOf[int32](c.Rand, 60, 600, 86400, 0),
 	}
 }
 

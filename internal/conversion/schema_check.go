@@ -18,6 +18,8 @@ var (
 	largestQuota  = resource.MustParse("16Gi")
 	periodic      = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
 	revision      = regexp.MustCompile(`^[1-9][0-9]*$`)
+	imageTag      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	imageDigest   = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
 	optionName    = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	subdomain     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 )
@@ -32,6 +34,9 @@ const (
 	maxOptionValue = 1024
 	maxConstraints = 16
 	maxPullSecrets = 16
+	maxTag         = 128
+	minDeadline    = 60
+	maxDeadline    = 86400
 
 	// hack/crdbounds sets these for the types of Kubernetes.
 	maxText           = 317
@@ -51,8 +56,11 @@ type checker struct{ invalid []string }
 // invalidPaths returns the paths of invalid fields.
 func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 	var c checker
+	c.image(&spec.Image)
 	if s := spec.Storage; s != nil && s.RetentionPolicy != nil {
-		c.require("spec.storage.retentionPolicy.whenDeleted", isOneOf(s.RetentionPolicy.WhenDeleted, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
+		const path = "spec.storage.retentionPolicy."
+		c.require(path+"whenDeleted", isOneOf(s.RetentionPolicy.WhenDeleted, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
+		c.require(path+"whenScaled", isOneOf(s.RetentionPolicy.WhenScaled, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 	}
 	if spec.TLS != nil {
 		c.tls(spec.TLS)
@@ -62,6 +70,12 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 	}
 	if spec.PodTemplate != nil {
 		c.podTemplate(spec.PodTemplate)
+	}
+	if u := spec.UpdateStrategy; u != nil {
+		const path = "spec.updateStrategy."
+		c.require(path+"operatorUpgrade", isOneOf(u.OperatorUpgrade, v1beta1.OperatorUpgradeWait, v1beta1.OperatorUpgradeRoll))
+		seconds := u.ProgressDeadlineSeconds
+		c.require(path+"progressDeadlineSeconds", seconds == 0 || seconds >= minDeadline && seconds <= maxDeadline)
 	}
 	if spec.Bootstrap != nil {
 		c.require("spec.bootstrap.existingVolumes", isOneOf(spec.Bootstrap.ExistingVolumes, v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore))
@@ -74,6 +88,14 @@ func (c *checker) require(path string, valid bool) {
 	if !valid {
 		c.invalid = append(c.invalid, path)
 	}
+}
+
+// image checks the fields besides the repository, which v1alpha1 has too.
+func (c *checker) image(image *v1beta1.Image) {
+	const path = "spec.image."
+	c.require(path+"tag", image.Tag == "" || isShort(image.Tag, maxTag) && imageTag.MatchString(image.Tag))
+	c.require(path+"digest", image.Digest == "" || imageDigest.MatchString(image.Digest))
+	c.require(path+"pullPolicy", isOneOf(image.PullPolicy, v1beta1.PullAlways, v1beta1.PullIfNotPresent))
 }
 
 func (c *checker) tls(tls *v1beta1.TLS) {

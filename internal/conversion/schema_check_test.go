@@ -100,6 +100,9 @@ var wildObjects = map[string][]string{
 	},
 	"v1beta1": {
 		`"spec":{"replicas":W}`, `"spec":{"replicas":3,"config":{"quotaBackendBytes":W}}`, `"spec":{"replicas":3,"config":{"extraArgs":{"a":W}}}`,
+		`"spec":{"replicas":3,"image":W}`, `"spec":{"replicas":3,"image":{"tag":W}}`, `"spec":{"replicas":3,"image":{"digest":W}}`,
+		`"spec":{"replicas":3,"updateStrategy":W}`, `"spec":{"replicas":3,"updateStrategy":{"progressDeadlineSeconds":W}}`,
+		`"spec":{"replicas":3},"status":{"ready":W}`, `"spec":{"replicas":3},"status":{"operation":{"type":"A","startedAt":"2026-01-01T00:00:00Z","waitingFor":W}}`,
 		`"spec":{"replicas":3,"resources":{"requests":{"memory":W}}}`, `"spec":{"replicas":3,"tls":{"client":W}}`, `"spec":{"replicas":3,"podTemplate":W}`,
 		`"spec":{"replicas":3,"storage":{"volumeClaimTemplate":{"spec":{"resources":{"requests":{"storage":W}}}}}}`,
 		`"spec":{"replicas":3,"podTemplate":{"spec":{"topologySpreadConstraints":[{"maxSkew":W,"topologyKey":"a","whenUnsatisfiable":"DoNotSchedule"}]}}}`,
@@ -169,7 +172,8 @@ func TestEveryObjectThatASchemaAcceptsCanBeConverted(t *testing.T) {
 
 // tampered are fields that v1alpha1 lacks, or for which it lacks some values.
 var tampered = []string{
-	"storage", "storage.retentionPolicy", "tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
+	"image.tag", "image.digest", "image.pullPolicy", "updateStrategy", "updateStrategy.operatorUpgrade", "updateStrategy.progressDeadlineSeconds",
+	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
 	"podTemplate.memberAntiAffinity", "podTemplate.spec.topologySpreadConstraints", "podTemplate.spec.priorityClassName",
 	"podTemplate.spec.schedulerName", "podTemplate.spec.runtimeClassName", "podTemplate.spec.imagePullSecrets", "bootstrap", "bootstrap.existingVolumes",
 }

@@ -23,6 +23,12 @@ type fieldValue struct{ path, value string }
 // onlyHub are the fields that v1alpha1 lacks, each with a value. They are valid beside TLS that is turned off.
 var onlyHub = []fieldValue{
 	{"spec.storage.retentionPolicy.whenDeleted", `Delete`},
+	{"spec.storage.retentionPolicy.whenScaled", `Delete`},
+	{"spec.image.tag", `v3.6.16-1`},
+	{"spec.image.digest", `sha256:0123456789012345678901234567890123456789012345678901234567890123`},
+	{"spec.image.pullPolicy", `Always`},
+	{"spec.updateStrategy.operatorUpgrade", `Roll`},
+	{"spec.updateStrategy.progressDeadlineSeconds", `900`},
 	{"spec.config.quotaBackendBytes", `1Gi`},
 	{"spec.config.autoCompaction", `{mode: Periodic, retention: 1h}`},
 	{"spec.podTemplate.memberAntiAffinity", `Preferred`},

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"strings"
@@ -161,7 +162,7 @@ func container(in MemberInput) corev1.Container {
 	return corev1.Container{
 		Name:            ContainerName,
 		Image:           in.Intent.Image(),
-		ImagePullPolicy: corev1.PullIfNotPresent,
+		ImagePullPolicy: cmp.Or(corev1.PullPolicy(in.Intent.PullPolicy), corev1.PullIfNotPresent),
 		Command:         []string{"/usr/local/bin/etcd"},
 		Args:            args(in),
 		Env:             startEnv(in.Start),

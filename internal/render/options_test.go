@@ -103,6 +103,15 @@ func TestAnOptionIsPassedOnOrRefusedWithTheReason(t *testing.T) {
 		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "0", "its value must be a whole number from 1 to 10000"},
 		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "1", ""},
 		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "200", ""},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "0xc8", ""},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "0x2711", "its value must be a whole number from 1 to 10000"},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "010", ""},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "08", "its value must be a whole number from 1 to 10000"},
+		{"3.6.16", "ETCD_HEARTBEAT_INTERVAL", "+9", "its value must be a whole number from 1 to 10000"},
+		{"3.6.16", "ETCD_SNAPSHOT_COUNT", "+1000", "its value must be a whole number that is not negative, such as 100"},
+		{"3.6.16", "ETCD_BACKEND_BATCH_LIMIT", "+1000", ""},
+		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "08", ""},
+		{"3.6.16", "ETCD_AUTO_COMPACTION_RETENTION", "0x8", "its value must be a whole number or a duration of at least 1s, such as 1000 or 1h"},
 		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "500", ""},
 		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "50000", ""},
 		{"3.6.16", "ETCD_ELECTION_TIMEOUT", "50001", "its value must be a whole number from 5 to 50000"},
@@ -172,6 +181,9 @@ func TestOptionsThatDoNotFitEachOtherAreRefused(t *testing.T) {
 		{"the slowest of both", map[string]string{"heartbeat-interval": "10000", "election-timeout": "50000"}, nil},
 		{"a least TLS above the most", map[string]string{"tls-min-version": "TLS1.3", "tls-max-version": "TLS1.2"},
 			[]OptionRefusal{{"tls-max-version", "it is below tls-min-version"}}},
+		{"an octal election", map[string]string{"election-timeout": "0763"},
+			[]OptionRefusal{{"election-timeout", "499 ms is less than five times heartbeat-interval, which is 100 ms"}}},
+		{"an octal heartbeat", map[string]string{"heartbeat-interval": "0310"}, nil},
 		{"one TLS", map[string]string{"tls-min-version": "TLS1.2", "tls-max-version": "TLS1.2", "cipher-suites": "TLS_AES_128_GCM_SHA256"}, nil},
 		{"cipher suites of TLS 1.3 alone", map[string]string{"tls-min-version": "TLS1.3", "cipher-suites": "TLS_AES_128_GCM_SHA256"},
 			[]OptionRefusal{{"cipher-suites", "with the tls-min-version TLS1.3 there is nothing to choose"}}},
@@ -210,6 +222,32 @@ func TestEtcd37GetsNoExperimentalFlag(t *testing.T) {
 	for _, arg := range args(founding(makeCluster(version("3.7.0")))) {
 		if strings.Contains(arg, "experimental") {
 			t.Errorf("%s would stop etcd 3.7", arg)
+		}
+	}
+}
+
+// The intent writes values as etcd reads them, and does not know this package's list of options.
+func TestTheIntentKnowsHowEtcdReadsEachOption(t *testing.T) {
+	spellings := map[string][2]string{
+		number.wants: {"0x2710", "10000"}, duration.wants: {"60s", "1m"}, period.wants: {"60s", "1m"}, boolean.wants: {"T", "true"}, text.wants: {"0x2710", "0x2710"},
+	}
+	for _, o := range options {
+		wants := o.value.wants
+		if strings.HasPrefix(wants, "a whole number") && wants != retention.wants {
+			wants = number.wants
+		}
+		forms, known := spellings[wants]
+		if !known {
+			forms = spellings[text.wants]
+		}
+		for _, name := range []string{o.flag, o.before36} {
+			if name == "" || name == "quota-backend-bytes" || name == "auto-compaction-retention" {
+				continue // typed fields stand for them
+			}
+			intent := cluster.Intent{Options: map[string]string{cluster.OptionVariable(name): forms[0]}}.Canonical()
+			if got := intent.Options[cluster.OptionVariable(name)]; got != forms[1] {
+				t.Errorf("%s=%s became %s, want %s", name, forms[0], got, forms[1])
+			}
 		}
 	}
 }

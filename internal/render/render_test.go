@@ -294,6 +294,28 @@ func TestTheRenderHashIsThatOfTheStartedForm(t *testing.T) {
 	}
 }
 
+func TestTheImageAndItsPullPolicyAreTheUsers(t *testing.T) {
+	image := func(i v1beta1.Image) func(*v1beta1.EtcdClusterSpec) {
+		return func(spec *v1beta1.EtcdClusterSpec) { spec.Image = i }
+	}
+	const digest = "sha256:0123456789012345678901234567890123456789012345678901234567890123"
+	for _, test := range []struct {
+		image      v1beta1.Image
+		want       string
+		wantPolicy corev1.PullPolicy
+	}{
+		{v1beta1.Image{Repository: "etcd"}, "etcd:v3.6.16", corev1.PullIfNotPresent},
+		{v1beta1.Image{Repository: "etcd", PullPolicy: v1beta1.PullIfNotPresent}, "etcd:v3.6.16", corev1.PullIfNotPresent},
+		{v1beta1.Image{Repository: "etcd", Tag: "mine", PullPolicy: v1beta1.PullAlways}, "etcd:mine", corev1.PullAlways},
+		{v1beta1.Image{Repository: "etcd", Digest: digest}, "etcd@" + digest, corev1.PullIfNotPresent},
+	} {
+		etcd := MemberStatefulSet(started(makeCluster(image(test.image)))).Spec.Template.Spec.Containers[0]
+		if etcd.Image != test.want || etcd.ImagePullPolicy != test.wantPolicy {
+			t.Errorf("%+v: the image is %s with %s, want %s with %s", test.image, etcd.Image, etcd.ImagePullPolicy, test.want, test.wantPolicy)
+		}
+	}
+}
+
 func TestPodsCarryTheIntentHashBesideTheRenderHash(t *testing.T) {
 	c := makeCluster(secrets("prod-peer", "prod-server"))
 	plain := MemberStatefulSet(started(c))

@@ -3,6 +3,8 @@
 package status
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -41,6 +43,7 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	status.Members = members(s)
 	status.Replicas = int32(len(status.Members))
 	status.ReadyReplicas = countReady(status.Members)
+	status.Ready = fmt.Sprintf("%d/%d", status.ReadyReplicas, s.Cluster.Spec.Replicas)
 	status.ClusterID = clusterID(s, old.ClusterID)
 	status.Version = commonVersion(status.Members)
 	status.TargetVersion = cluster.ForeignVersion(targetVersion(s))

@@ -512,6 +512,21 @@ func TestConditionsAndMembersAreBounded(t *testing.T) {
 	}
 }
 
+func TestShowsHowManyMembersAreReadyOfThoseThatTheSpecAsksFor(t *testing.T) {
+	for want, b := range map[string]*Builder{
+		"0/3": MakeCluster("prod"),
+		"3/3": MakeCluster("prod").Objects().Members(Healthy),
+		"3/5": MakeCluster("prod").Objects().Members(Healthy).Replicas(5),
+		"3/1": MakeCluster("prod").Objects().Members(Healthy).Replicas(1),
+	} {
+		s := b.Snapshot()
+		d := analyse.Next(s)
+		if got := Of(&s, &d, nil).Status.Ready; got != want {
+			t.Errorf("the status shows %s, want %s", got, want)
+		}
+	}
+}
+
 func TestTheStatusHoldsVersionsOnly(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Healthy).
 		Member("prod-1", Volume, Recorded, Sealed, Pod, Changed(func(m *cluster.Member) { m.Volume.Version = "see\nhttps://example.org" })).Snapshot()

@@ -52,8 +52,17 @@ func TestUpgradesWaitForStepsThatDisturbMembersAndNotForLong(t *testing.T) {
 		"a member is down": {
 			list(resting, rolling("b", 0)), nil, metav1.ConditionFalse, "EtcdCluster db/b: RollMember of b-1 is in flight.", 10 * m,
 		},
+		"a member is added": {
+			list(claimed("b", v1beta1.OperationAddMember, "b-3", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: AddMember of b-3 is in flight.", 9 * m,
+		},
+		"a member is removed": {
+			list(claimed("b", v1beta1.OperationRemoveMember, "b-2", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: RemoveMember of b-2 is in flight.", 9 * m,
+		},
+		"a member goes back": {
+			list(claimed("b", v1beta1.OperationRollBack, "b-2", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: RollBack of b-2 is in flight.", 9 * m,
+		},
 		"a step of a later release": {
-			list(claimed("b", "RemoveMember", "b-2", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: RemoveMember of b-2 is in flight.", 9 * m,
+			list(claimed("b", "MoveVolume", "b-2", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: MoveVolume of b-2 is in flight.", 9 * m,
 		},
 		"two members of two clusters, in any order": {
 			list(rolling("c", 3*m), rolling("b", m)), nil, metav1.ConditionFalse, "EtcdCluster db/b: RollMember of b-1 is in flight, and 1 more.", 7 * m,

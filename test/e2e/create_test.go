@@ -64,8 +64,9 @@ var _ = Describe("A new cluster", func() {
 
 		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
 		Expect(err).NotTo(HaveOccurred(), out)
-		Expect(out).To(MatchRegexp(`NAME +REPLICAS +READY +VERSION +AVAILABLE +REASON +LEADER +CLUSTER ID +AGE`))
-		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +3 +3 +%s +True +QuorumServing +prod-[012] +%s +`, regexp.QuoteMeta(c.Spec.Version), c.Status.ClusterID)))
+		Expect(out).To(MatchRegexp(`NAME +VERSION +TARGET +READY +AVAILABLE +STATE +STEP +MEMBER +REASON +LEADER +CLUSTER ID +AGE`))
+		version := regexp.QuoteMeta(c.Spec.Version)
+		Expect(out).To(MatchRegexp(fmt.Sprintf(`prod +%s +%s +3/3 +True +UpToDate +QuorumServing +prod-[012] +%s +`, version, version, c.Status.ClusterID)))
 	})
 })
 

@@ -59,7 +59,8 @@ func TestTheLimitsAcceptTheLargestStatus(t *testing.T) {
 	long := strings.Repeat("x", 253)
 	c.Status = v1beta1.EtcdClusterStatus{
 		ClusterID: "ffffffffffffffff", Version: long, TargetVersion: long, Selector: strings.Repeat("s", 1024), Leader: long, ServiceName: long, ClientSecretName: long,
-		Operation: &v1beta1.Operation{Type: "RollMember", Member: long, StartedAt: metav1.Now(), Reason: long},
+		Ready:     "2147483647/2147483647",
+		Operation: &v1beta1.Operation{Type: "RollMember", Member: long, StartedAt: metav1.Now(), Reason: long, WaitingFor: strings.Repeat("w", 1024)},
 	}
 	for n := range 64 {
 		c.Status.Members = append(c.Status.Members, v1beta1.MemberStatus{
@@ -90,6 +91,14 @@ func TestTheLimitsRefuseWhatIsLarger(t *testing.T) {
 		"podTemplate: {spec: {tolerations: [" + strings.Repeat("{operator: Exists}, ", 32) + "{operator: Exists}]}}",
 		"config: {extraArgs: {cors: " + strings.Repeat("x", 1025) + "}}",
 		"resources: {limits: {cpu: \"" + strings.Repeat("0", 64) + "1\"}}",
+		"image: {tag: " + strings.Repeat("t", 129) + "}",
+		"image: {pullPolicy: Never}",
+		"storage: {retentionPolicy: {whenScaled: Recycle}}",
+		"updateStrategy: {operatorUpgrade: Now}",
+		"updateStrategy: {progressDeadlineSeconds: 0}",
+		"updateStrategy: {progressDeadlineSeconds: 59}",
+		"updateStrategy: {progressDeadlineSeconds: 86401}",
+		"updateStrategy: {progressDeadlineSeconds: -60}",
 		// No client can decode these numbers, so one object that is stored with them would stop the operator.
 		"podTemplate: {spec: {topologySpreadConstraints: [{maxSkew: 3000000000, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}}",
 		"podTemplate: {spec: {topologySpreadConstraints: [{maxSkew: 1, minDomains: -3000000000, topologyKey: a, whenUnsatisfiable: DoNotSchedule}]}}",

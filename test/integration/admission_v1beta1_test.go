@@ -24,8 +24,13 @@ const (
 	badSecret       = "name must be the name of a Secret"
 	badOperator     = "operatorName must be the name of a Secret"
 	badIssuer       = "name must be the name of an issuer"
+	badTag          = "tag must be the tag of an image"
+	badDigest       = "digest must be sha256: and 64 hexadecimal digits"
 	badPullSecret   = "each entry of imagePullSecrets must contain the name"
 )
+
+// digest256 has the form of a digest of SHA-256.
+var digest256 = "sha256:" + strings.Repeat("0a", 32)
 
 // betaCreations are specs of v1beta1.
 var betaCreations = withSecurity([]creation{
@@ -53,6 +58,29 @@ var betaCreations = withSecurity([]creation{
 	{does: "refuses a port of six digits", spec: `{replicas: 3, image: {repository: "gcr.io:655350/etcd"}}`, refused: []string{badRepository}},
 	{does: "refuses a host with an empty label", spec: `{replicas: 3, image: {repository: "gcr..io/etcd"}}`, refused: []string{badRepository}},
 	{does: "refuses a repository in capitals", spec: `{replicas: 3, image: {repository: "gcr.io/Etcd"}}`, refused: []string{badRepository}},
+
+	{does: "takes a tag", spec: `{replicas: 3, image: {tag: v3.6.16-1_a.B}}`},
+	{does: "takes a tag of 128 characters", spec: `{replicas: 3, image: {tag: _` + strings.Repeat("t", 127) + `}}`},
+	{does: "takes an empty tag and digest as none", spec: `{replicas: 3, image: {tag: "", digest: ""}}`},
+	{does: "refuses a tag with a colon", spec: `{replicas: 3, image: {tag: "a:b"}}`, refused: []string{badTag}},
+	{does: "refuses a tag with a digest", spec: `{replicas: 3, image: {tag: "v3.6.16@` + digest256 + `"}}`, refused: []string{badTag}},
+	{does: "refuses a tag that begins with a dot", spec: `{replicas: 3, image: {tag: .a}}`, refused: []string{badTag}},
+	{does: "refuses a tag that begins with a hyphen", spec: `{replicas: 3, image: {tag: "-a"}}`, refused: []string{badTag}},
+	{does: "refuses a tag with a slash", spec: `{replicas: 3, image: {tag: a/b}}`, refused: []string{badTag}},
+	{does: "refuses a tag with a line break", spec: `{replicas: 3, image: {tag: "a\n"}}`, refused: []string{badTag}},
+	{does: "takes a digest of SHA-256", spec: `{replicas: 3, image: {digest: "` + digest256 + `", tag: mine, pullPolicy: Always}}`},
+	{does: "takes a digest of SHA-512", spec: `{replicas: 3, image: {digest: "sha512:` + strings.Repeat("0a", 64) + `", pullPolicy: IfNotPresent}}`},
+	{does: "refuses a digest without its algorithm", spec: `{replicas: 3, image: {digest: "` + strings.Repeat("0a", 32) + `"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest that is too short", spec: `{replicas: 3, image: {digest: "` + digest256[:70] + `"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest that is too long", spec: `{replicas: 3, image: {digest: "` + digest256 + `a"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest in capitals", spec: `{replicas: 3, image: {digest: "sha256:` + strings.Repeat("0A", 32) + `"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest of another algorithm", spec: `{replicas: 3, image: {digest: "md5:` + strings.Repeat("0a", 16) + `"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest of SHA-512 with the length of SHA-256", spec: `{replicas: 3, image: {digest: "sha512:` + strings.Repeat("0a", 32) + `"}}`, refused: []string{badDigest}},
+	{does: "refuses a digest with an at sign", spec: `{replicas: 3, image: {digest: "@` + digest256 + `"}}`, refused: []string{badDigest}},
+
+	{does: "takes an update strategy", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}}`},
+	{does: "takes the longest deadline", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Wait, progressDeadlineSeconds: 86400}}`},
+	{does: "takes an empty update strategy", spec: `{replicas: 3, updateStrategy: {}}`},
 
 	{does: "takes quantities in all their forms", spec: `{replicas: 3, resources: {limits: {cpu: 2, memory: 1.5Gi, ephemeral-storage: 1e9}, requests: {cpu: "0.5", memory: 128974848, ephemeral-storage: "0"}}}`},
 	{does: "refuses limits that are no quantities", spec: `{replicas: 3, resources: {limits: {cpu: "1e1.5"}}}`, refused: []string{badLimits}},
@@ -92,6 +120,8 @@ var betaCreations = withSecurity([]creation{
 	{does: "takes a domain", spec: `{replicas: 3, clusterDomain: cluster.local}`},
 	{does: "refuses a domain with a dot at its end", spec: `{replicas: 3, clusterDomain: cluster.local.}`, refused: []string{betaDomain}},
 
+	{does: "takes volumes that are deleted with their members", spec: `{replicas: 3, storage: {retentionPolicy: {whenScaled: Delete}}}`},
+	{does: "takes volumes that are kept explicitly", spec: `{replicas: 3, storage: {retentionPolicy: {whenDeleted: Retain, whenScaled: Retain}}}`},
 	{does: "takes a volume that is deleted with its cluster", spec: `{replicas: 3, storage: {retentionPolicy: {whenDeleted: Delete}}}`},
 	{does: "refuses a volume below the smallest", spec: betaVolume("255Mi"), refused: []string{smallStorage}},
 	{does: "refuses a volume without a size", spec: `{replicas: 3, storage: {volumeClaimTemplate: {spec: {resources: {}}}}}`, refused: []string{noStorage}},

@@ -21,7 +21,12 @@ func TestEtcdEndsOverTheValuesThatAreRefusedAndStartsWithTheNext(t *testing.T) {
 		for _, c := range []struct{ starts, ends options }{
 			{options{"heartbeat-interval": "1"}, options{"heartbeat-interval": "0"}},
 			{options{"heartbeat-interval": "200"}, options{"heartbeat-interval": "201"}},
+			{options{"heartbeat-interval": "0310"}, options{"heartbeat-interval": "0311"}},
+			{options{"heartbeat-interval": "0x64"}, options{"heartbeat-interval": "08"}},
+			{options{"heartbeat-interval": "1_0"}, options{"heartbeat-interval": "+10"}},
 			{options{"election-timeout": "500"}, options{"election-timeout": "499"}},
+			{options{"backend-batch-limit": "+010"}, options{"max-txn-ops": "+010"}},
+			{options{"auto-compaction-retention": "08"}, options{"auto-compaction-retention": "0x8"}},
 			{options{"election-timeout": "50000", "heartbeat-interval": "10000"}, options{"election-timeout": "50001"}},
 			{options{check: "1ms"}, options{check: "0s"}},
 			{options{"auto-compaction-retention": "1s"}, options{"auto-compaction-retention": "1ns"}},
