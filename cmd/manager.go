@@ -216,13 +216,15 @@ func newScheme() (*runtime.Scheme, error) {
 func setUp(mgr ctrl.Manager, o *options) error {
 	writes := &controllers.OwnWrites{}
 	writer := writes.Through(instrument(mgr.GetClient()))
+	port := etcdv3.New()
+	observer := &observe.Observer{
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port, Now: time.Now, SeesClusterScope: o.seesClusterScope,
+		AuthorityOverlap: o.authorityOverlap,
+	}
 	reconciler := &controllers.EtcdClusterReconciler{
-		Client: writer,
-		Observer: &observe.Observer{
-			Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: etcdv3.New(), Now: time.Now, SeesClusterScope: o.seesClusterScope,
-			AuthorityOverlap: o.authorityOverlap,
-		},
-		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Lifetimes: o.lifetimes},
+		Client:      writer,
+		Observer:    observer,
+		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Etcd: port, Endpoints: observer, Lifetimes: o.lifetimes},
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: o.concurrency,
 		Writes:      writes,

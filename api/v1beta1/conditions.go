@@ -281,6 +281,18 @@ const (
 	// EventSecretsRecreated: managed Secrets of a running cluster were missing, and the operator created them again.
 	// What to do: find out who deleted the Secrets.
 	EventSecretsRecreated = "SecretsRecreated"
+	// EventMemberAdded: a new member was registered in etcd as a learner.
+	// What to do: nothing. It becomes a voter when it has copied the data.
+	EventMemberAdded = "MemberAdded"
+	// EventMemberPromoted: a learner became a voter.
+	// What to do: nothing.
+	EventMemberPromoted = "MemberPromoted"
+	// EventMemberRemoved: a member was removed from etcd.
+	// What to do: nothing. spec.storage.retentionPolicy.whenScaled says what becomes of its volume.
+	EventMemberRemoved = "MemberRemoved"
+	// EventLeaderMoved: a follower became the leader, before the member that led is restarted or removed.
+	// What to do: nothing.
+	EventLeaderMoved = "LeaderMoved"
 	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"

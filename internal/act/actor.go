@@ -19,6 +19,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
@@ -30,6 +31,9 @@ type Actor struct {
 	Client client.Client
 	// Live asks the API server itself: about an object of a taken name, which no cache of ours holds.
 	Live client.Reader
+	// Etcd changes the membership and the leader. Endpoints tells where the members are.
+	Etcd      etcd.Changer
+	Endpoints Endpoints
 	// Lifetimes of what the operator issues.
 	Lifetimes Lifetimes
 }
@@ -62,6 +66,14 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 		return a.createStatefulSets(ctx, s, action.StatefulSets)
 	case plan.RestartMember:
 		return a.restartMember(ctx, s, action)
+	case plan.AddMember:
+		return a.addMember(ctx, s, action)
+	case plan.PromoteMember:
+		return a.promoteMember(ctx, s, action)
+	case plan.RemoveMember:
+		return a.removeMember(ctx, s, action)
+	case plan.MoveLeader:
+		return a.moveLeader(ctx, s, action)
 	}
 	return fmt.Errorf("acting: no executor for %T", action)
 }

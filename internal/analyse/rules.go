@@ -42,7 +42,7 @@ var Rules = []Rule{
 	{RuleResume, resume},                                 // Make sure that every member with data has its StatefulSet.
 	{RuleOperation, operationUnderWay},                   // Make sure that one operation ends before the next begins.
 	{RuleRepair, volumesLost},                            // Make sure that a quorum which lost its volumes is reported.
-	{RuleScale, notYetSupported(sizeChange)},             // Make sure that there are as many members as the spec says.
+	{RuleScale, scale},                                   // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, notYetSupported(versionChange)},        // Make sure that members run the version of the spec.
 	{RuleConfiguration, notYetSupported(templateChange)}, // Make sure that pods are made from the spec's template.
 	{RuleAuthorities, authorityRotation},                 // Make sure that members trust the present authorities.

@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -33,6 +32,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, v)})
 		}
 	}
+	list = append(list, removedUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
 	d.Upkeep = slices.DeleteFunc(list, func(u plan.Upkeep) bool { return touchesForeignObject(s, u) })
@@ -62,6 +62,9 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	var list []plan.Upkeep
 	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
 	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
+	if s.Membership != nil {
+		members = budgetVoters(s)
+	}
 	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Outlook().Voters)))
 	switch {
 	case members > 1:
@@ -156,11 +159,16 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 }
 
 // startOf is how a member starts that has not started yet: as a founder, or as one that was added later.
-func startOf(c *v1beta1.EtcdCluster, v *cluster.Volume, intent cluster.Intent) render.Start {
-	if v.JoinedCluster != "" {
-		return render.Joining(v.JoinedCluster)
+// One that was added starts with etcd's list of this moment, and of when it was registered where etcd does not answer.
+func startOf(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent) render.Start {
+	switch {
+	case isJoining(s, m):
+		return render.Joining(s.MemberList())
+	case m.Volume.JoinedCluster != "":
+		return render.Joining(m.Volume.JoinedCluster)
+	default:
+		return render.Founding(s.Cluster, m.Volume.Founders, m.Volume.Token, intent)
 	}
-	return render.Founding(c, v.Founders, v.Token, intent)
 }
 
 // memberInput is what a member's StatefulSet is rendered from.
@@ -168,7 +176,7 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	m := s.Member(name)
 	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: mustNotStart(s, m)}
 	if !started && m != nil && m.Volume != nil {
-		in.Start = startOf(s.Cluster, m.Volume, intent)
+		in.Start = startOf(s, m, intent)
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(m, started)

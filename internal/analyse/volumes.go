@@ -54,6 +54,9 @@ func awaitsAnswer(s *cluster.Snapshot, m *cluster.Member) bool {
 // On a volume that was replaced nothing is recorded.
 func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	v, evidence := m.Volume, startEvidence(s, m)
+	if isJoining(s, m) {
+		return joiningRecord(s, m)
+	}
 	if evidence == "" || v.IsReplaced() {
 		return nil
 	}

@@ -40,6 +40,9 @@ const (
 	MembershipCurrent = "Current"
 	MembershipRetired = "Retired"
 
+	// On the Service of the peers.
+	AnnotationNextMember = Prefix + "next-member" // number of the next member, above all that were ever used
+
 	// On StatefulSets.
 	AnnotationIntent        = Prefix + "intent"         // JSON of the Intent that the template was made from
 	AnnotationHealthyIntent = Prefix + "healthy-intent" // JSON of the Intent under which the member was last healthy

@@ -33,6 +33,12 @@ func DeletesVolumes(c *v1beta1.EtcdCluster) bool {
 
 const volumeKind = "PersistentVolumeClaim"
 
+// DeletesScaledVolumes reports whether the volume of a member that is removed for a smaller size is deleted.
+func DeletesScaledVolumes(c *v1beta1.EtcdCluster) bool {
+	storage := c.Spec.Storage
+	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenScaled == v1beta1.RetentionDelete
+}
+
 // ForeignObjectOf describes an object that is not this cluster's.
 func ForeignObjectOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) ForeignObject {
 	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "has no owner"}

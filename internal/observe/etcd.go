@@ -135,3 +135,8 @@ func endpointOf(s *cluster.Snapshot, m *cluster.Member, credentials *etcd.Creden
 	endpoint.Credentials = credentials
 	return endpoint, credentials != nil
 }
+
+// Endpoint returns where a member is asked, with the credentials that the last pass read.
+func (o *Observer) Endpoint(s *cluster.Snapshot, m *cluster.Member) (etcd.Endpoint, bool) {
+	return endpointOf(s, m, o.secrets.credentialsOf(s.Cluster.Key()))
+}

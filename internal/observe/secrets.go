@@ -120,6 +120,16 @@ func (c *secretCache) takeWritten(of *v1beta1.EtcdCluster) map[string]*corev1.Se
 	return written
 }
 
+// credentialsOf returns the operator's credentials that the last pass over a cluster read; nil for none.
+func (c *secretCache) credentialsOf(key types.NamespacedName) *etcd.Credentials {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if entry := c.entries[key]; entry != nil {
+		return entry.credentials
+	}
+	return nil
+}
+
 func (c *secretCache) put(key types.NamespacedName, entry *secretEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -54,12 +54,55 @@ type RestartMember struct {
 	Evict bool
 }
 
+// AddMember registers a new member as a learner. Its number is noted first, then its volume is created.
+type AddMember struct {
+	Name string
+	// NextNumber is noted as used by no member yet: it is above the new member's own.
+	NextNumber int
+	// Volume is nil where it exists.
+	Volume *corev1.PersistentVolumeClaim
+	// PeerURL is what etcd knows the member by.
+	PeerURL string
+	// Leader is the member that the change is sent to.
+	Leader string
+}
+
+// PromoteMember makes a learner a voter. It is a part of adding a member.
+type PromoteMember struct {
+	Name    string
+	Learner cluster.ID
+	// Leader is the member that the change is sent to.
+	Leader string
+}
+
+// RemoveMember removes a member from etcd. What is left of it is removed by upkeep.
+type RemoveMember struct {
+	Name string
+	ID   cluster.ID
+	// Leader is the member that the change is sent to.
+	Leader string
+}
+
+// MoveLeader makes a follower the leader. It is a part of the operation that needs it.
+type MoveLeader struct {
+	// Name is the member that leads, and that the operation is for.
+	Name string
+	For  v1beta1.OperationType
+	// To is the follower that takes over.
+	To   string
+	ToID cluster.ID
+}
+
 // onAllMembers is embedded by actions that work on all members.
 type onAllMembers struct{}
 
 func (onAllMembers) action()        {}
 func (onAllMembers) Member() string { return "" }
 func (RestartMember) action()       {}
+func (AddMember) action()           {}
+func (PromoteMember) action()       {}
+func (RemoveMember) action()        {}
+func (MoveLeader) action()          {}
 
 // Operation implements Action.
 func (CreateFounders) Operation() v1beta1.OperationType { return v1beta1.OperationBootstrap }
@@ -75,3 +118,27 @@ func (RestartMember) Operation() v1beta1.OperationType { return v1beta1.Operatio
 
 // Member implements Action.
 func (a RestartMember) Member() string { return a.Name }
+
+// Operation implements Action.
+func (AddMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
+
+// Operation implements Action.
+func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
+
+// Operation implements Action.
+func (RemoveMember) Operation() v1beta1.OperationType { return v1beta1.OperationRemoveMember }
+
+// Operation implements Action.
+func (m MoveLeader) Operation() v1beta1.OperationType { return m.For }
+
+// Member implements Action.
+func (a AddMember) Member() string { return a.Name }
+
+// Member implements Action.
+func (a PromoteMember) Member() string { return a.Name }
+
+// Member implements Action.
+func (a RemoveMember) Member() string { return a.Name }
+
+// Member implements Action.
+func (m MoveLeader) Member() string { return m.Name }

@@ -3,6 +3,7 @@ package render
 import (
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -31,6 +32,14 @@ func MemberVolume(c *v1beta1.EtcdCluster, name string, founders []string, token 
 	}
 }
 
+// JoiningVolume builds the PersistentVolumeClaim of a member that is added to a running cluster. It has no founding list.
+func JoiningVolume(c *v1beta1.EtcdCluster, name, token, peerURL string) *corev1.PersistentVolumeClaim {
+	volume := MemberVolume(c, name, nil, token)
+	delete(volume.Annotations, cluster.AnnotationFoundingMembers)
+	volume.Annotations[cluster.AnnotationPeerURL] = peerURL
+	return volume
+}
+
 func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec {
 	claim := corev1.PersistentVolumeClaimSpec{
 		AccessModes: cluster.VolumeAccessModes(spec),
@@ -42,6 +51,14 @@ func volumeSpec(spec *v1beta1.EtcdClusterSpec) corev1.PersistentVolumeClaimSpec 
 		claim.StorageClassName = requested.StorageClassName
 	}
 	return claim
+}
+
+// StatefulSetToDelete names a StatefulSet as it was read.
+func StatefulSetToDelete(live *appsv1.StatefulSet) *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name, UID: live.UID},
+	}
 }
 
 // VolumeToDelete names a PersistentVolumeClaim as it was read: it is deleted if nobody wrote it since.

@@ -123,6 +123,14 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
 	case plan.RestartMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
+	case plan.AddMember:
+		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}
+	case plan.PromoteMember:
+		return Event{corev1.EventTypeNormal, v1beta1.EventMemberPromoted, d.Message}
+	case plan.RemoveMember:
+		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRemoved, d.Message}
+	case plan.MoveLeader:
+		return Event{corev1.EventTypeNormal, v1beta1.EventLeaderMoved, d.Message}
 	}
 	return Event{}
 }

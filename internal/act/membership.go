@@ -1,0 +1,158 @@
+package act
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// Endpoints tells where members are reached. It is the Observer.
+type Endpoints interface {
+	// Endpoint returns false where the member's pod does not run, or the operator has no certificate.
+	Endpoint(s *cluster.Snapshot, m *cluster.Member) (etcd.Endpoint, bool)
+}
+
+// addMember notes that the number is used, creates the volume, and registers the member as a learner.
+// Each step is left out where an earlier pass took it.
+func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.AddMember) error {
+	if err := a.noteNumber(ctx, s, action.NextNumber); err != nil {
+		return err
+	}
+	if action.Volume != nil {
+		if err := a.create(ctx, s, copyOf(action.Volume), usedBy(s)); err != nil {
+			return err
+		}
+	}
+	target, err := a.target(s, action.Leader)
+	if err != nil {
+		return err
+	}
+	if err := a.stillClaimed(ctx, s); err != nil {
+		return err
+	}
+	id, _, err := a.Etcd.AddLearner(ctx, target, action.PeerURL)
+	if errors.Is(err, etcd.ErrPeerURLExists) {
+		return nil // an earlier call had its effect
+	}
+	if err != nil {
+		return membershipError("adding learner "+action.Name, err)
+	}
+	log.FromContext(ctx).Info("Added learner", "member", action.Name, "id", id)
+	return nil
+}
+
+// noteNumber writes the next member's number on the Service of the peers. So no number is used twice, even where
+// every object of a member is gone.
+func (a *Actor) noteNumber(ctx context.Context, s *cluster.Snapshot, next int) error {
+	service := s.PeerService
+	if n, err := strconv.Atoi(service.Annotations[cluster.AnnotationNextMember]); err == nil && n >= next {
+		return nil
+	}
+	patch, err := annotationPatch(map[string]string{cluster.AnnotationNextMember: strconv.Itoa(next)},
+		map[string]string{"uid": string(service.UID), "resourceVersion": service.ResourceVersion})
+	if err != nil {
+		return err
+	}
+	object := &corev1.Service{}
+	object.Namespace, object.Name = service.Namespace, service.Name
+	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
+		return writeError("annotating", "Service", service.Name, err)
+	}
+	return nil
+}
+
+// stillClaimed reads the cluster from the API server again. It fails if the operation is not the one that this pass
+// claimed: another operator, or a later pass of this one, has another plan.
+func (a *Actor) stillClaimed(ctx context.Context, s *cluster.Snapshot) error {
+	live := &v1beta1.EtcdCluster{}
+	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(s.Cluster), live); err != nil {
+		return fmt.Errorf("reading EtcdCluster %s again: %w", s.Cluster.Name, err)
+	}
+	mine, now := s.Cluster.Status.Operation, live.Status.Operation
+	if live.UID != s.Cluster.UID || now == nil || mine == nil || now.Type != mine.Type || now.Member != mine.Member || !now.StartedAt.Equal(&mine.StartedAt) {
+		return conflict("EtcdCluster", s.Cluster.Name, "its operation is another one now")
+	}
+	return nil
+}
+
+// target returns the member that a change is sent to, with the IDs that it must answer with.
+func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
+	m := s.Member(name)
+	if m == nil || !m.Answers() || s.Membership == nil {
+		return etcd.Target{}, fmt.Errorf("changing the membership: member %q did not answer in this pass", name)
+	}
+	endpoint, ok := a.Endpoints.Endpoint(s, m)
+	if !ok {
+		return etcd.Target{}, fmt.Errorf("changing the membership: member %s cannot be reached", name)
+	}
+	return etcd.Target{Endpoint: endpoint, ClusterID: s.Membership.ClusterID, MemberID: m.Probe.MemberID}, nil
+}
+
+func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
+	target, err := a.target(s, action.Leader)
+	if err != nil {
+		return err
+	}
+	if err := a.stillClaimed(ctx, s); err != nil {
+		return err
+	}
+	err = a.Etcd.Promote(ctx, target, action.Learner)
+	if err == nil || errors.Is(err, etcd.ErrNotLearner) {
+		return nil // the second: an earlier call had its effect
+	}
+	return membershipError("promoting "+action.Name, err)
+}
+
+func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
+	target, err := a.target(s, action.Leader)
+	if err != nil {
+		return err
+	}
+	if err := a.stillClaimed(ctx, s); err != nil {
+		return err
+	}
+	err = a.Etcd.RemoveMember(ctx, target, action.ID)
+	if err == nil || errors.Is(err, etcd.ErrMemberNotFound) {
+		return nil // the second: an earlier call had its effect
+	}
+	return membershipError("removing "+action.Name, err)
+}
+
+func (a *Actor) moveLeader(ctx context.Context, s *cluster.Snapshot, action plan.MoveLeader) error {
+	target, err := a.target(s, action.Name)
+	if err != nil {
+		return err
+	}
+	err = a.Etcd.MoveLeader(ctx, target, action.ToID)
+	if err == nil || errors.Is(err, etcd.ErrNotLeader) {
+		return nil // the second: it lost its leadership already
+	}
+	return membershipError(fmt.Sprintf("moving the leader from %s to %s", action.Name, action.To), err)
+}
+
+// transient are the refusals of etcd that pass by themselves: the next pass decides anew.
+var transient = []error{
+	etcd.ErrUnhealthy, etcd.ErrNoLeader, etcd.ErrNotLeader, etcd.ErrLearnerNotReady, etcd.ErrTooManyLearners, etcd.ErrNotEnoughStarted,
+}
+
+// membershipError turns a refusal of etcd into one that users see. Everything else is an error, and tried again.
+func membershipError(doing string, err error) error {
+	if slices.ContainsFunc(transient, func(t error) bool { return errors.Is(err, t) }) {
+		return &plan.Refusal{
+			Guard: "etcdAgrees", Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("etcd refuses %s: %v. The operator tries again.", doing, err),
+		}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

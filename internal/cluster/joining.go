@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes,
+// StatefulSets and etcd's list, and the one noted on the Service of the peers, which outlives deleted volumes.
+func (s *Snapshot) NextNumber() int {
+	next := 0
+	use := func(name string) {
+		if n, ok := MemberNumber(s.Cluster.Name, name); ok {
+			next = max(next, n+1)
+		}
+	}
+	for _, m := range slices.Concat(s.Members, s.LeftOvers) {
+		use(m.Name)
+	}
+	for _, v := range s.RetainedVolumes {
+		use(v.Member)
+	}
+	if s.Membership != nil {
+		for i := range s.Membership.Members {
+			e := &s.Membership.Members[i]
+			use(e.Name)
+			for _, url := range e.PeerURLs {
+				use(s.memberAt(url))
+			}
+		}
+	}
+	if s.PeerService != nil {
+		if n, err := strconv.Atoi(s.PeerService.Annotations[AnnotationNextMember]); err == nil {
+			next = max(next, n)
+		}
+	}
+	return next
+}
+
+// memberAt returns the name of the member that a peer URL of the operator's own form belongs to; empty for another URL.
+func (s *Snapshot) memberAt(peerURL string) string {
+	_, host, _ := strings.Cut(peerURL, "://")
+	pod, rest, _ := strings.Cut(host, ".")
+	member, ok := strings.CutSuffix(pod, "-0")
+	if _, isOurs := MemberNumber(s.Cluster.Name, member); !ok || !isOurs {
+		return ""
+	}
+	host = MemberHost(s.Cluster.Namespace, s.Cluster.Name, member, s.Cluster.Spec.ClusterDomain) + ":" + strconv.Itoa(PeerPort)
+	if pod+"."+rest != host {
+		return ""
+	}
+	return member
+}
+
+// Learner returns the member that etcd's list has as a learner, nil where there is none. There is at most one.
+func (s *Snapshot) Learner() *Member {
+	for i := range s.Members {
+		if e := s.EtcdEntry(&s.Members[i]); e != nil && e.Learner {
+			return &s.Members[i]
+		}
+	}
+	return nil
+}
+
+// Leader returns the member that says that it leads, nil where none does.
+func (s *Snapshot) Leader() *Member {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Leads() })
+	if i < 0 {
+		return nil
+	}
+	return &s.Members[i]
+}
+
+// Find returns a member, or what is left over under its name; nil where there is neither.
+func (s *Snapshot) Find(name string) *Member {
+	if m := s.Member(name); m != nil {
+		return m
+	}
+	i := slices.IndexFunc(s.LeftOvers, func(m Member) bool { return m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.LeftOvers[i]
+}
+
+// MemberList returns etcd's initial-cluster for a member that is added now: NAME=URL of every member in etcd's list.
+// The names of members that have not started do not matter to etcd, which compares the URLs.
+func (s *Snapshot) MemberList() string {
+	if s.Membership == nil {
+		return ""
+	}
+	var entries []string
+	for i := range s.Membership.Members {
+		e := &s.Membership.Members[i]
+		for _, url := range e.PeerURLs {
+			name := e.Name
+			if name == "" {
+				name = s.memberAt(url)
+			}
+			if name == "" {
+				name = e.ID.String()
+			}
+			entries = append(entries, name+"="+url)
+		}
+	}
+	slices.Sort(entries)
+	return strings.Join(entries, ",")
+}
