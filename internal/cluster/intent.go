@@ -218,11 +218,14 @@ const defaultElectionTimeout = time.Second
 
 // ElectionTimeout returns how long a member waits for a leader before it stands for election.
 func (i Intent) ElectionTimeout() time.Duration {
-	if n, err := strconv.ParseInt(i.Options[OptionVariable("election-timeout")], 10, 64); err == nil {
+	if n, err := OptionNumber(i.Options[OptionVariable("election-timeout")]); err == nil {
 		return time.Duration(n) * time.Millisecond
 	}
 	return defaultElectionTimeout
 }
+
+// OptionNumber reads a number as etcd's flags do: 0x64 is 100, and 010 is 8.
+func OptionNumber(value string) (int64, error) { return strconv.ParseInt(value, 0, 64) }
 
 // OptionVariable returns the environment variable of an etcd option, under which intents store it.
 func OptionVariable(flag string) string {
@@ -285,7 +288,7 @@ func LargestQuota(volume resource.Quantity) int64 {
 
 // Quota returns the size in bytes at which a member's database refuses writes.
 func (i Intent) Quota() int64 {
-	if n, err := strconv.ParseInt(i.Options[OptionVariable("quota-backend-bytes")], 10, 64); err == nil {
+	if n, err := OptionNumber(i.Options[OptionVariable("quota-backend-bytes")]); err == nil {
 		return cmp.Or(n, maxDefaultQuota)
 	}
 	return i.QuotaBackendBytes

@@ -41,13 +41,13 @@ var options = []option{
 	{flag: "auto-compaction-mode", value: oneOf("periodic", "revision")},
 	{flag: "auto-compaction-retention", value: retention},
 	{flag: "backend-batch-interval", value: duration},
-	{flag: "backend-batch-limit", value: number},
+	{flag: "backend-batch-limit", value: signedNumber},
 	{flag: "backend-bbolt-freelist-type", value: oneOf("array", "map")},
 	{flag: "bcrypt-cost", value: number},
 	{flag: "bootstrap-defrag-threshold-megabytes", before36: "experimental-bootstrap-defrag-threshold-megabytes", value: number},
 	{flag: "cipher-suites", value: ciphers},
 	{flag: "compact-hash-check-time", before36: "experimental-compact-hash-check-time", value: period},
-	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: number},
+	{flag: "compaction-batch-limit", before36: "experimental-compaction-batch-limit", value: signedNumber},
 	{flag: "compaction-sleep-interval", before36: "experimental-compaction-sleep-interval", value: duration},
 	{flag: "corrupt-check-time", before36: "experimental-corrupt-check-time", value: duration},
 	{flag: "cors", value: origins},
@@ -68,7 +68,7 @@ var options = []option{
 	{flag: "max-wals", value: number},
 	{flag: "metrics", value: oneOf("basic", "extensive")},
 	{flag: "pre-vote", value: boolean},
-	{flag: "quota-backend-bytes", value: number},
+	{flag: "quota-backend-bytes", value: signedNumber},
 	{flag: "raft-read-timeout", value: duration},
 	{flag: "raft-write-timeout", value: duration},
 	{flag: "snapshot-catchup-entries", before36: "experimental-snapshot-catchup-entries", value: number},
@@ -162,7 +162,7 @@ const (
 )
 
 func numberOr(value string, otherwise int64) int64 {
-	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+	if n, err := cluster.OptionNumber(value); err == nil {
 		return n
 	}
 	return otherwise
@@ -261,10 +261,13 @@ type valueKind struct {
 }
 
 var (
-	number    = valueKind{"a whole number that is not negative, such as 100", isNumber}
+	// Only some options of etcd may begin with a plus sign.
+	number       = valueKind{"a whole number that is not negative, such as 100", isUnsigned}
+	signedNumber = valueKind{number.wants, isNumber}
+
 	duration  = valueKind{"a duration, such as 30s", isDuration}
 	period    = valueKind{"a duration of at least 1ms, such as 1m", func(v string) bool { return isDurationOfAtLeast(v, time.Millisecond) }}
-	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isNumber(v) || isDurationOfAtLeast(v, time.Second) }}
+	retention = valueKind{"a whole number or a duration of at least 1s, such as 1000 or 1h", func(v string) bool { return isDecimal(v) || isDurationOfAtLeast(v, time.Second) }}
 	boolean   = valueKind{"true or false", isBoolean}
 	ciphers   = valueKind{"names of cipher suites separated by commas, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", areCiphers}
 	origins   = valueKind{"* or origins separated by commas, such as https://example.com", isOrigins}
@@ -280,8 +283,8 @@ func numberFrom(least, most int64) valueKind {
 		wants = fmt.Sprintf("a whole number of at least %d", least)
 	}
 	return valueKind{wants, func(v string) bool {
-		n, err := strconv.ParseInt(v, 10, 64)
-		return err == nil && n >= least && n <= most
+		n, err := cluster.OptionNumber(v)
+		return isUnsigned(v) && err == nil && n >= least && n <= most
 	}}
 }
 
@@ -290,7 +293,16 @@ func oneOf(allowed ...string) valueKind {
 }
 
 func isNumber(value string) bool {
-	n, err := strconv.ParseInt(value, 10, 64)
+	n, err := cluster.OptionNumber(value)
+	return err == nil && n >= 0
+}
+
+// isUnsigned reports whether a value is a number that begins with no sign.
+func isUnsigned(value string) bool { return isNumber(value) && !strings.ContainsAny(value, "+-") }
+
+// isDecimal reports whether a value is a retention's number. etcd reads it as decimal, unlike the numbers of its flags.
+func isDecimal(value string) bool {
+	n, err := strconv.Atoi(value)
 	return err == nil && n >= 0
 }
 
