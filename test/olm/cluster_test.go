@@ -18,6 +18,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // newNamespace makes a namespace that takes restricted pods alone. It goes when the specs that share it are done.
@@ -79,7 +80,20 @@ func awaitHealthy(ctx context.Context, object client.Object) {
 			g.Expect(got.Status).To(Equal(wanted), "%s: %s: %s", kind, got.Reason, got.Message)
 			g.Expect(got.ObservedGeneration).To(Equal(object.GetGeneration()), kind)
 		}
+		expectAllStarted(ctx, g, object)
 	}).Should(Succeed())
+}
+
+// expectAllStarted wants every pod ready and every template in the form Existing. A new cluster is healthy before its
+// last member is: a quorum serves without it.
+func expectAllStarted(ctx context.Context, g Gomega, object client.Object) {
+	ours := []client.ListOption{client.InNamespace(object.GetNamespace()), client.MatchingLabels{cluster.LabelCluster: object.GetName()}}
+	var sets appsv1.StatefulSetList
+	g.Expect(kube.List(ctx, &sets, ours...)).To(Succeed())
+	for _, set := range sets.Items {
+		g.Expect(set.Status.ReadyReplicas).To(BeNumerically("==", 1), set.Name)
+		g.Expect(render.StartsEmpty(set.Spec.Template.Annotations)).To(BeFalse(), set.Name)
+	}
 }
 
 // footprint is what must stay as it is where nothing is touched: pods with their restarts, StatefulSets, volumes.

@@ -179,7 +179,7 @@ func TestTheOperatorLearnsWhyKubernetesCannotCreateAPod(t *testing.T) {
 		m = s.Member("prod-0")
 	}
 	eventually(t, "the cause is known", func() bool { observe(); return m.Workload.CreateFailure != "" })
-	if want := `pods "prod-0-0" is forbidden: no PriorityClass with name not-there was found`; m.Workload.CreateFailure != want {
+	if want := `no PriorityClass with name not-there was found`; m.Workload.CreateFailure != want {
 		t.Errorf("the cause is %q, want %q", m.Workload.CreateFailure, want)
 	}
 	must(t, admin.Create(t.Context(), &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "not-there"}, Value: 1}))
