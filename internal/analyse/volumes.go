@@ -80,15 +80,24 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 		}
 	}
 	if s.Membership != nil {
-		names := make([]string, len(s.Members))
-		for i := range s.Members {
-			names[i] = s.Members[i].Name
-		}
+		names := membersToRemember(s)
 		if !slices.Equal(v.Members, names) {
 			record[cluster.AnnotationMembers] = strings.Join(names, ",")
 		}
 	}
 	return record
+}
+
+// membersToRemember returns the members without a learner that never started: it counts for no quorum.
+func membersToRemember(s *cluster.Snapshot) []string {
+	var names []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		if e := s.EtcdEntry(m); e == nil || !e.Learner || m.Volume.Started() {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // volumeReplaced says what is wrong with a PersistentVolumeClaim that is bound to another volume than its member's.
@@ -230,7 +239,8 @@ func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
 
 // volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
 func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
-	volumes := volumesToTakeBack(s)
+	// That of a member that never started counts for no quorum.
+	volumes := slices.DeleteFunc(volumesToTakeBack(s), func(v cluster.Volume) bool { return v.NeverStarted() })
 	members, have := cluster.RememberedMembers(volumes), 0
 	for i := range volumes {
 		if v := &volumes[i]; !v.Deleting && v.HasData() {

@@ -135,7 +135,9 @@ type Pod struct {
 	PassesReadiness bool
 	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
 	StartsEmpty bool
-	RenderHash  string
+	// InitialCluster is etcd's initial-cluster for that.
+	InitialCluster string
+	RenderHash     string
 	// IntentHash is that of the template that the pod was made from.
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
