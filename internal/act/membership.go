@@ -107,15 +107,16 @@ func (a *Actor) stillClaimed(ctx context.Context, s *cluster.Snapshot) error {
 	return nil
 }
 
-// target returns the member that a change is sent to, with the IDs that it must answer with.
+// target returns the member that a change is sent to, with the IDs that it must answer with. There is none in a pass that
+// wrote the certificates: the next one has them.
 func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
 	m := s.Member(name)
 	if m == nil || !m.Answers() || s.Membership == nil {
-		return etcd.Target{}, fmt.Errorf("member %q did not answer in this pass", name)
+		return etcd.Target{}, conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("member %q did not answer in this pass", name))
 	}
 	endpoint, ok := a.Endpoints.Endpoint(s, m)
 	if !ok {
-		return etcd.Target{}, fmt.Errorf("member %s cannot be reached", name)
+		return etcd.Target{}, conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("the certificates to reach member %s with are read again", name))
 	}
 	return etcd.Target{Endpoint: endpoint, ClusterID: s.Membership.ClusterID, MemberID: m.Probe.MemberID}, nil
 }

@@ -285,7 +285,7 @@ func (h *history) clusterIDs() []string {
 	var ids []string
 	for _, claim := range h.claims() {
 		id := claim.Annotations[cluster.AnnotationClusterID]
-		mine := h.cluster() != nil && claim.Annotations[cluster.AnnotationClusterUID] == string(h.cluster().UID)
+		mine := h.cluster() != nil && h.isListed(memberOf(claim)) && claim.Annotations[cluster.AnnotationClusterUID] == string(h.cluster().UID)
 		if mine && id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -404,6 +404,7 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 	if left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
 		h.wrong("%s leaves %d of %d voters", call, left, len(voters))
 	}
+	h.forgiveRemoved()
 	for other := range h.restarted {
 		if other != pod.Name && (!o.late || !h.wiped) {
 			h.wrong("%s while %s, which the operator restarted, does not serve again", call, other)

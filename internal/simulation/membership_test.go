@@ -83,8 +83,9 @@ func (h *history) checkChange(o *operator, call *simulation.Call) {
 	if c := h.cluster(); !o.late && !h.wiped && (c == nil || c.Status.Operation == nil) {
 		h.wrong("%s without a claim", call)
 	}
-	for pod := range h.restarted {
-		if call.Verb != moveLeader && !o.late && !h.wiped {
+	h.forgiveRemoved()
+	for pod := range h.restarted { // a promotion that tolerates no fewer losses is allowed beside it
+		if call.Verb == addLearner && !o.late && !h.wiped {
 			h.wrong("%s while %s, which the operator restarted, does not serve again", call, pod)
 		}
 	}
@@ -96,8 +97,32 @@ func (h *history) checkChanged(call *simulation.Call, id cluster.ID, voters, ali
 	if alive >= cluster.Quorum(voters) && aliveNow < cluster.Quorum(votersNow) {
 		h.wrong("%s: %d of %d voters lived, and then %d of %d", call, alive, voters, aliveNow, votersNow)
 	}
+	if call.Verb == promote && aliveNow-cluster.Quorum(votersNow) < alive-cluster.Quorum(voters) {
+		h.wrong("%s: %d of %d voters lived, and then %d of %d, so that fewer may be lost", call, alive, voters, aliveNow, votersNow)
+	}
 	h.checkNames()
 	h.checkWrites()
+}
+
+// forgiveRemoved forgets the pods that the operator restarted and whose members are none any more.
+func (h *history) forgiveRemoved() {
+	for pod := range h.restarted {
+		if !h.isListed(strings.TrimSuffix(pod, "-0")) {
+			delete(h.restarted, pod)
+		}
+	}
+}
+
+// isListed reports whether the newest log of any cluster has a member of the name.
+func (h *history) isListed(member string) bool {
+	for _, members := range h.Etcd.Clusters() {
+		for _, m := range members {
+			if slices.ContainsFunc(m.PeerURLs, func(url string) bool { return isURLOf(url, member) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // checkNames fails where a peer URL of the operator's belongs to another member than before.
@@ -119,7 +144,7 @@ func isForeign(m *cluster.EtcdMember) bool {
 	return slices.ContainsFunc(m.PeerURLs, func(url string) bool { return strings.Contains(url, "foreign") })
 }
 
-// peerURLOf returns what etcd's list has for a member, without the scheme.
+// isURLOf reports whether a peer URL is that of a member.
 func isURLOf(url, member string) bool {
 	return strings.Contains(url, "://"+cluster.PodName(member)+".")
 }
