@@ -661,6 +661,10 @@ func TestNext(t *testing.T) {
 			}, "prod-2"),
 			says{Rule: RuleBootstrap, Reason: "VolumeReplaced"},
 		},
+		"takes no volumes back of which one has another cluster's ID": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2").Later(func(s *cluster.Snapshot) { s.RetainedVolumes[2].ClusterID = 0xc2 }),
+			says{Rule: RuleBootstrap, Reason: "AmbiguousVolumes"},
+		},
 		"deletes the claims that a failed attempt left pending": {
 			prod().Objects().Kept(pending, "prod-0", "prod-1"),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"delete data-prod-0", "delete data-prod-1"}},

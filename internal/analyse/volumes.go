@@ -216,15 +216,20 @@ func volumesLost(s *cluster.Snapshot) *plan.Decision {
 
 // volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
 func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
-	tokens := map[string][]string{}
+	clusters := map[string][]string{}
+	ids := map[string]cluster.ID{} // of the volumes of a token on which one is recorded
 	for _, v := range volumesToTakeBack(s) {
-		tokens[v.Token] = append(tokens[v.Token], v.Name)
+		ids[v.Token] = cmp.Or(ids[v.Token], v.ClusterID)
 	}
-	if len(tokens) < 2 {
+	for _, v := range volumesToTakeBack(s) {
+		key := v.Token + " " + cmp.Or(v.ClusterID, ids[v.Token]).String()
+		clusters[key] = append(clusters[key], v.Name)
+	}
+	if len(clusters) < 2 {
 		return nil
 	}
-	groups := make([]string, 0, len(tokens))
-	for _, names := range tokens {
+	groups := make([]string, 0, len(clusters))
+	for _, names := range clusters {
 		groups = append(groups, strings.Join(names, ", "))
 	}
 	slices.Sort(groups)
@@ -233,7 +238,7 @@ func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
 		Reason: v1beta1.ReasonAmbiguousVolumes,
 		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
 			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or set %s to start empty.",
-			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
+			len(clusters), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
 	}
 }
 
