@@ -127,7 +127,15 @@ func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action p
 	})
 }
 
+// removeMember notes on the volume that the operator removes the member, then asks etcd. So it is known whose work the
+// rest is, even where the operation ends in between.
 func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
+	if v := action.Volume; v != nil {
+		note := map[string]string{cluster.AnnotationRemoving: action.ID.String()}
+		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, note); err != nil {
+			return err
+		}
+	}
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, func(ctx context.Context, target etcd.Target) error {
 		return a.Etcd.RemoveMember(ctx, target, action.ID)
 	})

@@ -394,7 +394,11 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		d.Action = plan.MoveLeader{Name: m.Name, For: v1beta1.OperationRemoveMember, To: to.Name, ToID: s.EtcdEntry(to).ID}
 	default:
 		d.Message = fmt.Sprintf("Removing %s. Then %s.", m.Name, after)
-		d.Action = plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
+		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
+		if m.Volume != nil && m.Volume.Removing != entry.ID {
+			action.Volume = m.Volume
+		}
+		d.Action = action
 	}
 	return d
 }
@@ -527,9 +531,9 @@ func continueRemoval(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
 }
 
-// removedUpkeep removes what is left of the member that the operation removes, once etcd's list lacks it: it retires
-// the volume, then deletes the StatefulSet, then the volume if the spec says so.
-// The StatefulSet of a retired volume is deleted without an operation as well.
+// removedUpkeep removes what is left of a member that the operator removed, once etcd's list lacks it: it retires the
+// volume, then deletes the StatefulSet. The volume is deleted, if the spec says so, in the operation only.
+// The StatefulSet of a retired volume is deleted whoever retired it.
 func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	if s.Membership == nil {
 		return nil
@@ -539,11 +543,11 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		m := &s.LeftOvers[i]
 		isClaimed := isClaimed(s, v1beta1.OperationRemoveMember) && s.Cluster.Status.Operation.Member == m.Name
 		switch v := m.Volume; {
-		case v != nil && !v.Retired && isClaimed:
+		case v != nil && !v.Retired && !v.Deleting && (isClaimed || v.Removing != 0):
 			list = append(list, plan.RecordMember{Member: m.Name, Volume: v.Name, ResourceVersion: v.ResourceVersion, Annotations: map[string]string{
 				cluster.AnnotationMembership: cluster.MembershipRetired,
 			}})
-		case m.Workload != nil && !m.Workload.Deleting && (isClaimed || v != nil && v.Retired):
+		case m.Workload != nil && !m.Workload.Deleting && (isClaimed || v != nil && (v.Retired || v.Removing != 0 && v.Deleting)):
 			list = append(list, plan.Delete{Object: render.StatefulSetToDelete(m.Workload.Live)})
 		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && v.Retired && !isPodLeaving(s, m.Name) && mayDeleteVolume(s, v):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
@@ -552,6 +556,13 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		}
 	}
 	return list
+}
+
+// isCleanedUp reports whether the operator itself sees to a left-over: it is of a member that it removes, or adds.
+func isCleanedUp(s *cluster.Snapshot, m *cluster.Member) bool {
+	op := s.Cluster.Status.Operation
+	isClaimed := op != nil && op.Member == m.Name
+	return isClaimed || m.Volume != nil && m.Volume.Removing != 0 || isAbandonedJoiner(s, m)
 }
 
 // isAbandonedJoiner reports whether a left-over is the claim that the operator made for a member which was never

@@ -95,6 +95,9 @@ type Volume struct {
 	PeerURL   string
 	Version   string
 	Retired   bool
+	// Removing is the member that the operator removes, or meant to; zero for none. What is left of it is the operator's to
+	// clean up, also where the operation ended before.
+	Removing ID
 }
 
 // Started reports whether a member ever started on the volume. The IDs are recorded later than the mark.

@@ -85,6 +85,8 @@ type PromoteMember struct {
 type RemoveMember struct {
 	Name string
 	ID   cluster.ID
+	// Volume is the member's, on which the removal is noted first; nil where it is noted, and where there is none.
+	Volume *cluster.Volume
 	// Leader is the member that the change is sent to.
 	Leader string
 }

@@ -321,3 +321,59 @@ func TestEveryKillOfAResizeLeadsToTheSameSize(t *testing.T) {
 		}
 	}
 }
+
+// Another operator stops before each write and each call to etcd of each pass of a resize, and goes on when more of it
+// is over, or after a change of mind.
+func TestEveryPauseOfAResizeHarmsNoMember(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	stopped := map[simulation.Verb]int{}
+	for n := range len(sizes) - 1 {
+		for round, more := 0, true; more; round++ {
+			for write := 0; ; write++ {
+				h := newHistory(sizes[n], false)
+				h.settled(t)
+				h.put()
+				h.resize(sizes[n+1])
+				for range round {
+					h.quickWork()
+				}
+				o := h.startOperator()
+				verb, stops := o.lookAtWrite(write)
+				if !stops {
+					more = write > 0 || round < 3
+					break
+				}
+				stopped[verb]++
+				if write%2 == 1 {
+					h.resize(sizes[n])
+				}
+				for range 1 + round%5 {
+					h.quickWork()
+				}
+				o.finish()
+				h.observe()
+				if h.settle(); len(h.broken) > 0 {
+					t.Fatalf("from %d to %d, stopped in round %d before write %d, %s: %s", sizes[n], sizes[n+1], round, write, verb, h.failure())
+				}
+			}
+			if round > 60 {
+				break
+			}
+		}
+	}
+	t.Logf("stopped before %v", stopped)
+	for _, verb := range []simulation.Verb{addLearner, promote, removeMember, simulation.Delete, simulation.UpdateStatus} {
+		if stopped[verb] < 2 {
+			t.Errorf("only %d passes stopped before %s", stopped[verb], verb)
+		}
+	}
+}
+
+// quickWork is a round that takes little time: no call to etcd is too late.
+func (h *history) quickWork() {
+	_ = h.pass(nil)
+	h.runKubernetes()
+	h.CollectGarbage(1 << 10)
+	h.observe()
+	h.wait(time.Second)
+}
