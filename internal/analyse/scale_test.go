@@ -221,7 +221,10 @@ func TestScale(t *testing.T) {
 			}).Snapshot(), step("add prod-7+volume by prod-0, next 8"),
 		},
 		"takes a number above the one noted, where every object is gone": {resized(3, 5, noted("9")).Snapshot(), step("add prod-9+volume by prod-0, next 10")},
-		"ignores a note that is no number":                               {resized(3, 5, noted("many")).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+		"takes a number above that of a founder that is gone without a trace": {
+			resized(3, 5, removed("prod-2"), func(s *cluster.Snapshot) { s.LeftOvers = nil }).Snapshot(), step("add prod-3+volume by prod-0, next 4"),
+		},
+		"ignores a note that is no number": {resized(3, 5, noted("many")).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
 
 		// What comes before a new member is registered.
 		"refuses while a member is silent":     {resized(3, 5, failing("prod-2")).Snapshot(), refusedStep},

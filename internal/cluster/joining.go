@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes,
-// StatefulSets and etcd's list, and the one noted on the Service of the peers, which outlives deleted volumes.
+// NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes and
+// what they remember, StatefulSets and etcd's list, and the one noted on the Service of the peers, which outlives deleted volumes.
 func (s *Snapshot) NextNumber() int {
 	next := 0
 	use := func(name string) {
@@ -15,11 +15,16 @@ func (s *Snapshot) NextNumber() int {
 			next = max(next, n+1)
 		}
 	}
+	volumes := slices.Clone(s.RetainedVolumes)
 	for _, m := range slices.Concat(s.Members, s.LeftOvers) {
-		use(m.Name)
+		if use(m.Name); m.Volume != nil {
+			volumes = append(volumes, *m.Volume)
+		}
 	}
-	for _, v := range s.RetainedVolumes {
-		use(v.Member)
+	for i := range volumes { // founders are in no note, but on the volumes of the others
+		for _, name := range slices.Concat(volumes[i].remembers(), volumes[i].Founders) {
+			use(name)
+		}
 	}
 	if s.Membership != nil {
 		for i := range s.Membership.Members {
