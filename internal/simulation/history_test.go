@@ -78,6 +78,8 @@ type history struct {
 	writes int
 	trace  []traced
 	broken []string
+	// visit is told of each state between two steps; nil for nobody.
+	visit func()
 }
 
 // clientParty took its certificate and its authorities from the Secret for clients, and may go on with them for a time.
@@ -170,6 +172,7 @@ func (h *history) pass(plan func(*operator)) error {
 	if h.operator.killed {
 		h.operator = h.startOperator()
 	}
+	h.visited()
 	return err
 }
 
@@ -276,7 +279,7 @@ func (h *history) checkCall(o *operator, call *simulation.Call) {
 // keepsFromFounding reports whether a write is a record on a volume, or makes a template or a pod refuse an empty one.
 func keepsFromFounding(call *simulation.Call) bool {
 	set, isSet := call.Live.(*appsv1.StatefulSet)
-	return isSet && call.Verb == simulation.Update && isFounding(set.Spec.Template.Annotations) ||
+	return isSet && call.Verb == simulation.Update && render.StartsEmpty(set.Spec.Template.Annotations) ||
 		call.Verb == simulation.Patch && (call.Kind == "PersistentVolumeClaim" || call.Kind == "Pod")
 }
 
@@ -566,9 +569,17 @@ func (h *history) waitsForItsUser() bool {
 	return strings.Contains(decided.Message, "it is the only member") || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
 }
 
+func (h *history) visited() {
+	if h.visit != nil {
+		h.visit()
+	}
+}
+
 func (h *history) runKubernetes() {
 	h.RunStatefulSets()
+	h.visited()
 	h.RunKubelets()
+	h.visited()
 	h.ObserveBudgets()
 }
 

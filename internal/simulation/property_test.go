@@ -68,6 +68,7 @@ func (v visited) search(t *rapid.T) {
 	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
 		h.operator = h.startOperator()
 	}
+	h.visit = func() { v.add(h) }
 	events := h.events()
 	events[""] = func(t *rapid.T) {
 		h.ProbePods()
