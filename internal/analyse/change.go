@@ -40,13 +40,6 @@ func unsupportedChanges(s *cluster.Snapshot) []string {
 	return changes
 }
 
-func sizeChange(s *cluster.Snapshot) string {
-	if have := len(s.Members); have != int(s.Cluster.Spec.Replicas) {
-		return fmt.Sprintf("spec.replicas is %d and the cluster has %d members", s.Cluster.Spec.Replicas, have)
-	}
-	return ""
-}
-
 func versionChange(s *cluster.Snapshot) string {
 	want := s.Cluster.Spec.Version
 	for _, m := range s.Members {

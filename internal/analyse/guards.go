@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
@@ -156,7 +158,10 @@ func optionsAllowed(i cluster.Intent) *plan.Refusal {
 
 // quotaFits refuses to found a cluster whose databases could fill their volumes before they reach their quota.
 func quotaFits(s *cluster.Snapshot) *plan.Refusal {
-	quota, volume := targetIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
+	return quotaFitsVolume(targetIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec))
+}
+
+func quotaFitsVolume(quota int64, volume resource.Quantity) *plan.Refusal {
 	largest := cluster.LargestQuota(volume)
 	if quota <= largest {
 		return nil

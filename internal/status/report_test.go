@@ -74,7 +74,9 @@ func situations() map[string]*Builder {
 		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
 		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
-		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
+		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
+		"member-added":         prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
+		"member-removed":       prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
 		"no-space":             alarm(cluster.AlarmNoSpace),
 		"corrupt": prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })).

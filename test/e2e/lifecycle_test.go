@@ -88,7 +88,6 @@ var _ = Describe("A running cluster", func() {
 			change func(*v1beta1.EtcdClusterSpec)
 			says   []string
 		}{
-			{func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }, []string{"spec.replicas is 5 and the cluster has 3 members", "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) {
 				s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}

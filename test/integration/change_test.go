@@ -61,8 +61,6 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		says   string
 		reason string // NotYetSupported if it is empty
 	}{
-		{"of the size upwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 5 }, "spec.replicas is 5", ""},
-		{"of the size downwards", func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = 1 }, "spec.replicas is 1", ""},
 		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17", ""},
 		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0", ""},
 		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "spec.image.repository", ""},

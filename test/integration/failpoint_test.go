@@ -28,6 +28,8 @@ type scenario struct {
 	begin func(*lab)
 	// numbers are those of the members that run in the end; kept those of volumes that are left alone.
 	numbers, kept []int
+	// resized tells that members were added or removed: how many run in the end, whatever their numbers.
+	resized int
 	// secrets are those that the operator makes.
 	secrets []string
 	// long marks a scenario that repeats its writes for each member.
@@ -251,8 +253,17 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 // nothing is missing or left over, and no claim stands.
 func (s *scenario) check(l *lab, clusterID string) {
 	l.Helper()
-	c := l.get()
-	want := objectsOf(s.numbers...)
+	c, numbers := l.get(), s.numbers
+	if s.resized > 0 {
+		numbers = l.runningNumbers()
+		if len(numbers) != s.resized {
+			l.Errorf("the members %v run, and %d are wanted", numbers, s.resized)
+		}
+	}
+	want := objectsOf(numbers...)
+	if s.resized > 0 {
+		want = append(want, l.retiredVolumes()...)
+	}
 	for _, secret := range s.secrets {
 		want = append(want, "Secret/"+secret)
 	}
@@ -270,9 +281,87 @@ func (s *scenario) check(l *lab, clusterID string) {
 	if clusterID != "" && c.Status.ClusterID != clusterID {
 		l.Errorf("cluster ID = %s, want %s as before", c.Status.ClusterID, clusterID)
 	}
-	l.expectSealed(c, s.numbers...)
+	l.expectSealed(c, numbers...)
 	l.put("acknowledged after", "yes")
-	l.checkData(len(s.numbers))
+	l.checkData(len(numbers))
+}
+
+// runningNumbers returns the numbers of the members that have a StatefulSet.
+func (l *lab) runningNumbers() []int {
+	l.Helper()
+	var sets appsv1.StatefulSetList
+	must(l.T, l.kubernetes.list(l.Context(), &sets))
+	var numbers []int
+	for i := range sets.Items {
+		if n, ok := cluster.MemberNumber(name, sets.Items[i].Name); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// retiredVolumes names the volumes that removed members left, as Kind/name.
+func (l *lab) retiredVolumes() []string {
+	l.Helper()
+	var volumes corev1.PersistentVolumeClaimList
+	must(l.T, l.kubernetes.list(l.Context(), &volumes))
+	var names []string
+	for i := range volumes.Items {
+		if v := &volumes.Items[i]; v.Annotations[cluster.AnnotationMembership] == cluster.MembershipRetired {
+			names = append(names, "PersistentVolumeClaim/"+v.Name)
+		}
+	}
+	return names
+}
+
+func resize(size int32) func(*lab) {
+	return func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = size }) }
+}
+
+func deleteScaledVolumes(c *v1beta1.EtcdCluster) {
+	c.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenScaled: v1beta1.RetentionDelete}}
+}
+
+// ofSize creates a cluster of a size and writes a key.
+func ofSize(size int32, changes ...func(*v1beta1.EtcdCluster)) func(*lab) {
+	return func(l *lab) {
+		l.Helper()
+		l.create(size, changes...)
+		l.settleUntilAvailable()
+		l.put("acknowledged", "before")
+	}
+}
+
+func init() {
+	scenarios = append(scenarios,
+		scenario{name: "grow from 1 to 3", prepare: ofSize(1), begin: resize(3), resized: 3},
+		scenario{name: "grow from 3 to 5", prepare: ofSize(3), begin: resize(5), resized: 5, long: true},
+		scenario{name: "shrink from 5 to 3", prepare: ofSize(5), begin: resize(3), resized: 3, long: true},
+		scenario{name: "shrink from 3 to 1 and delete the volumes", prepare: ofSize(3, deleteScaledVolumes), begin: resize(1), resized: 1},
+		scenario{name: "grow with managed certificates", prepare: ofSize(1, withManagedTLS), begin: resize(3), resized: 3, secrets: managedSecrets, long: true},
+	)
+}
+
+func TestAClusterIsResizedUpAndDown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	ofSize(1)(l)
+	used := map[int]bool{}
+	for _, size := range []int32{3, 5, 3, 1} {
+		before := l.runningNumbers()
+		resize(size)(l)
+		s := scenario{resized: int(size)}
+		l.settle()
+		s.check(l, "")
+		for _, n := range l.runningNumbers() {
+			if used[n] && !slices.Contains(before, n) {
+				t.Errorf("the number %d is used again", n)
+			}
+			used[n] = true
+		}
+		l.expectRest()
+	}
 }
 
 // TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext records the writes of each scenario,

@@ -67,7 +67,9 @@ type container struct {
 }
 
 func newKubernetes(namespace string, now func() time.Time) *kubernetes {
-	return &kubernetes{namespace: namespace, now: now, world: fake.New(), containers: map[types.UID]*container{}, held: map[string]bool{}}
+	world := fake.New()
+	world.SetClock(now)
+	return &kubernetes{namespace: namespace, now: now, world: world, containers: map[types.UID]*container{}, held: map[string]bool{}}
 }
 
 // objects are what exists in the namespace.
@@ -120,8 +122,9 @@ func (k *kubernetes) sync(ctx context.Context) (changed bool, err error) {
 }
 
 // reportBudgets writes the status of the PodDisruptionBudgets, as the disruption controller does.
-// The API server allows no eviction without it. It is not reported as a change: no operator reads it.
-func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (bool, error) {
+// The API server allows no eviction without it. A change that was not observed before is reported: the operator waits
+// for that. It reads nothing else of it.
+func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (changed bool, err error) {
 	o := &objects{}
 	if err := k.list(ctx, &o.budgets, &o.pods); err != nil {
 		return false, err
@@ -151,12 +154,13 @@ func (k *kubernetes) reportBudgets(ctx context.Context, _ *objects) (bool, error
 			status.CurrentHealthy == b.Status.CurrentHealthy && len(b.Status.DisruptedPods) == 0 {
 			continue
 		}
+		changed = changed || status.ObservedGeneration != b.Status.ObservedGeneration
 		b.Status = status
 		if err := admin.Status().Update(ctx, b); err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 			return false, fmt.Errorf("reporting on budget %s: %w", b.Name, err)
 		}
 	}
-	return false, nil
+	return changed, nil
 }
 
 // collect deletes, as the garbage collector, what belongs to clusters that are gone.
@@ -297,6 +301,9 @@ func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed b
 			k.addresses++
 			c = &container{pod: pod.Name, address: fmt.Sprintf("10.1.%d.%d:%d", k.addresses/250, k.addresses%250+1, cluster.ClientPort)}
 			k.containers[pod.UID] = c
+		}
+		if c.running && !k.world.Runs(c.address) { // its member was removed
+			c.running, changed = false, true
 		}
 		if c.running {
 			continue
@@ -586,6 +593,43 @@ func (p port) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster.M
 		return cluster.Membership{}, err
 	}
 	return p.k.world.Membership(ctx, endpoint)
+}
+
+// changer returns the model's way to change etcd, for a target that the handshake allows.
+func (p port) changer(target etcd.Target) (fake.Changer, error) {
+	return fake.Changer{World: p.k.world}, p.handshake(target.Endpoint)
+}
+
+func (p port) AddLearner(ctx context.Context, target etcd.Target, peerURL string) (cluster.ID, []cluster.EtcdMember, error) {
+	c, err := p.changer(target)
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.AddLearner(ctx, target, peerURL)
+}
+
+func (p port) Promote(ctx context.Context, target etcd.Target, learner cluster.ID) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.Promote(ctx, target, learner)
+}
+
+func (p port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.ID) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.RemoveMember(ctx, target, id)
+}
+
+func (p port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.MoveLeader(ctx, target, to)
 }
 
 // step is sync for tests.

@@ -94,7 +94,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 		reader = cached{operatorClient}
 	}
 	live := mortal{Reader: operatorClient, dead: &o.dead}
-	writer := failpoint.Wrap(operatorClient, failpoint.Hooks{
+	around := failpoint.Hooks{
 		Before: func(w failpoint.Write) error {
 			if o.dead {
 				return errDead
@@ -116,15 +116,15 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 			}
 			return err
 		},
-	})
+	}
+	writer := failpoint.Wrap(operatorClient, around)
+	observer := &observe.Observer{
+		Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
+		AuthorityOverlap: l.overlap,
+	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
-		Client: writer,
-		Observer: &observe.Observer{
-			Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
-			AuthorityOverlap: l.overlap,
-		},
-		Actor:  &act.Actor{Client: writer, Live: live, Lifetimes: lifetimes},
-		Events: o.events,
+		Client: writer, Observer: observer, Events: o.events,
+		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Lifetimes: lifetimes},
 	}
 	return o
 }
@@ -284,6 +284,9 @@ func (l *lab) checkMemory() {
 			}
 		}
 		user := v.Annotations[cluster.AnnotationClusterUID]
+		if v.Annotations[cluster.AnnotationFoundingMembers] == "" {
+			continue // that of a member that was added
+		}
 		founding := v.Annotations[cluster.AnnotationClusterToken] + " " + v.Annotations[cluster.AnnotationFoundingMembers]
 		if other, known := foundings[user]; user != "" && known && other != founding {
 			l.Fatalf("two founding lists in one cluster: %q and %q", other, founding)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -135,14 +134,12 @@ func (l *lab) expectOneCluster() {
 	l.Helper()
 	c := l.get()
 	var numbers []int
-	founders := ""
 	for _, m := range c.Status.Members {
 		number, _ := cluster.MemberNumber(name, m.Name)
 		numbers = append(numbers, number)
-		founders = l.volume(m.Name).Annotations[cluster.AnnotationFoundingMembers]
 	}
-	if len(numbers) == 0 || len(strings.Split(founders, ",")) != len(numbers) {
-		l.Fatalf("members = %v, founding list = %q; conditions: %s", numbers, founders, showAll(c))
+	if len(numbers) != int(c.Spec.Replicas) {
+		l.Fatalf("members = %v, and the spec asks for %d; conditions: %s", numbers, c.Spec.Replicas, showAll(c))
 	}
 	l.expectSealed(c, numbers...)
 	l.put("acknowledged after", "yes")
