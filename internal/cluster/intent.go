@@ -250,9 +250,6 @@ func (i Intent) ElectionTimeout() time.Duration {
 	return defaultElectionTimeout
 }
 
-// OptionNumber reads a number as etcd's flags do: 0x64 is 100, and 010 is 8.
-func OptionNumber(value string) (int64, error) { return strconv.ParseInt(value, 0, 64) }
-
 // OptionVariable returns the environment variable of an etcd option, under which intents store it.
 func OptionVariable(flag string) string {
 	return "ETCD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
