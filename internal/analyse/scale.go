@@ -107,6 +107,8 @@ func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := joinMember(s, m.Name)
 	if d.Action == nil && len(d.Refusals) == 0 {
 		d.Progressing, d.Reason = false, v1beta1.ReasonDeadlineExceeded
+		d.Message = fmt.Sprintf("%s did not become a voter in time. %s The operator goes on with it once that is possible. "+
+			"Remove the cause, or set spec.replicas lower to have the learner removed.", m.Name, d.Message)
 	}
 	return d
 }

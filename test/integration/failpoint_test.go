@@ -330,7 +330,20 @@ func ofSize(size int32, changes ...func(*v1beta1.EtcdCluster)) func(*lab) {
 		l.create(size, changes...)
 		l.settleUntilAvailable()
 		l.put("acknowledged", "before")
+		l.lead("prod-0")
 	}
+}
+
+// lead makes a member the leader: which one a new cluster elects differs from run to run.
+func (l *lab) lead(member string) {
+	l.Helper()
+	id := cluster.ParseID(l.volume(member).Annotations[cluster.AnnotationMemberID])
+	for _, address := range l.kubernetes.running() {
+		if err := l.kubernetes.world.MoveLeader(address, id); err == nil {
+			return
+		}
+	}
+	l.Fatalf("no member hands over to %s", member)
 }
 
 func init() {
