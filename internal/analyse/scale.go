@@ -107,6 +107,8 @@ func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := joinMember(s, m.Name)
 	if d.Action == nil && len(d.Refusals) == 0 {
 		d.Progressing, d.Reason = false, v1beta1.ReasonDeadlineExceeded
+		d.Message = fmt.Sprintf("%s did not become a voter in time. %s The operator goes on with it once that is possible. "+
+			"Remove the cause, or set spec.replicas lower to have the learner removed.", m.Name, d.Message)
 	}
 	return d
 }
@@ -500,8 +502,8 @@ func isPodLeaving(s *cluster.Snapshot, member string) bool {
 	})
 }
 
-// mayDeleteVolume reports whether the volume of a removed member is deleted: the spec says so, and the claim is the very
-// one that the member used. A claim of the same name that was made again may hold other data.
+// mayDeleteVolume reports whether the volume of a removed member is deleted: the spec says so, and the claim is the one
+// that the member used. A claim of the same name that was made again may hold other data.
 func mayDeleteVolume(s *cluster.Snapshot, v *cluster.Volume) bool {
 	return cluster.DeletesScaledVolumes(s.Cluster) && (v.Remembered.Claim == v.UID && v.UID != "" && !v.IsReplaced() || v.NeverStarted())
 }
@@ -566,7 +568,7 @@ func isCleanedUp(s *cluster.Snapshot, m *cluster.Member) bool {
 }
 
 // isAbandonedJoiner reports whether a left-over is the claim that the operator made for a member which was never
-// registered. Its operation was abandoned before. etcd's list is recorded before the first pod, so nothing ever ran on it.
+// registered. Its operation was abandoned before. Nothing ever ran on it: etcd's list is recorded before the first pod.
 func isAbandonedJoiner(s *cluster.Snapshot, m *cluster.Member) bool {
 	op, v := s.Cluster.Status.Operation, m.Volume
 	return m.Workload == nil && m.Pod == nil && v.NeverStarted() && !v.Deleting && !v.Retired && v.JoinedCluster == "" && len(v.Members) == 0 &&

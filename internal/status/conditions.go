@@ -199,15 +199,22 @@ func isBlocked(d *plan.Decision) bool {
 // startingReasons are the reasons of members that are starting and have not failed.
 var startingReasons = []string{v1beta1.ReasonStarting, v1beta1.ReasonPodMissing, v1beta1.ReasonNoLeader}
 
-// onlyStarting reports whether all members that do not serve are starting for the first time.
+// onlyStarting reports whether all members that do not serve are starting for the first time, or are being added.
 func onlyStarting(s *cluster.Snapshot) bool {
 	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		if m.Serves() {
+		if m.Serves() || isCopying(s, &m) {
 			return false
 		}
 		reason, _ := failure(s, &m)
 		return m.Volume.Started() || !slices.Contains(startingReasons, reason)
 	})
+}
+
+// isCopying reports whether the member is a learner that runs, and that the operator adds. At the operation's deadline
+// it counts as failed.
+func isCopying(s *cluster.Snapshot, m *cluster.Member) bool {
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Type == v1beta1.OperationAddMember && op.Member == m.Name && m.IsLearner()
 }
 
 // onlyRestarting reports whether the one member that does not serve is the one that the operator restarts.

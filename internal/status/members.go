@@ -112,6 +112,8 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 			text += ". The pod is ready, so the cause is between the operator and the pod: a NetworkPolicy, for example"
 		}
 		return v1beta1.ReasonNotAnswering, text
+	case m.IsLearner():
+		return v1beta1.ReasonStarting, "it is a learner: it copies the data, and serves once it is a voter"
 	default:
 		return v1beta1.ReasonNoLeader, "it is running but cannot serve reads: it has no quorum"
 	}

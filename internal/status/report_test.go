@@ -76,6 +76,8 @@ func situations() map[string]*Builder {
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
 		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 		"member-added":         prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
+		"member-copies":        copying(prod().Claim(v1beta1.OperationAddMember)),
+		"member-copies-long":   copying(prod()),
 		"member-removed":       prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
 		"no-space":             alarm(cluster.AlarmNoSpace),
@@ -120,6 +122,21 @@ func situations() map[string]*Builder {
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
 		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
 	}
+}
+
+// copying is a cluster with a learner that has started.
+func copying(b *Builder) *Builder {
+	return b.Objects().Members(Healthy).Member("prod-3", Healthy).Later(func(s *cluster.Snapshot) {
+		s.Cluster.Spec.Replicas = 5
+		if op := s.Cluster.Status.Operation; op != nil {
+			op.Member = "prod-3"
+		}
+		m := s.Member("prod-3")
+		m.Probe.Learner, m.Probe.Linearizable, m.Pod.Ready, m.Pod.PassesReadiness = true, false, false, false
+		s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{
+			ID: m.Probe.MemberID, Name: m.Name, PeerURLs: []string{m.Volume.PeerURL}, Learner: true, Started: true,
+		})
+	})
 }
 
 func TestSituations(t *testing.T) {
@@ -182,6 +199,11 @@ func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {
 				}
 			}
 			later.Cluster = s.Cluster.DeepCopy()
+			if op := first.Status.Operation; op != nil {
+				claim := *op
+				claim.StartedAt = metav1.NewTime(op.StartedAt.AddDate(0, 0, 1))
+				first.Status.Operation = &claim
+			}
 			later.Cluster.Status = first.Status
 			again := analyse.Next(later)
 			again.Action = nil // carried out

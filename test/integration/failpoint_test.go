@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -330,7 +331,20 @@ func ofSize(size int32, changes ...func(*v1beta1.EtcdCluster)) func(*lab) {
 		l.create(size, changes...)
 		l.settleUntilAvailable()
 		l.put("acknowledged", "before")
+		l.lead("prod-0")
 	}
+}
+
+// lead makes a member the leader: which one a new cluster elects differs from run to run.
+func (l *lab) lead(member string) {
+	l.Helper()
+	id := cluster.ParseID(l.volume(member).Annotations[cluster.AnnotationMemberID])
+	for _, address := range l.kubernetes.running() {
+		if err := l.kubernetes.world.MoveLeader(address, id); err == nil {
+			return
+		}
+	}
+	l.Fatalf("no member hands over to %s", member)
 }
 
 func init() {
@@ -398,4 +412,25 @@ func list(writes []failpoint.Write) string {
 		texts[i] = w.String()
 	}
 	return strings.Join(texts, ", ")
+}
+
+func TestTheNumberOfTheNextMemberSurvivesACorrectionOfTheService(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	ofSize(1)(l)
+	resize(3)(l)
+	l.settle()
+	read := func() *corev1.Service {
+		service := &corev1.Service{}
+		must(t, admin.Get(t.Context(), client.ObjectKey{Namespace: l.namespace, Name: name}, service))
+		return service
+	}
+	service := read()
+	service.Spec.PublishNotReadyAddresses = false
+	must(t, admin.Update(t.Context(), service))
+	l.settle()
+	service = read()
+	if noted := service.Annotations[cluster.AnnotationNextMember]; noted != "3" || !service.Spec.PublishNotReadyAddresses {
+		t.Errorf("the next number is %q, and addresses that are not ready are published: %t", noted, service.Spec.PublishNotReadyAddresses)
+	}
 }
