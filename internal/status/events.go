@@ -47,7 +47,7 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		}
 	}
 	for i := range list {
-		list[i].Message = shortened(list[i].Message, maxNote)
+		list[i].Message = cluster.Shortened(list[i].Message, maxNote)
 	}
 	return list
 }
@@ -91,16 +91,6 @@ const (
 	// maxMessage is how many bytes of a message the operator writes into a condition.
 	maxMessage = 8 << 10
 )
-
-// shortened puts a message on one line and cuts it to a number of bytes. A message that was cut ends with a hint.
-func shortened(message string, limit int) string {
-	message = cluster.OneLine(message)
-	if len(message) <= limit {
-		return message
-	}
-	const hint = "... (shortened)"
-	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
-}
 
 func endEvent(op *v1beta1.Operation, abandoned string) Event {
 	what := "Operation " + string(op.Type)
