@@ -52,7 +52,7 @@ func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	switch {
 	case !isMadeFromTemplate(m), isStaleForRelease(s, m):
 		return true
-	case isBegun(s, m):
+	case isBegun(s, m, v1beta1.OperationRollMember):
 		return false
 	default:
 		return !sameConfiguration(m.Workload.Intent, targetOf(s, m))
@@ -84,7 +84,7 @@ func sameConfiguration(a, b cluster.Intent) bool {
 
 // configurationOf is what the next pod of the member is made from.
 func configurationOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	if isBegun(s, m) {
+	if isBegun(s, m, v1beta1.OperationRollMember) {
 		return m.Workload.Intent
 	}
 	return withAuthorities(s, targetOf(s, m))
@@ -165,7 +165,7 @@ func tlsChange(s *cluster.Snapshot) string {
 // targetAllowed refuses what the operator carries out for no cluster.
 func targetAllowed(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m) {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
 		if refusals := intentRefusals(targetOf(s, m)); len(refusals) > 0 {
@@ -178,7 +178,7 @@ func targetAllowed(m *cluster.Member) guard {
 // quotaFitsVolume refuses a larger quota than the member's volume has room for. What it has already is kept.
 func quotaFitsVolume(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if m.Volume == nil || isBegun(s, m) {
+		if m.Volume == nil || isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
 		quota := targetOf(s, m).Quota()
@@ -200,7 +200,7 @@ func quotaFitsVolume(m *cluster.Member) guard {
 func intentHasNotFailed(s *cluster.Snapshot) *plan.Refusal {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Workload == nil || m.Workload.Live == nil || isBegun(s, m) {
+		if m.Workload == nil || m.Workload.Live == nil || isBegun(s, m, v1beta1.OperationRollMember) {
 			continue
 		}
 		hash, cause := cluster.FailedTarget(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent])
@@ -219,7 +219,7 @@ func intentHasNotFailed(s *cluster.Snapshot) *plan.Refusal {
 
 // isCuredBySpec reports whether the member failed with its template, and the spec asks for another one since.
 func isCuredBySpec(s *cluster.Snapshot, m *cluster.Member) bool {
-	return m.Workload != nil && hasFailed(m) && isBegun(s, m) && isMadeFromTemplate(m) && restartReason(s) == v1beta1.ReasonRollingMembers &&
+	return m.Workload != nil && hasFailed(m) && isBegun(s, m, v1beta1.OperationRollMember) && isMadeFromTemplate(m) && restartReason(s) == v1beta1.ReasonRollingMembers &&
 		!sameConfiguration(m.Workload.Intent, targetOf(s, m))
 }
 
@@ -233,7 +233,7 @@ func restartReason(s *cluster.Snapshot) string {
 // awaitsFailedMembers reports whether the restarted member runs, and waits only for a quorum that others which failed
 // must restart for.
 func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
-	if s.Outlook().HasQuorum() || !isBegun(s, m) || !isMadeFromTemplate(m) || !m.Pod.IsRunning() || m.Pod.Deleting || m.Pod.FailureReason != "" {
+	if s.Outlook().HasQuorum() || !isBegun(s, m, v1beta1.OperationRollMember) || !isMadeFromTemplate(m) || !m.Pod.IsRunning() || m.Pod.Deleting || m.Pod.FailureReason != "" {
 		return false
 	}
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {

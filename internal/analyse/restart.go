@@ -107,7 +107,7 @@ func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart, operation 
 	if m.Pod != nil {
 		action.Pod, action.UID = m.Pod.Name, m.Pod.UID
 	}
-	if r.writesTemplate && !isBegun(s, m) {
+	if r.writesTemplate && !isBegun(s, m, operation) {
 		in := memberInput(s, m.Name, r.intent(s, m), hasStarted(s, m))
 		in.Operation, in.FailedIntent = cluster.OperationMark(operation, claimedSince(s, m)), ""
 		if operation == v1beta1.OperationRollBack {
@@ -126,12 +126,12 @@ func claimedSince(s *cluster.Snapshot, m *cluster.Member) time.Time {
 	return s.Now
 }
 
-// isBegun reports whether the operation under way has written the member's template. From then on that is its target:
-// a spec that changes now is taken up afterwards.
-func isBegun(s *cluster.Snapshot, m *cluster.Member) bool {
+// isBegun reports whether the operation under way has written the member's template, for an operation of the type.
+// From then on that is its target: a spec that changes now is taken up afterwards.
+func isBegun(s *cluster.Snapshot, m *cluster.Member, t v1beta1.OperationType) bool {
 	op := s.Cluster.Status.Operation
 	return op != nil && op.Member == m.Name && m.Workload.Live != nil &&
-		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(op.Type, op.StartedAt.Time)
+		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(t, op.StartedAt.Time)
 }
 
 // restarted tells how far a roll is. The member that is being restarted does not count yet.

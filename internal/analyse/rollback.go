@@ -50,7 +50,7 @@ var rollBackRestart = restart{
 }
 
 func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
-	if isBegun(s, m) {
+	if isBegun(s, m, v1beta1.OperationRollBack) {
 		return !isMadeFromTemplate(m)
 	}
 	return canGoBack(m) && isDown(m)
@@ -60,7 +60,7 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 func isDown(m *cluster.Member) bool { return !m.Serves() && (m.Pod == nil || !m.Pod.Ready) }
 
 func healthyConfiguration(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	if isBegun(s, m) || m.Workload.HealthyIntent == nil {
+	if isBegun(s, m, v1beta1.OperationRollBack) || m.Workload.HealthyIntent == nil {
 		return m.Workload.Intent
 	}
 	return withAuthorities(s, *m.Workload.HealthyIntent)
@@ -77,7 +77,7 @@ func canGoBack(m *cluster.Member) bool {
 // ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
 // quorum of the others does not gain by it.
 func rollBackIsDue(s *cluster.Snapshot, op *v1beta1.Operation, m *cluster.Member) bool {
-	if op.Type != v1beta1.OperationRollMember || m.Workload == nil || !isBegun(s, m) || !canGoBack(m) || m.IsHealthyVoter() {
+	if op.Type != v1beta1.OperationRollMember || m.Workload == nil || !isBegun(s, m, op.Type) || !canGoBack(m) || m.IsHealthyVoter() {
 		return false
 	}
 	late := deadlinePassed(s, op) != ""
