@@ -104,7 +104,7 @@ func endEvent(op *v1beta1.Operation, abandoned string) Event {
 }
 
 func actionEvent(d *plan.Decision) Event {
-	switch d.Action.(type) {
+	switch action := d.Action.(type) {
 	case plan.CreateFounders:
 		return Event{corev1.EventTypeNormal, v1beta1.EventBootstrapStarted, d.Message}
 	case plan.TakeBackVolumes:
@@ -112,6 +112,9 @@ func actionEvent(d *plan.Decision) Event {
 	case plan.StartMembers:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
 	case plan.RestartMember:
+		if action.For == v1beta1.OperationRollBack {
+			return Event{corev1.EventTypeWarning, v1beta1.EventMemberRolledBack, d.Message}
+		}
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
 	case plan.AddMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}
