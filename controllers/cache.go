@@ -155,6 +155,7 @@ func keepBudget(object any) (any, error) {
 		return object, nil
 	}
 	kept := &policyv1.PodDisruptionBudget{ObjectMeta: keptMeta(b, maxAnnotationBytes)}
+	kept.Status.ObservedGeneration = b.Status.ObservedGeneration // a promotion waits for it
 	if b.Spec.Size() <= maxSpecBytes {
 		kept.Spec = b.Spec
 	}

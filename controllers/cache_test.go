@@ -118,6 +118,10 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	if diff := cmp.Diff(volume, keep(t, keepVolume, claim)); diff != "" {
 		t.Errorf("PersistentVolumeClaim:\n%s", diff)
 	}
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2}}
+	if kept := keep(t, keepBudget, budget); kept.Generation != 3 || kept.Status.ObservedGeneration != 2 {
+		t.Errorf("PodDisruptionBudget: generation %d, observed %d", kept.Generation, kept.Status.ObservedGeneration)
+	}
 }
 
 func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {

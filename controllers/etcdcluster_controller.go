@@ -62,7 +62,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/status,verbs=get;update
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/finalizers,verbs=update
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch;delete

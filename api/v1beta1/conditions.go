@@ -286,6 +286,9 @@ const (
 	// EventMemberAdded: a new member was registered in etcd as a learner.
 	// What to do: nothing. It becomes a voter when it has copied the data.
 	EventMemberAdded = "MemberAdded"
+	// EventMemberStarted: the StatefulSet of a registered learner was created.
+	// What to do: nothing.
+	EventMemberStarted = "MemberStarted"
 	// EventMemberPromoted: a learner became a voter.
 	// What to do: nothing.
 	EventMemberPromoted = "MemberPromoted"

@@ -24,8 +24,14 @@ type Endpoints interface {
 }
 
 // addMember notes that the number is used, creates the volume, and registers the member as a learner.
-// Each step is left out where an earlier pass took it.
+// Each step is left out where an earlier pass took it. The volume is rehearsed first: one that the API server refuses
+// uses no number up.
 func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.AddMember) error {
+	if action.Volume != nil {
+		if err := a.dryRunCreate(ctx, copyOf(action.Volume)); err != nil {
+			return err
+		}
+	}
 	if err := a.noteNumber(ctx, s, action.NextNumber); err != nil {
 		return err
 	}
@@ -34,21 +40,33 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 			return err
 		}
 	}
-	target, err := a.target(s, action.Leader)
+	return a.changeEtcd(ctx, s, action.Leader, "adding learner "+action.Name, etcd.ErrPeerURLExists, func(ctx context.Context, target etcd.Target) error {
+		id, _, err := a.Etcd.AddLearner(ctx, target, action.PeerURL)
+		if err == nil {
+			log.FromContext(ctx).Info("Added learner", "member", action.Name, "id", id)
+		}
+		return err
+	})
+}
+
+// changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both: an
+// operator that was stopped in between for longer sends nothing.
+// had is etcd's error where an earlier call had its effect.
+func (a *Actor) changeEtcd(
+	ctx context.Context, s *cluster.Snapshot, member, doing string, had error, change func(context.Context, etcd.Target) error,
+) error {
+	target, err := a.target(s, member)
 	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+	defer cancel()
+	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	if err := a.stillClaimed(ctx, s); err != nil {
-		return err
+	if err := change(bounded, target); err != nil && !errors.Is(err, had) {
+		return membershipError(doing, err)
 	}
-	id, _, err := a.Etcd.AddLearner(ctx, target, action.PeerURL)
-	if errors.Is(err, etcd.ErrPeerURLExists) {
-		return nil // an earlier call had its effect
-	}
-	if err != nil {
-		return membershipError("adding learner "+action.Name, err)
-	}
-	log.FromContext(ctx).Info("Added learner", "member", action.Name, "id", id)
 	return nil
 }
 
@@ -56,6 +74,9 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 // every object of a member is gone.
 func (a *Actor) noteNumber(ctx context.Context, s *cluster.Snapshot, next int) error {
 	service := s.PeerService
+	if service == nil {
+		return fmt.Errorf("noting the next member's number: there is no Service %s", cluster.PeerServiceName(s.Cluster.Name))
+	}
 	if n, err := strconv.Atoi(service.Annotations[cluster.AnnotationNextMember]); err == nil && n >= next {
 		return nil
 	}
@@ -86,59 +107,46 @@ func (a *Actor) stillClaimed(ctx context.Context, s *cluster.Snapshot) error {
 	return nil
 }
 
-// target returns the member that a change is sent to, with the IDs that it must answer with.
+// target returns the member that a change is sent to, with the IDs that it must answer with. There is none in a pass that
+// wrote the certificates: the next one has them.
 func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
 	m := s.Member(name)
 	if m == nil || !m.Answers() || s.Membership == nil {
-		return etcd.Target{}, fmt.Errorf("changing the membership: member %q did not answer in this pass", name)
+		return etcd.Target{}, conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("member %q did not answer in this pass", name))
 	}
 	endpoint, ok := a.Endpoints.Endpoint(s, m)
 	if !ok {
-		return etcd.Target{}, fmt.Errorf("changing the membership: member %s cannot be reached", name)
+		return etcd.Target{}, conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("the certificates to reach member %s with are read again", name))
 	}
 	return etcd.Target{Endpoint: endpoint, ClusterID: s.Membership.ClusterID, MemberID: m.Probe.MemberID}, nil
 }
 
 func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
-	target, err := a.target(s, action.Leader)
-	if err != nil {
-		return err
-	}
-	if err := a.stillClaimed(ctx, s); err != nil {
-		return err
-	}
-	err = a.Etcd.Promote(ctx, target, action.Learner)
-	if err == nil || errors.Is(err, etcd.ErrNotLearner) {
-		return nil // the second: an earlier call had its effect
-	}
-	return membershipError("promoting "+action.Name, err)
+	return a.changeEtcd(ctx, s, action.Leader, "promoting "+action.Name, etcd.ErrNotLearner, func(ctx context.Context, target etcd.Target) error {
+		return a.Etcd.Promote(ctx, target, action.Learner)
+	})
 }
 
+// removeMember notes on the volume that the operator removes the member, then asks etcd. So it is known whose work the
+// rest is, even where the operation ends in between.
 func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
-	target, err := a.target(s, action.Leader)
-	if err != nil {
-		return err
+	if v := action.Volume; v != nil {
+		note := map[string]string{cluster.AnnotationRemoving: action.ID.String()}
+		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, note); err != nil {
+			return err
+		}
 	}
-	if err := a.stillClaimed(ctx, s); err != nil {
-		return err
-	}
-	err = a.Etcd.RemoveMember(ctx, target, action.ID)
-	if err == nil || errors.Is(err, etcd.ErrMemberNotFound) {
-		return nil // the second: an earlier call had its effect
-	}
-	return membershipError("removing "+action.Name, err)
+	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, func(ctx context.Context, target etcd.Target) error {
+		return a.Etcd.RemoveMember(ctx, target, action.ID)
+	})
 }
 
+// moveLeader is done where the member leads no more.
 func (a *Actor) moveLeader(ctx context.Context, s *cluster.Snapshot, action plan.MoveLeader) error {
-	target, err := a.target(s, action.Name)
-	if err != nil {
-		return err
-	}
-	err = a.Etcd.MoveLeader(ctx, target, action.ToID)
-	if err == nil || errors.Is(err, etcd.ErrNotLeader) {
-		return nil // the second: it lost its leadership already
-	}
-	return membershipError(fmt.Sprintf("moving the leader from %s to %s", action.Name, action.To), err)
+	doing := fmt.Sprintf("moving the leader from %s to %s", action.Name, action.To)
+	return a.changeEtcd(ctx, s, action.Name, doing, etcd.ErrNotLeader, func(ctx context.Context, target etcd.Target) error {
+		return a.Etcd.MoveLeader(ctx, target, action.ToID)
+	})
 }
 
 // transient are the refusals of etcd that pass by themselves: the next pass decides anew.

@@ -290,11 +290,8 @@ func correction(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent) pla
 func correctionFits(want cluster.Intent) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		refusals := intentRefusals(want)
-		if largest := cluster.LargestQuota(cluster.VolumeSize(&s.Cluster.Spec)); len(refusals) == 0 && want.Quota() > largest {
-			return quotaTooLarge(want.Quota(), cluster.VolumeSize(&s.Cluster.Spec))
-		}
 		if len(refusals) == 0 {
-			return nil
+			return quotaFitsVolume(want.Quota(), cluster.VolumeSize(&s.Cluster.Spec))
 		}
 		return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals)}
 	}

@@ -313,7 +313,7 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		}()},
 		"then a follower":                   {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
 		"then the other":                    {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
-		"the leader last, which hands over": {prod().Template().Restarted("prod-1", "prod-2"), rolling("move the leader from prod-0 to prod-1")},
+		"the leader last, which hands over": {prod().Template().Restarted("prod-1", "prod-2"), rolling("move the leader from prod-0 to prod-1 (a1) for RollMember")},
 		"a dead one before":                 {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
 		"one that is cut off before":        {cutOff(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
 		"one that was claimed and is cut off": {

@@ -37,7 +37,7 @@ var configurationRestart = restart{
 	always: func(m *cluster.Member) []guard {
 		return []guard{
 			targetAllowed(m),   // Make sure that etcd takes the options, and Kubernetes the pod.
-			quotaFitsVolume(m), // Make sure that a larger database does not fill its volume.
+			quotaFitsClaim(m),  // Make sure that a larger database does not fill its volume.
 			intentHasNotFailed, // Make sure that what failed is not tried again.
 		}
 	},
@@ -175,8 +175,8 @@ func targetAllowed(m *cluster.Member) guard {
 	}
 }
 
-// quotaFitsVolume refuses a larger quota than the member's volume has room for. What it has already is kept.
-func quotaFitsVolume(m *cluster.Member) guard {
+// quotaFitsClaim refuses a larger quota than the member's volume has room for. What it has already is kept.
+func quotaFitsClaim(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		if m.Volume == nil || isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
@@ -187,7 +187,7 @@ func quotaFitsVolume(m *cluster.Member) guard {
 			return nil
 		}
 		return &plan.Refusal{
-			Guard: "quotaFitsVolume", Reason: v1beta1.ReasonQuotaTooLarge,
+			Guard: "quotaFitsClaim", Reason: v1beta1.ReasonQuotaTooLarge,
 			Message: fmt.Sprintf("The quota of %d bytes does not fit on PersistentVolumeClaim %s: a fifth of a volume, and at least 128Mi, must stay free "+
 				"for the log, because etcd exits when the disk is full. Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d.",
 				quota, m.Volume.Name, largest),
@@ -239,40 +239,4 @@ func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) 
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
 		return other.Name != m.Name && hasFailed(&other) && needsRestart(s, &other, reason)
 	})
-}
-
-// afterCure is a rule whose refusals for want of health are no opinion while the configuration roll would restart
-// exactly the members that are unhealthy: what cures them goes first.
-func afterCure(rule func(*cluster.Snapshot) *plan.Decision) func(*cluster.Snapshot) *plan.Decision {
-	return func(s *cluster.Snapshot) *plan.Decision {
-		d := rule(s)
-		if d != nil && d.Action == nil && len(d.Refusals) > 0 && wantsHealth(d.Refusals) && specCures(s) {
-			return nil
-		}
-		return d
-	}
-}
-
-// healthGuards refuse a change of the membership because members are not healthy.
-var healthGuards = []string{"everyMemberHealthy", "membershipKnown", "removalKeepsQuorum", "promotionKeepsQuorum"}
-
-func wantsHealth(refusals []plan.Refusal) bool {
-	return !slices.ContainsFunc(refusals, func(r plan.Refusal) bool { return !slices.Contains(healthGuards, r.Guard) })
-}
-
-// specCures reports whether every member that is no healthy voter has failed, and would restart with another
-// configuration. Once one was restarted, it runs with that and is waited for.
-func specCures(s *cluster.Snapshot) bool {
-	cures := false
-	for i := range s.Members {
-		m := &s.Members[i]
-		switch {
-		case m.IsHealthyVoter():
-		case hasFailed(m) && needsRestart(s, m, v1beta1.ReasonRollingMembers):
-			cures = true
-		case s.Outlook().HasQuorum() || hasFailed(m):
-			return false
-		}
-	}
-	return cures
 }

@@ -158,19 +158,19 @@ func optionsAllowed(i cluster.Intent) *plan.Refusal {
 
 // quotaFits refuses to found a cluster whose databases could fill their volumes before they reach their quota.
 func quotaFits(s *cluster.Snapshot) *plan.Refusal {
-	quota, volume := targetIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec)
-	if quota <= cluster.LargestQuota(volume) {
-		return nil
-	}
-	return quotaTooLarge(quota, volume)
+	return quotaFitsVolume(targetIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec))
 }
 
-func quotaTooLarge(quota int64, volume resource.Quantity) *plan.Refusal {
+func quotaFitsVolume(quota int64, volume resource.Quantity) *plan.Refusal {
+	largest := cluster.LargestQuota(volume)
+	if quota <= largest {
+		return nil
+	}
 	return &plan.Refusal{
 		Guard:  "quotaFits",
 		Reason: v1beta1.ReasonQuotaTooLarge,
 		Message: fmt.Sprintf("The quota of %d bytes does not fit on volumes of %s: a fifth of a volume, and at least 128Mi, must stay free for the log, because etcd exits when the disk is full. "+
-			"Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d, or ask for larger volumes.", quota, volume.String(), cluster.LargestQuota(volume)),
+			"Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d, or ask for larger volumes.", quota, volume.String(), largest),
 	}
 }
 

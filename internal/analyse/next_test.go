@@ -67,8 +67,20 @@ func actionText(a plan.Action) string {
 		return "resume " + strings.Join(namesOf(a.StatefulSets), " ")
 	case plan.RestartMember:
 		return fmt.Sprintf("roll %s (%s)", a.Name, a.UID)
+	case plan.AddMember:
+		part := a.Name
+		if a.Volume != nil {
+			part += "+volume"
+		}
+		return fmt.Sprintf("add %s by %s, next %d", part, a.Leader, a.NextNumber)
+	case plan.StartLearner:
+		return fmt.Sprintf("start %s with %s", a.Name, a.StatefulSet.Spec.Template.Annotations[cluster.AnnotationInitialCluster])
+	case plan.PromoteMember:
+		return fmt.Sprintf("promote %s (%s) by %s", a.Name, a.Learner, a.Leader)
+	case plan.RemoveMember:
+		return fmt.Sprintf("remove %s (%s) by %s", a.Name, a.ID, a.Leader)
 	case plan.MoveLeader:
-		return fmt.Sprintf("move the leader from %s to %s", a.Name, a.To)
+		return fmt.Sprintf("move the leader from %s to %s (%s) for %s", a.Name, a.To, a.ToID, a.For)
 	}
 	return fmt.Sprintf("%T", a)
 }
@@ -107,12 +119,16 @@ func upkeepText(u plan.Upkeep) string {
 			return fmt.Sprintf("request %s", strings.TrimSuffix(strings.TrimPrefix(name.Name, "prod-"), "-tls"))
 		}
 	case plan.Delete:
-		if name.Kind == "PersistentVolumeClaim" {
+		if name.Kind != "PodDisruptionBudget" {
 			return "delete " + name.Name
 		}
 		return "no budget"
 	case plan.RecordMember:
 		switch {
+		case u.Annotations[cluster.AnnotationMembership] != "":
+			return "retire " + u.Volume
+		case u.Annotations[cluster.AnnotationJoinedCluster] != "":
+			return fmt.Sprintf("list of %s: %s", u.Member, u.Annotations[cluster.AnnotationJoinedCluster])
 		case u.Annotations[cluster.AnnotationClusterID] != "":
 		case u.Annotations[cluster.AnnotationStarted] != "":
 			return fmt.Sprintf("start %s %s", u.Member, u.Annotations[cluster.AnnotationStarted])
@@ -472,9 +488,13 @@ func TestNext(t *testing.T) {
 			says{Rule: RulePaused, Reason: "Paused"},
 		},
 
-		"reports a change of size": {
+		"adds a member for a larger size": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }),
-			says{Rule: RuleScale, Reason: "NotYetSupported"},
+			says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: "add prod-3+volume by prod-0, next 4"},
+		},
+		"removes a member for a smaller size": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
+			says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: "remove prod-2 (a2) by prod-0"},
 		},
 		"reports a change of version": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
@@ -524,7 +544,7 @@ func TestNext(t *testing.T) {
 				Member("prod-2", Volume, Changed(func(m *cluster.Member) {
 					m.Volume.Founders, m.Volume.JoinedCluster = nil, "prod-0=http://a,prod-2=http://b"
 				})),
-			says{Reason: "UpToDate"},
+			says{Rule: RuleScale, Reason: "MembersNotHealthy"},
 		},
 		"switches members whose readiness shows that they started, while the operator cannot reach them": {
 			prod().Objects().Members(Volume, Founding, FoundingPod, Silent("i/o timeout"), Changed(func(m *cluster.Member) { m.Pod.PassesReadiness = true })).Claim("Bootstrap"),
@@ -645,6 +665,10 @@ func TestNext(t *testing.T) {
 			}, "prod-2"),
 			says{Rule: RuleBootstrap, Reason: "VolumeReplaced"},
 		},
+		"takes no volumes back of which one has another cluster's ID": {
+			prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2").Later(func(s *cluster.Snapshot) { s.RetainedVolumes[2].ClusterID = 0xc2 }),
+			says{Rule: RuleBootstrap, Reason: "AmbiguousVolumes"},
+		},
 		"deletes the claims that a failed attempt left pending": {
 			prod().Objects().Kept(pending, "prod-0", "prod-1"),
 			says{Rule: RuleBootstrap, Reason: "Bootstrapping", Progressing: true, Upkeep: []string{"delete data-prod-0", "delete data-prod-1"}},
@@ -671,7 +695,7 @@ func TestNext(t *testing.T) {
 		},
 		"the size comes before the version": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas, s.Version = 5, "3.7.0" }),
-			says{Rule: RuleScale, Reason: "NotYetSupported"},
+			says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: "add prod-3+volume by prod-0, next 4"},
 		},
 		"two cluster IDs come before a claim, a repair and a change": {
 			prod().Members(Healthy).Member("prod-1", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.ClusterID = 0xc2 })).

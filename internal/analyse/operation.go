@@ -136,7 +136,7 @@ func isClaimed(s *cluster.Snapshot, t v1beta1.OperationType) bool {
 func membersStarted(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Volume != nil && !m.Volume.IsReplaced() && (m.Workload == nil || !m.RefusesEmptyVolume()) {
+		if m.Volume != nil && !m.Volume.NeverStarted() && !m.Volume.IsReplaced() && (m.Workload == nil || !m.RefusesEmptyVolume()) {
 			return false
 		}
 	}

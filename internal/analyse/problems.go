@@ -69,7 +69,9 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		}
 	}
 	for i := range s.LeftOvers {
-		list.addLeftOver(&s.LeftOvers[i])
+		if !isCleanedUp(s, &s.LeftOvers[i]) {
+			list.addLeftOver(&s.LeftOvers[i])
+		}
 	}
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Volume != nil && m.Volume.Deleting && runsOn(m) {

@@ -72,7 +72,7 @@ func needsRestart(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.Decision {
 	r, d := restarts[reason], &plan.Decision{Progressing: true, Reason: reason}
 	operation := cmp.Or(r.operation, v1beta1.OperationRollMember)
-	to := successor(s, m)
+	to := followerToLead(s, m)
 	switch refusals := restartRefusals(s, m, r); {
 	case m.Pod != nil && m.Pod.Deleting:
 		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, r.purpose)
@@ -130,7 +130,7 @@ func claimedSince(s *cluster.Snapshot, m *cluster.Member) time.Time {
 // From then on that is its target: a spec that changes now is taken up afterwards.
 func isBegun(s *cluster.Snapshot, m *cluster.Member, t v1beta1.OperationType) bool {
 	op := s.Cluster.Status.Operation
-	return op != nil && op.Member == m.Name && m.Workload.Live != nil &&
+	return op != nil && op.Member == m.Name && m.Workload != nil && m.Workload.Live != nil &&
 		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(t, op.StartedAt.Time)
 }
 
@@ -284,32 +284,12 @@ func continueRestart(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 	return d
 }
 
-// successor returns the follower that takes over from a leader: of those that are healthy and lack nothing, the one
-// that has applied most. It is nil for a follower, and where there is no such follower.
-func successor(s *cluster.Snapshot, leader *cluster.Member) *cluster.Member {
-	var best *cluster.Member
-	if !leader.Leads() {
-		return nil
-	}
-	for i := range s.Members {
-		m := &s.Members[i]
-		if m.Name == leader.Name || !m.IsHealthyVoter() || m.Pod == nil || m.Pod.Deleting || s.EtcdEntry(m) == nil ||
-			m.Probe.AppliedIndex+maxLag < leader.Probe.CommittedIndex {
-			continue
-		}
-		if best == nil || m.Probe.AppliedIndex > best.Probe.AppliedIndex {
-			best = m
-		}
-	}
-	return best
-}
-
 // followerCanLead refuses to restart a leader while no follower can take over. The answers of one round are some
 // milliseconds apart, so under load a follower that lacks nothing seems to lag by some hundred entries. etcd itself
 // transfers the leadership only once the follower has the leader's last entry.
 func followerCanLead(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if !m.Leads() || s.Outlook().Voters < 2 || successor(s, m) != nil {
+		if !m.Leads() || s.Outlook().Voters < 2 || followerToLead(s, m) != nil {
 			return nil
 		}
 		return &plan.Refusal{

@@ -53,7 +53,8 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 	if isBegun(s, m, v1beta1.OperationRollBack) {
 		return !isMadeFromTemplate(m)
 	}
-	return canGoBack(m) && isDown(m)
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Member == m.Name && canGoBack(m) && isDown(m)
 }
 
 // isDown reports whether a member neither serves nor is ready.

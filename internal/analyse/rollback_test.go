@@ -245,7 +245,14 @@ func TestTheClaimTellsWhatTheStepWaitsFor(t *testing.T) {
 	}
 }
 
-// founding is a cluster of which no pod runs.
+func TestARestartWhoseStatefulSetIsDeletedIsWaitedFor(t *testing.T) {
+	s := rolled(t, 2*time.Minute, withoutWorkloadOf("prod-1"))
+	if d := Next(s); actionText(d.Action) != "resume prod-1" || d.Finished {
+		t.Errorf("got %v, finished %v: %s", d.Action, d.Finished, d.Message)
+	}
+}
+
+// foundingThatFails is a cluster of which no pod runs.
 func foundingThatFails(change func(*v1beta1.EtcdClusterSpec)) *Builder {
 	pulling := Together(FoundingPod, Trouble(v1beta1.ReasonImagePullFailed, "image x cannot be pulled"), Changed(func(m *cluster.Member) { m.Pod.Phase = "Pending" }))
 	return MakeCluster("prod").Objects().Members(Volume, Founding, pulling).Claim(v1beta1.OperationBootstrap).LaterSpec(change)

@@ -44,7 +44,7 @@ var Rules = []Rule{
 	{RuleRollBack, rollBack},                            // Make sure that a member which does not come back goes back.
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
 	{RuleRepair, volumesLost},                           // Make sure that a quorum which lost its volumes is reported.
-	{RuleScale, afterCure(scale)},                       // Make sure that there are as many members as the spec says.
+	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, notYetSupported(versionChange)},       // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.
 	{RuleAuthorities, authorityRotation},                // Make sure that members trust the present authorities.

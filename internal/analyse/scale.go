@@ -1,11 +1,10 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-
-	appsv1 "k8s.io/api/apps/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -17,18 +16,41 @@ import (
 // a learner that has 90 % of the log.
 const maxLag = 1000
 
-// scale adds or removes one member at a time until there are as many voters as the spec says.
-// A learner comes first: it is promoted, or removed where the spec asks for no more voters.
+// scale adds or removes one member at a time until there are as many voters as the spec says. A rotation of authorities
+// that goes on is finished first. A refusal is no opinion where a later rule restarts a member that is unhealthy.
 func scale(s *cluster.Snapshot) *plan.Decision {
+	if d := authorityRotation(s); d != nil && len(d.Refusals) == 0 {
+		return nil
+	}
+	d := scaleStep(s)
+	if d != nil && len(d.Refusals) > 0 && isCuredByRestart(s) {
+		return nil
+	}
+	return d
+}
+
+// isCuredByRestart reports whether a member that is no healthy voter is to be restarted by a later rule.
+func isCuredByRestart(s *cluster.Snapshot) bool {
+	for reason := range restarts {
+		if slices.ContainsFunc(membersToRestart(s, reason), func(m *cluster.Member) bool { return !m.IsHealthyVoter() }) {
+			return true
+		}
+	}
+	return false
+}
+
+// scaleStep decides the next step. A learner comes first: it is promoted, or removed where the spec asks for no more
+// voters.
+func scaleStep(s *cluster.Snapshot) *plan.Decision {
 	want, voters := int(s.Cluster.Spec.Replicas), s.Outlook().Voters
-	learner := s.Learner()
+	learner, foreign := s.Learner(), s.ForeignEntry()
 	switch {
 	case s.Membership == nil && voters != want:
 		return refused([]plan.Refusal{membershipUnknown(s)})
 	case s.Membership == nil:
 		return nil
-	case learner != nil && !isOwnLearner(s, learner):
-		return refused([]plan.Refusal{foreignLearner(learner)})
+	case foreign != nil:
+		return refused([]plan.Refusal{foreignMember(foreign)})
 	case learner != nil && (voters >= want || hasLostItsVolume(learner)):
 		return removeMember(s, learner)
 	case learner != nil:
@@ -47,24 +69,30 @@ func membershipUnknown(s *cluster.Snapshot) plan.Refusal {
 	return plan.Refusal{
 		Guard:  "membershipKnown",
 		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("spec.replicas is %d and %d members are remembered, but no member of etcd tells its member list. "+
-			"Waiting until a quorum answers.", s.Cluster.Spec.Replicas, len(s.Members)),
+		Message: fmt.Sprintf("spec.replicas is %d and %s remembered, but no member of etcd tells its member list. "+
+			"Waiting until a quorum answers.", s.Cluster.Spec.Replicas, areMembers(s.Outlook().Voters)),
 	}
 }
 
-// isOwnLearner reports whether the operator registered the learner: its peer URL has the operator's form.
-func isOwnLearner(s *cluster.Snapshot, m *cluster.Member) bool {
-	_, ok := cluster.MemberNumber(s.Cluster.Name, m.Name)
-	return ok
+func areMembers(n int) string {
+	if n == 1 {
+		return "1 member is"
+	}
+	return fmt.Sprintf("%d members are", n)
 }
 
-// foreignLearner refuses while another client's learner is pending. The operator never touches it.
-func foreignLearner(m *cluster.Member) plan.Refusal {
+// foreignMember refuses while etcd's list has a member that the operator did not add. The operator never touches it.
+func foreignMember(e *cluster.EtcdMember) plan.Refusal {
+	role := "voter"
+	if e.Learner {
+		role = "learner"
+	}
+	name := cluster.ForeignText(cmp.Or(e.Name, strings.Join(e.PeerURLs, ","), "without a name"))
 	return plan.Refusal{
-		Guard:  "noForeignLearner",
+		Guard:  "noForeignMember",
 		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("etcd's member list has the learner %s, which the operator did not add. No member is added, removed or restarted "+
-			"beside it. Promote it or remove it with etcdctl.", m.Name),
+		Message: fmt.Sprintf("etcd's member list has the %s %s with the ID %s, which the operator did not add. No member is added or removed "+
+			"beside it. Remove it with etcdctl member remove %s.", role, name, e.ID, e.ID),
 	}
 }
 
@@ -88,10 +116,18 @@ func addMember(s *cluster.Snapshot, name string) *plan.Decision {
 	if refusals := joinRefusals(s); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	intent := joinerIntent(s)
+	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
+		return d
+	}
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
+	leader := leaderTarget(s)
+	if leader == "" {
+		d.Message = awaitsLeader
+		return d
+	}
 	action := plan.AddMember{
-		Name: name, NextNumber: s.NextNumber(), Leader: leaderTarget(s),
-		PeerURL: render.PeerURL(s.Cluster, name, intent),
+		Name: name, NextNumber: s.NextNumber(), Leader: leader,
+		PeerURL: render.PeerURL(s.Cluster, name, joinerIntent(s)),
 	}
 	if n, ok := cluster.MemberNumber(s.Cluster.Name, name); ok {
 		action.NextNumber = max(action.NextNumber, n+1)
@@ -99,24 +135,45 @@ func addMember(s *cluster.Snapshot, name string) *plan.Decision {
 	if m := s.Find(name); m == nil || m.Volume == nil {
 		action.Volume = render.JoiningVolume(s.Cluster, name, tokenOf(s), action.PeerURL)
 	}
-	return &plan.Decision{
-		Progressing: true,
-		Reason:      v1beta1.ReasonScaling,
-		Message:     fmt.Sprintf("Adding %s: %d voters of %d.", name, s.Outlook().Voters, s.Cluster.Spec.Replicas),
-		Action:      action,
-	}
+	d.Message = fmt.Sprintf("Adding %s: %d voters of %d.", name, s.Outlook().Voters, s.Cluster.Spec.Replicas)
+	d.Action = action
+	return d
 }
+
+// awaitsLeader is what a change of the membership says while no member leads.
+const awaitsLeader = "Waiting until a member of etcd says that it leads. Membership changes are sent to the leader."
 
 // joinRefusals asks the guards of a new member.
 func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 	guards := []guard{
-		previousClusterGone, // Make sure that no pod of a deleted cluster of this name still runs.
+		previousClusterGone, // Make sure that no pod of a deleted cluster or a removed member still runs.
 		noForeignObject,     // Make sure that the names are free.
-		noAlarm,             // Make sure that no data is at stake.
+		noAlarmBeforeChange, // Make sure that no data is at stake.
 		everyMemberHealthy,  // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
+		specUsable,          // Make sure that its pod can start: its Secrets exist and fit.
+		joinerQuotaFits,     // Make sure that a full database does not fill its volume.
+		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
-	guards = append(guards, podGuards...)
-	return refusalsOf(s, guards...)
+	refusals := refusalsOf(s, guards...)
+	return append(refusals, intentRefusals(joinerIntent(s))...) // Make sure that etcd takes the spec's template.
+}
+
+// noAlarmBeforeChange refuses to change the membership while etcd has an alarm: data may be at stake.
+func noAlarmBeforeChange(s *cluster.Snapshot) *plan.Refusal {
+	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard:  "noAlarm",
+		Reason: v1beta1.ReasonMembersNotHealthy,
+		Message: fmt.Sprintf("etcd reports alarm %s. No member is added or removed while an alarm is active. Condition %s says how to clear it.",
+			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
+	}
+}
+
+// joinerQuotaFits refuses a new member whose database could fill its volume before it reaches its quota.
+func joinerQuotaFits(s *cluster.Snapshot) *plan.Refusal {
+	return quotaFitsVolume(joinerIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec))
 }
 
 // everyMemberHealthy refuses while a member is not a healthy voter that refuses an empty volume.
@@ -152,9 +209,7 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 	case m.Volume == nil:
 		d.Message = fmt.Sprintf("The volume of %s is gone before it started. It is removed again.", name)
 	case m.Workload == nil && !m.Volume.Started():
-		d.Message = fmt.Sprintf("Starting %s as a learner.", name)
-		in := memberInput(s, name, joinerIntent(s), false)
-		d.Action = plan.StartMembers{StatefulSets: []*appsv1.StatefulSet{render.MemberStatefulSet(in)}}
+		return startLearner(s, m)
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -167,33 +222,59 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 	return d
 }
 
+// startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
+func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
+		return d
+	}
+	in := memberInput(s, m.Name, joinerIntent(s), false)
+	return &plan.Decision{
+		Progressing: true,
+		Reason:      v1beta1.ReasonScaling,
+		Message:     fmt.Sprintf("Starting %s as a learner.", m.Name),
+		Action:      plan.StartLearner{Name: m.Name, StatefulSet: render.MemberStatefulSet(in)},
+	}
+}
+
 // whyNotStarted tells what holds up a pod, in a sentence; empty where nothing is known.
 func whyNotStarted(m *cluster.Member) string {
-	if m.Pod == nil || m.Pod.FailureReason == "" {
+	switch {
+	case m.Pod == nil && m.Workload != nil && m.Workload.CreateFailure != "":
+		return fmt.Sprintf(" Kubernetes cannot create its pod: %s.", strings.TrimSuffix(m.Workload.CreateFailure, "."))
+	case m.Pod == nil || m.Pod.FailureReason == "":
 		return ""
 	}
-	return fmt.Sprintf(" Its pod does not run (%s): %s", m.Pod.FailureReason, strings.TrimSuffix(m.Pod.FailureDetail, ".")+".")
+	return fmt.Sprintf(" Its pod does not run (%s): %s.", m.Pod.FailureReason, strings.TrimSuffix(m.Pod.FailureDetail, "."))
 }
 
 // promote makes a learner a voter once it has caught up, and the disruption budget counts it.
 func promote(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling, RequeueAfter: requeueWhileStarting}
-	before, after := s.Outlook(), s.After(cluster.Change{Promotes: m.Name})
+	after, refusal := s.After(cluster.Change{Promotes: m.Name}), promotionKeepsQuorum(s, m)
 	switch {
 	case !isCaughtUp(s, m):
 		d.Message = fmt.Sprintf("The learner %s is catching up.", m.Name)
-	case after.Spare() < before.Spare() || !after.HasQuorum():
-		return refused([]plan.Refusal{{
-			Guard: "promotionKeepsQuorum", Reason: v1beta1.ReasonQuorumAtRisk,
-			Message: fmt.Sprintf("Promoting %s would leave fewer members to spare: %s. Waiting until the others are healthy.", m.Name, after),
-		}})
+	case refusal != nil:
+		return refused([]plan.Refusal{*refusal})
 	case !budgetCovers(s, after.Voters):
 		d.Message = fmt.Sprintf("Updating PodDisruptionBudget %s, before %s becomes a voter.", s.Cluster.Name, m.Name)
 	default:
-		d.Message = fmt.Sprintf("Promoting %s: %s then.", m.Name, after)
+		d.Message = fmt.Sprintf("Promoting %s. Then %s.", m.Name, after)
 		d.Action = plan.PromoteMember{Name: m.Name, Learner: s.EtcdEntry(m).ID, Leader: leaderTarget(s)}
 	}
 	return d
+}
+
+// promotionKeepsQuorum refuses to promote a learner if fewer members could be lost then than now.
+func promotionKeepsQuorum(s *cluster.Snapshot, m *cluster.Member) *plan.Refusal {
+	before, after := s.Outlook(), s.After(cluster.Change{Promotes: m.Name})
+	if after.Spare() >= before.Spare() && after.HasQuorum() {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "promotionKeepsQuorum", Reason: v1beta1.ReasonQuorumAtRisk,
+		Message: fmt.Sprintf("Promoting %s would leave fewer members to spare: %s. Waiting until the others are healthy.", m.Name, after),
+	}
 }
 
 // isCaughtUp reports whether a learner has applied all but a few entries of what the leader has committed.
@@ -213,23 +294,42 @@ func budgetCovers(s *cluster.Snapshot, voters int) bool {
 // budgetVoters returns the voters whose quorum the disruption budget keeps: those of now, and of a promotion that is
 // about to be made. A learner that is stuck must not block drains.
 func budgetVoters(s *cluster.Snapshot) int {
-	voters := s.Outlook().Voters
-	if m := s.Learner(); m != nil && isClaimed(s, v1beta1.OperationAddMember) && m.RefusesEmptyVolume() && isCaughtUp(s, m) {
+	voters, m := s.Outlook().Voters, s.Learner()
+	if m != nil && voters < int(s.Cluster.Spec.Replicas) && s.ForeignEntry() == nil && isPromotable(s, m) {
 		voters++
 	}
 	return voters
 }
 
+// isPromotable reports whether nothing but the disruption budget keeps a learner from becoming a voter.
+func isPromotable(s *cluster.Snapshot, m *cluster.Member) bool {
+	return m.Workload != nil && m.RefusesEmptyVolume() && !hasLostItsVolume(m) && isCaughtUp(s, m) && promotionKeepsQuorum(s, m) == nil
+}
+
 // joinerIntent is what a new member's pod is made from: the spec's template, in the version that the cluster runs.
+// What members must have in common to find and trust each other is that of the members that run.
 func joinerIntent(s *cluster.Snapshot) cluster.Intent {
 	intent := cluster.IntentOf(s.Cluster)
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Workload != nil {
-			intent.Version = m.Workload.Intent.Version
+		if m := &s.Members[i]; m.Workload != nil && !m.Volume.NeverStarted() {
+			intent = withCommonParts(intent, m.Workload.Intent)
 			break
 		}
 	}
 	return withAuthorities(s, intent)
+}
+
+// withCommonParts returns the intent with the version, the domain and the TLS of a member that runs.
+// The image goes with the version: a tag or a digest in the spec may be that of the version to come.
+func withCommonParts(intent, running cluster.Intent) cluster.Intent {
+	if intent.Version != running.Version {
+		intent.Version, intent.Repository, intent.Tag, intent.Digest = running.Version, running.Repository, running.Tag, running.Digest
+	}
+	intent.ClusterDomain = running.ClusterDomain
+	intent.PeerSecret, intent.PeerCertificates, intent.PeerIssuer = running.PeerSecret, running.PeerCertificates, running.PeerIssuer
+	intent.ServerSecret, intent.ServerCertificates, intent.ServerIssuer = running.ServerSecret, running.ServerCertificates, running.ServerIssuer
+	intent.OperatorSecret = running.OperatorSecret
+	return intent
 }
 
 // leaderTarget names the member that membership changes are sent to: the leader. Its view decides.
@@ -276,7 +376,7 @@ func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.
 func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if refusals := refusalsOf(s, noAlarm, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
@@ -285,30 +385,39 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	switch to := followerToLead(s, m); {
 	case entry == nil:
 		d.Message = fmt.Sprintf("Waiting until etcd tells whether %s is a member.", m.Name)
+	case leaderTarget(s) == "":
+		d.Message = awaitsLeader
 	case m.Leads() && to == nil:
 		d.Message = fmt.Sprintf("%s leads. It is removed once a follower has caught up that can take over.", m.Name)
 	case m.Leads():
 		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is removed.", m.Name, to.Name, m.Name)
 		d.Action = plan.MoveLeader{Name: m.Name, For: v1beta1.OperationRemoveMember, To: to.Name, ToID: s.EtcdEntry(to).ID}
 	default:
-		d.Message = fmt.Sprintf("Removing %s: %s then.", m.Name, after)
-		d.Action = plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
+		d.Message = fmt.Sprintf("Removing %s. Then %s.", m.Name, after)
+		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
+		if m.Volume != nil && m.Volume.Removing != entry.ID {
+			action.Volume = m.Volume
+		}
+		d.Action = action
 	}
 	return d
 }
 
-// followerToLead returns the follower that takes over from a leader: a healthy voter that lags by nothing.
+// followerToLead returns the follower that takes over from a leader: the healthy voter that has applied most.
+// It lags by no more than a learner may that is promoted: etcd itself waits until it has the whole log.
 func followerToLead(s *cluster.Snapshot, leader *cluster.Member) *cluster.Member {
+	var best *cluster.Member
 	if !leader.Leads() {
 		return nil
 	}
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Name != leader.Name && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting && m.Probe.AppliedIndex+maxLag >= leader.Probe.CommittedIndex {
-			return m
+		canLead := m.Name != leader.Name && m.IsHealthyVoter() && isVoter(s, m) && m.Pod != nil && !m.Pod.Deleting
+		if canLead && m.Probe.AppliedIndex+maxLag >= leader.Probe.CommittedIndex && (best == nil || m.Probe.AppliedIndex > best.Probe.AppliedIndex) {
+			best = m
 		}
 	}
-	return nil
+	return best
 }
 
 // removalKeepsQuorum refuses to remove a voter unless the others form a quorum without it.
@@ -336,7 +445,7 @@ func isVoter(s *cluster.Snapshot, m *cluster.Member) bool {
 	return e != nil && !e.Learner
 }
 
-// joinAbandonedFor abandons a new member that is not registered while the guards refuse it, a learner that the spec no
+// joinAbandonedFor abandons a new member of which nothing exists while the guards refuse it, a learner that the spec no
 // longer asks for, and any at its deadline.
 func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	if s.Membership == nil {
@@ -349,12 +458,23 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		return fmt.Sprintf("spec.replicas asks for %d members now.", s.Cluster.Spec.Replicas)
 	case m != nil && hasLostItsVolume(m):
 		return fmt.Sprintf("The volume of %s was lost before it became a voter.", m.Name)
-	case m == nil:
+	case s.Find(op.Member) == nil:
+		if isNameUsed(s, op.Member) {
+			return fmt.Sprintf("The name %s may have been used before. A new member gets another one.", op.Member)
+		}
 		if refusals := joinRefusals(s); len(refusals) > 0 {
 			return "It was not begun. " + refusals[0].Message
 		}
 	}
 	return deadlinePassed(s, op)
+}
+
+// isNameUsed reports whether the number of a member of which nothing exists was noted as used, or a higher one.
+// An operator that was cut off between the note and the volume leaves such a claim, and one that decided from caches
+// that were behind.
+func isNameUsed(s *cluster.Snapshot, name string) bool {
+	n, ok := cluster.MemberNumber(s.Cluster.Name, name)
+	return !ok || s.NextNumber() > n
 }
 
 func continueJoining(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
@@ -366,25 +486,39 @@ func continueJoining(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 
 // removalIsDone reports whether etcd's list lacks the member, its volume is retired or gone, and nothing of it runs.
 func removalIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
-	if s.Membership == nil || s.Member(op.Member) != nil {
+	if s.Membership == nil || s.Member(op.Member) != nil || isPodLeaving(s, op.Member) {
 		return false
 	}
 	left := s.Find(op.Member)
-	return left == nil || left.Workload == nil && left.Pod == nil &&
-		(left.Volume == nil || left.Volume.Retired && !cluster.DeletesScaledVolumes(s.Cluster))
+	return left == nil || left.Workload == nil && left.Pod == nil && (left.Volume == nil || left.Volume.Retired && !mayDeleteVolume(s, left.Volume))
+}
+
+// isPodLeaving reports whether the pod of a StatefulSet that was deleted still runs.
+func isPodLeaving(s *cluster.Snapshot, member string) bool {
+	return slices.ContainsFunc(s.ForeignObjects, func(x cluster.ForeignObject) bool {
+		return x.Kind == "Pod" && x.Name == cluster.PodName(member) && x.Terminating
+	})
+}
+
+// mayDeleteVolume reports whether the volume of a removed member is deleted: the spec says so, and the claim is the very
+// one that the member used. A claim of the same name that was made again may hold other data.
+func mayDeleteVolume(s *cluster.Snapshot, v *cluster.Volume) bool {
+	return cluster.DeletesScaledVolumes(s.Cluster) && (v.Remembered.Claim == v.UID && v.UID != "" && !v.IsReplaced() || v.NeverStarted())
 }
 
 // removalAbandonedFor abandons the removal of a member that is still in etcd's list, if the guards refuse it, the spec
 // asks for it again, or at its deadline. Once it is off the list, the removal is completed.
 func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	m := s.Member(op.Member)
+	m, want := s.Member(op.Member), int(s.Cluster.Spec.Replicas)
 	switch {
-	case m == nil || s.Membership == nil:
+	case s.Membership == nil:
+		return deadlinePassed(s, op)
+	case m == nil:
 		return ""
-	case isVoter(s, m) && s.Outlook().Voters <= int(s.Cluster.Spec.Replicas):
-		return fmt.Sprintf("spec.replicas asks for %d members now.", s.Cluster.Spec.Replicas)
+	case isVoter(s, m) && s.Outlook().Voters <= want, !isVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(m):
+		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
-	if refusals := refusalsOf(s, noAlarm, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
 		return "It was not begun. " + refusals[0].Message
 	}
 	return deadlinePassed(s, op)
@@ -397,9 +531,9 @@ func continueRemoval(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
 }
 
-// removedUpkeep removes what is left of the member that the operation removes, once etcd's list lacks it: it retires
-// the volume, then deletes the StatefulSet, then the volume if the spec says so.
-// The StatefulSet of a retired volume is deleted without an operation as well.
+// removedUpkeep removes what is left of a member that the operator removed, once etcd's list lacks it: it retires the
+// volume, then deletes the StatefulSet. The volume is deleted, if the spec says so, in the operation only.
+// The StatefulSet of a retired volume is deleted whoever retired it.
 func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	if s.Membership == nil {
 		return nil
@@ -409,13 +543,13 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		m := &s.LeftOvers[i]
 		isClaimed := isClaimed(s, v1beta1.OperationRemoveMember) && s.Cluster.Status.Operation.Member == m.Name
 		switch v := m.Volume; {
-		case v != nil && !v.Retired && isClaimed:
+		case v != nil && !v.Retired && !v.Deleting && (isClaimed || v.Removing != 0):
 			list = append(list, plan.RecordMember{Member: m.Name, Volume: v.Name, ResourceVersion: v.ResourceVersion, Annotations: map[string]string{
 				cluster.AnnotationMembership: cluster.MembershipRetired,
 			}})
-		case m.Workload != nil && !m.Workload.Deleting && (isClaimed || v != nil && v.Retired):
+		case m.Workload != nil && !m.Workload.Deleting && (isClaimed || v != nil && (v.Retired || v.Removing != 0 && v.Deleting)):
 			list = append(list, plan.Delete{Object: render.StatefulSetToDelete(m.Workload.Live)})
-		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && cluster.DeletesScaledVolumes(s.Cluster):
+		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && v.Retired && !isPodLeaving(s, m.Name) && mayDeleteVolume(s, v):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
 		case isAbandonedJoiner(s, m):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
@@ -424,12 +558,19 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	return list
 }
 
-// isAbandonedJoiner reports whether a left-over is the volume of a member that was never registered. Its operation was
-// abandoned before, and nothing ever ran on it.
-func isAbandonedJoiner(s *cluster.Snapshot, m *cluster.Member) bool {
+// isCleanedUp reports whether the operator itself sees to a left-over: it is of a member that it removes, or adds.
+func isCleanedUp(s *cluster.Snapshot, m *cluster.Member) bool {
 	op := s.Cluster.Status.Operation
-	return m.Workload == nil && m.Pod == nil && m.Volume != nil && !m.Volume.Started() && !m.Volume.Deleting &&
-		len(m.Volume.Founders) == 0 && (op == nil || op.Member != m.Name)
+	isClaimed := op != nil && op.Member == m.Name
+	return isClaimed || m.Volume != nil && m.Volume.Removing != 0 || isAbandonedJoiner(s, m)
+}
+
+// isAbandonedJoiner reports whether a left-over is the claim that the operator made for a member which was never
+// registered. Its operation was abandoned before. etcd's list is recorded before the first pod, so nothing ever ran on it.
+func isAbandonedJoiner(s *cluster.Snapshot, m *cluster.Member) bool {
+	op, v := s.Cluster.Status.Operation, m.Volume
+	return m.Workload == nil && m.Pod == nil && v.NeverStarted() && !v.Deleting && !v.Retired && v.JoinedCluster == "" && len(v.Members) == 0 &&
+		v.Remembered.Name == "" && v.PeerURL != "" && v.Token == tokenOf(s) && (op == nil || op.Member != m.Name)
 }
 
 // joiningRecord returns what the volume of a registered learner that has not started lacks: etcd's list of this moment.

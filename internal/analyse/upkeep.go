@@ -75,7 +75,7 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	var list []plan.Upkeep
 	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
 	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
-	if s.Membership != nil {
+	if s.Founded() {
 		members = budgetVoters(s)
 	}
 	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Outlook().Voters)))
@@ -151,8 +151,12 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	if m.Pod == nil {
 		return list
 	}
-	if !m.Pod.Deleting && started && m.Pod.StartsEmpty {
+	switch {
+	case m.Pod.Deleting || !m.Pod.StartsEmpty:
+	case started:
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
+	case isJoining(s, m) && m.Pod.InitialCluster != s.MemberList(): // etcd exits at a list of another length
+		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list
 }

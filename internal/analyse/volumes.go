@@ -80,15 +80,24 @@ func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 		}
 	}
 	if s.Membership != nil {
-		names := make([]string, len(s.Members))
-		for i := range s.Members {
-			names[i] = s.Members[i].Name
-		}
+		names := membersToRemember(s)
 		if !slices.Equal(v.Members, names) {
 			record[cluster.AnnotationMembers] = strings.Join(names, ",")
 		}
 	}
 	return record
+}
+
+// membersToRemember returns the members without a learner that never started: it counts for no quorum.
+func membersToRemember(s *cluster.Snapshot) []string {
+	var names []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		if e := s.EtcdEntry(m); e == nil || !e.Learner || m.Volume.Started() {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 // volumeReplaced says what is wrong with a PersistentVolumeClaim that is bound to another volume than its member's.
@@ -207,15 +216,20 @@ func volumesLost(s *cluster.Snapshot) *plan.Decision {
 
 // volumesUnambiguous refuses to take volumes back when they were left by more than one etcd cluster.
 func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
-	tokens := map[string][]string{}
+	clusters := map[string][]string{}
+	ids := map[string]cluster.ID{} // of the volumes of a token on which one is recorded
 	for _, v := range volumesToTakeBack(s) {
-		tokens[v.Token] = append(tokens[v.Token], v.Name)
+		ids[v.Token] = cmp.Or(ids[v.Token], v.ClusterID)
 	}
-	if len(tokens) < 2 {
+	for _, v := range volumesToTakeBack(s) {
+		key := v.Token + " " + cmp.Or(v.ClusterID, ids[v.Token]).String()
+		clusters[key] = append(clusters[key], v.Name)
+	}
+	if len(clusters) < 2 {
 		return nil
 	}
-	groups := make([]string, 0, len(tokens))
-	for _, names := range tokens {
+	groups := make([]string, 0, len(clusters))
+	for _, names := range clusters {
 		groups = append(groups, strings.Join(names, ", "))
 	}
 	slices.Sort(groups)
@@ -224,13 +238,14 @@ func volumesUnambiguous(s *cluster.Snapshot) *plan.Refusal {
 		Reason: v1beta1.ReasonAmbiguousVolumes,
 		Message: fmt.Sprintf("The kept volumes of this name were left by %d different clusters: (%s). "+
 			"Set the annotation %s=%s on the volumes that are not wanted (they stay as they are), or set %s to start empty.",
-			len(tokens), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
+			len(clusters), strings.Join(groups, "); ("), cluster.AnnotationMembership, cluster.MembershipRetired, startEmpty),
 	}
 }
 
 // volumesKeepQuorum refuses to take volumes back when they are fewer than the quorum of the cluster that left them.
 func volumesKeepQuorum(s *cluster.Snapshot) *plan.Refusal {
-	volumes := volumesToTakeBack(s)
+	// That of a member that never started counts for no quorum.
+	volumes := slices.DeleteFunc(volumesToTakeBack(s), func(v cluster.Volume) bool { return v.NeverStarted() })
 	members, have := cluster.RememberedMembers(volumes), 0
 	for i := range volumes {
 		if v := &volumes[i]; !v.Deleting && v.HasData() {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes,
-// StatefulSets and etcd's list, and the one noted on the Service of the peers, which outlives deleted volumes.
+// NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes and
+// what they remember, StatefulSets and etcd's list, and the one noted on the Service of the peers, which outlives deleted volumes.
 func (s *Snapshot) NextNumber() int {
 	next := 0
 	use := func(name string) {
@@ -15,11 +15,16 @@ func (s *Snapshot) NextNumber() int {
 			next = max(next, n+1)
 		}
 	}
+	volumes := slices.Clone(s.RetainedVolumes)
 	for _, m := range slices.Concat(s.Members, s.LeftOvers) {
-		use(m.Name)
+		if use(m.Name); m.Volume != nil {
+			volumes = append(volumes, *m.Volume)
+		}
 	}
-	for _, v := range s.RetainedVolumes {
-		use(v.Member)
+	for i := range volumes { // founders are in no note, but on the volumes of the others
+		for _, name := range slices.Concat(volumes[i].remembers(), volumes[i].Founders) {
+			use(name)
+		}
 	}
 	if s.Membership != nil {
 		for i := range s.Membership.Members {
@@ -41,16 +46,46 @@ func (s *Snapshot) NextNumber() int {
 // memberAt returns the name of the member that a peer URL of the operator's own form belongs to; empty for another URL.
 func (s *Snapshot) memberAt(peerURL string) string {
 	_, host, _ := strings.Cut(peerURL, "://")
-	pod, rest, _ := strings.Cut(host, ".")
+	pod, _, _ := strings.Cut(host, ".")
 	member, ok := strings.CutSuffix(pod, "-0")
 	if _, isOurs := MemberNumber(s.Cluster.Name, member); !ok || !isOurs {
 		return ""
 	}
-	host = MemberHost(s.Cluster.Namespace, s.Cluster.Name, member, s.Cluster.Spec.ClusterDomain) + ":" + strconv.Itoa(PeerPort)
-	if pod+"."+rest != host {
-		return ""
+	fits := func(domain string) bool {
+		return host == MemberHost(s.Cluster.Namespace, s.Cluster.Name, member, domain)+":"+strconv.Itoa(PeerPort)
 	}
-	return member
+	if fits(s.Cluster.Spec.ClusterDomain) {
+		return member
+	}
+	for i := range s.Members { // the members may have been made with another domain
+		if w := s.Members[i].Workload; w != nil && fits(w.Intent.ClusterDomain) {
+			return member
+		}
+	}
+	return ""
+}
+
+// ForeignEntry returns a member of etcd's list that is not the operator's, nil where there is none: it has no volume of
+// this cluster, and not only peer URLs of the operator's own form.
+func (s *Snapshot) ForeignEntry() *EtcdMember {
+	if s.Membership == nil {
+		return nil
+	}
+	own := map[*EtcdMember]bool{}
+	for i := range s.Members {
+		m := &s.Members[i]
+		e := s.EtcdEntry(m)
+		isForm := e != nil && len(e.PeerURLs) > 0 && !slices.ContainsFunc(e.PeerURLs, func(url string) bool { return s.memberAt(url) != m.Name })
+		if e != nil && (m.Volume != nil || isForm) {
+			own[e] = true
+		}
+	}
+	for i := range s.Membership.Members {
+		if e := &s.Membership.Members[i]; !own[e] {
+			return e
+		}
+	}
+	return nil
 }
 
 // Learner returns the member that etcd's list has as a learner, nil where there is none. There is at most one.
@@ -63,13 +98,16 @@ func (s *Snapshot) Learner() *Member {
 	return nil
 }
 
-// Leader returns the member that says that it leads, nil where none does.
+// Leader returns the member that leads, nil where none says so. A former leader that is cut off may still say it: the
+// latest term decides.
 func (s *Snapshot) Leader() *Member {
-	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Leads() })
-	if i < 0 {
-		return nil
+	var leader *Member
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Leads() && (leader == nil || m.Probe.Term > leader.Probe.Term) {
+			leader = m
+		}
 	}
-	return &s.Members[i]
+	return leader
 }
 
 // Find returns a member, or what is left over under its name; nil where there is neither.

@@ -23,19 +23,23 @@ type EtcdMember struct {
 	Started bool
 }
 
-// entry returns the entry of a member, nil where the list has none.
-// An entry has no name until its member has started. It is then found by its peer URL.
+// entry returns the entry of a member, nil where the list has none. The peer URL comes before the name: anybody who can
+// register a member can give it any name. An entry has no name until its member has started.
 func (l *Membership) entry(m *Member) *EtcdMember {
 	if l == nil {
 		return nil
 	}
+	var named *EtcdMember
 	for i := range l.Members {
 		e := &l.Members[i]
-		if e.Name == m.Name || e.Name == "" && (m.Volume != nil && slices.Contains(e.PeerURLs, m.Volume.PeerURL) || m.Name == e.otherName()) {
+		switch {
+		case m.Volume != nil && m.Volume.PeerURL != "" && slices.Contains(e.PeerURLs, m.Volume.PeerURL):
 			return e
+		case named == nil && (e.Name == m.Name || e.Name == "" && m.Name == e.otherName()):
+			named = e
 		}
 	}
-	return nil
+	return named
 }
 
 // otherName names an entry without a name by its first peer URL, which no object of the cluster has as its name.
@@ -55,7 +59,18 @@ func (l *Membership) Names(m *Member) bool {
 }
 
 // EtcdEntry returns the member's entry in etcd's list, nil where it has none or etcd was not asked.
-func (s *Snapshot) EtcdEntry(m *Member) *EtcdMember { return s.Membership.entry(m) }
+// One that has not started and lost its volume is found by a peer URL of the operator's own form.
+func (s *Snapshot) EtcdEntry(m *Member) *EtcdMember {
+	if e := s.Membership.entry(m); e != nil || s.Membership == nil {
+		return e
+	}
+	for i := range s.Membership.Members {
+		if e := &s.Membership.Members[i]; e.Name == "" && len(e.PeerURLs) == 1 && s.memberAt(e.PeerURLs[0]) == m.Name {
+			return e
+		}
+	}
+	return nil
+}
 
 // SortMembers sorts all that was found into Members and LeftOvers, both ordered by number. The members are those of
 // etcd's list. While no voter answers, they are those that the volumes remember: too many rather than too few, because
@@ -90,7 +105,11 @@ func (s *Snapshot) memberNames(found []Member) []string {
 	if s.Membership != nil {
 		for i := range s.Membership.Members {
 			e := &s.Membership.Members[i]
-			name := cmp.Or(e.Name, e.otherName())
+			name := e.otherName()
+			if len(e.PeerURLs) == 1 {
+				name = cmp.Or(s.memberAt(e.PeerURLs[0]), name)
+			}
+			name = cmp.Or(e.Name, name)
 			if at := slices.IndexFunc(found, func(m Member) bool { return s.Membership.entry(&m) == e }); at >= 0 {
 				name = found[at].Name
 			}

@@ -52,12 +52,17 @@ func (s *Snapshot) After(c Change) Outlook {
 	return o
 }
 
-// voters counts the voters in etcd's list. While etcd cannot be asked, every member counts as one.
+// voters counts the voters in etcd's list. While etcd cannot be asked, every member counts as one that may have started.
 func (s *Snapshot) voters() int {
-	if s.Membership == nil {
-		return len(s.Members)
-	}
 	n := 0
+	if s.Membership == nil {
+		for i := range s.Members {
+			if !s.Members[i].Volume.NeverStarted() {
+				n++
+			}
+		}
+		return n
+	}
 	for _, m := range s.Membership.Members {
 		if !m.Learner {
 			n++

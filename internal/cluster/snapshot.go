@@ -95,6 +95,9 @@ type Volume struct {
 	PeerURL   string
 	Version   string
 	Retired   bool
+	// Removing is the member that the operator removes, or meant to; zero for none. What is left of it is the operator's to
+	// clean up, also where the operation ended before.
+	Removing ID
 }
 
 // Started reports whether a member ever started on the volume. The IDs are recorded later than the mark.
@@ -135,7 +138,9 @@ type Pod struct {
 	PassesReadiness bool
 	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
 	StartsEmpty bool
-	RenderHash  string
+	// InitialCluster is etcd's initial-cluster for that.
+	InitialCluster string
+	RenderHash     string
 	// IntentHash is that of the template that the pod was made from.
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.

@@ -73,3 +73,7 @@ func (v *Volume) IsAccepted() bool { return v.Identity.Name != "" && v.Accepted 
 func (v *Volume) HasData() bool {
 	return v.Started() || v.Phase != corev1.ClaimPending || v.Identity.Name != ""
 }
+
+// NeverStarted reports whether the volume is that of a member that is being added and was never seen started.
+// It counts for no quorum: a learner is promoted only after it was recorded as started.
+func (v *Volume) NeverStarted() bool { return v != nil && !v.Started() && len(v.Founders) == 0 }

@@ -87,6 +87,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		Version:         cluster.ForeignText(memory[cluster.AnnotationEtcdVersion]),
 		Retired:         memory[cluster.AnnotationMembership] == cluster.MembershipRetired,
 	}
+	v.Removing = cluster.ParseID(memory[cluster.AnnotationRemoving])
 	v.Founders = split(memory[cluster.AnnotationFoundingMembers])
 	v.JoinedCluster = memory[cluster.AnnotationJoinedCluster]
 	v.Members = split(memory[cluster.AnnotationMembers])

@@ -24,8 +24,10 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		Ready:       conditionIs(pod, corev1.PodReady, corev1.ConditionTrue),
 		Deleting:    pod.DeletionTimestamp != nil,
 		StartsEmpty: render.StartsEmpty(pod.Annotations),
-		RenderHash:  pod.Annotations[cluster.AnnotationRenderHash],
-		IntentHash:  pod.Annotations[cluster.AnnotationIntentHash],
+
+		InitialCluster: pod.Annotations[cluster.AnnotationInitialCluster],
+		RenderHash:     pod.Annotations[cluster.AnnotationRenderHash],
+		IntentHash:     pod.Annotations[cluster.AnnotationIntentHash],
 
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),

@@ -73,6 +73,12 @@ type AddMember struct {
 	Leader string
 }
 
+// StartLearner creates the StatefulSet of a registered learner. It is a part of adding a member.
+type StartLearner struct {
+	Name        string
+	StatefulSet *appsv1.StatefulSet
+}
+
 // PromoteMember makes a learner a voter. It is a part of adding a member.
 type PromoteMember struct {
 	Name    string
@@ -85,6 +91,8 @@ type PromoteMember struct {
 type RemoveMember struct {
 	Name string
 	ID   cluster.ID
+	// Volume is the member's, on which the removal is noted first; nil where it is noted, and where there is none.
+	Volume *cluster.Volume
 	// Leader is the member that the change is sent to.
 	Leader string
 }
@@ -106,6 +114,7 @@ func (onAllMembers) action()        {}
 func (onAllMembers) Member() string { return "" }
 func (RestartMember) action()       {}
 func (AddMember) action()           {}
+func (StartLearner) action()        {}
 func (PromoteMember) action()       {}
 func (RemoveMember) action()        {}
 func (MoveLeader) action()          {}
@@ -131,6 +140,9 @@ func (a RestartMember) Member() string { return a.Name }
 func (AddMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
+func (StartLearner) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
+
+// Operation implements Action.
 func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
@@ -141,6 +153,9 @@ func (m MoveLeader) Operation() v1beta1.OperationType { return m.For }
 
 // Member implements Action.
 func (a AddMember) Member() string { return a.Name }
+
+// Member implements Action.
+func (a StartLearner) Member() string { return a.Name }
 
 // Member implements Action.
 func (a PromoteMember) Member() string { return a.Name }

@@ -120,7 +120,7 @@ func renderHash(in MemberInput, template *corev1.PodTemplateSpec) string {
 // podTemplate builds the template without its hashes.
 func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 	annotations := merged(in.Intent.Annotations, AuthorityAnnotations(in.Intent))
-	maps.Copy(annotations, in.Start.annotations())
+	maps.Copy(annotations, in.Start.Annotations())
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
 			Labels:      merged(in.Intent.Labels, memberLabels(in.Cluster, in.Name)),

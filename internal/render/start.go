@@ -28,9 +28,9 @@ func Joining(initialCluster string) Start {
 	return Start{state: stateExisting, initialCluster: initialCluster}
 }
 
-// annotations are those that the container reads: the kubelet resolves them at each start of the container. So the
+// Annotations are those that the container reads: the kubelet resolves them at each start of the container. So the
 // operator can switch a running pod to the form Existing without a restart (docs/adr/0002).
-func (s Start) annotations() map[string]string {
+func (s Start) Annotations() map[string]string {
 	if s.state == "" {
 		return nil
 	}
@@ -42,7 +42,7 @@ func (s Start) annotations() map[string]string {
 
 // ExistingFormAnnotations returns the annotations that switch a running pod to the form Existing.
 // From then on etcd exits when its container restarts on an emptied volume.
-func ExistingFormAnnotations(in MemberInput) map[string]string { return existing(in).annotations() }
+func ExistingFormAnnotations(in MemberInput) map[string]string { return existing(in).Annotations() }
 
 // existing is the form Existing written out: the member itself, and no other that could be asked.
 func existing(in MemberInput) Start {

@@ -106,7 +106,7 @@ func (h *history) volumeEvents() map[string]func(*rapid.T) {
 		"a volume is lost, and a copy takes its place": func(t *rapid.T) {
 			claim := h.losableClaim(t)
 			b, ok := h.backups[memberOf(claim)]
-			if !ok || !h.isUndisturbed() {
+			if !ok || !h.isUndisturbed() || h.cluster().Status.ClusterID == "" {
 				t.Skip("there is no copy, or nobody would notice")
 			}
 			h.loseVolume(claim)

@@ -21,6 +21,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
@@ -57,6 +58,7 @@ type history struct {
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
+	membership
 	// marked are volumes on which a user wrote another etcd cluster's ID, with the ID that was there.
 	marked map[types.UID]string
 	// closed are members that could only start over data of their own, by founding and name.
@@ -93,6 +95,7 @@ func newHistory(size int32, managed bool) *history {
 		World: simulation.NewWorld(scheme, clustertest.Now), spec: built.Spec,
 		acknowledged: map[cluster.ID]string{}, closed: map[string]bool{}, restarted: map[string]types.UID{},
 		marked: map[types.UID]string{}, seesVolumes: true, volumeFaults: newVolumeFaults(),
+		membership: membership{ids: map[string]cluster.ID{}},
 	}
 	h.Started, h.Collected = h.checkStart, h.checkCollected
 	h.Add(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{
@@ -198,11 +201,11 @@ func (h *history) closes(claim *corev1.PersistentVolumeClaim) bool {
 	if !recorded(claim) || !h.Etcd.HasData(h.Disk(claim)) {
 		return false
 	}
-	if set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(claim)); ok && isFounding(set.Spec.Template.Annotations) {
+	if set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(claim)); ok && render.StartsEmpty(set.Spec.Template.Annotations) {
 		return false
 	}
 	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(memberOf(claim)))
-	return !ok || !isFounding(pod.Annotations)
+	return !ok || !render.StartsEmpty(pod.Annotations)
 }
 
 // losable reports whether a volume's loss would be seen: nothing ever ran on it, or its member can only start over its
@@ -238,6 +241,7 @@ func (h *history) observe() {
 		}
 	}
 	h.checkWrites()
+	h.checkNames()
 	h.checkTrust()
 }
 
@@ -256,6 +260,9 @@ func (h *history) forgive(pod *corev1.Pod) { delete(h.restarted, pod.Name) }
 
 // checkCall holds a write that the operator is about to make against what it may never try.
 func (h *history) checkCall(o *operator, call *simulation.Call) {
+	if call.Kind == etcdKind {
+		h.checkChange(o, call)
+	}
 	paused := o.seen != nil && o.seen.Spec.Paused && o.seen.DeletionTimestamp == nil
 	if paused && call.Kind != "Secret" && call.Verb != simulation.UpdateStatus && !keepsFromFounding(call) {
 		h.wrong("%s of a paused cluster", call)
@@ -278,7 +285,7 @@ func (h *history) clusterIDs() []string {
 	var ids []string
 	for _, claim := range h.claims() {
 		id := claim.Annotations[cluster.AnnotationClusterID]
-		mine := h.cluster() != nil && claim.Annotations[cluster.AnnotationClusterUID] == string(h.cluster().UID)
+		mine := h.cluster() != nil && h.isListed(memberOf(claim)) && claim.Annotations[cluster.AnnotationClusterUID] == string(h.cluster().UID)
 		if mine && id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -303,11 +310,14 @@ func (h *history) checkWrite(o *operator, call *simulation.Call) {
 	if pod, ok := call.Live.(*corev1.Pod); ok {
 		h.checkPod(o, call, pod)
 	}
-	if call.Verb == simulation.Delete && (call.Kind == "StatefulSet" || call.Kind == "Secret" || call.Kind == "EtcdCluster") {
+	if call.Verb == simulation.Delete && (call.Kind == "Secret" || call.Kind == "EtcdCluster") {
 		h.wrong("%s", call)
 	}
+	if call.Verb == simulation.Delete && call.Kind == "StatefulSet" && h.isInEtcd(call.Key.Name) {
+		h.wrong("%s, whose member is in etcd's list", call)
+	}
 	if claim, ok := call.Live.(*corev1.PersistentVolumeClaim); ok && call.Verb == simulation.Delete && h.Etcd.HasData(h.Disk(claim)) {
-		h.wrong("%s, which holds data", call)
+		h.checkDataDeletion(call, claim)
 	}
 }
 
@@ -317,7 +327,7 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	switch founding := isFounding(set.Spec.Template.Annotations); {
 	case founding && known && !o.late:
 		h.wrong("%s founds again, and the member was seen started", call)
-	case !founding && claim != nil && !known:
+	case !render.StartsEmpty(set.Spec.Template.Annotations) && claim != nil && !known:
 		h.wrong("%s starts only over data, and nobody recorded that the member has started", call)
 	}
 	live, ok := call.Live.(*appsv1.StatefulSet)
@@ -329,9 +339,22 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
 	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
-	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 {
-		h.wrong("%s changes the intent of a member that exists", call)
+	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !o.late {
+		h.wrong("%s changes the intent of a member that is not being restarted", call)
 	}
+}
+
+// rolls reports whether the operation under way writes the template of a member.
+func (h *history) rolls(member string) bool {
+	op := h.cluster().Status.Operation
+	return op != nil && (op.Type == v1beta1.OperationBootstrap || op.Member == member &&
+		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack))
+}
+
+// isAskedFor reports whether the user asked for the restart under way: then the only member restarts too.
+func (h *history) isAskedFor() bool {
+	op := h.cluster().Status.Operation
+	return op != nil && op.Reason == v1beta1.ReasonRollingMembers
 }
 
 func stops(set *appsv1.StatefulSet) bool { return set.Spec.Replicas != nil && *set.Spec.Replicas == 0 }
@@ -362,7 +385,7 @@ func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolu
 func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) {
 	if stored, ok := call.Stored.(*corev1.Pod); ok && call.Verb == simulation.Patch {
 		claim := h.claimOf(memberOf(pod))
-		if isFounding(pod.Annotations) && !isFounding(stored.Annotations) && claim != nil && !recorded(claim) {
+		if render.StartsEmpty(pod.Annotations) && !render.StartsEmpty(stored.Annotations) && claim != nil && !recorded(claim) {
 			h.wrong("%s starts only over data, and nobody recorded that the member has started", call)
 		}
 		return
@@ -391,9 +414,11 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 	if call.Verb == simulation.Delete && !o.late && !o.cache.Behind() && h.Etcd.Ready(h.Address(pod)) {
 		h.wrong("%s, which serves, and its budget was not asked", call)
 	}
-	if left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
+	isOnly := len(voters) == 1 && h.isAskedFor()
+	if !isOnly && left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
 		h.wrong("%s leaves %d of %d voters", call, left, len(voters))
 	}
+	h.forgiveRemoved()
 	for other := range h.restarted {
 		if other != pod.Name && (!o.late || !h.wiped) {
 			h.wrong("%s while %s, which the operator restarted, does not serve again", call, other)
@@ -552,12 +577,13 @@ func (h *history) progressing() metav1.Condition {
 // expired before the members were told of another authority, all at once.
 func (h *history) waitsForItsUser() bool {
 	decided := h.progressing()
-	return decided.Reason == v1beta1.ReasonQuorumAtRisk || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
+	return strings.Contains(decided.Message, "it is the only member") || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
 }
 
 func (h *history) runKubernetes() {
 	h.RunStatefulSets()
 	h.RunKubelets()
+	h.ObserveBudgets()
 }
 
 // settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
@@ -570,6 +596,7 @@ func (h *history) rest() bool {
 	for range settleRounds {
 		h.runKubernetes()
 		h.CollectGarbage(1 << 10)
+		h.removeForeignLearners()
 		h.observe()
 		if err := h.pass(nil); err != nil {
 			h.wrong("a pass that nobody disturbed failed: %v", err)
@@ -649,6 +676,8 @@ func (h *history) settle() {
 		h.wrong("no rest after %d passes: %s", settleRounds, told)
 	case !h.harmed && (serving < int(c.Spec.Replicas) || decided.Reason != v1beta1.ReasonUpToDate || c.Status.Operation != nil):
 		h.wrong("nobody harmed the cluster, and %s", told)
+	case !h.harmed && !h.isAsWanted(int(c.Spec.Replicas)):
+		h.wrong("nobody harmed the cluster, and etcd's list is %+v: %s", h.Etcd.Clusters(), told)
 	case c.Status.Operation != nil && c.Status.Operation.Type != v1beta1.OperationBootstrap:
 		h.wrong("a claim never ends: %s", told)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
@@ -48,6 +49,8 @@ type operator struct {
 	parkBeforeWrite int
 	parkedAt        simulation.Verb
 	killed          bool
+	// readAt is when the last call to the API server was made.
+	readAt time.Time
 	// failing is a kind of which every write of this pass fails; empty for none.
 	failing string
 	// pods are those that there were when the pass was parked.
@@ -86,13 +89,15 @@ func (h *history) startOperator() *operator {
 	o := &operator{h: h, cache: simulation.NewCache(h.Server, controllers.CacheOptions(nil))}
 	conn := &simulation.Conn{Server: h.Server, Before: o.before, After: o.after}
 	cached := cachedClient{conn, o}
+	observer := &observe.Observer{
+		Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: h.seesVolumes, AuthorityOverlap: overlap,
+	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
-		Client: cached,
-		Observer: &observe.Observer{
-			Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: h.seesVolumes, AuthorityOverlap: overlap,
+		Client: cached, Observer: observer, Events: noEvents{},
+		Actor: &act.Actor{
+			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer,
+			Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime},
 		},
-		Actor:  &act.Actor{Client: cached, Live: conn, Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime}},
-		Events: noEvents{},
 	}
 	o.plan()
 	return o
@@ -176,6 +181,10 @@ func (o *operator) before(call *simulation.Call) error {
 		<-o.resume
 	}
 	o.calls++
+	if call.Kind == etcdKind && o.h.Now.Sub(o.readAt) > etcd.ChangeTimeout {
+		return context.DeadlineExceeded // it was stopped between the last look at the claim and the call
+	}
+	o.readAt = o.h.Now
 	if o.killed || call.Verb.Writes() && o.writes == o.killBefore {
 		o.killed = true
 		return errKilled

@@ -157,7 +157,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}
@@ -287,7 +287,7 @@ func (h *history) userEvents() map[string]func(*rapid.T) {
 			if c != nil && claim.Annotations[cluster.AnnotationClusterUID] == string(c.UID) && recorded(claim) && c.Status.ClusterID == "" {
 				t.Skip("it may be the last memory of the cluster")
 			}
-			h.harmed = true
+			h.harmed = h.harmed || !h.isUnstartedLearner(claim)
 			h.userDeletes(claim)
 			if rapid.Bool().Draw(t, "and its pod") {
 				for _, pod := range h.pods() {
@@ -325,6 +325,7 @@ func (h *history) userEvents() map[string]func(*rapid.T) {
 			h.editCluster(func(c *v1beta1.EtcdCluster) { c.Status = v1beta1.EtcdClusterStatus{} })
 		},
 		"the Services and the budget are deleted": func(*rapid.T) {
+			h.forgot = true
 			for _, s := range simulation.Objects[*corev1.Service](h.World) {
 				h.userDeletes(s)
 			}
@@ -374,7 +375,7 @@ func (h *history) userEvents() map[string]func(*rapid.T) {
 				policy = v1beta1.RetentionRetain
 			}
 			h.editSpec(t, func(spec *v1beta1.EtcdClusterSpec) {
-				spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: policy}}
+				spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenDeleted: policy, WhenScaled: whenScaled(spec)}}
 			})
 		},
 		"the cluster is paused or not": func(t *rapid.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
 )
 
@@ -129,7 +130,10 @@ func (w *World) Valid(a Party) bool { return w.trust.validAt(a.Certificate, w.No
 // Port is the operator's port to the members: the model of etcd behind the members' TLS.
 type Port struct{ *World }
 
-var _ etcd.Port = Port{}
+var (
+	_ etcd.Port    = Port{}
+	_ etcd.Changer = Port{}
+)
 
 // Probe implements etcd.Port.
 func (p Port) Probe(ctx context.Context, e etcd.Endpoint) (cluster.Probe, error) {
@@ -145,6 +149,38 @@ func (p Port) Membership(ctx context.Context, e etcd.Endpoint) (cluster.Membersh
 		return cluster.Membership{}, &etcd.TLSError{Err: err}
 	}
 	return p.Etcd.Membership(ctx, e)
+}
+
+// AddLearner implements etcd.Changer.
+func (p Port) AddLearner(ctx context.Context, target etcd.Target, peerURL string) (cluster.ID, []cluster.EtcdMember, error) {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return 0, nil, &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.AddLearner(ctx, target, peerURL)
+}
+
+// Promote implements etcd.Changer.
+func (p Port) Promote(ctx context.Context, target etcd.Target, learner cluster.ID) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.Promote(ctx, target, learner)
+}
+
+// RemoveMember implements etcd.Changer.
+func (p Port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.ID) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.RemoveMember(ctx, target, id)
+}
+
+// MoveLeader implements etcd.Changer.
+func (p Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.MoveLeader(ctx, target, to)
 }
 
 // handshake sets up TLS with the member at the endpoint, where one runs there and wants it.

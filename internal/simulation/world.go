@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,6 +55,7 @@ type process struct {
 func NewWorld(scheme *runtime.Scheme, now time.Time) *World {
 	w := &World{Etcd: fake.New(), Now: now, processes: map[types.UID]*process{}, disks: map[string]string{}, lostNodes: map[string]bool{}}
 	w.Server = NewServer(scheme, func() time.Time { return w.Now })
+	w.Etcd.SetClock(func() time.Time { return w.Now })
 	w.BeforeEviction = w.ProbePods
 	return w
 }
@@ -125,6 +127,9 @@ func (w *World) RunKubelets() {
 // RunPod does what the kubelet does for one pod, unless its node is lost.
 func (w *World) RunPod(pod *corev1.Pod) {
 	p := w.processes[pod.UID]
+	if p != nil && p.running && !w.Etcd.Runs(p.address) {
+		p.running = false // its member was removed
+	}
 	switch {
 	case w.IsLost(pod):
 	case pod.DeletionTimestamp != nil:
@@ -178,7 +183,16 @@ func (w *World) Address(pod *corev1.Pod) string {
 // Runs reports whether a pod's etcd runs.
 func (w *World) Runs(pod *corev1.Pod) bool {
 	p := w.processes[pod.UID]
-	return p != nil && p.running
+	return p != nil && p.running && w.Etcd.Runs(p.address)
+}
+
+// ObserveBudgets is the disruption controller: it tells that it has seen each budget as it is.
+func (w *World) ObserveBudgets() {
+	for _, b := range all[*policyv1.PodDisruptionBudget](w.Server) {
+		if b.Status.ObservedGeneration != b.Generation {
+			change(w.Server, b, func(b *policyv1.PodDisruptionBudget) { b.Status.ObservedGeneration = b.Generation })
+		}
+	}
 }
 
 // RemoveClaims ends the claims that are deleted and that no pod uses any more, with their volumes.

@@ -118,6 +118,8 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
 	case plan.AddMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}
+	case plan.StartLearner:
+		return Event{corev1.EventTypeNormal, v1beta1.EventMemberStarted, d.Message}
 	case plan.PromoteMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberPromoted, d.Message}
 	case plan.RemoveMember:

@@ -118,3 +118,48 @@ func (w *World) ClusterID(address string) cluster.ID {
 	}
 	return 0
 }
+
+// Runs reports whether a process runs at the address. One whose member was removed ends by itself.
+func (w *World) Runs(address string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.members[address] != nil
+}
+
+// Clusters returns the members of every cluster as its newest log has them, by cluster ID.
+func (w *World) Clusters() map[cluster.ID][]cluster.EtcdMember {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := map[cluster.ID][]cluster.EtcdMember{}
+	for id, s := range w.newest() {
+		all[id] = list(s)
+	}
+	return all
+}
+
+// Quorum returns how many voters the newest log of a cluster has, and how many of them run and are not cut off.
+func (w *World) Quorum(id cluster.ID) (voters, alive int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.newest()[id]
+	if s == nil {
+		return 0, 0
+	}
+	for _, m := range w.members {
+		if m.data.clusterID == id && !w.cut[m.address] && s.voter(m.data.memberID) {
+			alive++
+		}
+	}
+	return len(s.voters()), alive
+}
+
+// newest returns the newest log of each cluster. What lies on copies of volumes is older.
+func (w *World) newest() map[cluster.ID]*state {
+	newest := map[cluster.ID]*state{}
+	for _, data := range w.volumes {
+		if s := newest[data.clusterID]; s == nil || data.state.newer(s) {
+			newest[data.clusterID] = data.state
+		}
+	}
+	return newest
+}

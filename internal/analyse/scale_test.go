@@ -1,0 +1,479 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
+)
+
+const peerURLOf3 = "http://prod-3-0.prod.shop.svc:2380"
+
+// resized is a healthy cluster whose spec asks for another size since.
+func resized(from, to int32, changes ...func(*cluster.Snapshot)) *Builder {
+	b := MakeCluster("prod").Replicas(from).Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = to })
+	for _, change := range changes {
+		b.Later(change)
+	}
+	return b
+}
+
+// growing3 is a cluster of 3 that grows to 5, with the claim for prod-3.
+func growing3(changes ...func(*cluster.Snapshot)) cluster.Snapshot {
+	return resized(3, 5, append([]func(*cluster.Snapshot){claims(v1beta1.OperationAddMember, "prod-3")}, changes...)...).Snapshot()
+}
+
+func shrinking(from, to int32, member string, changes ...func(*cluster.Snapshot)) cluster.Snapshot {
+	return resized(from, to, append([]func(*cluster.Snapshot){claims(v1beta1.OperationRemoveMember, member)}, changes...)...).Snapshot()
+}
+
+func claims(t v1beta1.OperationType, member string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: t, Member: member, StartedAt: metav1.NewTime(Now.Add(-time.Minute))}
+	}
+}
+
+func pastDeadline(s *cluster.Snapshot) {
+	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-tenMinutes))
+}
+
+func wants(n int32) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = n }
+}
+
+// noted writes the next member's number on the Service of the peers.
+func noted(n string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		metav1.SetMetaDataAnnotation(&s.PeerService.ObjectMeta, cluster.AnnotationNextMember, n)
+	}
+}
+
+// joinerVolume is the volume of prod-3, as the operator makes it.
+func joinerVolume(s *cluster.Snapshot) *cluster.Volume {
+	v := *s.Members[0].Volume
+	v.Name, v.Member, v.UID, v.PeerURL = "data-prod-3", "prod-3", "claim-3", peerURLOf3
+	v.Founders, v.Members, v.ClusterID, v.MemberID, v.StartedBy, v.Version = nil, nil, 0, 0, "", ""
+	return &v
+}
+
+// madeVolume is how far the operator came: it made the volume of prod-3, and did not register it.
+func madeVolume(s *cluster.Snapshot) {
+	s.LeftOvers = append(s.LeftOvers, cluster.Member{Name: "prod-3", Volume: joinerVolume(s)})
+}
+
+// registered has prod-3 in etcd's list as a learner that has not started.
+func registered(s *cluster.Snapshot) {
+	s.LeftOvers = nil
+	s.Members = append(s.Members, cluster.Member{Name: "prod-3", Volume: joinerVolume(s)})
+	s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xa3, PeerURLs: []string{peerURLOf3}, Learner: true})
+}
+
+// listed has etcd's list on the volume of the learner.
+func listed(s *cluster.Snapshot) { s.Member("prod-3").Volume.JoinedCluster = s.MemberList() }
+
+// created gives the learner its StatefulSet and a pod that runs.
+func created(s *cluster.Snapshot) {
+	registered(s)
+	listed(s)
+	m := s.Member("prod-3")
+	set := startLearner(s, m).Action.(plan.StartLearner).StatefulSet
+	m.Workload = &cluster.Workload{Intent: joinerIntent(s), IntentHash: set.Annotations[cluster.AnnotationIntentHash], StartsEmpty: true, Live: set}
+	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: s.MemberList(),
+		RenderHash: set.Spec.Template.Annotations[cluster.AnnotationRenderHash], IntentHash: set.Annotations[cluster.AnnotationIntentHash]}
+}
+
+// joined is a learner that was seen started, was recorded, and refuses an empty volume. It has not caught up.
+func joined(s *cluster.Snapshot) {
+	created(s)
+	m := s.Member("prod-3")
+	m.Volume.ClusterID, m.Volume.MemberID, m.Volume.Version, m.Volume.Members = ClusterID, 0xa3, Version, []string{"prod-0", "prod-1", "prod-2", "prod-3"}
+	for i := range s.Members {
+		s.Members[i].Volume.Members = m.Volume.Members
+	}
+	e := s.EtcdEntry(m)
+	e.Name, e.Started = "prod-3", true
+	in := render.MemberInput{Cluster: s.Cluster, Name: "prod-3", Intent: m.Workload.Intent}
+	m.Workload.StartsEmpty, m.Pod.StartsEmpty, m.Workload.Live = false, false, render.MemberStatefulSet(in)
+	m.Probe = &cluster.Probe{ClusterID: ClusterID, MemberID: 0xa3, Learner: true, Version: Version, AppliedIndex: 1}
+	s.Leader().Probe.CommittedIndex = 5000
+}
+
+// caughtUp lets the learner lack as many entries as it may.
+func caughtUp(s *cluster.Snapshot) {
+	joined(s)
+	s.Member("prod-3").Probe.AppliedIndex = 5000 - maxLag
+}
+
+// budgeted has the disruption budget keep the quorum of so many, and Kubernetes has seen it.
+func budgeted(minAvailable int) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Budget = render.Budget(s.Cluster, minAvailable)
+		s.Budget.Generation, s.Budget.Status.ObservedGeneration = 2, 2
+	}
+}
+
+func budgetNotSeen(s *cluster.Snapshot) { s.Budget.Status.ObservedGeneration = 1 }
+
+func promoted(s *cluster.Snapshot) {
+	caughtUp(s)
+	m := s.Member("prod-3")
+	s.EtcdEntry(m).Learner, m.Probe.Learner, m.Probe.Linearizable, m.Pod.Ready = false, false, true, true
+	annotations := m.Workload.Live.Annotations
+	annotations[cluster.AnnotationHealthyIntent] = annotations[cluster.AnnotationIntent]
+	budgeted(3)(s)
+}
+
+func withoutVolume(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member(name).Volume = nil }
+}
+
+func failing(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		m.Probe, m.Pod.Ready, m.Pod.PassesReadiness = &cluster.Probe{Error: "refused"}, false, false
+	}
+}
+
+// leads moves the leader.
+func leads(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Probe.Leader = s.Member(name).Probe.MemberID
+		}
+	}
+}
+
+// removed takes a member off etcd's list.
+func removed(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Membership.Members = slices.DeleteFunc(s.Membership.Members, func(e cluster.EtcdMember) bool { return e.Name == name })
+		m := *s.Member(name)
+		m.Probe = nil
+		s.Members = slices.DeleteFunc(s.Members, func(m cluster.Member) bool { return m.Name == name })
+		s.LeftOvers = append(s.LeftOvers, m)
+		for i := range s.Members {
+			s.Members[i].Volume.Members = membersToRemember(s)
+		}
+		budgeted(cluster.Quorum(len(s.Members)))(s)
+	}
+}
+
+func left(name string, change func(*cluster.Member)) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { change(s.Find(name)) }
+}
+
+func deletesScaled(s *cluster.Snapshot) {
+	s.Cluster.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenScaled: v1beta1.RetentionDelete}}
+}
+
+func foreign(learner bool, name, url string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xff, Name: name, PeerURLs: []string{url}, Learner: learner})
+		s.SortMembers()
+		for i := range s.Members {
+			if v := s.Members[i].Volume; v != nil {
+				v.Members = membersToRemember(s)
+			}
+		}
+	}
+}
+
+func alarm(s *cluster.Snapshot) {
+	s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
+}
+
+func TestScale(t *testing.T) {
+	const list = "prod-0=http://prod-0-0.prod.shop.svc:2380,prod-1=http://prod-1-0.prod.shop.svc:2380,prod-2=http://prod-2-0.prod.shop.svc:2380,prod-3=" + peerURLOf3
+	step := func(action string, upkeep ...string) says {
+		return says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
+	}
+	claimed := func(action string, upkeep ...string) says {
+		return says{Rule: RuleOperation, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
+	}
+	// ended is a claim that ends in this pass: the next step begins in another one.
+	ended := func(reason string, upkeep ...string) says {
+		if reason == "UpToDate" {
+			return says{Reason: reason, Upkeep: upkeep, Finished: true}
+		}
+		return says{Rule: RuleScale, Reason: reason, Progressing: reason == "Scaling", Upkeep: upkeep, Finished: true}
+	}
+	refusedStep := says{Rule: RuleScale, Reason: "MembersNotHealthy"}
+	for name, c := range map[string]struct {
+		snapshot cluster.Snapshot
+		want     says
+	}{
+		// The next number.
+		"takes a number above that of a retained volume": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				s.RetainedVolumes = []cluster.Volume{{Name: "data-prod-6", Member: "prod-6", Retired: true}}
+			}).Snapshot(), step("add prod-7+volume by prod-0, next 8"),
+		},
+		"takes a number above the one noted, where every object is gone": {resized(3, 5, noted("9")).Snapshot(), step("add prod-9+volume by prod-0, next 10")},
+		"takes a number above that of a founder that is gone without a trace": {
+			resized(3, 5, removed("prod-2"), func(s *cluster.Snapshot) { s.LeftOvers = nil }).Snapshot(), step("add prod-3+volume by prod-0, next 4"),
+		},
+		"ignores a note that is no number": {resized(3, 5, noted("many")).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+
+		// What comes before a new member is registered.
+		"refuses while a member is silent":     {resized(3, 5, failing("prod-2")).Snapshot(), refusedStep},
+		"refuses while an alarm is active":     {resized(3, 5, alarm).Snapshot(), refusedStep},
+		"refuses while a pod is being deleted": {resized(3, 5, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.Deleting = true }).Snapshot(), refusedStep},
+		"refuses a foreign object": {
+			resized(3, 5, func(s *cluster.Snapshot) { s.ForeignObjects = []cluster.ForeignObject{{Kind: "Service", Name: "x"}} }).Snapshot(),
+			says{Rule: RuleScale, Reason: "ForeignObject"},
+		},
+		"waits for the pod of a removed member": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				s.ForeignObjects = []cluster.ForeignObject{{Kind: "Pod", Name: "prod-9-0", Terminating: true}}
+			}).Snapshot(),
+			says{Rule: RuleScale, Reason: "WaitingForDeletion"},
+		},
+		"refuses options that etcd does not have": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": "1"}}
+			}).Snapshot(),
+			says{Rule: RuleScale, Reason: "UnsupportedOption"},
+		},
+		"refuses a quota that does not fit on the volume": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config = &v1beta1.Config{QuotaBackendBytes: resource.NewQuantity(8<<30, resource.BinarySI)}
+			}).Snapshot(),
+			says{Rule: RuleScale, Reason: "QuotaTooLarge"},
+		},
+		"waits while nobody leads": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				for i := range s.Members {
+					s.Members[i].Probe.Leader = 0
+				}
+			}).Snapshot(), step(""),
+		},
+		"waits for the Service of the peers": {resized(3, 5, func(s *cluster.Snapshot) { s.PeerService = nil }).Snapshot(), step("", "peer service")},
+		"refuses while no voter tells the list": {
+			resized(3, 5, func(s *cluster.Snapshot) { s.Membership = nil }).Snapshot(), refusedStep,
+		},
+		"asks the leader of the latest term": {
+			resized(3, 5, func(s *cluster.Snapshot) { p := s.Member("prod-1").Probe; p.Leader, p.Term = p.MemberID, 7 }).Snapshot(),
+			step("add prod-3+volume by prod-1, next 4"),
+		},
+
+		// Adding, step by step, as it goes on after a crash.
+		"goes on where nothing was made":                           {growing3(), claimed("add prod-3+volume by prod-0, next 4")},
+		"takes another number where nothing but the note was made": {growing3(noted("4")), ended("Scaling")},
+		"goes on with the volume":                                  {growing3(noted("4"), madeVolume), claimed("add prod-3 by prod-0, next 4")},
+		"writes the list, then starts the learner": {
+			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
+		},
+		"starts a learner with the list":    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
+		"waits until a learner has started": {growing3(created), claimed("")},
+		"rewrites the list where it changed before the first start": {
+			growing3(created, func(s *cluster.Snapshot) {
+				s.Membership.Members[0].PeerURLs = append(s.Membership.Members[0].PeerURLs, "http://x:1")
+			}),
+			claimed("", "list of prod-3: "+strings.Replace(list, ",prod-1", ",prod-0=http://x:1,prod-1", 1), "correct prod-3 started=false", "seal prod-3-0"),
+		},
+		"waits until a learner has caught up":        {growing3(joined), claimed("")},
+		"raises the budget before a promotion":       {growing3(caughtUp), claimed("", "budget 3")},
+		"waits until Kubernetes has seen the budget": {growing3(caughtUp, budgeted(3), budgetNotSeen), claimed("")},
+		"promotes": {growing3(caughtUp, budgeted(3)), claimed("promote prod-3 (a3) by prod-0")},
+		"lowers the budget again while the learner lags": {growing3(joined, budgeted(3)), claimed("", "budget 2")},
+		"promotes no learner that does not answer":       {growing3(caughtUp, budgeted(2), failing("prod-3")), claimed("")},
+		"promotes no learner that may start empty": {
+			growing3(caughtUp, budgeted(2), func(s *cluster.Snapshot) { s.Member("prod-3").Pod.StartsEmpty = true }), claimed("", "seal prod-3-0"),
+		},
+		"promotes beside a silent voter, which tolerates as many": {
+			growing3(caughtUp, failing("prod-2"), budgeted(3)), claimed("promote prod-3 (a3) by prod-0"),
+		},
+		"promotes none where fewer could be lost then": {
+			growing3(caughtUp, budgeted(2), func(s *cluster.Snapshot) { s.Member("prod-3").Pod.Deleting = true }), says{Rule: RuleOperation, Reason: "Scaling"},
+		},
+		"is done once the member is a healthy voter": {growing3(promoted), ended("Scaling")},
+		"waits until the voter is healthy":           {growing3(promoted, failing("prod-3")), claimed("")},
+
+		// A change of mind, and what is lost in the middle.
+		"abandons a member of which the volume was made, and deletes the claim": {growing3(wants(3), noted("4"), madeVolume), ended("UpToDate", "delete data-prod-3")},
+		"deletes no claim that was listed": {
+			growing3(wants(3), noted("4"), madeVolume, left("prod-3", func(m *cluster.Member) { m.Volume.JoinedCluster = "x" })), ended("UpToDate"),
+		},
+		"deletes no claim of another token": {
+			growing3(wants(3), noted("4"), madeVolume, left("prod-3", func(m *cluster.Member) { m.Volume.Token = "x" })), ended("UpToDate"),
+		},
+		"keeps the volume while the members are unhealthy for a moment":        {growing3(noted("4"), madeVolume, failing("prod-2")), says{Rule: RuleOperation, Reason: "Scaling"}},
+		"abandons a member of which nothing was made while a member is silent": {growing3(failing("prod-2")), ended("MembersNotHealthy")},
+		"removes a learner that is not wanted any more":                        {resized(3, 3, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
+		"abandons a learner that is not wanted any more":                       {growing3(wants(1), registered, listed), ended("Scaling")},
+		"removes a learner before a voter":                                     {resized(3, 1, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
+		"removes a learner whose volume was lost":                              {resized(3, 5, created, withoutVolume("prod-3")).Snapshot(), step("remove prod-3 (a3) by prod-0", "correct prod-3 started=true", "seal prod-3-0")},
+		"removes the operator's own learner without any object": {
+			resized(3, 5, func(s *cluster.Snapshot) {
+				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xa3, PeerURLs: []string{peerURLOf3}, Learner: true})
+				s.SortMembers()
+			}).Snapshot(), step("remove prod-3 (a3) by prod-0"),
+		},
+		"waits for a learner past its deadline without a claim": {resized(3, 5, created).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded"}},
+		"raises the budget for it":                              {resized(3, 5, caughtUp).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"budget 3"}}},
+		"claims it again for the promotion":                     {resized(3, 5, caughtUp, budgeted(3)).Snapshot(), step("promote prod-3 (a3) by prod-0")},
+		"abandons a learner at the deadline":                    {growing3(created, pastDeadline), ended("DeadlineExceeded")},
+
+		// What others registered.
+		"refuses beside a foreign learner":                      {resized(3, 5, foreign(true, "other", "http://other:2380")).Snapshot(), refusedStep},
+		"refuses beside a foreign learner with a member's name": {resized(3, 5, foreign(true, "prod-1", "http://other:2380")).Snapshot(), refusedStep},
+		"removes no foreign voter":                              {resized(3, 3, foreign(false, "other", "http://other:2380"), budgeted(3)).Snapshot(), refusedStep},
+		"removes nobody beside a foreign voter":                 {resized(3, 1, foreign(false, "prod-9", "http://other:2380"), budgeted(3)).Snapshot(), refusedStep},
+
+		// Removing.
+		"removes a silent voter first":                            {resized(5, 3, failing("prod-1")).Snapshot(), step("remove prod-1 (a1) by prod-0")},
+		"removes a follower, not the leader, whatever its number": {resized(3, 1, leads("prod-2")).Snapshot(), step("remove prod-1 (a1) by prod-2")},
+		"removes one from the fullest node": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, node := range []string{"a", "b", "b", "c", "d"} {
+					s.Members[i].Pod.Node = node
+				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"moves the leader before it removes it": {
+			shrinking(3, 1, "prod-0"), claimed("move the leader from prod-0 to prod-1 (a1) for RemoveMember"),
+		},
+		"moves the leader to the follower that has applied most": {
+			shrinking(3, 1, "prod-0", func(s *cluster.Snapshot) { s.Member("prod-2").Probe.AppliedIndex = 3 }),
+			claimed("move the leader from prod-0 to prod-2 (a2) for RemoveMember"),
+		},
+		"moves no leader to a follower that lags": {
+			shrinking(3, 1, "prod-0", func(s *cluster.Snapshot) { s.Leader().Probe.CommittedIndex = 2 * maxLag }), claimed(""),
+		},
+		"removes no voter where the others have no quorum": {resized(3, 1, failing("prod-1"), failing("prod-2")).Snapshot(), says{Rule: RuleScale, Reason: "QuorumAtRisk"}},
+		"removes none under an alarm":                      {resized(3, 1, alarm).Snapshot(), refusedStep},
+		"abandons a removal that is not wanted any more":   {shrinking(3, 3, "prod-2"), ended("UpToDate")},
+		"abandons a removal that is refused":               {shrinking(3, 1, "prod-2", alarm), ended("MembersNotHealthy")},
+		"completes a removal that is not wanted any more":  {shrinking(3, 3, "prod-2", removed("prod-2")), claimed("", "retire data-prod-2")},
+		"retires the volume":                               {shrinking(3, 2, "prod-2", removed("prod-2")), claimed("", "retire data-prod-2")},
+		"then deletes the StatefulSet": {
+			shrinking(3, 2, "prod-2", removed("prod-2"), left("prod-2", retire)), claimed("", "delete prod-2"),
+		},
+		"is done then": {
+			shrinking(3, 2, "prod-2", removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod)), ended("UpToDate"),
+		},
+		"is not done while the pod ends": {
+			shrinking(3, 2, "prod-2", removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), func(s *cluster.Snapshot) {
+				s.ForeignObjects = []cluster.ForeignObject{{Kind: "Pod", Name: "prod-2-0", Terminating: true}}
+			}), claimed(""),
+		},
+		"deletes the volume where the spec says so": {
+			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered)),
+			claimed("", "delete data-prod-2"),
+		},
+		"keeps a claim that was made again under its name": {
+			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered),
+				left("prod-2", func(m *cluster.Member) { m.Volume.UID = "another" })), ended("UpToDate"),
+		},
+		"deletes no volume that no operation is for": {
+			resized(3, 2, deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered)).Snapshot(), says{Reason: "UpToDate"},
+		},
+		"leaves what a user removed, and reports it":          {resized(3, 2, removed("prod-2")).Snapshot(), says{Reason: "UpToDate"}},
+		"deletes the StatefulSet of a volume that is retired": {resized(3, 2, removed("prod-2"), left("prod-2", retire)).Snapshot(), says{Reason: "UpToDate", Upkeep: []string{"delete prod-2"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.snapshot)
+			if diff := cmp.Diff(c.want, sayOf(d)); diff != "" {
+				t.Errorf("wanted -, got +:\n%s\n%s\nabandoned: %s", diff, d.Message, d.Abandoned)
+			}
+			if strings.Contains(d.Message, "%!") || d.Message == "" {
+				t.Errorf("bad message %q", d.Message)
+			}
+		})
+	}
+}
+
+func retire(m *cluster.Member) { m.Volume.Retired = true }
+
+func withoutPod(m *cluster.Member) { m.Workload, m.Pod = nil, nil }
+
+func remembered(m *cluster.Member) {
+	m.Volume.UID = "claim-2"
+	m.Volume.Remembered = cluster.VolumeIdentity{Claim: "claim-2", Name: "pv-2"}
+	m.Volume.Identity = m.Volume.Remembered
+}
+
+// A new member must find and trust the others, whatever the spec says since.
+func TestANewMemberSharesWithTheOthersWhatTheyNeedToFindEachOther(t *testing.T) {
+	s := resized(3, 5, func(s *cluster.Snapshot) {
+		spec := &s.Cluster.Spec
+		spec.Version, spec.ClusterDomain, spec.TLS, spec.Image.Tag = "3.7.0", "other.example", nil, "of-3.7.0"
+		spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"a": "b"}}}
+	}).Snapshot()
+	running, intent := s.Members[0].Workload.Intent, joinerIntent(&s)
+	want := running
+	want.Labels = map[string]string{"a": "b"}
+	if paths := intent.Differences(want); len(paths) > 0 {
+		t.Errorf("the intent of a new member differs in %v", paths)
+	}
+}
+
+func TestALearnerThatNeverStartedCountsForNoQuorumOnceNobodyAnswers(t *testing.T) {
+	s := growing3(registered, listed)
+	s.Membership = nil
+	if voters := s.Outlook().Voters; voters != 3 {
+		t.Errorf("%d voters are remembered, want 3", voters)
+	}
+	s = growing3(joined)
+	s.Membership = nil
+	if voters := s.Outlook().Voters; voters != 4 {
+		t.Errorf("%d voters are remembered, want 4: the learner may have been promoted", voters)
+	}
+}
+
+func TestVolumesOfACutOffGrowthAreTakenBack(t *testing.T) {
+	s := MakeCluster("prod").Replicas(1).Objects().Kept(nil, "prod-0").Snapshot()
+	v := s.RetainedVolumes[0]
+	v.Name, v.Member, v.PeerURL = "data-prod-1", "prod-1", "http://prod-1-0.prod.shop.svc:2380"
+	v.ClusterID, v.MemberID, v.Founders, v.Members, v.Phase = 0, 0, nil, nil, corev1.ClaimPending
+	s.RetainedVolumes = append(s.RetainedVolumes, v)
+	if d := Next(s); sayOf(d).Action != "take back prod-0, prod-1" {
+		t.Errorf("got %+v: %s", sayOf(d), d.Message)
+	}
+}
+
+func TestARemovedMemberNeverComesBackWhileNobodyAnswers(t *testing.T) {
+	s := shrinking(3, 2, "prod-2", removed("prod-2"), left("prod-2", retire))
+	s.Membership = nil
+	s.SortMembers()
+	if s.Member("prod-2") != nil || s.Find("prod-2") == nil {
+		t.Errorf("a retired volume's member is one of %d", len(s.Members))
+	}
+}
+
+func TestAMembershipOfManyEntriesIsRefusedAndNotTouched(t *testing.T) {
+	s := resized(3, 5).Snapshot()
+	for n := range 65 {
+		s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{
+			ID: cluster.ID(0x1000 + n), Name: strings.Repeat("x", 1<<10), PeerURLs: []string{fmt.Sprintf("http://%d\n:2380", n)},
+		})
+	}
+	s.SortMembers()
+	d := Next(s)
+	if d.Action != nil || d.Reason != v1beta1.ReasonMembersNotHealthy || len(d.Message) > 1<<10 || strings.Contains(d.Message, "\n") {
+		t.Errorf("got %+v: %s", sayOf(d), d.Message)
+	}
+}
+
+func TestAGrowthDoesNotKeepARestartFromCuring(t *testing.T) {
+	s := rotating(time.Minute).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }).Later(func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = nil
+		failing("prod-1")(s)
+		s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonCrashLooping
+	}).Snapshot()
+	if d := Next(s); d.Rule != RuleAuthorities || d.Action == nil {
+		t.Errorf("got %+v: %s", sayOf(d), d.Message)
+	}
+}
