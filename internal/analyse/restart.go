@@ -90,7 +90,7 @@ func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.
 		d.Action = restartAction(s, m, r, operation)
 	}
 	if d.Action != nil {
-		d.Message += " " + restarted(s, m, reason)
+		d.Message += restarted(s, m, reason)
 	}
 	return d
 }
@@ -134,15 +134,19 @@ func isBegun(s *cluster.Snapshot, m *cluster.Member, t v1beta1.OperationType) bo
 		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(t, op.StartedAt.Time)
 }
 
-// restarted tells how far a roll is. The member that is being restarted does not count yet.
+// restarted tells how far a roll is, in a sentence after others. The member that is being restarted does not count yet.
+// A roll back restarts no other member.
 func restarted(s *cluster.Snapshot, m *cluster.Member, reason string) string {
 	left := 0
+	if reason == v1beta1.ReasonRollingBack {
+		return ""
+	}
 	for i := range s.Members {
 		if other := &s.Members[i]; other.Name == m.Name || needsRestart(s, other, reason) {
 			left++
 		}
 	}
-	return fmt.Sprintf("%d of %s have been restarted.", len(s.Members)-left, count(len(s.Members), "member"))
+	return fmt.Sprintf(" %d of %s have been restarted.", len(s.Members)-left, count(len(s.Members), "member"))
 }
 
 // restartRefusals asks the guards of a restart. A member that has failed already costs nothing, so it needs fewer.
@@ -280,7 +284,7 @@ func continueRestart(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 	if m.Pod != nil && m.Pod.FailureReason != "" {
 		d.Message += " " + whyNotHealthy(m)
 	}
-	d.Message += " " + restarted(s, m, reasonOf(op))
+	d.Message += restarted(s, m, reasonOf(op))
 	return d
 }
 

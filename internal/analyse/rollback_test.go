@@ -245,6 +245,37 @@ func TestTheClaimTellsWhatTheStepWaitsFor(t *testing.T) {
 	}
 }
 
+func TestANewMemberStartsWithNothingThatAnotherFailedWith(t *testing.T) {
+	grow := func() *Builder {
+		return healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }).LaterSpec(memory("1Mi"))
+	}
+	if d := Next(grow().Snapshot()); d.Rule != RuleScale || d.Action == nil {
+		t.Fatalf("got %v: %s", d.Action, d.Message)
+	}
+	d := Next(grow().Later(func(s *cluster.Snapshot) { markFailed(s, "prod-1") }).Snapshot())
+	if d.Rule != RuleScale || d.Action != nil || len(d.Refusals) != 1 || d.Refusals[0].Guard != "intentHasNotFailed" {
+		t.Errorf("%s: got %v: %s", d.Rule, d.Action, d.Message)
+	}
+}
+
+func TestANewMemberTakesTimingsThatAreNotFarFromTheOthers(t *testing.T) {
+	s := healthy(3).LaterSpec(option("election-timeout", "50000")).Snapshot()
+	if _, election := joinerIntent(&s).Timings(); election != 10000 {
+		t.Errorf("got %d", election)
+	}
+}
+
+func TestARollBackTellsOfNoOtherMember(t *testing.T) {
+	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, "prod-1")
+	if d := Next(s); d.Message != "prod-1 was restarted. Waiting until it is a healthy voter again." {
+		t.Errorf("got %q", d.Message)
+	}
+}
+
 func TestARestartWhoseStatefulSetIsDeletedIsWaitedFor(t *testing.T) {
 	s := rolled(t, 2*time.Minute, withoutWorkloadOf("prod-1"))
 	if d := Next(s); actionText(d.Action) != "resume prod-1" || d.Finished {
