@@ -197,17 +197,16 @@ const (
 	ReasonPodMissing = "PodMissing"
 	// ReasonPodCreationFailed: Kubernetes cannot create the pod of the member.
 	// What to do: correct what the message names. Frequent causes are a ResourceQuota, a priorityClassName that does not
-	// exist, and a Pod Security Standard that the pod does not meet. Kubernetes then creates the pod. To change the spec
-	// before any member has started, delete the cluster and create it again.
+	// exist, and a Pod Security Standard that the pod does not meet. Kubernetes then creates the pod.
+	// A corrected spec is taken up.
 	ReasonPodCreationFailed = "PodCreationFailed"
 	// ReasonUnschedulable: the scheduler finds no node for the pod.
-	// What to do: add nodes or room on them. kubectl describe pod shows what is missing. To change the spec before
-	// any member has started, delete the cluster and create it again.
+	// What to do: add nodes or room on them. kubectl describe pod shows what is missing. A corrected spec
+	// is taken up.
 	ReasonUnschedulable = "Unschedulable"
 	// ReasonImagePullFailed: the image cannot be pulled.
 	// What to do: correct the repository, tag or digest of the image or the version, give the nodes access to the
-	// registry, or create the pull Secret that the spec names. To correct the spec before any member has started, delete
-	// the cluster and create it again.
+	// registry, or create the pull Secret that the spec names. A corrected spec is taken up.
 	ReasonImagePullFailed = "ImagePullFailed"
 	// ReasonContainerFailed: the kubelet cannot start the container.
 	// What to do: kubectl describe pod shows the cause.
@@ -278,6 +277,9 @@ const (
 	// EventMemberRolled: the pod of a member was evicted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
+	// EventMemberRolledBack: a member did not become healthy after its restart. It restarts with what it ran with before.
+	// What to do: correct in the spec what the message names.
+	EventMemberRolledBack = "MemberRolledBack"
 	// EventSecretsRecreated: managed Secrets of a running cluster were missing, and the operator created them again.
 	// What to do: find out who deleted the Secrets.
 	EventSecretsRecreated = "SecretsRecreated"

@@ -4,6 +4,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// MaxWaitingFor is how many bytes of text status.operation.waitingFor holds.
+const MaxWaitingFor = 1024
+
 // OperationType names a step that may disturb members.
 // An operator that does not know the type does not change the cluster.
 // +kubebuilder:validation:MaxLength=63

@@ -23,15 +23,24 @@ import (
 // evictionTimeout bounds one eviction. The client waits and tries again by itself while the API server asks it to.
 const evictionTimeout = 5 * time.Second
 
-// restartMember takes down the pod that was decided about. etcd transfers leadership when it is told to stop.
-// The StatefulSet creates the next pod.
+// restartMember writes the template, if it is another one, and takes down the pod that was decided about. etcd transfers
+// leadership when it is told to stop. The StatefulSet creates the next pod.
 func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action plan.RestartMember) error {
 	pods, err := a.livePods(ctx, s)
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == action.Pod && p.UID == action.UID })
-	if i < 0 || pods[i].DeletionTimestamp != nil {
+	isThere := i >= 0 && pods[i].DeletionTimestamp == nil
+	if isThere && action.Evict {
+		if refusal := noOtherPodGoing(pods, action.Pod); refusal != nil {
+			return refusal
+		}
+	}
+	if err := a.writeTemplate(ctx, s, action); err != nil {
+		return err
+	}
+	if !isThere {
 		return nil // it is gone already
 	}
 	if !action.Evict {
@@ -41,10 +50,18 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 		}
 		return nil
 	}
-	if refusal := noOtherPodGoing(pods, action.Pod); refusal != nil {
-		return refusal
-	}
 	return a.evict(ctx, &pods[i])
+}
+
+// writeTemplate writes the StatefulSet of the member to restart, if the operation still stands.
+func (a *Actor) writeTemplate(ctx context.Context, s *cluster.Snapshot, action plan.RestartMember) error {
+	if action.StatefulSet == nil {
+		return nil
+	}
+	if err := a.stillClaimed(ctx, s); err != nil {
+		return err
+	}
+	return a.updateStatefulSet(ctx, plan.UpdateStatefulSet{Desired: action.StatefulSet, Live: action.Live})
 }
 
 // livePods reads the cluster's pods from the API server: the cache may not know yet what a drain has just evicted.

@@ -236,8 +236,82 @@ func unfinishedFounders(s *cluster.Snapshot) []founder {
 	return founders
 }
 
+// correctFounder restarts a founder that never started with a corrected spec, nil where there is none. It has no data,
+// and keeps its name, the founding list and the token. One whose container runs is left alone: it may be starting, and
+// may have found a quorum that the operator cannot see. Once it has started, it is restarted as any other member.
+func correctFounder(s *cluster.Snapshot) *plan.Decision {
+	want := withAuthorities(s, cluster.IntentOf(s.Cluster))
+	if s.Founded() || s.Membership != nil || tlsChange(s) != "" || storageChange(s) != "" || versionChange(s) != "" && !noContainerStarted(s) {
+		return nil
+	}
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Volume == nil || m.Workload == nil || !m.Workload.StartsEmpty || startEvidence(s, m) != "" || !neverRan(m) && !hasFailed(m) {
+			continue
+		}
+		isOld := !isMadeFromTemplate(m)
+		if !isOld && sameConfiguration(m.Workload.Intent, want) {
+			continue
+		}
+		if m.Pod != nil && m.Pod.Deleting {
+			return awaitCorrection(fmt.Sprintf("The pod of %s is being deleted. It restarts with the corrected spec.", m.Name))
+		}
+		guards := []guard{
+			previousClusterGone,  // Make sure that no pod of a deleted cluster of this name still runs.
+			noForeignObject,      // Make sure that the next pod mounts this cluster's objects.
+			specUsable,           // Make sure that the next pod can start.
+			correctionFits(want), // Make sure that etcd takes the options, and Kubernetes the pod.
+		}
+		if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+			return refused(refusals)
+		}
+		d := awaitCorrection(fmt.Sprintf("No member has started yet. Restarting %s with the corrected spec.", m.Name))
+		d.Action = correction(s, m, want)
+		return d
+	}
+	return nil
+}
+
+func awaitCorrection(message string) *plan.Decision {
+	return &plan.Decision{Progressing: true, Reason: v1beta1.ReasonBootstrapping, Message: message}
+}
+
+// correction writes the founder's template, still in the form Founding, and deletes its pod.
+func correction(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent) plan.RestartMember {
+	action := plan.RestartMember{Name: m.Name, For: v1beta1.OperationBootstrap}
+	if m.Pod != nil {
+		action.Pod, action.UID = m.Pod.Name, m.Pod.UID
+	}
+	action.StatefulSet, action.Live = render.MemberStatefulSet(memberInput(s, m.Name, want, false)), m.Workload.Live
+	return action
+}
+
+// correctionFits refuses a corrected spec that the operator would refuse for a new cluster.
+func correctionFits(want cluster.Intent) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		refusals := intentRefusals(want)
+		if len(refusals) == 0 {
+			return quotaFitsVolume(want.Quota(), cluster.VolumeSize(&s.Cluster.Spec))
+		}
+		return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals)}
+	}
+}
+
+// neverRan reports whether etcd never ran in the member's present pod.
+func neverRan(m *cluster.Member) bool {
+	return m.Pod == nil || m.Pod.StartedAt.IsZero() && m.Pod.Restarts == 0 && !m.Pod.IsRunning()
+}
+
+// noContainerStarted reports whether no founder ever ran: none can have data of another version.
+func noContainerStarted(s *cluster.Snapshot) bool {
+	return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return !neverRan(&m) })
+}
+
 // awaitFounders tells how far the founding is, and what holds up those that have not started.
 func awaitFounders(s *cluster.Snapshot) *plan.Decision {
+	if d := correctFounder(s); d != nil {
+		return d
+	}
 	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
 		return &plan.Decision{
 			Reason: v1beta1.ReasonNotYetSupported,

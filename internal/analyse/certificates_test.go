@@ -311,11 +311,11 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 			s.Upkeep = []string{"correct prod-0 started=true", "correct prod-1 started=true", "correct prod-2 started=true"}
 			return s
 		}()},
-		"then a follower":            {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
-		"then the other":             {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
-		"the leader last":            {prod().Template().Restarted("prod-1", "prod-2"), rolling("roll prod-0 (pod-prod-0)")},
-		"a dead one before":          {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
-		"one that is cut off before": {cutOff(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"then a follower":                   {prod().Template(), rolling("roll prod-1 (pod-prod-1)")},
+		"then the other":                    {prod().Template().Restarted("prod-1"), rolling("roll prod-2 (pod-prod-2)")},
+		"the leader last, which hands over": {prod().Template().Restarted("prod-1", "prod-2"), rolling("move the leader from prod-0 to prod-1 (a1) for RollMember")},
+		"a dead one before":                 {inTrouble(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
+		"one that is cut off before":        {cutOff(prod().Template(), "prod-2"), rolling("roll prod-2 (pod-prod-2)")},
 		"one that was claimed and is cut off": {
 			claimed(cutOff(prod().Template(), "prod-2"), "prod-2"), says{Rule: RuleOperation, Reason: "RotatingAuthorities", Progressing: true, Action: "roll prod-2 (pod-prod-2)"},
 		},

@@ -29,10 +29,10 @@ func notYetSupported(asked func(*cluster.Snapshot) string) func(*cluster.Snapsho
 	}
 }
 
-// unsupportedChanges tells in what the spec differs from what runs.
+// unsupportedChanges tells in what the spec differs from what runs, and this release does not change.
 func unsupportedChanges(s *cluster.Snapshot) []string {
 	var changes []string
-	for _, change := range []func(*cluster.Snapshot) string{versionChange, templateChange, storageChange} {
+	for _, change := range []func(*cluster.Snapshot) string{versionChange, tlsChange, storageChange} {
 		if text := change(s); text != "" {
 			changes = append(changes, text)
 		}
@@ -50,24 +50,7 @@ func versionChange(s *cluster.Snapshot) string {
 	return ""
 }
 
-func templateChange(s *cluster.Snapshot) string {
-	want := cluster.IntentOf(s.Cluster)
-	for _, m := range s.Members {
-		if m.Workload == nil {
-			continue
-		}
-		have := m.Workload.Intent
-		// The version has a rule of its own, and the default quota follows the volume's size, which has one too.
-		have.Version = want.Version
-		if have.QuotaBackendBytes != 0 && want.QuotaBackendBytes != 0 {
-			have.QuotaBackendBytes = want.QuotaBackendBytes
-		}
-		if paths := have.Differences(want); len(paths) > 0 {
-			return fmt.Sprintf("the pod of %s was made with other values of %s", m.Name, strings.Join(paths, ", "))
-		}
-	}
-	return ""
-}
+func joinPaths(paths []string) string { return strings.Join(paths, ", ") }
 
 func storageChange(s *cluster.Snapshot) string {
 	spec := &s.Cluster.Spec

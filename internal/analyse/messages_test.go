@@ -39,21 +39,35 @@ func changed(t *testing.T, i cluster.Intent, field int) cluster.Intent {
 }
 
 // Paths are v1beta1's, and no name of Go's is shown.
-func TestEveryChangeIsToldByItsPathInTheSpec(t *testing.T) {
-	path := regexp.MustCompile(`^the pod of prod-0 was made with other values of (spec\.[a-zA-Z.]+|metadata\.annotations\[operator\.etcd-warden\.io/restart\])$`)
+func TestEveryChangeRollsOrIsToldByItsPathInTheSpec(t *testing.T) {
+	path := regexp.MustCompile(`^the pod of prod-0 was made with other values of (spec\.[a-zA-Z.]+)$`)
 	intent := reflect.TypeFor[cluster.Intent]()
 	for n := range intent.NumField() {
 		name := intent.Field(n).Name
 		switch name {
-		case "Version", "QuotaBackendBytes": // have rules of their own
+		case "Version": // has a rule of its own
 			continue
 		case "OperatorSecret", "PeerAuthorities", "ServerAuthorities": // no pod depends on it, or not the user's
 			continue
 		}
 		s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
-		s.Members[0].Workload.Intent = changed(t, s.Members[0].Workload.Intent, n)
-		if got := templateChange(&s); !path.MatchString(got) {
-			t.Errorf("a change of %s is told as %q", name, got)
+		m := &s.Members[0]
+		if name == "RestartedFor" {
+			continue // removing the annotation restarts no member
+		}
+		m.Workload.Intent = changed(t, m.Workload.Intent, n)
+		_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+		m.Pod.IntentHash = m.Workload.IntentHash
+		rolls := runsWithAnotherConfiguration(&s, m)
+		switch name {
+		case "ClusterDomain", "PeerSecret", "PeerCertificates", "PeerIssuer", "ServerSecret", "ServerCertificates", "ServerIssuer":
+			if got := tlsChange(&s); !path.MatchString(got) || rolls {
+				t.Errorf("a change of %s is told as %q, and rolls: %v", name, got, rolls)
+			}
+		default:
+			if got := tlsChange(&s); got != "" || !rolls {
+				t.Errorf("a change of %s is told as %q, and rolls: %v", name, got, rolls)
+			}
 		}
 	}
 }

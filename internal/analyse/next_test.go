@@ -500,10 +500,14 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
 			says{Rule: RuleUpgrade, Reason: "NotYetSupported"},
 		},
-		"reports a change of the template": {
+		"rolls a change of the template": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 				s.PodTemplate = &v1beta1.PodTemplate{MemberAntiAffinity: v1beta1.MemberAntiAffinityRequired}
 			}),
+			says{Rule: RuleConfiguration, Reason: "RollingMembers", Progressing: true, Action: "roll prod-1 (pod-prod-1)"},
+		},
+		"reports a change of TLS": {
+			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil }),
 			says{Rule: RuleConfiguration, Reason: "NotYetSupported"},
 		},
 		"refuses a version that is not supported before anything is made": {
@@ -586,7 +590,7 @@ func TestNext(t *testing.T) {
 		},
 		"abandons a founding whose last StatefulSet cannot be created in time": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
-				s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-progressDeadline))
+				s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-tenMinutes))
 			}), says{Reason: "UpToDate", Finished: true},
 		},
 		"first gives a member that just started the time to answer": {
@@ -738,12 +742,12 @@ func TestFoundingKeepsTheSettledIntent(t *testing.T) {
 
 func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
-		s.Version = "3.7.0"
+		s.Version, s.ClusterDomain = "3.7.0", "example.org"
 		s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"a": "b"}}}
 		s.Storage = Gibibytes(16)
 	}).Snapshot()
 	want := "The running cluster stays as it is, because this release does not carry out changes to it: " +
-		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the pod of prod-0 was made with other values of spec.podTemplate.metadata.labels; " +
+		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the pod of prod-0 was made with other values of spec.clusterDomain; " +
 		"spec.storage asks for volumes of 16Gi and PersistentVolumeClaim data-prod-0 asks for 8Gi. " +
 		"Set the spec back, or wait for a later release."
 	if diff := cmp.Diff(want, Next(s).Message); diff != "" {

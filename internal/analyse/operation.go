@@ -12,9 +12,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// progressDeadline is how long an operation may take. Past it, it no longer keeps other rules from acting.
-const progressDeadline = 10 * time.Minute
-
 // operation says what an operation of one type waits for. It is claimed in the status before its first step.
 //
 // It ends in one of three ways:
@@ -44,6 +41,7 @@ func init() { // not a literal: proceed leads back to the table
 		v1beta1.OperationAddMember:    {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
 		v1beta1.OperationRemoveMember: {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval},
 		v1beta1.OperationRollMember:   {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
+		v1beta1.OperationRollBack:     {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRestart},
 	}
 }
 
@@ -78,29 +76,40 @@ func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 // claimOf returns the operation that is claimed for the decision's action. One that is under way is kept, except by a
 // hand-over.
 func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
-	standing := s.Cluster.Status.Operation
-	switch {
-	case d.Action == nil:
+	if d.Action == nil {
 		return nil
-	case standing == nil:
-		return &v1beta1.Operation{
-			Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
-		}
-	case d.HandOver:
-		claim := *standing
-		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
-		return &claim
-	default:
-		return standing
 	}
+	claim := v1beta1.Operation{
+		Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
+	}
+	if standing := s.Cluster.Status.Operation; standing != nil {
+		claim = *standing
+	}
+	if d.HandOver {
+		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
+	}
+	claim.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
+	return &claim
 }
 
-// deadlinePassed abandons an operation that takes too long. Later rules decide what is still wrong.
+// deadlinePassed abandons an operation that takes too long: it then no longer keeps other rules from acting.
+// Later rules decide what is still wrong.
 func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	if s.Now.Before(op.StartedAt.Add(progressDeadline)) {
+	deadline := deadlineOf(s, op.Type)
+	if s.Now.Before(op.StartedAt.Add(deadline)) {
 		return ""
 	}
-	return fmt.Sprintf("It did not finish within %s.", progressDeadline)
+	return fmt.Sprintf("It did not finish within %s.", deadline)
+}
+
+// deadlineOf returns how long an operation may take. A roll back keeps the start time of the restart before it, so it
+// has the time of both.
+func deadlineOf(s *cluster.Snapshot, t v1beta1.OperationType) time.Duration {
+	deadline := cluster.ProgressDeadline(s.Cluster)
+	if t == v1beta1.OperationRollBack {
+		return 2 * deadline
+	}
+	return deadline
 }
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.

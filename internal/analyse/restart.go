@@ -1,13 +1,16 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // restart is why members are restarted. Every rule that restarts members has one, and goes through restartMember.
@@ -16,15 +19,34 @@ type restart struct {
 	purpose string
 	// isNeeded reports whether the member's pod does not run as it should. The member has a pod and a StatefulSet.
 	isNeeded func(*cluster.Snapshot, *cluster.Member) bool
-	// intent is what the member's next pod is made from. Upkeep writes it to the StatefulSet first.
+	// intent is what the member's next pod is made from.
 	intent func(*cluster.Snapshot, *cluster.Member) cluster.Intent
 	// guards are the rule's own. Those that all restarts share come on top.
 	guards func(*cluster.Member) []guard
+	// always are those of the rule's guards that a failed member needs too.
+	always func(*cluster.Member) []guard
+	// operation is what is claimed, RollMember where it is empty.
+	operation v1beta1.OperationType
+	// writesTemplate tells that the StatefulSet gets the intent under the claim, right before the pod goes.
+	// Otherwise upkeep has written it before.
+	writesTemplate bool
+	// stopsTheOnly tells that the only member is restarted too: the user asked for it.
+	stopsTheOnly bool
+	// mayDelete tells that a pod which is not ready is deleted, and not evicted: with it down, the budget allows none.
+	mayDelete bool
 }
 
 // restarts are all restarts, by the reason of the Progressing condition. An operation that is claimed stores it.
 // A reason of another release has none: the member is waited for, and not restarted.
-var restarts = map[string]restart{v1beta1.ReasonRotatingAuthorities: authorityRestart}
+var restarts map[string]restart
+
+func init() { // not a literal: the guards lead back to the table
+	restarts = map[string]restart{
+		v1beta1.ReasonRollingMembers:      configurationRestart,
+		v1beta1.ReasonRollingBack:         rollBackRestart,
+		v1beta1.ReasonRotatingAuthorities: authorityRestart,
+	}
+}
 
 // membersToRestart are the members that need the restart of a reason.
 func membersToRestart(s *cluster.Snapshot, reason string) []*cluster.Member {
@@ -39,28 +61,92 @@ func membersToRestart(s *cluster.Snapshot, reason string) []*cluster.Member {
 
 func needsRestart(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 	r, known := restarts[reason]
-	return known && m != nil && m.Pod != nil && m.Workload != nil && r.isNeeded(s, m)
+	if !known || m == nil || m.Workload == nil || m.Pod == nil && (!r.writesTemplate || m.Workload.CreateFailure == "") {
+		return false
+	}
+	return r.isNeeded(s, m)
 }
 
 // restartMember deletes the member's pod, if the guards allow it. Its StatefulSet creates the next one.
+// The leader hands over first.
 func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.Decision {
 	r, d := restarts[reason], &plan.Decision{Progressing: true, Reason: reason}
-	_, want := r.intent(s, m).Encode()
-	_, have := m.Workload.Intent.Encode()
+	operation := cmp.Or(r.operation, v1beta1.OperationRollMember)
+	to := followerToLead(s, m)
 	switch refusals := restartRefusals(s, m, r); {
-	case m.Pod.Deleting:
+	case m.Pod != nil && m.Pod.Deleting:
 		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, r.purpose)
-	case have != want:
+	case !r.writesTemplate && !sameHash(m.Workload.Intent, r.intent(s, m)):
 		d.Message = fmt.Sprintf("Updating the StatefulSet of %s. It is restarted %s.", m.Name, r.purpose)
 	case len(refusals) > 0:
 		return refused(refusals)
 	case certificatesMissing(s):
 		d.Message = "Creating the certificates that the members' pods mount."
+	case to != nil && !costsNothing(m, r):
+		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is restarted %s.", m.Name, to.Name, m.Name, r.purpose)
+		d.Action = plan.MoveLeader{Name: m.Name, For: operation, To: to.Name, ToID: s.EtcdEntry(to).ID}
 	default:
 		d.Message = fmt.Sprintf("Restarting %s %s. Without it, %s.", m.Name, r.purpose, s.After(cluster.Change{Stops: m.Name}))
-		d.Action = plan.RestartMember{Name: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Evict: !hasFailed(m)}
+		d.Action = restartAction(s, m, r, operation)
+	}
+	if d.Action != nil {
+		d.Message += restarted(s, m, reason)
 	}
 	return d
+}
+
+func sameHash(a, b cluster.Intent) bool {
+	_, x := a.Encode()
+	_, y := b.Encode()
+	return x == y
+}
+
+// restartAction takes the pod down. Where the template was not written for the operation yet, it is written first.
+func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart, operation v1beta1.OperationType) plan.RestartMember {
+	action := plan.RestartMember{Name: m.Name, For: operation, Evict: !costsNothing(m, r)}
+	if m.Pod != nil {
+		action.Pod, action.UID = m.Pod.Name, m.Pod.UID
+	}
+	if r.writesTemplate && !isBegun(s, m, operation) {
+		in := memberInput(s, m.Name, r.intent(s, m), hasStarted(s, m))
+		in.Operation, in.FailedIntent = cluster.OperationMark(operation, claimedSince(s, m)), ""
+		if operation == v1beta1.OperationRollBack {
+			in.FailedIntent = cluster.FailedIntent(m.Workload.Intent, whyNotHealthy(m))
+		}
+		action.StatefulSet, action.Live = render.MemberStatefulSet(in), m.Workload.Live
+	}
+	return action
+}
+
+// claimedSince returns when the operation on the member began; without one, it begins now.
+func claimedSince(s *cluster.Snapshot, m *cluster.Member) time.Time {
+	if op := s.Cluster.Status.Operation; op != nil && op.Member == m.Name {
+		return op.StartedAt.Time
+	}
+	return s.Now
+}
+
+// isBegun reports whether the operation under way has written the member's template, for an operation of the type.
+// From then on that is its target: a spec that changes now is taken up afterwards.
+func isBegun(s *cluster.Snapshot, m *cluster.Member, t v1beta1.OperationType) bool {
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Member == m.Name && m.Workload != nil && m.Workload.Live != nil &&
+		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(t, op.StartedAt.Time)
+}
+
+// restarted tells how far a roll is, in a sentence after others. The member that is being restarted does not count yet.
+// A roll back restarts no other member.
+func restarted(s *cluster.Snapshot, m *cluster.Member, reason string) string {
+	left := 0
+	if reason == v1beta1.ReasonRollingBack {
+		return ""
+	}
+	for i := range s.Members {
+		if other := &s.Members[i]; other.Name == m.Name || needsRestart(s, other, reason) {
+			left++
+		}
+	}
+	return fmt.Sprintf(" %d of %s have been restarted.", len(s.Members)-left, count(len(s.Members), "member"))
 }
 
 // restartRefusals asks the guards of a restart. A member that has failed already costs nothing, so it needs fewer.
@@ -71,12 +157,19 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 		specUsable,          // Make sure that the next pod can start: its Secrets exist and fit.
 		volumeStays(m),      // Make sure that the next pod starts on the volume of this one.
 	}
-	if !hasFailed(m) {
+	if r.always != nil {
+		guards = append(guards, r.always(m)...)
+	}
+	if !costsNothing(m, r) {
 		guards = append(guards,
-			noAlarm,           // Make sure that no data is at stake.
-			membersHealthy(m), // Make sure that no other member is down, and none is joining.
-			quorumSurvives(m), // Make sure that the voters that stay are a quorum.
+			noStepOverdue(m),   // Make sure that a member which did not come back stops the roll.
+			noAlarm,            // Make sure that no data is at stake.
+			membersHealthy(m),  // Make sure that no other member is down, and none is joining.
+			followerCanLead(m), // Make sure that the leader hands over to a follower that lacks nothing.
 		)
+		if !r.stopsTheOnly || s.Outlook().Voters > 1 {
+			guards = append(guards, quorumSurvives(m)) // Make sure that the voters that stay are a quorum.
+		}
 		guards = append(guards, r.guards(m)...)
 	}
 	return refusalsOf(s, guards...)
@@ -103,7 +196,16 @@ func nextToRestart(members []*cluster.Member) *cluster.Member {
 // hasFailed reports whether a member's pod has failed, and etcd does not answer either.
 // A pod that only the operator cannot reach may serve its clients, and so may one whose node Kubernetes cannot reach.
 func hasFailed(m *cluster.Member) bool {
-	return m.Pod != nil && !m.Pod.Ready && !m.Answers() && !slices.Contains([]string{"", v1beta1.ReasonNodeLost}, m.Pod.FailureReason)
+	if m.Pod == nil {
+		return m.Workload != nil && m.Workload.CreateFailure != ""
+	}
+	return !m.Pod.Ready && !m.Answers() && !slices.Contains([]string{"", v1beta1.ReasonNodeLost}, m.Pod.FailureReason)
+}
+
+// costsNothing reports whether the member's pod may go without asking the guards of healthy members and the budget: it
+// has failed, or it is down and goes back.
+func costsNothing(m *cluster.Member, r restart) bool {
+	return hasFailed(m) || r.mayDelete && isDown(m)
 }
 
 // servesNoClient reports whether a member serves no client, as Kubernetes and the operator see it.
@@ -118,26 +220,118 @@ func restartIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	return m == nil || m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && !needsRestart(s, m, reasonOf(op)) && m.IsHealthyVoter() && s.Outlook().HasQuorum()
 }
 
-// restartAbandonedFor abandons a restart that was not begun if the guards refuse it now, and any at its deadline:
-// the guards of the next restart want the member back first.
+// restartAbandonedFor abandons a restart that was not begun if the guards refuse it now, one that another spec or other
+// members must end, and any at its deadline: the guards of the next restart want the member back first.
+// A member that can go back at its deadline goes back: see rollBack.
 func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	if m := s.Member(op.Member); needsRestart(s, m, reasonOf(op)) && !m.Pod.Deleting {
+	m := s.Member(op.Member)
+	if needsRestart(s, m, reasonOf(op)) && (m.Pod == nil || !m.Pod.Deleting) {
 		if refusals := restartRefusals(s, m, restarts[reasonOf(op)]); len(refusals) > 0 {
 			return "It was not begun. " + refusals[0].Message
 		}
 	}
-	return deadlinePassed(s, op)
+	switch {
+	case m == nil:
+	case isCuredBySpec(s, m):
+		return fmt.Sprintf("%s failed, and the spec asks for something else now. %s", m.Name, whyNotHealthy(m))
+	case awaitsFailedMembers(s, m, reasonOf(op)):
+		return fmt.Sprintf("%s runs, and the other failed members must restart too before there is a quorum.", m.Name)
+	case rollBackIsDue(s, op, m) && len(restartRefusals(s, m, rollBackRestart)) == 0:
+		return ""
+	}
+	return because(deadlinePassed(s, op), m)
+}
+
+// because adds to a text, if there is one, why the member is not healthy.
+func because(text string, m *cluster.Member) string {
+	if text == "" || m == nil || m.IsHealthyVoter() {
+		return text
+	}
+	return text + " " + whyNotHealthy(m)
+}
+
+// whyNotHealthy tells why a member is no healthy voter, in a sentence that stays the same for as long as the cause does.
+func whyNotHealthy(m *cluster.Member) string {
+	text := ""
+	switch {
+	case m.Pod == nil && m.Workload != nil && m.Workload.CreateFailure != "":
+		text = fmt.Sprintf("Kubernetes cannot create the pod of %s: %s", m.Name, m.Workload.CreateFailure)
+	case m.Pod == nil:
+		text = fmt.Sprintf("There is no pod of %s", m.Name)
+	case m.Pod.FailureReason != "":
+		text = fmt.Sprintf("The pod of %s does not run (%s): %s", m.Name, m.Pod.FailureReason, m.Pod.FailureDetail)
+	case !m.Answers():
+		text = fmt.Sprintf("The pod of %s has not failed, but its etcd does not answer", m.Name)
+	default:
+		text = fmt.Sprintf("%s answers, but it serves no reads: it has no quorum", m.Name)
+	}
+	return strings.TrimRight(text, ".") + "."
 }
 
 // continueRestart deletes the pod if that was not done yet. Then it waits for the member.
 func continueRestart(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-	if m := s.Member(op.Member); needsRestart(s, m, reasonOf(op)) {
+	m := s.Member(op.Member)
+	if needsRestart(s, m, reasonOf(op)) {
 		return restartMember(s, m, reasonOf(op))
 	}
-	return &plan.Decision{
+	d := &plan.Decision{
 		Progressing: true,
 		Message:     fmt.Sprintf("%s was restarted. Waiting until it is a healthy voter again.", op.Member),
 	}
+	if m == nil {
+		return d
+	}
+	if m.Pod != nil && m.Pod.FailureReason != "" {
+		d.Message += " " + whyNotHealthy(m)
+	}
+	d.Message += restarted(s, m, reasonOf(op))
+	return d
+}
+
+// followerCanLead refuses to restart a leader while no follower can take over. The answers of one round are some
+// milliseconds apart, so under load a follower that lacks nothing seems to lag by some hundred entries. etcd itself
+// transfers the leadership only once the follower has the leader's last entry.
+func followerCanLead(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if !m.Leads() || s.Outlook().Voters < 2 || followerToLead(s, m) != nil {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard: "followerCanLead", Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("%s leads, and no follower has caught up that can take over. Waiting until one has.", m.Name),
+		}
+	}
+}
+
+// noStepOverdue refuses to restart a member while another one did not become healthy after its own restart.
+func noStepOverdue(restarted *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		for i := range s.Members {
+			if m := &s.Members[i]; m.Name != restarted.Name && isOverdue(s, m) {
+				return overdue(s, m)
+			}
+		}
+		return nil
+	}
+}
+
+func overdue(s *cluster.Snapshot, m *cluster.Member) *plan.Refusal {
+	return &plan.Refusal{
+		Guard: "noStepOverdue", Reason: v1beta1.ReasonDeadlineExceeded,
+		Message: fmt.Sprintf("%s was restarted, and was no healthy voter within %s. %s No other member is restarted until it is one.",
+			m.Name, cluster.ProgressDeadline(s.Cluster), whyNotHealthy(m)),
+	}
+}
+
+// isOverdue reports whether the member's last restart passed its deadline, and the member was not healthy since.
+func isOverdue(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m.Workload == nil || m.Workload.Live == nil || m.IsHealthyVoter() {
+		return false
+	}
+	annotations := m.Workload.Live.Annotations
+	t, startedAt, ok := cluster.MarkedOperation(annotations[cluster.AnnotationOperation])
+	wasHealthy := annotations[cluster.AnnotationHealthyIntent] == annotations[cluster.AnnotationIntent]
+	return ok && !wasHealthy && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
 }
 
 // quorumSurvives refuses to stop a member unless the voters that stay form a quorum without it.

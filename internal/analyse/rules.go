@@ -16,6 +16,7 @@ const (
 	RulePaused        = "Paused"
 	RuleBootstrap     = "Bootstrap"
 	RuleResume        = "Resume"
+	RuleRollBack      = "RollBack"
 	RuleOperation     = "OperationUnderWay"
 	RuleRepair        = "Repair"
 	RuleScale         = "Scale"
@@ -33,21 +34,22 @@ type Rule struct {
 }
 
 // Rules are all rules, in their order. The first with an opinion wins.
-// Later releases add Hibernation, Restore and QuorumRecovery after Paused; RollBack, CorruptMember and NoSpace before
-// Repair; and Promote after it.
+// Later releases add Hibernation, Restore and QuorumRecovery after Paused; CorruptMember and NoSpace before Repair; and
+// Promote after it.
 var Rules = []Rule{
-	{RuleDeletion, deletion},                             // Make sure that a deleted cluster is left to Kubernetes.
-	{RulePaused, paused},                                 // Make sure that a paused cluster is only watched.
-	{RuleBootstrap, bootstrap},                           // Make sure that a new cluster is created, or taken back.
-	{RuleResume, resume},                                 // Make sure that every member with data has its StatefulSet.
-	{RuleOperation, operationUnderWay},                   // Make sure that one operation ends before the next begins.
-	{RuleRepair, volumesLost},                            // Make sure that a quorum which lost its volumes is reported.
-	{RuleScale, scale},                                   // Make sure that there are as many members as the spec says.
-	{RuleUpgrade, notYetSupported(versionChange)},        // Make sure that members run the version of the spec.
-	{RuleConfiguration, notYetSupported(templateChange)}, // Make sure that pods are made from the spec's template.
-	{RuleAuthorities, authorityRotation},                 // Make sure that members trust the present authorities.
-	{RuleStorageGrowth, notYetSupported(storageChange)},  // Make sure that volumes are as the spec says.
-	{RuleMaintenance, reportRotation},                    // Make sure that a rotation that waits is reported.
+	{RuleDeletion, deletion},                            // Make sure that a deleted cluster is left to Kubernetes.
+	{RulePaused, paused},                                // Make sure that a paused cluster is only watched.
+	{RuleBootstrap, bootstrap},                          // Make sure that a new cluster is created, or taken back.
+	{RuleResume, resume},                                // Make sure that every member with data has its StatefulSet.
+	{RuleRollBack, rollBack},                            // Make sure that a member which does not come back goes back.
+	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
+	{RuleRepair, volumesLost},                           // Make sure that a quorum which lost its volumes is reported.
+	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
+	{RuleUpgrade, notYetSupported(versionChange)},       // Make sure that members run the version of the spec.
+	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.
+	{RuleAuthorities, authorityRotation},                // Make sure that members trust the present authorities.
+	{RuleStorageGrowth, notYetSupported(storageChange)}, // Make sure that volumes are as the spec says.
+	{RuleMaintenance, reportRotation},                   // Make sure that a rotation that waits is reported.
 }
 
 // When the next pass is, at the latest. Kubernetes objects are watched, so their changes come earlier; etcd is not.

@@ -153,6 +153,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		noAlarmBeforeChange, // Make sure that no data is at stake.
 		everyMemberHealthy,  // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,          // Make sure that its pod can start: its Secrets exist and fit.
+		intentHasNotFailed,  // Make sure that it does not start with what another member failed with.
 		joinerQuotaFits,     // Make sure that a full database does not fill its volume.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
@@ -318,7 +319,7 @@ func joinerIntent(s *cluster.Snapshot) cluster.Intent {
 			break
 		}
 	}
-	return withAuthorities(s, intent)
+	return withAuthorities(s, stepTimings(s, intent)) // its timings are not far from the others'
 }
 
 // withCommonParts returns the intent with the version, the domain and the TLS of a member that runs.

@@ -46,7 +46,7 @@ func claims(t v1beta1.OperationType, member string) func(*cluster.Snapshot) {
 }
 
 func pastDeadline(s *cluster.Snapshot) {
-	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-progressDeadline))
+	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-tenMinutes))
 }
 
 func wants(n int32) func(*cluster.Snapshot) {

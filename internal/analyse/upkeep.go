@@ -23,6 +23,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
+	list = withoutTemplateOf(list, d)
 	if s.Cluster.Spec.Paused {
 		d.Upkeep = append(list, urgentRenewals(s)...)
 		return
@@ -36,6 +37,18 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
 	d.Upkeep = slices.DeleteFunc(list, func(u plan.Upkeep) bool { return touchesForeignObject(s, u) })
+}
+
+// withoutTemplateOf leaves out the template that the action writes: written twice, the second write would fail.
+func withoutTemplateOf(list []plan.Upkeep, d *plan.Decision) []plan.Upkeep {
+	action, ok := d.Action.(plan.RestartMember)
+	if !ok || action.StatefulSet == nil {
+		return list
+	}
+	return slices.DeleteFunc(list, func(u plan.Upkeep) bool {
+		update, ok := u.(plan.UpdateStatefulSet)
+		return ok && update.Desired.Name == action.StatefulSet.Name
+	})
 }
 
 // touchesForeignObject reports whether a write is to a foreign object, or needs one. Other writes are still made:
@@ -106,13 +119,18 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
 		})
 	}
-	// A lost volume is never made again: an empty one is no new start. A template that refuses an empty volume stays so,
-	// even where the cache of volumes does not know the record yet.
-	started := startEvidence(s, m) != "" && !waits || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
+	started := hasStarted(s, m)
 	if m.Volume == nil && !started {
 		return nil
 	}
 	return append(list, workloadUpkeep(s, m, started)...)
+}
+
+// hasStarted reports whether the member's template must refuse an empty volume. A lost volume is never made again: an
+// empty one is no new start. A template that refuses an empty volume stays so, even where the cache of volumes does not
+// know the record yet.
+func hasStarted(s *cluster.Snapshot, m *cluster.Member) bool {
+	return startEvidence(s, m) != "" && !awaitsAnswer(s, m) || m.Workload != nil && !m.Workload.StartsEmpty || m.Volume == nil && s.Founded()
 }
 
 // workloadUpkeep brings a member's StatefulSet and pod to what they should be without a restart. The StatefulSet of a
@@ -147,14 +165,17 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
 	for _, m := range s.Members {
-		if m.Pod == nil || m.Workload == nil || m.Pod.RenderHash == "" {
-			continue
-		}
-		if m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash] {
+		if hasStaleRender(&m) {
 			names = append(names, m.Name)
 		}
 	}
 	return names
+}
+
+// hasStaleRender reports whether the member's template makes another pod than the one that runs.
+func hasStaleRender(m *cluster.Member) bool {
+	return m.Pod != nil && m.Workload != nil && m.Pod.RenderHash != "" && m.Workload.Live != nil &&
+		m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
 }
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
@@ -184,6 +205,8 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(m, started)
+		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
+		in.FailedIntent = m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
 	}
 	return in
 }

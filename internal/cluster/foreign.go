@@ -50,3 +50,13 @@ func ForeignVersion(text string) string {
 	}
 	return text
 }
+
+// Shortened puts a message on one line and cuts it to a number of bytes. A message that was cut ends with a hint.
+func Shortened(message string, limit int) string {
+	message = OneLine(message)
+	if len(message) <= limit {
+		return message
+	}
+	const hint = "... (shortened)"
+	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
+}

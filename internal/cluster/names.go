@@ -47,6 +47,8 @@ const (
 	// On StatefulSets.
 	AnnotationIntent        = Prefix + "intent"         // JSON of the Intent that the template was made from
 	AnnotationHealthyIntent = Prefix + "healthy-intent" // JSON of the Intent under which the member was last healthy
+	AnnotationOperation     = Prefix + "operation"      // the restart that last wrote the template: see OperationMark
+	AnnotationFailedIntent  = Prefix + "failed-intent"  // see FailedIntent
 
 	// On StatefulSets, pod templates and pods.
 	AnnotationIntentHash = Prefix + "intent-hash" // of what the pods depend on in the Intent

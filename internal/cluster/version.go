@@ -43,3 +43,10 @@ func supportedVersions() string {
 	}
 	return list
 }
+
+// SameMinor reports whether two versions have the same minor version.
+func SameMinor(a, b string) bool {
+	x, errX := version.ParseGeneric(a)
+	y, errY := version.ParseGeneric(b)
+	return errX == nil && errY == nil && x.Major() == y.Major() && x.Minor() == y.Minor()
+}

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,7 +49,11 @@ type StartMembers struct {
 // RestartMember takes a member's pod down. Its StatefulSet then creates it again from the present template.
 type RestartMember struct {
 	Name string
-	// Pod and UID are those of the pod.
+	// For is the operation that the restart is a part of: RollMember where it is empty.
+	For v1beta1.OperationType
+	// StatefulSet is written first, and Live is the one that was read. They are nil where the template is the right one.
+	StatefulSet, Live *appsv1.StatefulSet
+	// Pod and UID are those of the pod; empty where Kubernetes could not create one.
 	Pod string
 	UID types.UID
 	// Evict asks the API server's disruption budget. Without it the pod is deleted: it has failed already.
@@ -123,7 +129,9 @@ func (TakeBackVolumes) Operation() v1beta1.OperationType { return v1beta1.Operat
 func (StartMembers) Operation() v1beta1.OperationType { return v1beta1.OperationResume }
 
 // Operation implements Action.
-func (RestartMember) Operation() v1beta1.OperationType { return v1beta1.OperationRollMember }
+func (a RestartMember) Operation() v1beta1.OperationType {
+	return cmp.Or(a.For, v1beta1.OperationRollMember)
+}
 
 // Member implements Action.
 func (a RestartMember) Member() string { return a.Name }

@@ -24,6 +24,8 @@ type MemberInput struct {
 	// HealthyIntent is the annotation AnnotationHealthyIntent: the intent under which the member was last healthy, as
 	// Intent.Encode returns it; empty where none was recorded.
 	HealthyIntent string
+	// Operation and FailedIntent are the annotations of these names; empty for none.
+	Operation, FailedIntent string
 	// Start is what etcd does on an empty volume.
 	Start Start
 	// Stopped keeps the member from running: its StatefulSet has no pod.
@@ -49,9 +51,9 @@ const (
 
 	// revisionHistory is small: to roll back, the operator renders a new template from an older intent.
 	revisionHistory = 1
-	// maxIntentBytes bounds the two intents on a StatefulSet: Kubernetes accepts annotations of 256 KiB.
+	// maxIntentBytes bounds the two intents on a StatefulSet: Kubernetes accepts annotations of 256 KiB, all together.
 	// Where both do not fit, the one that the template is made from stays.
-	maxIntentBytes = 255 << 10
+	maxIntentBytes = 253 << 10
 )
 
 // MemberStatefulSet builds the StatefulSet of one pod that runs a member.
@@ -66,6 +68,11 @@ func MemberStatefulSet(in MemberInput) *appsv1.StatefulSet {
 	}
 	if in.HealthyIntent != "" && len(text)+len(in.HealthyIntent) <= maxIntentBytes {
 		meta.Annotations[cluster.AnnotationHealthyIntent] = in.HealthyIntent
+	}
+	for key, value := range map[string]string{cluster.AnnotationOperation: in.Operation, cluster.AnnotationFailedIntent: in.FailedIntent} {
+		if value != "" {
+			meta.Annotations[key] = value
+		}
 	}
 	replicas := int32(1)
 	if in.Stopped {

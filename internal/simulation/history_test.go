@@ -342,9 +342,22 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
 	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
-	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 {
-		h.wrong("%s changes the intent of a member that exists", call)
+	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !o.late {
+		h.wrong("%s changes the intent of a member that is not being restarted", call)
 	}
+}
+
+// rolls reports whether the operation under way writes the template of a member.
+func (h *history) rolls(member string) bool {
+	op := h.cluster().Status.Operation
+	return op != nil && (op.Type == v1beta1.OperationBootstrap || op.Member == member &&
+		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack))
+}
+
+// isAskedFor reports whether the user asked for the restart under way: then the only member restarts too.
+func (h *history) isAskedFor() bool {
+	op := h.cluster().Status.Operation
+	return op != nil && op.Reason == v1beta1.ReasonRollingMembers
 }
 
 func stops(set *appsv1.StatefulSet) bool { return set.Spec.Replicas != nil && *set.Spec.Replicas == 0 }
@@ -404,7 +417,8 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 	if call.Verb == simulation.Delete && !o.late && !o.cache.Behind() && h.Etcd.Ready(h.Address(pod)) {
 		h.wrong("%s, which serves, and its budget was not asked", call)
 	}
-	if left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
+	isOnly := len(voters) == 1 && h.isAskedFor()
+	if !isOnly && left < cluster.Quorum(len(voters)) && (!o.late || call.Verb == simulation.Evict) {
 		h.wrong("%s leaves %d of %d voters", call, left, len(voters))
 	}
 	h.forgiveRemoved()

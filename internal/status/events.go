@@ -47,7 +47,7 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		}
 	}
 	for i := range list {
-		list[i].Message = shortened(list[i].Message, maxNote)
+		list[i].Message = cluster.Shortened(list[i].Message, maxNote)
 	}
 	return list
 }
@@ -92,16 +92,6 @@ const (
 	maxMessage = 8 << 10
 )
 
-// shortened puts a message on one line and cuts it to a number of bytes. A message that was cut ends with a hint.
-func shortened(message string, limit int) string {
-	message = cluster.OneLine(message)
-	if len(message) <= limit {
-		return message
-	}
-	const hint = "... (shortened)"
-	return strings.ToValidUTF8(message[:limit-len(hint)], "") + hint
-}
-
 func endEvent(op *v1beta1.Operation, abandoned string) Event {
 	what := "Operation " + string(op.Type)
 	if op.Member != "" {
@@ -114,7 +104,7 @@ func endEvent(op *v1beta1.Operation, abandoned string) Event {
 }
 
 func actionEvent(d *plan.Decision) Event {
-	switch d.Action.(type) {
+	switch action := d.Action.(type) {
 	case plan.CreateFounders:
 		return Event{corev1.EventTypeNormal, v1beta1.EventBootstrapStarted, d.Message}
 	case plan.TakeBackVolumes:
@@ -122,6 +112,9 @@ func actionEvent(d *plan.Decision) Event {
 	case plan.StartMembers:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMembersResumed, d.Message}
 	case plan.RestartMember:
+		if action.For == v1beta1.OperationRollBack {
+			return Event{corev1.EventTypeWarning, v1beta1.EventMemberRolledBack, d.Message}
+		}
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRolled, d.Message}
 	case plan.AddMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}

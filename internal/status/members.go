@@ -125,7 +125,8 @@ func isRestarted(s *cluster.Snapshot, m *cluster.Member) bool {
 		return false
 	}
 	op := s.Cluster.Status.Operation
-	return op != nil && op.Type == v1beta1.OperationRollMember && op.Member == m.Name || m.Pod != nil && m.Pod.Deleting
+	restarts := op != nil && (op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack)
+	return restarts && op.Member == m.Name || m.Pod != nil && m.Pod.Deleting
 }
 
 // acceptValue returns the value of the annotation that accepts a volume.

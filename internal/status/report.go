@@ -36,6 +36,9 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	if d.Finished {
 		status.Operation = nil
 	}
+	if status.Operation != nil {
+		status.Operation.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
+	}
 	if s.AwaitsElection() && s.Founded() { // the last report stands: in a moment there is a leader, or no quorum
 		setCondition(&status, s, progressing(d))
 		return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
@@ -74,6 +77,6 @@ func clientSecretName(s *cluster.Snapshot) string {
 func setCondition(status *v1beta1.EtcdClusterStatus, s *cluster.Snapshot, c metav1.Condition) {
 	c.ObservedGeneration = s.Cluster.Generation
 	c.LastTransitionTime = metav1.NewTime(s.Now)
-	c.Message = shortened(c.Message, maxMessage)
+	c.Message = cluster.Shortened(c.Message, maxMessage)
 	meta.SetStatusCondition(&status.Conditions, c)
 }

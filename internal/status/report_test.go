@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -24,6 +25,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -80,7 +82,19 @@ func situations() map[string]*Builder {
 		"member-copies-long":   copying(prod()),
 		"member-removed":       prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
 		"paused":               prod().Objects().Members(Healthy).Paused(),
-		"no-space":             alarm(cluster.AlarmNoSpace),
+		"rolling":              prod().Objects().Members(Healthy).LaterSpec(moreMemory),
+		"rolling-and-waiting":  prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Minute)),
+		"rolling-past-deadline": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Hour)).
+			Later(func(s *cluster.Snapshot) { s.Cluster.Status.Operation = nil }),
+		"rolling-back": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(2 * time.Minute)).Later(func(s *cluster.Snapshot) {
+			p := s.Member("prod-1").Pod
+			p.CreatedAt, p.FailureReason, p.FailureDetail = Now.Add(-time.Minute), v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
+		}),
+		"rolled-back": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(func(s *cluster.Snapshot) {
+			s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.FailedIntent(cluster.IntentOf(s.Cluster),
+				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed.")
+		}),
+		"no-space": alarm(cluster.AlarmNoSpace),
 		"corrupt": prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })).
 			Later(func(s *cluster.Snapshot) {
 				s.Membership.Alarms = []cluster.Alarm{{Member: 0, Kind: cluster.AlarmCorrupt}}
@@ -139,6 +153,25 @@ func copying(b *Builder) *Builder {
 	})
 }
 
+func moreMemory(s *v1beta1.EtcdClusterSpec) {
+	s.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}
+}
+
+// restarting is a cluster in which prod-1 was restarted some time ago, to load the spec, and does not answer yet.
+func restarting(ago time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m, before := s.Member("prod-1"), s.Member("prod-1").Workload.Intent
+		op := &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: m.Name, StartedAt: metav1.NewTime(Now.Add(-ago)), Reason: v1beta1.ReasonRollingMembers}
+		s.Cluster.Status.Operation = op
+		in := render.MemberInput{Cluster: s.Cluster, Name: m.Name, Intent: cluster.IntentOf(s.Cluster), Operation: cluster.OperationMark(op.Type, op.StartedAt.Time)}
+		in.HealthyIntent, _ = before.Encode()
+		live := render.MemberStatefulSet(in)
+		m.Workload = &cluster.Workload{Intent: in.Intent, HealthyIntent: &before, IntentHash: live.Annotations[cluster.AnnotationIntentHash], Live: live}
+		m.Pod.IntentHash, m.Pod.RenderHash = m.Workload.IntentHash, live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
+		m.Pod.Ready, m.Pod.PassesReadiness, m.Probe = false, false, &cluster.Probe{Error: "connection refused"}
+	}
+}
+
 func TestSituations(t *testing.T) {
 	for name, b := range situations() {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +203,9 @@ func text(r Report) string {
 	for _, m := range st.Members {
 		fmt.Fprintf(&b, "member %s id=%s %s %s ready=%t %s\n", m.Name, m.ID, m.Role, m.Version, m.Ready, m.Reason)
 	}
+	if op := st.Operation; op != nil {
+		fmt.Fprintf(&b, "%s of %s for %s, waiting for: %s\n", op.Type, op.Member, op.Reason, op.WaitingFor)
+	}
 	for _, c := range st.Conditions {
 		fmt.Fprintf(&b, "%s=%s %s\n    %s\n", c.Type, c.Status, c.Reason, c.Message)
 	}
@@ -186,10 +222,12 @@ func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {
 			d := analyse.Next(s)
 			first := Of(&s, &d, nil)
 			later := s
-			later.Now = s.Now.AddDate(0, 0, 1)
+			if s.Cluster.Status.Operation == nil { // its deadline is not passed
+				later.Now = s.Now.AddDate(0, 0, 1)
+			}
 			later.Members = slices.Clone(s.Members)
 			for i := range later.Members { // all as old as before: the text names no time, but deadlines are not passed
-				if p := later.Members[i].Pod; p != nil {
+				if p := later.Members[i].Pod; p != nil && later.Now != s.Now {
 					pod := *p
 					pod.CreatedAt = p.CreatedAt.AddDate(0, 0, 1)
 					if !p.StartedAt.IsZero() {

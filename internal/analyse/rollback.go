@@ -1,0 +1,100 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// failureGrace is how long a pod that has failed gets before its member goes back. The kubelet starts a container, and
+// pulls an image, again after 10, 20 and 40 s: three attempts failed.
+const failureGrace = time.Minute
+
+// definiteFailures are those that end only with another template, as far as can be told. A pod that waits for a node,
+// for example, gets until the deadline.
+var definiteFailures = []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonImagePullFailed, v1beta1.ReasonContainerFailed}
+
+// rollBack hands a restart over: the member that does not come back restarts with the intent under which it was last
+// healthy. The other members are not touched.
+func rollBack(s *cluster.Snapshot) *plan.Decision {
+	op := s.Cluster.Status.Operation
+	if op == nil {
+		return nil
+	}
+	m := s.Member(op.Member)
+	if m == nil || !rollBackIsDue(s, op, m) {
+		return nil
+	}
+	d := restartMember(s, m, v1beta1.ReasonRollingBack)
+	if d.Action == nil {
+		return nil
+	}
+	d.HandOver = true
+	d.Message = fmt.Sprintf("%s did not become healthy after its restart. %s It goes back to what it ran with before.", m.Name, whyNotHealthy(m))
+	return d
+}
+
+var rollBackRestart = restart{
+	purpose:        "with what it ran with before",
+	operation:      v1beta1.OperationRollBack,
+	isNeeded:       runsWithAnotherThanHealthy,
+	intent:         healthyConfiguration,
+	guards:         func(*cluster.Member) []guard { return nil },
+	writesTemplate: true,
+	stopsTheOnly:   true,
+	mayDelete:      true,
+}
+
+func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
+	if isBegun(s, m, v1beta1.OperationRollBack) {
+		return !isMadeFromTemplate(m)
+	}
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Member == m.Name && canGoBack(m) && isDown(m)
+}
+
+// isDown reports whether a member neither serves nor is ready.
+func isDown(m *cluster.Member) bool { return !m.Serves() && (m.Pod == nil || !m.Pod.Ready) }
+
+func healthyConfiguration(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+	if isBegun(s, m, v1beta1.OperationRollBack) || m.Workload.HealthyIntent == nil {
+		return m.Workload.Intent
+	}
+	return withAuthorities(s, *m.Workload.HealthyIntent)
+}
+
+// canGoBack reports whether there is another intent under which the member was healthy. An older minor version is no
+// way back: it may refuse the data.
+func canGoBack(m *cluster.Member) bool {
+	healthy := m.Workload.HealthyIntent
+	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) && cluster.SameMinor(healthy.Version, m.Workload.Intent.Version)
+}
+
+// rollBackIsDue reports whether the restarted member failed for good, or passed its deadline. A member whose pod is
+// ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
+// quorum of the others does not gain by it.
+func rollBackIsDue(s *cluster.Snapshot, op *v1beta1.Operation, m *cluster.Member) bool {
+	if op.Type != v1beta1.OperationRollMember || m.Workload == nil || !isBegun(s, m, op.Type) || !canGoBack(m) || m.IsHealthyVoter() {
+		return false
+	}
+	late := deadlinePassed(s, op) != ""
+	switch p := m.Pod; {
+	case p == nil:
+		return late && m.Workload.CreateFailure != ""
+	case p.Ready, p.Deleting, p.NodeLost, !isMadeFromTemplate(m):
+		return false
+	case hasFailed(m) && slices.Contains(definiteFailures, p.FailureReason) && !s.Now.Before(p.CreatedAt.Add(failureGrace)):
+		return true
+	default:
+		return late && (hasFailed(m) || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
+	}
+}
+
+// rollBackAbandonedFor abandons a roll back at its deadline, which is twice that of a restart.
+func rollBackAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
+	return because(deadlinePassed(s, op), s.Member(op.Member))
+}

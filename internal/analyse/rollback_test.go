@@ -1,0 +1,362 @@
+package analyse
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// rolled is a cluster in which prod-1 was restarted some time ago with less memory, and is changed since.
+func rolled(t *testing.T, ago time.Duration, change func(*cluster.Snapshot)) cluster.Snapshot {
+	t.Helper()
+	s := healthy(3).LaterSpec(memory("1Mi")).Snapshot()
+	s.Now = Now.Add(-ago)
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, "prod-1")
+	s.Now = Now
+	change(&s)
+	return s
+}
+
+func TestAMemberThatDoesNotComeBackGoesBack(t *testing.T) {
+	failure := func(reason string, ago time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			crashing("prod-1", ago)(s)
+			s.Member("prod-1").Pod.FailureReason = reason
+		}
+	}
+	nothing := func(*cluster.Snapshot) {}
+	for name, c := range map[string]struct {
+		ago    time.Duration
+		change func(*cluster.Snapshot)
+		back   bool
+	}{
+		"a crash loop":                                {2 * time.Minute, failure(v1beta1.ReasonCrashLooping, failureGrace), true},
+		"an image that cannot be pulled":              {2 * time.Minute, failure(v1beta1.ReasonImagePullFailed, failureGrace), true},
+		"a container that cannot be started":          {2 * time.Minute, failure(v1beta1.ReasonContainerFailed, failureGrace), true},
+		"a crash loop that is short":                  {2 * time.Minute, failure(v1beta1.ReasonCrashLooping, failureGrace-1), false},
+		"a pod that waits for a node":                 {9 * time.Minute, failure(v1beta1.ReasonUnschedulable, 9*time.Minute), false},
+		"a pod that waits for a node at the deadline": {tenMinutes, failure(v1beta1.ReasonUnschedulable, tenMinutes), true},
+		"a silent member":                             {9 * time.Minute, nothing, false},
+		"a silent member at the deadline":             {tenMinutes, nothing, true},
+		"a silent member at the spec's deadline": {time.Minute, func(s *cluster.Snapshot) {
+			s.Cluster.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 60}
+		}, true},
+		"a silent member before the spec's deadline": {tenMinutes, func(s *cluster.Snapshot) {
+			s.Cluster.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 601}
+		}, false},
+		"a pod that cannot be created at the deadline": {tenMinutes, func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Pod, m.Probe, m.Workload.CreateFailure = nil, nil, "a policy refuses it"
+		}, true},
+		"a pod that is ready, and only the operator cannot reach": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.Ready = true }, false},
+		"a lost node": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true }, false},
+		"one that lacks the quorum of the others": {tenMinutes, func(s *cluster.Snapshot) {
+			silent("prod-0")(s)
+			silent("prod-2")(s)
+		}, false},
+		"one that crashes beside a lost quorum": {2 * time.Minute, func(s *cluster.Snapshot) {
+			silent("prod-0")(s)
+			silent("prod-2")(s)
+			crashing("prod-1", failureGrace)(s)
+		}, true},
+		"one that was never healthy": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Workload.HealthyIntent = nil }, false},
+		"one that was healthy with an older minor version": {tenMinutes, func(s *cluster.Snapshot) {
+			s.Member("prod-1").Workload.HealthyIntent.Version = "3.5.35"
+		}, false},
+		"one whose volume is being deleted": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }, false},
+	} {
+		d := Next(rolled(t, c.ago, c.change))
+		a, ok := d.Action.(plan.RestartMember)
+		if ok != c.back || ok && (!d.HandOver || d.Rule != RuleRollBack || a.Name != "prod-1" || a.Evict || a.StatefulSet == nil) {
+			t.Errorf("%s: %s decides %+v: %s", name, d.Rule, d.Action, d.Message)
+		}
+	}
+}
+
+func TestARollBackTakesTheOperationOverAndRestoresTheHealthyIntent(t *testing.T) {
+	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+	claimed := s.Cluster.Status.Operation
+	d := Next(s)
+	if d.Claim.Type != v1beta1.OperationRollBack || d.Claim.Member != "prod-1" || !d.Claim.StartedAt.Equal(&claimed.StartedAt) || d.Claim.Reason != v1beta1.ReasonRollingBack {
+		t.Fatalf("claims %+v", d.Claim)
+	}
+	failed := s.Member("prod-1").Workload.Intent
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	m := s.Member("prod-1")
+	if !m.Workload.Intent.SameAs(s.Member("prod-0").Workload.Intent) {
+		t.Errorf("went back to %+v", m.Workload.Intent)
+	}
+	hash, cause := cluster.FailedTarget(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent])
+	if hash != failed.TargetHash() || cause != "The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed." {
+		t.Errorf("remembers %q: %q", hash, cause)
+	}
+}
+
+// crashing0 is a member that crashes for long enough to go back.
+func crashing0(name string) func(*cluster.Snapshot) { return crashing(name, failureGrace) }
+
+// The operator ends between any two of: claim, template, deletion, next pod, health.
+func TestARollBackGoesOnAfterACrashAtAnyPoint(t *testing.T) {
+	for name, crash := range map[string]func(*cluster.Snapshot, plan.Decision){
+		"before the template": func(*cluster.Snapshot, plan.Decision) {},
+		"before the deletion": func(s *cluster.Snapshot, d plan.Decision) { writeTemplate(t, s, d) },
+		"before the next pod": func(s *cluster.Snapshot, d plan.Decision) {
+			writeTemplate(t, s, d)
+			replacePod(s, "prod-1")
+		},
+	} {
+		s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+		d := Next(s)
+		claim(&s, d)
+		crash(&s, d)
+		for range 3 {
+			d := Next(s)
+			if d.Claim != nil && d.Claim.Type != v1beta1.OperationRollBack || d.Finished {
+				t.Fatalf("%s: claims %+v, finished %v", name, d.Claim, d.Finished)
+			}
+			if d.Action != nil {
+				writeTemplate(t, &s, d)
+				replacePod(&s, "prod-1")
+			}
+		}
+		if hash, _ := cluster.FailedTarget(s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent]); hash == "" {
+			t.Errorf("%s: the failed intent is forgotten", name)
+		}
+		serve(&s, "prod-1")
+		if d := Next(s); !d.Finished || d.Abandoned != "" || d.Reason != v1beta1.ReasonRolledBack || d.Progressing {
+			t.Errorf("%s: finished %v, %s: %s", name, d.Finished, d.Reason, d.Message)
+		}
+	}
+}
+
+func TestWhatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
+	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, "prod-1")
+	serve(&s, "prod-1")
+	actions, messages := carryOut(t, &s)
+	if len(actions) > 0 {
+		t.Fatalf("the others were touched: %v", actions)
+	}
+	want := "prod-1 did not become healthy with what the spec asks for, and went back to what it ran with before. " +
+		"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. No other member is restarted for it. " +
+		"Correct the spec, or set another value of the annotation operator.etcd-warden.io/restart to try it again."
+	if diff := cmp.Diff(want, messages[len(messages)-1]); diff != "" {
+		t.Error(diff)
+	}
+	for name, change := range map[string]func(*cluster.Snapshot){
+		"another spec":                 func(s *cluster.Snapshot) { memory("2Mi")(&s.Cluster.Spec) },
+		"the restart annotation":       func(s *cluster.Snapshot) { setRestart(s, "again") },
+		"the spec of before, and then": func(s *cluster.Snapshot) { s.Cluster.Spec.Resources.Limits = nil },
+	} {
+		after := s
+		after.Cluster = s.Cluster.DeepCopy()
+		change(&after)
+		d := Next(after)
+		if rolls := d.Action != nil; rolls == (after.Cluster.Spec.Resources.Limits == nil) || d.Reason == v1beta1.ReasonRolledBack {
+			t.Errorf("%s: %v: %s", name, d.Action, d.Message)
+		}
+	}
+}
+
+func TestAMemberThatCameBackMeanwhileIsNotRolledBack(t *testing.T) {
+	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+	d := Next(s)
+	claim(&s, d)
+	serve(&s, "prod-1")
+	if d := Next(s); d.Action != nil || !d.Finished {
+		t.Errorf("got %v, finished %v: %s", d.Action, d.Finished, d.Message)
+	}
+}
+
+func TestARollBackThatDoesNotHelpIsToldAtItsDeadline(t *testing.T) {
+	at := func(ago time.Duration) cluster.Snapshot {
+		s := rolled(t, ago, crashing0("prod-1"))
+		d := Next(s)
+		claim(&s, d)
+		writeTemplate(t, &s, d)
+		replacePod(&s, "prod-1")
+		return s
+	}
+	if d := Next(at(2*tenMinutes - time.Second)); d.Finished {
+		t.Errorf("before: %s", d.Abandoned)
+	}
+	s := at(2 * tenMinutes)
+	d := Next(s)
+	if want := "It did not finish within 20m0s. The pod of prod-1 has not failed, but its etcd does not answer."; d.Abandoned != want {
+		t.Errorf("got %q", d.Abandoned)
+	}
+}
+
+func TestARestartPastItsDeadlineStopsTheRollAndTellsTheCause(t *testing.T) {
+	s := rolled(t, tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true })
+	d := Next(s)
+	if !d.Finished || !strings.HasPrefix(d.Abandoned, "It did not finish within 10m0s. ") {
+		t.Fatalf("finished %v, %q", d.Finished, d.Abandoned)
+	}
+	claim(&s, plan.Decision{})
+	const want = "prod-1 was restarted, and was no healthy voter within 10m0s. The pod of prod-1 has not failed, but its etcd does not answer. No other member is restarted until it is one."
+	if d := Next(s); d.Action != nil || d.Progressing || d.Reason != v1beta1.ReasonDeadlineExceeded || !strings.HasPrefix(d.Message, want) {
+		t.Errorf("%s, %v: %s", d.Reason, d.Action, d.Message)
+	}
+	last := rolled(t, tenMinutes, func(s *cluster.Snapshot) {
+		s.Member("prod-1").Pod.NodeLost = true
+		for _, name := range []string{"prod-0", "prod-2"} {
+			m := s.Member(name)
+			m.Workload.Intent = s.Member("prod-1").Workload.Intent
+			m.Workload.IntentHash = s.Member("prod-1").Workload.IntentHash
+			m.Pod.IntentHash = m.Workload.IntentHash
+		}
+		claim(s, plan.Decision{})
+	})
+	if d := Next(last); d.Reason != v1beta1.ReasonDeadlineExceeded {
+		t.Errorf("as the last member of a roll: %s: %s", d.Reason, d.Message)
+	}
+	s.Members[1].Pod.NodeLost = false
+	serve(&s, "prod-1")
+	if actions, _ := carryOut(t, &s); len(actions) != 3 {
+		t.Errorf("once it is back the roll goes on, got %v", actions)
+	}
+}
+
+func TestTheClaimTellsWhatTheStepWaitsFor(t *testing.T) {
+	s := healthy(3).LaterSpec(memory("1Gi")).Snapshot()
+	d := Next(s)
+	if d.Claim.WaitingFor != d.Message || d.Message == "" {
+		t.Errorf("got %q", d.Claim.WaitingFor)
+	}
+	long := plan.Decision{Action: plan.RestartMember{Name: "prod-1"}, Message: strings.Repeat("x", 4000)}
+	if got := claimOf(&s, &long); len(got.WaitingFor) != v1beta1.MaxWaitingFor {
+		t.Errorf("%d bytes", len(got.WaitingFor))
+	}
+}
+
+func TestANewMemberStartsWithNothingThatAnotherFailedWith(t *testing.T) {
+	grow := func() *Builder {
+		return healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }).LaterSpec(memory("1Mi"))
+	}
+	if d := Next(grow().Snapshot()); d.Rule != RuleScale || d.Action == nil {
+		t.Fatalf("got %v: %s", d.Action, d.Message)
+	}
+	d := Next(grow().Later(func(s *cluster.Snapshot) { markFailed(s, "prod-1") }).Snapshot())
+	if d.Rule != RuleScale || d.Action != nil || len(d.Refusals) != 1 || d.Refusals[0].Guard != "intentHasNotFailed" {
+		t.Errorf("%s: got %v: %s", d.Rule, d.Action, d.Message)
+	}
+}
+
+func TestANewMemberTakesTimingsThatAreNotFarFromTheOthers(t *testing.T) {
+	s := healthy(3).LaterSpec(option("election-timeout", "50000")).Snapshot()
+	if _, election := joinerIntent(&s).Timings(); election != 10000 {
+		t.Errorf("got %d", election)
+	}
+}
+
+func TestARollBackTellsOfNoOtherMember(t *testing.T) {
+	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, "prod-1")
+	if d := Next(s); d.Message != "prod-1 was restarted. Waiting until it is a healthy voter again." {
+		t.Errorf("got %q", d.Message)
+	}
+}
+
+func TestARestartWhoseStatefulSetIsDeletedIsWaitedFor(t *testing.T) {
+	s := rolled(t, 2*time.Minute, withoutWorkloadOf("prod-1"))
+	if d := Next(s); actionText(d.Action) != "resume prod-1" || d.Finished {
+		t.Errorf("got %v, finished %v: %s", d.Action, d.Finished, d.Message)
+	}
+}
+
+// foundingThatFails is a cluster of which no pod runs.
+func foundingThatFails(change func(*v1beta1.EtcdClusterSpec)) *Builder {
+	pulling := Together(FoundingPod, Trouble(v1beta1.ReasonImagePullFailed, "image x cannot be pulled"), Changed(func(m *cluster.Member) { m.Pod.Phase = "Pending" }))
+	return MakeCluster("prod").Objects().Members(Volume, Founding, pulling).Claim(v1beta1.OperationBootstrap).LaterSpec(change)
+}
+
+func TestASpecThatIsCorrectedBeforeTheFirstStartIsTakenUp(t *testing.T) {
+	image := func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "registry.example.com/etcd" }
+	version := func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.17" }
+	running := func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			p := s.Members[i].Pod
+			p.Phase, p.FailureReason, p.StartedAt = "Running", "", Now
+		}
+	}
+	for name, c := range map[string]struct {
+		b        *Builder
+		corrects bool
+	}{
+		"another image":                             {foundingThatFails(image), true},
+		"another version":                           {foundingThatFails(version), true},
+		"nothing":                                   {foundingThatFails(func(*v1beta1.EtcdClusterSpec) {}), false},
+		"larger volumes":                            {foundingThatFails(image).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(16) }), false},
+		"TLS, which is in the peer URLs":            {foundingThatFails(image).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil }), false},
+		"an option that etcd does not know":         {foundingThatFails(option("no-such-option", "1")), false},
+		"members that run, and may found a cluster": {foundingThatFails(image).Later(running), false},
+		"another version for members that ran": {foundingThatFails(version).Later(func(s *cluster.Snapshot) {
+			s.Members[2].Pod.Restarts = 1
+		}), false},
+		"a member that started": {foundingThatFails(image).Later(func(s *cluster.Snapshot) {
+			for i := range s.Members {
+				s.Members[i].Volume.StartedBy = cluster.StartedByAnswer
+			}
+		}), false},
+	} {
+		d := Next(c.b.Snapshot())
+		a, ok := d.Action.(plan.RestartMember)
+		if ok != c.corrects {
+			t.Errorf("%s: got %v: %s", name, d.Action, d.Message)
+		}
+		if ok && (a.Name != "prod-0" || a.Operation() != v1beta1.OperationBootstrap || a.Evict || d.Claim.Type != v1beta1.OperationBootstrap) {
+			t.Errorf("%s: got %+v, claims %+v", name, a, d.Claim)
+		}
+	}
+}
+
+func TestACorrectedFounderKeepsItsListTokenAndForm(t *testing.T) {
+	s := foundingThatFails(func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "registry.example.com/etcd" }).Snapshot()
+	var corrected []string
+	for range 6 {
+		d := Next(s)
+		a, ok := d.Action.(plan.RestartMember)
+		if !ok {
+			break
+		}
+		before, after := s.Member(a.Name).Workload.Live.Spec.Template, a.StatefulSet.Spec.Template
+		for _, key := range []string{cluster.AnnotationInitialCluster, cluster.AnnotationInitialClusterState} {
+			if before.Annotations[key] == "" || before.Annotations[key] != after.Annotations[key] {
+				t.Errorf("%s of %s: %q, then %q", key, a.Name, before.Annotations[key], after.Annotations[key])
+			}
+		}
+		if diff := cmp.Diff(before.Spec.Containers[0].Args, after.Spec.Containers[0].Args); diff != "" {
+			t.Errorf("other arguments:\n%s", diff)
+		}
+		corrected = append(corrected, a.Name)
+		claim(&s, d)
+		writeTemplate(t, &s, d)
+		if crashed := Next(s); actionText(crashed.Action) != actionText(d.Action) {
+			t.Errorf("after a crash before the deletion: %v", crashed.Action)
+		}
+		replacePod(&s, a.Name)
+		s.Member(a.Name).Pod.Phase, s.Member(a.Name).Pod.StartedAt = "Pending", metav1.Time{}.Time
+	}
+	if diff := cmp.Diff([]string{"prod-0", "prod-1", "prod-2"}, corrected); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
