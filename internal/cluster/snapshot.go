@@ -166,6 +166,13 @@ type Probe struct {
 	Learner   bool
 	// Linearizable tells whether the member answered a linearizable read.
 	Linearizable bool
+	// Term is raft's present term, as the member knows it.
+	Term uint64
+	// CommittedIndex is the last entry that the member knows to be committed. A member that lags knows less of it than
+	// the leader, so a lag is told by the leader's of the same round.
+	CommittedIndex uint64
+	// AppliedIndex is the last entry that the member has applied.
+	AppliedIndex uint64
 	// Errors are what the member itself reports, alarms included.
 	Errors []string
 }

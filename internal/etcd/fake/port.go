@@ -34,6 +34,10 @@ func (w *World) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Prob
 		Version:      m.version,
 		Learner:      learner,
 		Linearizable: m.leader != 0 && !learner,
+
+		Term:           uint64(data.state.term),
+		CommittedIndex: uint64(data.state.index),
+		AppliedIndex:   uint64(data.state.index),
 	}
 	if m.leader == 0 {
 		probe.Errors = append(probe.Errors, ErrNoLeader.Error())

@@ -47,6 +47,10 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		Leader:    cluster.ID(status.Leader),
 		Version:   cluster.ForeignVersion(status.Version),
 		Learner:   status.IsLearner,
+
+		Term:           status.RaftTerm,
+		CommittedIndex: status.RaftIndex,
+		AppliedIndex:   status.RaftAppliedIndex,
 	}
 	for _, text := range status.Errors[:min(len(status.Errors), maxAlarms)] {
 		// ForeignText also normalizes the spaces of a printed alarm. They differ between builds of etcd.
