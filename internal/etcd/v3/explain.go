@@ -31,7 +31,7 @@ func (f *failure) Unwrap() error { return f.cause }
 func (m *member) explain(ctx context.Context, err error) error {
 	answer := status.Convert(err)
 	if text := cluster.ForeignText(answer.Message()); strings.HasPrefix(text, "etcdserver: ") {
-		return &failure{text, err}
+		return &failure{text, knownError(text, err)}
 	}
 	connected, tlsCause, network := m.transport.failures()
 	switch {
@@ -44,10 +44,38 @@ func (m *member) explain(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
 	case answer.Code() == codes.ResourceExhausted, answer.Code() == codes.Internal, answer.Code() == codes.Unimplemented:
-		return &failure{"the member does not answer as etcd does", err}
+		return &failure{notEtcd, err}
 	default:
 		return &failure{"the connection was closed", err}
 	}
+}
+
+const notEtcd = "the member does not answer as etcd does"
+
+// errNotEtcd tells that an answer cannot be etcd's.
+var errNotEtcd = &failure{text: notEtcd}
+
+// knownError returns the error that callers branch on, or err if the text is none of theirs.
+func knownError(text string, err error) error {
+	for _, known := range etcd.Errors() {
+		if text == known.Error() {
+			return known
+		}
+	}
+	return err
+}
+
+// explainChange returns the cause of a failed change. The deadline of the call is also that of etcd's own work, so that
+// either side may tell first that it has passed.
+func (m *member) explainChange(ctx context.Context, err error) error {
+	if errors.Is(err, errNotEtcd) {
+		return err
+	}
+	err = m.explain(ctx, err)
+	if strings.HasPrefix(err.Error(), "etcdserver: request timed out") {
+		return &failure{"no answer", context.DeadlineExceeded}
+	}
+	return err
 }
 
 func explainTLS(err error) error {

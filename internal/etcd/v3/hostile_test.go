@@ -31,6 +31,10 @@ const (
 	methodAlarm   = "/etcdserverpb.Maintenance/Alarm"
 	methodRange   = "/etcdserverpb.KV/Range"
 	methodMembers = "/etcdserverpb.Cluster/MemberList"
+	methodAdd     = "/etcdserverpb.Cluster/MemberAdd"
+	methodPromote = "/etcdserverpb.Cluster/MemberPromote"
+	methodRemove  = "/etcdserverpb.Cluster/MemberRemove"
+	methodMove    = "/etcdserverpb.Maintenance/MoveLeader"
 )
 
 // raw is an answer that is sent as it is.
@@ -57,19 +61,30 @@ func sayBytes(parts ...mem.Buffer) func(grpc.ServerStream) error {
 	return func(stream grpc.ServerStream) error { return stream.SendMsg(&raw{parts}) }
 }
 
+func sliceBuffer(b []byte) mem.Buffer { return mem.SliceBuffer(b) }
+
+func sayLongError(grpc.ServerStream) error {
+	return status.Error(codes.Unknown, "etcdserver: "+strings.Repeat("no\nleader\x1b[31m\xff", 1<<13))
+}
+
 func hang(stream grpc.ServerStream) error {
 	<-stream.Context().Done()
 	return stream.Context().Err()
 }
 
-// honest are the answers of a voter with an alarm.
+// honest are the answers of a leader with an alarm.
 func honest() answers {
 	header := &etcdserverpb.ResponseHeader{ClusterId: 0xc1, MemberId: 0xa0}
+	learner := &etcdserverpb.Member{ID: 0xa3, PeerURLs: []string{newPeer}, IsLearner: true}
 	return answers{
 		methodStatus:  say(&etcdserverpb.StatusResponse{Header: header, Version: "3.6.16", Leader: 0xa0, Errors: []string{"memberID:160 alarm:NOSPACE "}}),
 		methodRange:   say(&etcdserverpb.RangeResponse{Header: header}),
 		methodMembers: say(&etcdserverpb.MemberListResponse{Header: header, Members: []*etcdserverpb.Member{{ID: 0xa0, Name: "prod-0"}}}),
 		methodAlarm:   say(&etcdserverpb.AlarmResponse{Header: header, Alarms: []*etcdserverpb.AlarmMember{{MemberID: 0xa0, Alarm: etcdserverpb.AlarmType_NOSPACE}}}),
+		methodAdd:     say(&etcdserverpb.MemberAddResponse{Header: header, Member: learner, Members: []*etcdserverpb.Member{learner}}),
+		methodPromote: say(&etcdserverpb.MemberPromoteResponse{Header: header}),
+		methodRemove:  say(&etcdserverpb.MemberRemoveResponse{Header: header}),
+		methodMove:    say(&etcdserverpb.MoveLeaderResponse{Header: header}),
 	}
 }
 
@@ -180,7 +195,6 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 	emptyMembers := bytes.Repeat([]byte{2<<3 | 2, 0}, (1<<20-64)/2)
 	emptyErrors := bytes.Repeat([]byte{8<<3 | 2, 0}, (1<<20-64)/2)
 	frame := make([]byte, 1<<14)
-	longText := strings.Repeat("no\nleader\x1b[31m\xff", 1<<13)
 	for name, address := range map[string]func(*testing.T) string{
 		"a status of 64 MiB": func(t *testing.T) string { return serveGRPC(t, honest().but(methodStatus, sayBytes(megabytes(64)...))) },
 		"a read of 64 MiB":   func(t *testing.T) string { return serveGRPC(t, honest().but(methodRange, sayBytes(megabytes(64)...))) },
@@ -201,7 +215,7 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 			return serveGRPC(t, honest().but(methodStatus, say(&etcdserverpb.StatusResponse{Version: strings.Repeat("3", 1<<20-64)})))
 		},
 		"an error of half a MiB": func(t *testing.T) string {
-			return serveGRPC(t, honest().but(methodStatus, func(grpc.ServerStream) error { return status.Error(codes.Unknown, "etcdserver: "+longText) }))
+			return serveGRPC(t, honest().but(methodStatus, sayLongError))
 		},
 		"endless headers": func(t *testing.T) string { return serveFrames(t, endlessHeaders) },
 		"endless pings": func(t *testing.T) string {
@@ -225,24 +239,34 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 				"Probe":      func(ctx context.Context) error { _, err := New().Probe(ctx, endpoint); return err },
 				"Membership": func(ctx context.Context) error { _, err := New().Membership(ctx, endpoint); return err },
 			} {
-				var took time.Duration
-				peak := peakOf(func() {
-					ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-					defer cancel()
-					begin := time.Now()
-					if err := call(ctx); err != nil && (len(err.Error()) > 300 || !utf8.ValidString(err.Error()) || strings.ContainsAny(err.Error(), "\n\x1b")) {
-						t.Errorf("%s fails with %d bytes: %.300q", what, len(err.Error()), err)
-					}
-					took = time.Since(begin)
-				})
-				if peak > memoryLimit {
-					t.Errorf("%s takes %d KiB of memory", what, peak>>10)
-				}
-				if took > timeLimit {
-					t.Errorf("%s takes %s", what, took)
-				}
+				costsLittle(t, what, call, false)
 			}
 		})
+	}
+}
+
+// costsLittle makes a call within the limits of memory and time. Its error is short, on one line and readable.
+func costsLittle(t *testing.T, what string, call func(context.Context) error, mustFail bool) {
+	t.Helper()
+	var took time.Duration
+	peak := peakOf(func() {
+		ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+		defer cancel()
+		begin := time.Now()
+		err := call(ctx)
+		if err != nil && (len(err.Error()) > 300 || !utf8.ValidString(err.Error()) || strings.ContainsAny(err.Error(), "\n\x1b")) {
+			t.Errorf("%s fails with %d bytes: %.300q", what, len(err.Error()), err)
+		}
+		if mustFail && err == nil {
+			t.Errorf("%s succeeds", what)
+		}
+		took = time.Since(begin)
+	})
+	if peak > memoryLimit {
+		t.Errorf("%s takes %d KiB of memory", what, peak>>10)
+	}
+	if took > timeLimit {
+		t.Errorf("%s takes %s", what, took)
 	}
 }
 

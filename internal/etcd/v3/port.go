@@ -101,24 +101,30 @@ func membership(list *clientv3.MemberListResponse, alarms []*etcdserverpb.AlarmM
 		return cluster.Membership{}, fmt.Errorf("the member lists %d members and %d alarms, and the limits are %d and %d",
 			len(list.Members), len(alarms), cluster.MaxMembers, maxAlarms)
 	}
-	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId())}
-	for _, m := range list.Members {
-		result.Members = append(result.Members, cluster.EtcdMember{
-			ID: cluster.ID(m.ID), Name: cluster.ForeignText(m.Name), PeerURLs: urls(m.PeerURLs), Learner: m.IsLearner,
-			Started: len(m.ClientURLs) > 0,
-		})
-	}
+	result := cluster.Membership{ClusterID: cluster.ID(list.Header.GetClusterId()), Members: etcdMembers(list.Members)}
 	for _, alarm := range alarms {
 		if alarm.Alarm != etcdserverpb.AlarmType_NONE {
 			kind := cluster.AlarmKind(alarm.Alarm.String())
 			result.Alarms = append(result.Alarms, cluster.Alarm{Member: cluster.ID(alarm.MemberID), Kind: kind})
 		}
 	}
-	slices.SortFunc(result.Members, func(a, b cluster.EtcdMember) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(result.Alarms, func(a, b cluster.Alarm) int {
 		return cmp.Or(cmp.Compare(a.Member, b.Member), cmp.Compare(a.Kind, b.Kind))
 	})
 	return result, nil
+}
+
+// etcdMembers returns the entries of a member list, ordered by ID.
+func etcdMembers(list []*etcdserverpb.Member) []cluster.EtcdMember {
+	var members []cluster.EtcdMember
+	for _, m := range list {
+		members = append(members, cluster.EtcdMember{
+			ID: cluster.ID(m.ID), Name: cluster.ForeignText(m.Name), PeerURLs: urls(m.PeerURLs), Learner: m.IsLearner,
+			Started: len(m.ClientURLs) > 0,
+		})
+	}
+	slices.SortFunc(members, func(a, b cluster.EtcdMember) int { return cmp.Compare(a.ID, b.ID) })
+	return members
 }
 
 // urls returns the first URLs of a member, sorted.
@@ -146,6 +152,20 @@ func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
+	return transport.connect(endpoint)
+}
+
+// connectOnce opens a connection that is never made again. gRPC reconnects by itself, perhaps to another process.
+func connectOnce(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
+	transport, err := newTransport(ctx, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	transport.once = true
+	return transport.connect(endpoint)
+}
+
+func (t *transport) connect(endpoint etcd.Endpoint) (*member, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{endpoint.Address},
 		Logger:    zap.NewNop(),
@@ -160,8 +180,8 @@ func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
 			grpc.WithStaticConnWindowSize(windowBytes),
 			grpc.WithDisableServiceConfig(),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
-			grpc.WithTransportCredentials(transport.credentials),
-			grpc.WithContextDialer(transport.dial), // gRPC's own dialer obeys the proxy settings of the environment
+			grpc.WithTransportCredentials(t.credentials),
+			grpc.WithContextDialer(t.dial), // gRPC's own dialer obeys the proxy settings of the environment
 			grpc.WithChainUnaryInterceptor(failFast),
 		},
 	})
@@ -172,7 +192,7 @@ func connect(ctx context.Context, endpoint etcd.Endpoint) (*member, error) {
 	return &member{
 		client:      client,
 		maintenance: clientv3.NewMaintenanceFromMaintenanceClient(remote, client),
-		transport:   transport,
+		transport:   t,
 	}, nil
 }
 

@@ -28,11 +28,15 @@ type transport struct {
 	// deadline ends what gRPC waits for after the call, for example for a write. It is a little later than the call's
 	// deadline, so that the call ends with DeadlineExceeded.
 	deadline time.Time
+	// once forbids a second connection.
+	once bool
 
 	mu sync.Mutex
 	// tls is the last failure of TLS with the member. network is the last failure to reach the member.
 	tls, network error
 	connected    bool
+	// dialled tells that a connection was begun.
+	dialled bool
 }
 
 func newTransport(ctx context.Context, endpoint etcd.Endpoint) (*transport, error) {
@@ -68,7 +72,13 @@ func tlsConfig(endpoint etcd.Endpoint) (*tls.Config, error) {
 	}, nil
 }
 
+// errOnce is gRPC's answer to a second connection.
+var errOnce = errors.New("the connection is not made again")
+
 func (t *transport) dial(ctx context.Context, address string) (net.Conn, error) {
+	if t.refusesDial() {
+		return nil, errOnce
+	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		t.note(err)
@@ -79,6 +89,15 @@ func (t *transport) dial(ctx context.Context, address string) (net.Conn, error) 
 	t.mu.Unlock()
 	bounded := &boundedConn{Conn: conn, deadline: t.deadline, left: maxConnectionBytes}
 	return bounded, bounded.SetDeadline(t.deadline)
+}
+
+// refusesDial reports whether a further connection is forbidden.
+func (t *transport) refusesDial() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	refused := t.once && t.dialled
+	t.dialled = true
+	return refused
 }
 
 // note remembers a failure.

@@ -1,0 +1,112 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+)
+
+// ChangeTimeout is how long a change may take at most. The context may end it earlier. A late change is dangerous: the
+// operator that sent it may meanwhile act on another plan.
+const ChangeTimeout = 5 * time.Second
+
+// Target is the member that a change is sent to.
+type Target struct {
+	Endpoint Endpoint
+	// ClusterID and MemberID are those that the member must answer with. Pod IPs are used again.
+	ClusterID, MemberID cluster.ID
+}
+
+// Changer changes the membership and the leader of a cluster.
+//
+// Every method first reads the status of the target, and sends the change on the same connection only if cluster ID and
+// member ID are the expected ones. Otherwise it returns a *WrongMemberError, and nothing was sent.
+//
+// The errors below tell that nothing was changed. After any other error the outcome is open, for example after
+// context.DeadlineExceeded: the answer may be lost, and etcd may still carry out the change later. The caller then reads
+// the member list, or makes the same call again: each method says what that returns if the first call had its effect.
+type Changer interface {
+	// AddLearner adds a learner with one peer URL. It returns the learner's ID and the member list right after the change,
+	// ordered by ID. Ask the leader: the member that is asked counts its own connections to the other voters.
+	//
+	// It fails with ErrUnhealthy, ErrTooManyLearners, ErrPeerURLExists, ErrNoLeader or ErrLearner.
+	// Made again after its answer was lost, it returns ErrPeerURLExists: the ID is then in the member list.
+	AddLearner(ctx context.Context, target Target, peerURL string) (cluster.ID, []cluster.EtcdMember, error)
+	// Promote makes a learner a voter. The target must be the leader.
+	//
+	// It fails with ErrNotLeader, ErrLearnerNotReady, ErrNotEnoughStarted, ErrNotLearner, ErrMemberNotFound or ErrNoLeader.
+	// Made again after its answer was lost, it returns ErrNotLearner: the member is a voter.
+	Promote(ctx context.Context, target Target, learner cluster.ID) error
+	// RemoveMember removes a voter or a learner. The target may remove itself. Its process then ends soon after its answer,
+	// and the others elect a leader if it was the leader.
+	//
+	// It fails with ErrUnhealthy, ErrNotEnoughStarted, ErrMemberNotFound, ErrNoLeader or ErrLearner.
+	// Made again after its answer was lost, it returns ErrMemberNotFound: the member is removed.
+	RemoveMember(ctx context.Context, target Target, member cluster.ID) error
+	// MoveLeader makes a voter the leader. The target must be the leader. It returns once the target knows the new leader.
+	// A leader that is told to hand over to itself does nothing.
+	//
+	// It fails with ErrNotLeader, ErrBadTransferee or ErrNoLeader. If the voter does not run, or lags too far, the leader
+	// refuses writes for up to one election timeout, and the call ends with context.DeadlineExceeded.
+	// Made again after its answer was lost, it returns ErrNotLeader: the target handed over, or lost its leadership.
+	MoveLeader(ctx context.Context, target Target, to cluster.ID) error
+}
+
+// The errors of etcd that callers branch on, in etcd's words.
+var (
+	// ErrNoLeader: the member has no leader, so nothing was proposed.
+	ErrNoLeader = errors.New("etcdserver: no leader")
+	// ErrLearner: a learner was asked.
+	ErrLearner = errors.New("etcdserver: rpc not supported for learner")
+	// ErrNotLeader: the member that was asked is not the leader.
+	ErrNotLeader = errors.New("etcdserver: not leader")
+	// ErrUnhealthy: too few voters have been connected to the member that was asked for five seconds.
+	ErrUnhealthy = errors.New("etcdserver: unhealthy cluster")
+	// ErrNotEnoughStarted: too few of the voters after the change have ever started.
+	ErrNotEnoughStarted = errors.New("etcdserver: re-configuration failed due to not enough started members")
+	// ErrTooManyLearners: the cluster has a learner.
+	ErrTooManyLearners = errors.New("etcdserver: too many learner members in cluster")
+	// ErrPeerURLExists: a member has the peer URL.
+	ErrPeerURLExists = errors.New("etcdserver: Peer URLs already exists")
+	// ErrMemberNotFound: the cluster has no member of this ID. It may have been removed.
+	ErrMemberNotFound = errors.New("etcdserver: member not found")
+	// ErrLearnerNotReady: the learner has less than 90% of the leader's log.
+	ErrLearnerNotReady = errors.New("etcdserver: can only promote a learner member which is in sync with leader")
+	// ErrNotLearner: the member is a voter.
+	ErrNotLearner = errors.New("etcdserver: can only promote a learner member")
+	// ErrBadTransferee: only a voter can become the leader.
+	ErrBadTransferee = errors.New("etcdserver: bad leader transferee")
+)
+
+// Errors are the errors of etcd that callers branch on.
+func Errors() []error {
+	return []error{
+		ErrNoLeader, ErrLearner, ErrNotLeader, ErrUnhealthy, ErrNotEnoughStarted, ErrTooManyLearners, ErrPeerURLExists,
+		ErrMemberNotFound, ErrLearnerNotReady, ErrNotLearner, ErrBadTransferee,
+	}
+}
+
+// WrongMemberError tells that another member answers at the address. Nothing was sent to it.
+type WrongMemberError struct {
+	// Expected is whom the call was for.
+	Expected Target
+	// ClusterID and MemberID are those of the answer.
+	ClusterID, MemberID cluster.ID
+}
+
+func (e *WrongMemberError) Error() string {
+	if e.ClusterID != e.Expected.ClusterID {
+		return "another cluster answers at the member's address"
+	}
+	return "another member answers at the member's address"
+}
+
+// Verify returns a *WrongMemberError unless the IDs of an answer are the expected ones. An ID of zero is never expected.
+func (t Target) Verify(clusterID, memberID cluster.ID) error {
+	if t.ClusterID == 0 || t.MemberID == 0 || clusterID != t.ClusterID || memberID != t.MemberID {
+		return &WrongMemberError{Expected: t, ClusterID: clusterID, MemberID: memberID}
+	}
+	return nil
+}

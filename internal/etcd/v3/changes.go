@@ -1,0 +1,127 @@
+package v3
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+)
+
+var _ etcd.Changer = Port{}
+
+// AddLearner implements etcd.Changer.
+func (Port) AddLearner(
+	ctx context.Context, target etcd.Target, peerURL string,
+) (id cluster.ID, members []cluster.EtcdMember, err error) {
+	if !isPeerURL(peerURL) {
+		return 0, nil, &failure{"the peer URL is not valid", nil}
+	}
+	err = change(ctx, target, anyMember, func(ctx context.Context, m *member) error {
+		response, err := m.client.MemberAddAsLearner(ctx, []string{peerURL})
+		switch {
+		case errors.Is(err, rpctypes.ErrMemberExist):
+			// The ID depends on the peer URL and the second only: computeMemberID (server/etcdserver/api/membership/member.go).
+			return etcd.ErrPeerURLExists
+		case err != nil:
+			return err
+		}
+		id, members, err = addedLearner(response, peerURL)
+		return err
+	})
+	return id, members, err
+}
+
+// Promote implements etcd.Changer. A follower would forward the request to the leader, whose identity nobody checks.
+func (Port) Promote(ctx context.Context, target etcd.Target, learner cluster.ID) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.client.MemberPromote(ctx, uint64(learner))
+		return err
+	})
+}
+
+// RemoveMember implements etcd.Changer.
+func (Port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.ID) error {
+	return change(ctx, target, anyMember, func(ctx context.Context, m *member) error {
+		_, err := m.client.MemberRemove(ctx, uint64(id))
+		return err
+	})
+}
+
+// MoveLeader implements etcd.Changer.
+func (Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.maintenance.MoveLeader(ctx, uint64(to))
+		return err
+	})
+}
+
+// recipient says which members a change may be sent to.
+type recipient bool
+
+const (
+	anyMember  recipient = false
+	leaderOnly recipient = true
+)
+
+// change verifies the target and sends it a change, on one connection.
+func change(
+	ctx context.Context, target etcd.Target, to recipient, send func(context.Context, *member) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+	defer cancel()
+	m, err := connectOnce(ctx, target.Endpoint)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	status, err := m.maintenance.Status(ctx, target.Endpoint.Address)
+	if err != nil {
+		return m.explain(ctx, err)
+	}
+	clusterID, memberID := cluster.ID(status.Header.GetClusterId()), cluster.ID(status.Header.GetMemberId())
+	if err := target.Verify(clusterID, memberID); err != nil {
+		return err
+	}
+	switch {
+	case status.Leader == 0:
+		return etcd.ErrNoLeader
+	case to == leaderOnly && cluster.ID(status.Leader) != target.MemberID:
+		return etcd.ErrNotLeader
+	}
+	if err := send(clientv3.WithRequireLeader(ctx), m); err != nil {
+		return m.explainChange(ctx, err)
+	}
+	return nil
+}
+
+// addedLearner returns the ID and the list of an answer, if the list has the learner that was asked for.
+func addedLearner(response *clientv3.MemberAddResponse, peerURL string) (cluster.ID, []cluster.EtcdMember, error) {
+	if len(response.Members) > cluster.MaxMembers {
+		return 0, nil, errNotEtcd
+	}
+	id, members := cluster.ID(response.Member.GetID()), etcdMembers(response.Members)
+	isAdded := func(m cluster.EtcdMember) bool {
+		return m.ID == id && m.Learner && slices.Equal(m.PeerURLs, []string{peerURL})
+	}
+	if id == 0 || !slices.ContainsFunc(members, isAdded) {
+		return 0, nil, errNotEtcd
+	}
+	return id, members, nil
+}
+
+// isPeerURL reports whether etcd's client accepts the URL.
+func isPeerURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" || len(text) > maxURLBytes {
+		return false
+	}
+	_, port, err := net.SplitHostPort(u.Host)
+	return err == nil && port != ""
+}
