@@ -37,7 +37,7 @@ func (w *World) startLog(o StartOptions) (*dataDir, error) {
 	if remote := w.firstPeer(o); remote != nil && remote.data.state.members[self].published {
 		return nil, fmt.Errorf("member %s has already been bootstrapped", self)
 	}
-	s := &state{term: 1, index: len(ids), members: map[cluster.ID]peer{}, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}}
+	s := &state{term: 1, index: len(ids), members: map[cluster.ID]peer{}, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}, removed: map[cluster.ID]bool{}}
 	for name, id := range ids {
 		s.members[id] = peer{name: name, peerURL: o.InitialCluster[name]}
 	}
@@ -67,7 +67,7 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 			self = id
 		}
 	}
-	s := &state{members: known, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}}
+	s := &state{members: known, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}, removed: map[cluster.ID]bool{}}
 	return &dataDir{clusterID: remote.data.clusterID, memberID: self, name: o.Name, peerURL: o.PeerURL, state: s}, nil
 }
 

@@ -59,14 +59,20 @@ func (w *World) Membership(ctx context.Context, endpoint etcd.Endpoint) (cluster
 	if err != nil {
 		return cluster.Membership{}, err
 	}
-	membership := cluster.Membership{ClusterID: m.data.clusterID, Alarms: sortedAlarms(m.data.state)}
-	for _, id := range slices.Sorted(maps.Keys(m.data.state.members)) {
-		entry := m.data.state.members[id]
-		membership.Members = append(membership.Members, cluster.EtcdMember{
+	s := m.data.state
+	return cluster.Membership{ClusterID: m.data.clusterID, Members: list(s), Alarms: sortedAlarms(s)}, nil
+}
+
+// list returns the member list, ordered by ID.
+func list(s *state) []cluster.EtcdMember {
+	var members []cluster.EtcdMember
+	for _, id := range slices.Sorted(maps.Keys(s.members)) {
+		entry := s.members[id]
+		members = append(members, cluster.EtcdMember{
 			ID: id, Name: entry.name, PeerURLs: []string{entry.peerURL}, Learner: entry.learner, Started: entry.published,
 		})
 	}
-	return membership, nil
+	return members
 }
 
 func sortedAlarms(s *state) []cluster.Alarm {

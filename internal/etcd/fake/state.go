@@ -85,7 +85,8 @@ func (w *World) Describe(volumes []string, key string, wanted map[cluster.ID]str
 			fmt.Fprintf(&text, " %016x %s", uint64(alarm.Member), alarm.Kind)
 		}
 		if m := running[data]; m != nil {
-			fmt.Fprintf(&text, " runs %s led by %016x serving %t cut %t fails %t", m.version, uint64(m.leader), m.serving, w.cut[m.address], w.failures[m.address] != nil)
+			fmt.Fprintf(&text, " runs %s led by %016x serving %t cut %t fails %t lags %t",
+				m.version, uint64(m.leader), m.serving, w.cut[m.address], w.failures[m.address] != nil, w.lagging[m.address])
 		}
 		text.WriteString(";")
 	}

@@ -12,8 +12,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 // The values of etcd's initial-cluster-state.
@@ -26,9 +28,9 @@ const (
 var (
 	ErrUnreachable = errors.New("connection refused")
 	ErrNoAnswer    = fmt.Errorf("no answer: %w", context.DeadlineExceeded)
-	ErrNoLeader    = errors.New("etcdserver: no leader")
+	ErrNoLeader    = etcd.ErrNoLeader
 	ErrNoSpace     = errors.New("etcdserver: mvcc: database space exceeded")
-	ErrLearner     = errors.New("etcdserver: rpc not supported for learner")
+	ErrLearner     = etcd.ErrLearner
 	ErrCorrupt     = errors.New("etcdserver: corrupt cluster")
 	ErrRemoved     = errors.New("the member has been permanently removed from the cluster")
 )
@@ -41,7 +43,9 @@ type World struct {
 	volumes   map[string]*dataDir
 	cut       map[string]bool
 	failures  map[string]error
+	lagging   map[string]bool
 	additions int
+	now       func() time.Time // nil without a clock
 }
 
 // New returns a world without members.
@@ -51,6 +55,7 @@ func New() *World {
 		volumes:  map[string]*dataDir{},
 		cut:      map[string]bool{},
 		failures: map[string]error{},
+		lagging:  map[string]bool{},
 	}
 }
 
@@ -60,6 +65,10 @@ type member struct {
 	data             *dataDir
 	leader           cluster.ID // as the member knows it; zero while there is none
 	serving          bool       // whether the process has had a leader; before, its port is open but nothing answers
+	// connectedAt is when the process was last connected to its peers. It is zero without a clock.
+	connectedAt time.Time
+	// match is the last entry that each member is known to have, by its ID. Only a leader has it, from its election on.
+	match map[cluster.ID]int
 }
 
 // dataDir is what a member stores on its volume.
@@ -76,6 +85,8 @@ type state struct {
 	members     map[cluster.ID]peer
 	keys        map[string]string
 	alarms      map[cluster.Alarm]bool
+	// removed are the members that were removed from the cluster. Their IDs are not used again.
+	removed map[cluster.ID]bool
 }
 
 // peer is an entry of the member list.
@@ -87,7 +98,7 @@ type peer struct {
 }
 
 func (s *state) clone() *state {
-	return &state{s.term, s.index, maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms)}
+	return &state{s.term, s.index, maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms), maps.Clone(s.removed)}
 }
 
 // newer orders logs as a vote does: by the term of the last entry, then by length.
@@ -161,8 +172,11 @@ func (w *World) Start(o StartOptions) error {
 	if data.removed {
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
 	}
-	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data}
+	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock()}
 	w.settle()
+	if data.removed { // a peer said so
+		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
+	}
 	return nil
 }
 
@@ -205,6 +219,9 @@ func (w *World) Heal(address string) { w.setCut(address, false) }
 func (w *World) setCut(address string, cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if m := w.members[address]; m != nil && w.cut[address] && !cut {
+		m.connectedAt = w.clock()
+	}
 	w.cut[address] = cut
 	w.settle()
 }
@@ -264,65 +281,6 @@ func (w *World) changeAlarms(address string, change func(*state, cluster.ID)) er
 		return err
 	}
 	w.commit(m, func(s *state) { change(s, m.data.memberID) })
-	return nil
-}
-
-// AddLearner adds a learner through the member at the address and returns its ID, which differs with every call.
-func (w *World) AddLearner(address, peerURL string) (cluster.ID, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m, err := w.serving(address)
-	if err != nil {
-		return 0, err
-	}
-	w.additions++
-	id := memberID(peerURL, fmt.Sprintf("%s addition %d", m.data.clusterID, w.additions))
-	w.commit(m, func(s *state) { s.members[id] = peer{peerURL: peerURL, learner: true} })
-	return id, nil
-}
-
-// Promote makes a running learner a voter.
-func (w *World) Promote(address string, id cluster.ID) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m, err := w.serving(address)
-	if err != nil {
-		return err
-	}
-	if p, ok := m.data.state.members[id]; !ok || !p.learner {
-		return errors.New("etcdserver: can only promote a learner member")
-	}
-	if !slices.ContainsFunc(w.group(m), func(other *member) bool { return other.data.memberID == id }) {
-		return errors.New("etcdserver: can only promote a learner member which is in sync with leader")
-	}
-	w.commit(m, func(s *state) {
-		p := s.members[id]
-		p.learner = false
-		s.members[id] = p
-	})
-	return nil
-}
-
-// Remove takes a member out of the cluster. Its process ends once it learns of it, and never starts again.
-func (w *World) Remove(address string, id cluster.ID) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m, err := w.serving(address)
-	if err != nil {
-		return err
-	}
-	if _, ok := m.data.state.members[id]; !ok {
-		return errors.New("etcdserver: member not found")
-	}
-	group := w.group(m)
-	w.commit(m, func(s *state) { delete(s.members, id) })
-	for _, other := range group {
-		if other.data.memberID == id {
-			other.data.removed = true
-			delete(w.members, other.address)
-		}
-	}
-	w.settle()
 	return nil
 }
 
@@ -386,12 +344,13 @@ func (w *World) group(m *member) []*member {
 	return group
 }
 
-// settle elects leaders and publishes members until nothing changes any more.
+// settle ends removed members, elects leaders and publishes members until nothing changes any more.
 func (w *World) settle() {
+	w.endRemoved()
 	for _, m := range w.members {
 		group := w.group(m)
 		leader := elect(group)
-		follow(group, leader)
+		w.follow(group, leader)
 		if leader != nil {
 			w.publish(leader, group)
 		}
@@ -422,6 +381,7 @@ func elect(group []*member) *member {
 	next.term++
 	next.index++
 	best.data.state = next
+	best.match = nil
 	return best
 }
 
@@ -441,16 +401,26 @@ func electable(candidate *member, group []*member) bool {
 	return votes >= s.quorum()
 }
 
-// follow gives the leader's log to every member of the group that the leader knows. Other entries are lost, as in raft.
-func follow(group []*member, leader *member) {
+// follow gives the leader's log to every member of the group that the leader knows, except learners that lag. Other
+// entries are lost, as in raft.
+func (w *World) follow(group []*member, leader *member) {
+	if leader != nil && leader.match == nil {
+		leader.match = map[cluster.ID]int{}
+	}
 	for _, m := range group {
 		m.leader = 0
 		if leader == nil {
 			continue
 		}
-		if _, known := leader.data.state.members[m.data.memberID]; known {
-			m.leader, m.serving, m.data.state = leader.data.memberID, true, leader.data.state
+		entry, known := leader.data.state.members[m.data.memberID]
+		if !known {
+			continue
 		}
+		m.leader = leader.data.memberID
+		if !entry.learner || !w.lagging[m.address] {
+			m.serving, m.data.state = true, leader.data.state
+		}
+		leader.match[m.data.memberID] = m.data.state.index
 	}
 }
 
@@ -476,5 +446,5 @@ func (w *World) commit(m *member, change func(*state)) {
 	next.index++
 	change(next)
 	leader.data.state = next
-	follow(group, leader)
+	w.follow(group, leader)
 }

@@ -12,11 +12,26 @@ import (
 )
 
 func TestTheModelKeepsTheRules(t *testing.T) {
-	rules.Run(t, func(*testing.T) rules.Lab { return lab{New()} })
+	rules.Run(t, func(*testing.T) rules.Lab { return newLab() })
 }
 
-// lab names the members of a World as rules does.
-type lab struct{ *World }
+// lab names the members of a World as rules does. Its time passes in Wait only.
+type lab struct {
+	*World
+	now *time.Time
+}
+
+func newLab() lab {
+	l := lab{New(), &time.Time{}}
+	l.SetClock(l.Now)
+	return l
+}
+
+func (l lab) Now() time.Time { return *l.now }
+func (l lab) Wait()          { *l.now = l.now.Add(time.Second) }
+
+// Patience is a little more than peers must have been connected for. The model needs time for nothing else.
+func (lab) Patience() time.Duration { return healthInterval + 2*time.Second }
 
 func address(name string) string { return name + ":2379" }
 func peerURL(name string) string { return "http://" + name + ":2380" }
@@ -42,17 +57,20 @@ func (l lab) Get(_ *testing.T, via, key string) (string, error) {
 	return l.World.Get(address(via), key)
 }
 
-func (l lab) AddLearner(_ *testing.T, via, name string) error {
-	_, err := l.World.AddLearner(address(via), peerURL(name))
-	return err
+func (l lab) Changer() etcd.Changer              { return Changer{l.World} }
+func (l lab) Endpoint(name string) etcd.Endpoint { return etcd.Endpoint{Address: address(name)} }
+func (l lab) PeerURL(name string) string         { return peerURL(name) }
+
+func (l lab) Ended(t *testing.T, name string) {
+	t.Helper()
+	if _, err := l.Probe(t, name); !errors.Is(err, ErrUnreachable) {
+		t.Fatalf("%s runs: %v", name, err)
+	}
 }
 
-func (l lab) Promote(t *testing.T, via, name string) error {
-	probe, err := l.Probe(t, name)
-	if err != nil {
-		return err
-	}
-	return l.World.Promote(address(via), probe.MemberID)
+func (l lab) AddVoter(_ *testing.T, via, name string) error {
+	_, err := l.World.AddVoter(address(via), peerURL(name))
+	return err
 }
 
 func (l lab) Raise(_ *testing.T, via string, alarm cluster.AlarmKind) error {
@@ -70,11 +88,9 @@ func (l lab) Membership(t *testing.T, via string) (cluster.Membership, error) {
 // AgreeOnVersion has nothing to wait for: the model's members know it at once.
 func (lab) AgreeOnVersion(*testing.T, string) {}
 
-func (lab) Patience() time.Duration { return 0 }
-
 func three(t *testing.T) lab {
 	t.Helper()
-	l := lab{New()}
+	l := newLab()
 	names := []string{"prod-0", "prod-1", "prod-2"}
 	for _, name := range names {
 		if err := l.Start(t, name, rules.Initial{State: StateNew, Members: names, Token: "token"}); err != nil {

@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
 // Initial is what a member's flags say about its cluster when it starts.
@@ -32,15 +34,30 @@ type Lab interface {
 	Wipe(t *testing.T, name string)
 	Put(t *testing.T, via, key, value string) error
 	Get(t *testing.T, via, key string) (string, error)
-	AddLearner(t *testing.T, via, name string) error
-	Promote(t *testing.T, via, name string) error
+	// AddVoter adds a member as etcdctl member add does. The port cannot.
+	AddVoter(t *testing.T, via, name string) error
 	Raise(t *testing.T, via string, alarm cluster.AlarmKind) error
 	Probe(t *testing.T, name string) (cluster.Probe, error)
 	Membership(t *testing.T, via string) (cluster.Membership, error)
 	// AgreeOnVersion waits until the member knows the cluster version. Until then no member can join through it.
 	AgreeOnVersion(t *testing.T, name string)
+	// Ended waits until the process of a member has ended by itself.
+	Ended(t *testing.T, name string)
+	// Changer is the port under test, Endpoint is where a member answers clients, and PeerURL where it answers its peers.
+	Changer() etcd.Changer
+	Endpoint(name string) etcd.Endpoint
+	PeerURL(name string) string
 	// Patience is how long a condition may take to become true.
 	Patience() time.Duration
+	// Now is the laboratory's time, and Wait lets a part of Patience pass.
+	Now() time.Time
+	Wait()
+}
+
+// rule is a fact of etcd and its test.
+type rule struct {
+	name string
+	run  func(*bench)
 }
 
 const (
@@ -53,30 +70,30 @@ var three = []string{a, b, c}
 // Run tests every rule, each in a new laboratory.
 func Run(t *testing.T, open func(*testing.T) Lab) {
 	t.Helper()
-	for _, rule := range []struct {
-		name string
-		run  func(*bench)
-	}{
-		{"a wiped founder that is told existing and itself alone does not start", wipedExistingAlone},
-		{"a wiped founder that is told new does not start while its peers answer", wipedNewPeersUp},
-		{"a wiped founder that is told new while its peers are down comes back under its old ID, and an acknowledged write is lost", wipedNewPeersDown},
-		{"a wiped founder that is told existing and the full list comes back under its old ID", wipedExistingFull},
-		{"a started member that is told existing and itself alone starts over its data", restartAlone},
-		{"three restarted members that are told existing and themselves alone regain quorum, cluster ID and data", restartAll},
-		{"a member that finds data ignores the list, the state and the token", dataWins},
-		{"a founder whose list leaves it out does not start", notListed},
-		{"another token makes another cluster of the same list", tokenMatters},
-		{"a founder answers nothing before it first has a leader", loneFounder},
-		{"a member that restarts without a quorum answers nothing before it has a leader again", restartWithoutQuorum},
-		{"a survivor of three answers its status but no linearizable read", quorumLost},
-		{"a learner answers its status but neither a linearizable read nor the member list until it is promoted", learner},
-		{"an alarm for space refuses writes and allows linearizable reads", noSpace},
-		{"an alarm for corruption refuses writes", corrupt},
-	} {
+	for _, rule := range slices.Concat(starts, changes) {
 		t.Run(rule.name, func(t *testing.T) {
 			rule.run(&bench{t, open(t)})
 		})
 	}
+}
+
+// starts are the rules of starting, serving and alarms.
+var starts = []rule{
+	{"a wiped founder that is told existing and itself alone does not start", wipedExistingAlone},
+	{"a wiped founder that is told new does not start while its peers answer", wipedNewPeersUp},
+	{"a wiped founder that is told new while its peers are down comes back under its old ID, and an acknowledged write is lost", wipedNewPeersDown},
+	{"a wiped founder that is told existing and the full list comes back under its old ID", wipedExistingFull},
+	{"a started member that is told existing and itself alone starts over its data", restartAlone},
+	{"three restarted members that are told existing and themselves alone regain quorum, cluster ID and data", restartAll},
+	{"a member that finds data ignores the list, the state and the token", dataWins},
+	{"a founder whose list leaves it out does not start", notListed},
+	{"another token makes another cluster of the same list", tokenMatters},
+	{"a founder answers nothing before it first has a leader", loneFounder},
+	{"a member that restarts without a quorum answers nothing before it has a leader again", restartWithoutQuorum},
+	{"a survivor of three answers its status but no linearizable read", quorumLost},
+	{"a learner answers its status but neither a linearizable read nor the member list until it is promoted", learner},
+	{"an alarm for space refuses writes and allows linearizable reads", noSpace},
+	{"an alarm for corruption refuses writes", corrupt},
 }
 
 // bench is a laboratory whose failures end the test.
@@ -128,16 +145,16 @@ func (l *bench) refuses(name string, initial Initial, texts ...string) {
 // await repeats the step until it succeeds. If it never does, the last failure ends the test.
 func (l *bench) await(what string, try func() error) {
 	l.t.Helper()
-	end := time.Now().Add(l.Patience())
+	end := l.Now().Add(l.Patience())
 	for {
 		err := try()
 		if err == nil {
 			return
 		}
-		if !time.Now().Before(end) {
+		if !l.Now().Before(end) {
 			l.t.Fatalf("%s: %v", what, err)
 		}
-		<-time.After(50 * time.Millisecond)
+		l.Wait()
 	}
 }
 
@@ -339,22 +356,22 @@ func quorumLost(l *bench) {
 
 func learner(l *bench) {
 	before := l.found()
-	l.await("adding a learner", func() error { return l.AddLearner(l.t, a, d) })
-	membership := l.members(a, 4)
-	for _, m := range membership.Members {
+	leader, _ := l.leader(three...)
+	id := l.add(leader, d)
+	for _, m := range l.members(leader, 4).Members {
 		if m.Learner != (m.Name == "") {
-			l.t.Fatalf("the learner alone has no name yet: %+v", membership.Members)
+			l.t.Fatalf("the learner alone has no name yet: %+v", m)
 		}
 	}
 	l.start(isExisting(a, b, c, d), d)
 	probe := l.probe(d, "is a learner with a leader", func(p cluster.Probe) bool { return p.Learner && p.Leader != 0 })
-	if probe.Linearizable || probe.ClusterID != before[a].ClusterID {
+	if probe.Linearizable || probe.ClusterID != before[a].ClusterID || probe.MemberID != id {
 		l.t.Fatalf("the learner answers %+v", probe)
 	}
-	if _, err := l.Membership(l.t, d); err == nil || !strings.Contains(err.Error(), "learner") {
+	if _, err := l.Membership(l.t, d); !errors.Is(err, etcd.ErrLearner) {
 		l.t.Fatalf("the learner lists the members: %v", err)
 	}
-	l.await("promoting the learner", func() error { return l.Promote(l.t, a, d) })
+	l.promote(leader, id)
 	if probe := l.serves(d); probe.Learner {
 		l.t.Fatalf("the promoted learner answers %+v", probe)
 	}

@@ -156,7 +156,13 @@ func (l *lab) endpoint(name string) etcd.Endpoint {
 	return etcd.Endpoint{Address: l.address(name), ServerName: l.serverName, Credentials: l.credentials}
 }
 
+func (l *lab) Changer() etcd.Changer              { return v3.New() }
+func (l *lab) Endpoint(name string) etcd.Endpoint { return l.endpoint(name) }
+func (l *lab) PeerURL(name string) string         { return l.peerURL(name) }
+
 func (l *lab) Patience() time.Duration { return patience }
+func (l *lab) Now() time.Time          { return time.Now() }
+func (l *lab) Wait()                   { <-time.After(50 * time.Millisecond) }
 
 func (l *lab) Start(t *testing.T, name string, initial rules.Initial) error {
 	t.Helper()
@@ -248,10 +254,15 @@ func (l *lab) Stop(t *testing.T, name string) {
 // end has a member end by itself, as the kubelet does.
 func (l *lab) end(t *testing.T, name string) {
 	t.Helper()
-	p := l.running[name]
-	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := l.running[name].command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	l.Ended(t, name)
+}
+
+func (l *lab) Ended(t *testing.T, name string) {
+	t.Helper()
+	p := l.running[name]
 	select {
 	case <-p.done:
 		delete(l.running, name)
@@ -315,22 +326,10 @@ func (l *lab) Get(t *testing.T, via, key string) (value string, err error) {
 	return value, err
 }
 
-func (l *lab) AddLearner(t *testing.T, via, name string) error {
+func (l *lab) AddVoter(t *testing.T, via, name string) error {
 	t.Helper()
 	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
-		_, err := client.MemberAddAsLearner(ctx, []string{l.peerURL(name)})
-		return err
-	})
-}
-
-func (l *lab) Promote(t *testing.T, via, name string) error {
-	t.Helper()
-	probe, err := l.Probe(t, name)
-	if err != nil {
-		return err
-	}
-	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
-		_, err := client.MemberPromote(ctx, uint64(probe.MemberID))
+		_, err := client.MemberAdd(ctx, []string{l.peerURL(name)})
 		return err
 	})
 }
