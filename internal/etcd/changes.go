@@ -24,9 +24,10 @@ type Target struct {
 // Every method first reads the status of the target, and sends the change on the same connection only if cluster ID and
 // member ID are the expected ones. Otherwise it returns a *WrongMemberError, and nothing was sent.
 //
-// The errors below tell that nothing was changed. After any other error the outcome is open, for example after
-// context.DeadlineExceeded: the answer may be lost, and etcd may still carry out the change later. The caller then reads
-// the member list, or makes the same call again: each method says what that returns if the first call had its effect.
+// The errors below tell that the call changed nothing. After any other error the outcome is open. After
+// context.DeadlineExceeded, for example, the answer may be lost, and etcd may still carry out the change later.
+// The caller then reads the member list, or makes the same call again. Each method says what the second call returns if
+// the first one had its effect.
 type Changer interface {
 	// AddLearner adds a learner with one peer URL. It returns the learner's ID and the member list right after the change,
 	// ordered by ID. Ask the leader: the member that is asked counts its own connections to the other voters.
@@ -36,11 +37,12 @@ type Changer interface {
 	AddLearner(ctx context.Context, target Target, peerURL string) (cluster.ID, []cluster.EtcdMember, error)
 	// Promote makes a learner a voter. The target must be the leader.
 	//
-	// It fails with ErrNotLeader, ErrLearnerNotReady, ErrNotEnoughStarted, ErrNotLearner, ErrMemberNotFound or ErrNoLeader.
+	// It fails with ErrNotLeader, ErrLearnerNotReady, ErrNotEnoughStarted, ErrNotLearner, ErrMemberNotFound or
+	// ErrNoLeader. etcd asks for 90% of the leader's log, and not whether the learner runs.
 	// Made again after its answer was lost, it returns ErrNotLearner: the member is a voter.
 	Promote(ctx context.Context, target Target, learner cluster.ID) error
-	// RemoveMember removes a voter or a learner. The target may remove itself. Its process then ends soon after its answer,
-	// and the others elect a leader if it was the leader.
+	// RemoveMember removes a voter or a learner. The target may remove itself. The process of a removed member ends soon
+	// afterwards. If it was the leader, the others elect one.
 	//
 	// It fails with ErrUnhealthy, ErrNotEnoughStarted, ErrMemberNotFound, ErrNoLeader or ErrLearner.
 	// Made again after its answer was lost, it returns ErrMemberNotFound: the member is removed.
@@ -103,7 +105,7 @@ func (e *WrongMemberError) Error() string {
 	return "another member answers at the member's address"
 }
 
-// Verify returns a *WrongMemberError unless the IDs of an answer are the expected ones. An ID of zero is never expected.
+// Verify returns a *WrongMemberError unless the IDs of an answer are the expected ones. Zero is never expected.
 func (t Target) Verify(clusterID, memberID cluster.ID) error {
 	if t.ClusterID == 0 || t.MemberID == 0 || clusterID != t.ClusterID || memberID != t.MemberID {
 		return &WrongMemberError{Expected: t, ClusterID: clusterID, MemberID: memberID}

@@ -17,8 +17,8 @@ import (
 // healthInterval is how long a peer must have been connected to count: HealthInterval.
 const healthInterval = 5 * time.Second
 
-// maxLearners is how many learners a cluster may have: DefaultMaxLearners, in api/membership/cluster_opts.go of 3.6, and
-// maxLearners, in api/membership/cluster.go of 3.5.
+// maxLearners is how many learners a cluster may have: DefaultMaxLearners (api/membership/cluster_opts.go), and in 3.5
+// maxLearners (api/membership/cluster.go).
 const maxLearners = 1
 
 // SetClock tells the time, by which peers have been connected for long or not. Without a clock they always have.
@@ -112,7 +112,7 @@ func (w *World) addLearner(m *member, peerURL string) (cluster.ID, error) {
 	return w.add(m, peer{peerURL: peerURL, learner: true}), nil
 }
 
-// addVoter is mayAddMember, with IsReadyToAddVotingMember (api/membership/cluster.go), which lets a single voter add one.
+// addVoter is mayAddMember with IsReadyToAddVotingMember (api/membership/cluster.go). A single voter may add one.
 func (w *World) addVoter(m *member, peerURL string) (cluster.ID, error) {
 	voters := m.data.state.voters()
 	switch {
@@ -338,8 +338,8 @@ func (c Changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.
 	return c.change(ctx, target, true, func(w *World, m *member) error { return w.moveLeader(m, to) })
 }
 
-// change carries out a change by the member at the target's address, if it is the target, and the leader where only that
-// is asked.
+// change carries out a change by the member at the target's address. That must be the target, and the leader if
+// leaderOnly.
 func (c Changer) change(
 	ctx context.Context, target etcd.Target, leaderOnly bool, carryOut func(*World, *member) error,
 ) error {

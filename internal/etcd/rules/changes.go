@@ -41,7 +41,7 @@ var changes = []rule{
 	{"every member applies what the leader commits, in the same term", indexes},
 }
 
-// ids returns the IDs that a member answers with.
+// target returns a member with the IDs that it answers with.
 func (l *bench) target(name string) etcd.Target {
 	l.t.Helper()
 	probe := l.probe(name, "answers", func(cluster.Probe) bool { return true })

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -34,7 +35,7 @@ func targetAt(address string) etcd.Target {
 	return etcd.Target{Endpoint: etcd.Endpoint{Address: address}, ClusterID: 0xc1, MemberID: 0xa0}
 }
 
-// change is a call of the port, and the method that it sends.
+// changeCall is a call of the port, and the method that it sends.
 type changeCall struct {
 	method string
 	do     func(context.Context, etcd.Target) error
@@ -290,7 +291,7 @@ func TestAHostileMemberCostsAChangeLittleMemoryAndTime(t *testing.T) {
 		for what, a := range map[string]answers{
 			"64 MiB":                 honest().but(call.method, sayBytes(megabytes(64)...)),
 			"64 MiB, zipped":         honest().but(call.method, compressed(sayBytes(megabytes(64)...))),
-			"a MiB of empty members": honest().but(call.method, sayBytes(sliceBuffer(emptyMembers(list[call.method])))),
+			"a MiB of empty members": honest().but(call.method, sayBytes(mem.SliceBuffer(emptyMembers(list[call.method])))),
 			"an error of half a MiB": honest().but(call.method, sayLongError),
 			"silence":                honest().but(call.method, hang),
 			"a status of 64 MiB":     honest().but(methodStatus, sayBytes(megabytes(64)...)),

@@ -61,8 +61,6 @@ func sayBytes(parts ...mem.Buffer) func(grpc.ServerStream) error {
 	return func(stream grpc.ServerStream) error { return stream.SendMsg(&raw{parts}) }
 }
 
-func sliceBuffer(b []byte) mem.Buffer { return mem.SliceBuffer(b) }
-
 func sayLongError(grpc.ServerStream) error {
 	return status.Error(codes.Unknown, "etcdserver: "+strings.Repeat("no\nleader\x1b[31m\xff", 1<<13))
 }
