@@ -237,8 +237,8 @@ func Acknowledged(entries []Entry) int {
 	return n
 }
 
-// Verify reads the log from one member, linearizably, and compares it with the entries: each acknowledged entry is there
-// under the revision of its acknowledgement, every entry was written once, and the revisions follow the order in which
+// Verify reads the log from one member, linearizably, and compares it with the entries. Each acknowledged entry is
+// there under the revision of its acknowledgement. Every entry was written once. The revisions follow the order in which
 // entries were acknowledged before others were sent.
 func (l *Log) Verify(ctx context.Context, entries []Entry) error {
 	stored, err := l.read(ctx)
