@@ -237,9 +237,9 @@ func Acknowledged(entries []Entry) int {
 	return n
 }
 
-// Verify reads the log from one member, linearizably, and compares it with the entries: each acknowledged entry is there
-// under the revision of its acknowledgement, every entry was written once, and the revisions follow the order in which
-// entries were acknowledged before others were sent.
+// Verify reads the log from one member, linearizably, and compares it with the entries. Each acknowledged entry is
+// there under the revision of its acknowledgement. Every entry was written once.
+// An entry that was acknowledged before another one was sent has the lower revision.
 func (l *Log) Verify(ctx context.Context, entries []Entry) error {
 	stored, err := l.read(ctx)
 	if err != nil {

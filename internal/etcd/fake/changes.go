@@ -66,37 +66,30 @@ func (w *World) AddVoter(address, peerURL string) (cluster.ID, error) {
 	return w.addVoter(m, peerURL)
 }
 
-// Promote makes a learner a voter, through any voter: it passes the request on to its leader.
-func (w *World) Promote(address string, id cluster.ID) error {
+// through makes a change of one member through a member that serves.
+func (w *World) through(address string, id cluster.ID, change func(*member, cluster.ID) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, err := w.serving(address)
 	if err != nil {
 		return err
 	}
-	return w.promote(m, id)
+	return change(m, id)
+}
+
+// Promote makes a learner a voter, through any voter: it passes the request on to its leader.
+func (w *World) Promote(address string, id cluster.ID) error {
+	return w.through(address, id, w.promote)
 }
 
 // Remove takes a member out of the cluster. Its process ends once it learns of it, and never starts again.
 func (w *World) Remove(address string, id cluster.ID) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m, err := w.serving(address)
-	if err != nil {
-		return err
-	}
-	return w.remove(m, id)
+	return w.through(address, id, w.remove)
 }
 
 // MoveLeader makes a voter the leader, through the present one.
 func (w *World) MoveLeader(address string, to cluster.ID) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m, err := w.serving(address)
-	if err != nil {
-		return err
-	}
-	return w.moveLeader(m, to)
+	return w.through(address, to, w.moveLeader)
 }
 
 // addLearner is mayAddMember, then ValidateConfigurationChange (api/membership/cluster.go).
