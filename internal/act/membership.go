@@ -49,8 +49,8 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 	})
 }
 
-// changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both: an
-// operator that was stopped in between for longer sends nothing.
+// changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both:
+// an operator that was stopped in between for longer sends nothing.
 // had is etcd's error where an earlier call had its effect.
 func (a *Actor) changeEtcd(
 	ctx context.Context, s *cluster.Snapshot, member, doing string, had error, change func(context.Context, etcd.Target) error,
@@ -107,8 +107,8 @@ func (a *Actor) stillClaimed(ctx context.Context, s *cluster.Snapshot) error {
 	return nil
 }
 
-// target returns the member that a change is sent to, with the IDs that it must answer with. There is none in a pass that
-// wrote the certificates: the next one has them.
+// target returns the member that a change is sent to, with the IDs that it must answer with. There is none in a pass
+// that wrote the certificates: the next one has them.
 func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
 	m := s.Member(name)
 	if m == nil || !m.Answers() || s.Membership == nil {

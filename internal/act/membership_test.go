@@ -167,11 +167,6 @@ func (w *memberWorld) leader() string {
 	return ""
 }
 
-func (w *memberWorld) follower() *cluster.Member {
-	i := slices.IndexFunc(w.s.Members, func(m cluster.Member) bool { return !m.Leads() })
-	return &w.s.Members[i]
-}
-
 // change is one kind of action, how it is planned, and what must be true afterwards.
 type change struct {
 	operation v1beta1.OperationType
@@ -285,7 +280,7 @@ func TestEveryChangeOfEtcdIsMadeAgainAfterACrashAroundAnyCall(t *testing.T) {
 						t.Fatalf("call %d fails, and the action returns %v", at, err)
 					}
 					w.dead, w.failAt = false, -1
-					if w.look(); !(after && at == len(c.calls)-1) { // else it is done, and the next pass plans something else
+					if w.look(); !after || at < len(c.calls)-1 { // else it is done, and the next pass plans something else
 						action = c.plan(w)
 					}
 					if removal, ok := action.(plan.RemoveMember); ok {

@@ -23,8 +23,8 @@ import (
 // evictionTimeout bounds one eviction. The client waits and tries again by itself while the API server asks it to.
 const evictionTimeout = 5 * time.Second
 
-// restartMember writes the template, if it is another one, and takes down the pod that was decided about. etcd transfers
-// leadership when it is told to stop. The StatefulSet creates the next pod.
+// restartMember writes the template, if it is another one, and takes down the pod that was decided about.
+// The StatefulSet creates the next pod.
 func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action plan.RestartMember) error {
 	pods, err := a.livePods(ctx, s)
 	if err != nil {

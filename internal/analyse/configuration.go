@@ -97,7 +97,7 @@ func targetOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 	target := keepTLS(cluster.IntentOf(s.Cluster).WithRestartOf(have), have)
 	target.Version = have.Version
 	if size := cluster.VolumeSize(&s.Cluster.Spec); !cluster.SetsQuota(&s.Cluster.Spec) && m.Volume != nil && m.Volume.RequestedBytes != size.Value() {
-		target.QuotaBackendBytes = have.Canonical().QuotaBackendBytes // the default follows the volume, which has another size
+		target.QuotaBackendBytes = have.Canonical().QuotaBackendBytes // the default is that of the member's own volume
 	}
 	return stepTimings(s, target)
 }

@@ -141,19 +141,20 @@ func carryOut(t *testing.T, s *cluster.Snapshot) (actions, messages []string) {
 		}
 		claim(s, d)
 		actions = append(actions, strings.Fields(actionText(d.Action))[0]+" "+d.Action.Member())
-		switch a := d.Action.(type) {
-		case plan.MoveLeader:
-			lead(s, a.To)
-		case plan.RestartMember:
-			writeTemplate(t, s, d)
-			replacePod(s, a.Name)
-			if after := s.After(cluster.Change{}); len(s.Members) > 1 && !after.HasQuorum() {
-				t.Fatalf("the quorum is lost: %s", after)
-			}
-			serve(s, a.Name)
-		default:
-			t.Fatalf("got %T: %s", a, d.Message)
+		if move, ok := d.Action.(plan.MoveLeader); ok {
+			lead(s, move.To)
+			continue
 		}
+		restart, ok := d.Action.(plan.RestartMember)
+		if !ok {
+			t.Fatalf("got %T: %s", d.Action, d.Message)
+		}
+		writeTemplate(t, s, d)
+		replacePod(s, restart.Name)
+		if after := s.After(cluster.Change{}); len(s.Members) > 1 && !after.HasQuorum() {
+			t.Fatalf("the quorum is lost: %s", after)
+		}
+		serve(s, restart.Name)
 	}
 	t.Fatal("it never comes to rest")
 	return nil, nil
@@ -411,15 +412,15 @@ func TestTimingsChangeByAtMostTenTimesAStepForAllMembers(t *testing.T) {
 			if d.Action == nil && !d.Finished {
 				break
 			}
-			switch a := d.Action.(type) {
-			case plan.MoveLeader:
+			if move, ok := d.Action.(plan.MoveLeader); ok {
 				claim(&s, d)
-				lead(&s, a.To)
-			case plan.RestartMember:
+				lead(&s, move.To)
+			}
+			if restart, ok := d.Action.(plan.RestartMember); ok {
 				claim(&s, d)
 				writeTemplate(t, &s, d)
-				replacePod(&s, a.Name)
-				serve(&s, a.Name)
+				replacePod(&s, restart.Name)
+				serve(&s, restart.Name)
 				checkTimings(t, &s)
 			}
 		}

@@ -590,7 +590,7 @@ func TestNext(t *testing.T) {
 		},
 		"abandons a founding whose last StatefulSet cannot be created in time": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume).Claim("Bootstrap").Later(func(s *cluster.Snapshot) {
-				s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-tenMinutes))
+				s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-defaultDeadline))
 			}), says{Reason: "UpToDate", Finished: true},
 		},
 		"first gives a member that just started the time to answer": {

@@ -13,8 +13,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// tenMinutes is how long an operation may take where the spec does not say.
-const tenMinutes = 10 * time.Minute
+// defaultDeadline is how long an operation may take where the spec does not say.
+const defaultDeadline = 10 * time.Minute
 
 // rotating is a cluster whose members must be restarted to load other authorities. The restart of prod-1 is claimed.
 func rotating(claimed time.Duration) *Builder {
@@ -80,7 +80,7 @@ func TestARestartIsAbandonedWhenItWasNotBegunAndMayNotBe(t *testing.T) {
 }
 
 func TestAClaimEndsAtItsDeadline(t *testing.T) {
-	late := rotating(tenMinutes).Restarted("prod-1").Later(silent("prod-1")).Snapshot()
+	late := rotating(defaultDeadline).Restarted("prod-1").Later(silent("prod-1")).Snapshot()
 	d := Next(late)
 	if !d.Finished || !strings.Contains(d.Abandoned, "did not finish within 10m0s") {
 		t.Fatalf("got finished %v, abandoned %q", d.Finished, d.Abandoned)
@@ -96,7 +96,7 @@ func TestAClaimEndsAtItsDeadline(t *testing.T) {
 
 func TestAClaimEndsWhereNoMemberIsLeft(t *testing.T) {
 	for kind, claimed := range map[v1beta1.OperationType]time.Duration{
-		v1beta1.OperationRollMember: 0, v1beta1.OperationResume: tenMinutes, v1beta1.OperationTakeBack: tenMinutes,
+		v1beta1.OperationRollMember: 0, v1beta1.OperationResume: defaultDeadline, v1beta1.OperationTakeBack: defaultDeadline,
 	} {
 		s := MakeCluster("prod").Objects().Claim(kind).Snapshot()
 		s.Cluster.Status.ClusterID = "c1"
@@ -185,20 +185,20 @@ func TestAFoundingEndsAtItsDeadlineWhereItCannotGetAnyFurther(t *testing.T) {
 		t.Errorf("before: finished %v, %s", d.Finished, d.Message)
 	}
 	for name, s := range map[string]cluster.Snapshot{
-		"pods that nobody may patch": founding(tenMinutes, unswitched),
-		"volumes that are all lost":  founding(tenMinutes, Founding),
+		"pods that nobody may patch": founding(defaultDeadline, unswitched),
+		"volumes that are all lost":  founding(defaultDeadline, Founding),
 	} {
 		if d := Next(s); !d.Finished || d.Abandoned == "" || d.Rule == RuleBootstrap {
 			t.Errorf("%s: finished %v, abandoned %q, and then %s: %s", name, d.Finished, d.Abandoned, d.Rule, d.Message)
 		}
 	}
-	if d := Next(founding(tenMinutes-1, Founding)); d.Finished {
+	if d := Next(founding(defaultDeadline-1, Founding)); d.Finished {
 		t.Errorf("ended before its deadline: %s", d.Abandoned)
 	}
 }
 
 func TestAnOperationOfADeletedClusterIsNotEndedInEachPass(t *testing.T) {
-	s := rotating(tenMinutes).Restarted("prod-1").Later(silent("prod-1"))
+	s := rotating(defaultDeadline).Restarted("prod-1").Later(silent("prod-1"))
 	if d := Next(s.Deleted().Snapshot()); d.Finished || d.Abandoned != "" {
 		t.Errorf("finished %v, abandoned %q", d.Finished, d.Abandoned)
 	}

@@ -250,7 +250,7 @@ func because(text string, m *cluster.Member) string {
 	return text + " " + whyNotHealthy(m)
 }
 
-// whyNotHealthy tells why a member is no healthy voter, in a sentence that stays the same for as long as the cause does.
+// whyNotHealthy tells why a member is no healthy voter, in a sentence that changes only with the cause.
 func whyNotHealthy(m *cluster.Member) string {
 	text := ""
 	switch {

@@ -46,22 +46,22 @@ func TestAMemberThatDoesNotComeBackGoesBack(t *testing.T) {
 		"a container that cannot be started":          {2 * time.Minute, failure(v1beta1.ReasonContainerFailed, failureGrace), true},
 		"a crash loop that is short":                  {2 * time.Minute, failure(v1beta1.ReasonCrashLooping, failureGrace-1), false},
 		"a pod that waits for a node":                 {9 * time.Minute, failure(v1beta1.ReasonUnschedulable, 9*time.Minute), false},
-		"a pod that waits for a node at the deadline": {tenMinutes, failure(v1beta1.ReasonUnschedulable, tenMinutes), true},
+		"a pod that waits for a node at the deadline": {defaultDeadline, failure(v1beta1.ReasonUnschedulable, defaultDeadline), true},
 		"a silent member":                             {9 * time.Minute, nothing, false},
-		"a silent member at the deadline":             {tenMinutes, nothing, true},
+		"a silent member at the deadline":             {defaultDeadline, nothing, true},
 		"a silent member at the spec's deadline": {time.Minute, func(s *cluster.Snapshot) {
 			s.Cluster.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 60}
 		}, true},
-		"a silent member before the spec's deadline": {tenMinutes, func(s *cluster.Snapshot) {
+		"a silent member before the spec's deadline": {defaultDeadline, func(s *cluster.Snapshot) {
 			s.Cluster.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 601}
 		}, false},
-		"a pod that cannot be created at the deadline": {tenMinutes, func(s *cluster.Snapshot) {
+		"a pod that cannot be created at the deadline": {defaultDeadline, func(s *cluster.Snapshot) {
 			m := s.Member("prod-1")
 			m.Pod, m.Probe, m.Workload.CreateFailure = nil, nil, "a policy refuses it"
 		}, true},
-		"a pod that is ready, and only the operator cannot reach": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.Ready = true }, false},
-		"a lost node": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true }, false},
-		"one that lacks the quorum of the others": {tenMinutes, func(s *cluster.Snapshot) {
+		"a pod that is ready, and only the operator cannot reach": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.Ready = true }, false},
+		"a lost node": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true }, false},
+		"one that lacks the quorum of the others": {defaultDeadline, func(s *cluster.Snapshot) {
 			silent("prod-0")(s)
 			silent("prod-2")(s)
 		}, false},
@@ -70,11 +70,11 @@ func TestAMemberThatDoesNotComeBackGoesBack(t *testing.T) {
 			silent("prod-2")(s)
 			crashing("prod-1", failureGrace)(s)
 		}, true},
-		"one that was never healthy": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Workload.HealthyIntent = nil }, false},
-		"one that was healthy with an older minor version": {tenMinutes, func(s *cluster.Snapshot) {
+		"one that was never healthy": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Workload.HealthyIntent = nil }, false},
+		"one that was healthy with an older minor version": {defaultDeadline, func(s *cluster.Snapshot) {
 			s.Member("prod-1").Workload.HealthyIntent.Version = "3.5.35"
 		}, false},
-		"one whose volume is being deleted": {tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }, false},
+		"one whose volume is being deleted": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }, false},
 	} {
 		d := Next(rolled(t, c.ago, c.change))
 		a, ok := d.Action.(plan.RestartMember)
@@ -192,10 +192,10 @@ func TestARollBackThatDoesNotHelpIsToldAtItsDeadline(t *testing.T) {
 		replacePod(&s, "prod-1")
 		return s
 	}
-	if d := Next(at(2*tenMinutes - time.Second)); d.Finished {
+	if d := Next(at(2*defaultDeadline - time.Second)); d.Finished {
 		t.Errorf("before: %s", d.Abandoned)
 	}
-	s := at(2 * tenMinutes)
+	s := at(2 * defaultDeadline)
 	d := Next(s)
 	if want := "It did not finish within 20m0s. The pod of prod-1 has not failed, but its etcd does not answer."; d.Abandoned != want {
 		t.Errorf("got %q", d.Abandoned)
@@ -203,7 +203,7 @@ func TestARollBackThatDoesNotHelpIsToldAtItsDeadline(t *testing.T) {
 }
 
 func TestARestartPastItsDeadlineStopsTheRollAndTellsTheCause(t *testing.T) {
-	s := rolled(t, tenMinutes, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true })
+	s := rolled(t, defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true })
 	d := Next(s)
 	if !d.Finished || !strings.HasPrefix(d.Abandoned, "It did not finish within 10m0s. ") {
 		t.Fatalf("finished %v, %q", d.Finished, d.Abandoned)
@@ -213,7 +213,7 @@ func TestARestartPastItsDeadlineStopsTheRollAndTellsTheCause(t *testing.T) {
 	if d := Next(s); d.Action != nil || d.Progressing || d.Reason != v1beta1.ReasonDeadlineExceeded || !strings.HasPrefix(d.Message, want) {
 		t.Errorf("%s, %v: %s", d.Reason, d.Action, d.Message)
 	}
-	last := rolled(t, tenMinutes, func(s *cluster.Snapshot) {
+	last := rolled(t, defaultDeadline, func(s *cluster.Snapshot) {
 		s.Member("prod-1").Pod.NodeLost = true
 		for _, name := range []string{"prod-0", "prod-2"} {
 			m := s.Member(name)

@@ -46,7 +46,7 @@ func claims(t v1beta1.OperationType, member string) func(*cluster.Snapshot) {
 }
 
 func pastDeadline(s *cluster.Snapshot) {
-	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-tenMinutes))
+	s.Cluster.Status.Operation.StartedAt = metav1.NewTime(Now.Add(-defaultDeadline))
 }
 
 func wants(n int32) func(*cluster.Snapshot) {

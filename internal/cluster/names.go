@@ -32,7 +32,7 @@ const (
 	AnnotationPeerURL         = Prefix + "peer-url"         // by which the peers know the member
 	AnnotationEtcdVersion     = Prefix + "etcd-version"     // last version seen running on the volume
 	AnnotationMembership      = Prefix + "membership"       // MembershipCurrent or MembershipRetired
-	AnnotationRemoving        = Prefix + "removing"         // ID of the member that the operator removes; written before etcd is asked
+	AnnotationRemoving        = Prefix + "removing"         // ID of the member that the operator removes, noted before
 	AnnotationStarted         = Prefix + "started"          // a StartEvidence; set once, and never changed
 	AnnotationVolume          = Prefix + "volume"           // the member's volume: CLAIMUID/PVNAME
 	AnnotationVolumeUID       = Prefix + "volume-uid"       // UID of its PersistentVolume, where that may be read

@@ -52,7 +52,7 @@ func (s *Snapshot) After(c Change) Outlook {
 	return o
 }
 
-// voters counts the voters in etcd's list. While etcd cannot be asked, every member counts as one that may have started.
+// voters counts the voters in etcd's list. While etcd cannot be asked, every member that may have started counts.
 func (s *Snapshot) voters() int {
 	n := 0
 	if s.Membership == nil {

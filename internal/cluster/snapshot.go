@@ -95,8 +95,8 @@ type Volume struct {
 	PeerURL   string
 	Version   string
 	Retired   bool
-	// Removing is the member that the operator removes, or meant to; zero for none. What is left of it is the operator's to
-	// clean up, also where the operation ended before.
+	// Removing is the member that the operator removes, or meant to; zero for none. The operator cleans up what is left
+	// of it, also where the operation ended before.
 	Removing ID
 }
 

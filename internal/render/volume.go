@@ -32,7 +32,8 @@ func MemberVolume(c *v1beta1.EtcdCluster, name string, founders []string, token 
 	}
 }
 
-// JoiningVolume builds the PersistentVolumeClaim of a member that is added to a running cluster. It has no founding list.
+// JoiningVolume builds the PersistentVolumeClaim of a member that is added to a running cluster.
+// It has no founding list.
 func JoiningVolume(c *v1beta1.EtcdCluster, name, token, peerURL string) *corev1.PersistentVolumeClaim {
 	volume := MemberVolume(c, name, nil, token)
 	delete(volume.Annotations, cluster.AnnotationFoundingMembers)

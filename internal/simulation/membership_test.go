@@ -238,7 +238,7 @@ func (h *history) membershipEvents() map[string]func(*rapid.T) {
 				h.Etcd.Lag(h.Address(pod), false)
 			}
 		},
-		"a user adds a learner": func(t *rapid.T) {
+		"a user adds a learner": func(*rapid.T) {
 			if address := h.servingAddress(); address != "" {
 				_, _ = h.Etcd.AddLearner(address, "http://foreign-"+h.Next()+".example:2380")
 			}
