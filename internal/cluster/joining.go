@@ -7,7 +7,7 @@ import (
 )
 
 // NextNumber returns the number of the next member. It is above every number that was ever used: those of volumes and
-// what they remember, of StatefulSets and of etcd's list, and the one noted on the Service of the peers. The note outlives
+// what they remember, of StatefulSets, of etcd's list, and the one noted on the Service of the peers, which outlives
 // deleted volumes.
 func (s *Snapshot) NextNumber() int {
 	next := 0
