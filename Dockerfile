@@ -2,7 +2,7 @@
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 ARG TARGETOS=linux
 ARG TARGETARCH
-ARG VERSION=0.3.0
+ARG VERSION=0.4.0
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

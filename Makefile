@@ -2,7 +2,7 @@
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
-VERSION ?= 0.3.0
+VERSION ?= 0.4.0
 REPOSITORY ?= ghcr.io/etcd-warden/etcd-warden
 IMG ?= $(REPOSITORY):v$(VERSION)
 CHANNELS ?= candidate,stable,stable-v0
