@@ -377,13 +377,14 @@ func leaderTarget(s *cluster.Snapshot) string {
 }
 
 // memberToRemove picks the voter to remove: silent ones first, the leader last. Of the followers it is one from the
-// node with the most members, and of those the one with the highest number.
+// node with the most members, then from the zone with the most, then the one with the highest number.
 func memberToRemove(s *cluster.Snapshot) *cluster.Member {
-	onNode := map[string]int{}
+	crowd := map[string]int{}
+	node := func(m *cluster.Member) string { return "node " + podOf(m).Node }
+	zone := func(m *cluster.Member) string { return "zone " + podOf(m).Zone }
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Pod != nil {
-			onNode[m.Pod.Node]++
-		}
+		crowd[node(&s.Members[i])]++
+		crowd[zone(&s.Members[i])]++
 	}
 	rank := func(m *cluster.Member) int {
 		switch {
@@ -400,14 +401,21 @@ func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 		list = append(list, &s.Members[i])
 	}
 	return slices.MinFunc(list, func(a, b *cluster.Member) int {
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		if a.Pod != nil && b.Pod != nil && onNode[a.Pod.Node] != onNode[b.Pod.Node] {
-			return onNode[b.Pod.Node] - onNode[a.Pod.Node]
-		}
-		return cluster.CompareMembers(s.Cluster.Name, b.Name, a.Name)
+		return cmp.Or(
+			rank(a)-rank(b),
+			crowd[node(b)]-crowd[node(a)],
+			crowd[zone(b)]-crowd[zone(a)],
+			cluster.CompareMembers(s.Cluster.Name, b.Name, a.Name),
+		)
 	})
+}
+
+// podOf returns the member's pod; an empty one where it has none.
+func podOf(m *cluster.Member) cluster.Pod {
+	if m.Pod == nil {
+		return cluster.Pod{}
+	}
+	return *m.Pod
 }
 
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.

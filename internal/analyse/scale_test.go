@@ -362,6 +362,21 @@ func TestScale(t *testing.T) {
 				}
 			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
 		},
+		"removes one from the fullest zone where the nodes are equally full": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "d"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"removes one from the fullest node before one from the fullest zone": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "c"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+				s.Members[2].Pod.Node = "prod-1"
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
 		"moves the leader before it removes it": {
 			shrinking(3, 1, "prod-0"), claimed("move the leader from prod-0 to prod-1 (a1) for RemoveMember"),
 		},
