@@ -179,6 +179,8 @@ type Probe struct {
 	CommittedIndex uint64
 	// AppliedIndex is the last entry that the member has applied.
 	AppliedIndex uint64
+	// DatabaseBytes is the size of the database file.
+	DatabaseBytes int64
 	// Errors are what the member itself reports, alarms included.
 	Errors []string
 }
