@@ -36,7 +36,7 @@ var configurationRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			targetAllowed(m),   // Make sure that etcd takes the options, and Kubernetes the pod.
+			targetAllowed(m),      // Make sure that etcd takes the options, and Kubernetes the pod.
 			quotaFitsClaim(m),     // Make sure that a larger database does not fill its volume.
 			quotaHoldsDatabase(m), // Make sure that etcd takes writes afterwards.
 			intentHasNotFailed,    // Make sure that what failed is not tried again.

@@ -469,8 +469,8 @@ func TestEveryGuardOfAConfigurationRollIsAsked(t *testing.T) {
 		t.Fatalf("without a fault: %s", d.Message)
 	}
 	for guard, fault := range map[string]func(*cluster.Snapshot){
-		"optionsAllowed":     func(s *cluster.Snapshot) { option("data-dir", "/tmp")(&s.Cluster.Spec) },
-		"quotaFitsClaim":     func(s *cluster.Snapshot) { option("quota-backend-bytes", "8000000000")(&s.Cluster.Spec) },
+		"optionsAllowed": func(s *cluster.Snapshot) { option("data-dir", "/tmp")(&s.Cluster.Spec) },
+		"quotaFitsClaim": func(s *cluster.Snapshot) { option("quota-backend-bytes", "8000000000")(&s.Cluster.Spec) },
 		"quotaHoldsDatabase": func(s *cluster.Snapshot) {
 			option("quota-backend-bytes", "100000000")(&s.Cluster.Spec)
 			probe := *s.Members[4].Probe
