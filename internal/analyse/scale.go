@@ -598,7 +598,7 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 			list = append(list, plan.Delete{Object: render.StatefulSetToDelete(m.Workload.Live)})
 		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && v.Retired && !isPodLeaving(s, m.Name) && mayDeleteVolume(s, v):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
-		case isAbandonedJoiner(s, m):
+		case isAbandonedJoiner(s, m) && isNoted(s, m.Name):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
 		}
 	}
@@ -618,6 +618,13 @@ func isAbandonedJoiner(s *cluster.Snapshot, m *cluster.Member) bool {
 	op, v := s.Cluster.Status.Operation, m.Volume
 	return m.Workload == nil && m.Pod == nil && v.NeverStarted() && !v.Deleting && !v.Retired && v.JoinedCluster == "" && len(v.Members) == 0 &&
 		v.Remembered.Name == "" && v.PeerURL != "" && v.Token == tokenOf(s) && (op == nil || op.Member != m.Name)
+}
+
+// isNoted reports whether the Service of the peers notes that a member's number was used. Without its volume nothing
+// else may remember it.
+func isNoted(s *cluster.Snapshot, member string) bool {
+	n, _ := cluster.MemberNumber(s.Cluster.Name, member)
+	return n < s.NotedNumber()
 }
 
 // joiningRecord returns what the volume of a registered learner that has not started lacks: etcd's list of this moment.

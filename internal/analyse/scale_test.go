@@ -322,7 +322,8 @@ func TestScale(t *testing.T) {
 		"waits until the voter is healthy":           {growing3(promoted, failing("prod-3")), claimed("")},
 
 		// A change of mind, and what is lost in the middle.
-		"abandons a member of which the volume was made, and deletes the claim": {growing3(wants(3), noted("4"), madeVolume), ended("UpToDate", "delete data-prod-3")},
+		"keeps the claim of a member that is abandoned while no Service notes its number": {growing3(wants(3), madeVolume), ended("UpToDate")},
+		"abandons a member of which the volume was made, and deletes the claim":           {growing3(wants(3), noted("4"), madeVolume), ended("UpToDate", "delete data-prod-3")},
 		"deletes no claim that was listed": {
 			growing3(wants(3), noted("4"), madeVolume, left("prod-3", func(m *cluster.Member) { m.Volume.JoinedCluster = "x" })), ended("UpToDate"),
 		},
@@ -510,5 +511,22 @@ func TestAGrowthDoesNotKeepARestartFromCuring(t *testing.T) {
 	}).Snapshot()
 	if d := Next(s); d.Rule != RuleAuthorities || d.Action == nil {
 		t.Errorf("got %+v: %s", sayOf(d), d.Message)
+	}
+}
+
+func TestOnlyAServiceThatIsMadeAgainGetsTheNextMembersNumber(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    cluster.Snapshot
+		want string
+	}{
+		"of a new cluster":                    {MakeCluster("prod").Snapshot(), ""},
+		"made again beside members":           {growing3(madeVolume, func(s *cluster.Snapshot) { s.PeerService = nil }), "4"},
+		"that stands, and has another number": {growing3(noted("9")), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if have := peerService(&c.s).Annotations[cluster.AnnotationNextMember]; have != c.want {
+				t.Errorf("the Service notes %q, not %q", have, c.want)
+			}
+		})
 	}
 }

@@ -2,8 +2,10 @@ package analyse
 
 import (
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -73,7 +75,7 @@ func membersToBe(s *cluster.Snapshot, d *plan.Decision) int {
 
 func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	var list []plan.Upkeep
-	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
+	list = appendIfStale(list, peerService(s), s.PeerService)
 	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
 	if s.Founded() {
 		members = budgetVoters(s)
@@ -87,6 +89,16 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 		list = append(list, plan.Delete{Object: budget})
 	}
 	return list
+}
+
+// peerService builds the Service of the peers. One that is created again notes the number of the next member at once:
+// the volumes that still remember it may be deleted.
+func peerService(s *cluster.Snapshot) *corev1.Service {
+	service := render.PeerService(s.Cluster)
+	if next := s.NextNumber(); s.PeerService == nil && next > 0 {
+		metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationNextMember, strconv.Itoa(next))
+	}
+	return service
 }
 
 // appendIfStale appends the application of an object if there is none, or another one than the operator renders today.

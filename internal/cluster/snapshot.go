@@ -235,7 +235,8 @@ func (s *Snapshot) MembersCreated() bool {
 // Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status
 // remembers it, which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {
-	if status := &s.Cluster.Status; status.ClusterID != "" && status.Operation == nil {
+	status := &s.Cluster.Status
+	if status.ClusterID != "" && (status.Operation == nil || status.Operation.Type != v1beta1.OperationBootstrap) {
 		return true
 	}
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })
