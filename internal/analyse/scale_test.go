@@ -90,7 +90,7 @@ func created(s *cluster.Snapshot) {
 	m := s.Member("prod-3")
 	set := startLearner(s, m).Action.(plan.StartLearner).StatefulSet
 	m.Workload = &cluster.Workload{Intent: joinerIntent(s), IntentHash: set.Annotations[cluster.AnnotationIntentHash], StartsEmpty: true, Live: set}
-	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: s.MemberList(),
+	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: startOf(s, m, m.Workload.Intent).InitialCluster(),
 		RenderHash: set.Spec.Template.Annotations[cluster.AnnotationRenderHash], IntentHash: set.Annotations[cluster.AnnotationIntentHash]}
 }
 
@@ -190,12 +190,22 @@ func foreign(learner bool, name, url string) func(*cluster.Snapshot) {
 	}
 }
 
+// runFor has the members' containers run for so long.
+func runFor(times ...time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Pod.StartedAt = s.Now.Add(-times[i])
+		}
+	}
+}
+
 func alarm(s *cluster.Snapshot) {
 	s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
 }
 
 func TestScale(t *testing.T) {
 	const list = "prod-0=http://prod-0-0.prod.shop.svc:2380,prod-1=http://prod-1-0.prod.shop.svc:2380,prod-2=http://prod-2-0.prod.shop.svc:2380,prod-3=" + peerURLOf3
+	ownInCapitals := strings.Replace(list, peerURLOf3, "http://PROD-3-0.PROD.SHOP.SVC:2380", 1)
 	step := func(action string, upkeep ...string) says {
 		return says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
 	}
@@ -252,6 +262,16 @@ func TestScale(t *testing.T) {
 			}).Snapshot(),
 			says{Rule: RuleScale, Reason: "QuotaTooLarge"},
 		},
+		"waits until etcd calls enough members connected": {
+			resized(3, 5, runFor(time.Hour, time.Hour, 5*time.Second)).Snapshot(), step(""),
+		},
+		"adds once enough members are connected":               {resized(3, 5, runFor(time.Hour, time.Hour, 6*time.Second)).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+		"adds where a node's clock is ahead":                   {resized(3, 5, runFor(time.Hour, time.Hour, -time.Hour)).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+		"adds beside one that has just restarted":              {resized(5, 7, runFor(time.Hour, time.Hour, time.Hour, time.Hour, time.Second)).Snapshot(), step("add prod-5+volume by prod-0, next 6")},
+		"removes no follower before the members are connected": {resized(3, 1, runFor(time.Hour, time.Hour, time.Second)).Snapshot(), step("")},
+		"removes a follower of five beside one that has just restarted": {
+			resized(5, 3, runFor(time.Hour, time.Hour, time.Hour, time.Hour, time.Second)).Snapshot(), step("remove prod-4 (a4) by prod-0"),
+		},
 		"waits while nobody leads": {
 			resized(3, 5, func(s *cluster.Snapshot) {
 				for i := range s.Members {
@@ -273,9 +293,9 @@ func TestScale(t *testing.T) {
 		"takes another number where nothing but the note was made": {growing3(noted("4")), ended("Scaling")},
 		"goes on with the volume":                                  {growing3(noted("4"), madeVolume), claimed("add prod-3 by prod-0, next 4")},
 		"writes the list, then starts the learner": {
-			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
+			growing3(noted("4"), registered), claimed("start prod-3 with "+ownInCapitals, "list of prod-3: "+list),
 		},
-		"starts a learner with the list":    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
+		"starts a learner with the list":    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + ownInCapitals)},
 		"waits until a learner has started": {growing3(created), claimed("")},
 		"rewrites the list where it changed before the first start": {
 			growing3(created, func(s *cluster.Snapshot) {
@@ -340,6 +360,21 @@ func TestScale(t *testing.T) {
 				for i, node := range []string{"a", "b", "b", "c", "d"} {
 					s.Members[i].Pod.Node = node
 				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"removes one from the fullest zone where the nodes are equally full": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "d"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"removes one from the fullest node before one from the fullest zone": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "c"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+				s.Members[2].Pod.Node = "prod-1"
 			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
 		},
 		"moves the leader before it removes it": {

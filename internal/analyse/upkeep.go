@@ -155,17 +155,19 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	case m.Pod.Deleting || !m.Pod.StartsEmpty:
 	case started:
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
-	case isJoining(s, m) && m.Pod.InitialCluster != s.MemberList(): // etcd exits at a list of another length
+	case isJoining(s, m) && m.Pod.InitialCluster != in.Start.InitialCluster(): // etcd exits at a list of another length
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list
 }
 
-// staleTemplates names the members whose template makes another pod than the one that runs.
+// staleTemplates names the members whose template makes another pod than the one that runs, and that no operation
+// restarts.
 func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
+	op := s.Cluster.Status.Operation
 	for _, m := range s.Members {
-		if hasStaleRender(&m) {
+		if hasStaleRender(&m) && (op == nil || op.Member != m.Name) {
 			names = append(names, m.Name)
 		}
 	}
@@ -188,9 +190,9 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 func startOf(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent) render.Start {
 	switch {
 	case isJoining(s, m):
-		return render.Joining(s.MemberList())
+		return render.Joining(s.MemberList(), m.Volume.PeerURL)
 	case m.Volume.JoinedCluster != "":
-		return render.Joining(m.Volume.JoinedCluster)
+		return render.Joining(m.Volume.JoinedCluster, m.Volume.PeerURL)
 	default:
 		return render.Founding(s.Cluster, m.Volume.Founders, m.Volume.Token, intent)
 	}

@@ -125,6 +125,7 @@ type Pod struct {
 	UID      types.UID
 	IP       string
 	Node     string
+	Zone     string // of the node; read only while a voter is to be removed
 	Phase    corev1.PodPhase
 	Ready    bool
 	Deleting bool
