@@ -16,8 +16,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// withMemory sets the request and the limit of memory, beside a request of CPU.
-func withMemory(cpu, request, limit string) func(*v1beta1.EtcdClusterSpec) {
+// withResources sets the request and the limit of memory, beside a request of CPU.
+func withResources(cpu, request, limit string) func(*v1beta1.EtcdClusterSpec) {
 	return func(s *v1beta1.EtcdClusterSpec) {
 		s.Resources = v1beta1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(request)},
@@ -73,25 +73,25 @@ func expectMemory(ctx context.Context, c *v1beta1.EtcdCluster, limit string) {
 var _ = Describe("CPU and memory of a running cluster", func() {
 	It("change without a restart, up and down, and restart the members where Kubernetes cannot change them", func(ctx SpecContext) {
 		c := makeCluster(newNamespace(ctx))
-		withMemory("20m", "64Mi", "512Mi")(&c.Spec)
+		withResources("20m", "64Mi", "512Mi")(&c.Spec)
 		create(ctx, c)
 		kept := bury(ctx, c)
 		before := processesOf(ctx, c)
 
-		edit(ctx, c, withMemory("30m", "96Mi", "768Mi"))
+		edit(ctx, c, withResources("30m", "96Mi", "768Mi"))
 		awaitHealthy(ctx, c)
 		expectEvent(ctx, c, v1beta1.EventPodResized, "They were not restarted")
 		expectMemory(ctx, c, "768Mi")
 		Expect(processesOf(ctx, c)).To(Equal(before))
 
-		edit(ctx, c, withMemory("20m", "64Mi", "512Mi"))
+		edit(ctx, c, withResources("20m", "64Mi", "512Mi"))
 		awaitHealthy(ctx, c)
 		expectMemory(ctx, c, "512Mi")
 		Expect(processesOf(ctx, c)).To(Equal(before))
 
 		// The class of quality of service becomes Guaranteed.
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
-			withMemory("100m", "512Mi", "512Mi")(s)
+			withResources("100m", "512Mi", "512Mi")(s)
 			s.Resources.Limits[corev1.ResourceCPU] = resource.MustParse("100m")
 		})
 		awaitHealthy(ctx, c)
