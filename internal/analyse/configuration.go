@@ -36,9 +36,10 @@ var configurationRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			targetAllowed(m),   // Make sure that etcd takes the options, and Kubernetes the pod.
-			quotaFitsClaim(m),  // Make sure that a larger database does not fill its volume.
-			intentHasNotFailed, // Make sure that what failed is not tried again.
+			targetAllowed(m),      // Make sure that etcd takes the options, and Kubernetes the pod.
+			quotaFitsClaim(m),     // Make sure that a larger database does not fill its volume.
+			quotaHoldsDatabase(m), // Make sure that etcd takes writes afterwards.
+			intentHasNotFailed,    // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -169,7 +170,10 @@ func targetAllowed(m *cluster.Member) guard {
 			return nil
 		}
 		if refusals := intentRefusals(targetOf(s, m)); len(refusals) > 0 {
-			return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals)}
+			return &plan.Refusal{
+				Guard: refusals[0].Guard, Reason: refusals[0].Reason,
+				Message: plan.Messages(refusals) + " The running cluster stays as it is. Set the spec back, or correct it.",
+			}
 		}
 		return nil
 	}
@@ -192,6 +196,29 @@ func quotaFitsClaim(m *cluster.Member) guard {
 				"for the log, because etcd exits when the disk is full. Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d.",
 				quota, m.Volume.Name, largest),
 		}
+	}
+}
+
+// quotaHoldsDatabase refuses a lower quota that a member's database fills to nine tenths. etcd takes no more writes
+// once it has filled it whole. The message names no size, because that changes with every write.
+func quotaHoldsDatabase(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
+			return nil
+		}
+		quota := targetOf(s, m).Quota()
+		for i := range s.Members {
+			other := &s.Members[i]
+			if other.Answers() && quota < m.Workload.Intent.Quota() && other.Probe.DatabaseBytes > quota/10*9 {
+				return &plan.Refusal{
+					Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
+					Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
+						"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
+						"compact and defragment first.", other.Name, quota),
+				}
+			}
+		}
+		return nil
 	}
 }
 

@@ -127,6 +127,7 @@ type Pod struct {
 	UID      types.UID
 	IP       string
 	Node     string
+	Zone     string // of the node; read only while a voter is to be removed
 	Phase    corev1.PodPhase
 	Ready    bool
 	Deleting bool
@@ -180,6 +181,8 @@ type Probe struct {
 	CommittedIndex uint64
 	// AppliedIndex is the last entry that the member has applied.
 	AppliedIndex uint64
+	// DatabaseBytes is the size of the database file.
+	DatabaseBytes int64
 	// Errors are what the member itself reports, alarms included.
 	Errors []string
 }
@@ -234,7 +237,8 @@ func (s *Snapshot) MembersCreated() bool {
 // Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status
 // remembers it, which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {
-	if status := &s.Cluster.Status; status.ClusterID != "" && status.Operation == nil {
+	status := &s.Cluster.Status
+	if status.ClusterID != "" && (status.Operation == nil || status.Operation.Type != v1beta1.OperationBootstrap) {
 		return true
 	}
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })

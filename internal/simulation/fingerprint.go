@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"hash/fnv"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -106,9 +107,14 @@ func imprintOf(object client.Object) *imprint {
 	return scan(strings.ReplaceAll(string(text), `\",\"`, ",") + data)
 }
 
-const observedGeneration = `"observedGeneration":`
+// counters are what stands before numbers that only grow.
+var counters = []string{`"observedGeneration":`, `"` + cluster.AnnotationNextMember + `":"`}
 
-// scan parts a text from its identifiers: UIDs, hexadecimal IDs and hashes, and addresses. Times are left out.
+// memberName is the name of a member, or of one that a user added. Its number only grows, so it tells no states apart.
+var memberName = regexp.MustCompile(`(prod|foreign)-[0-9]+`)
+
+// scan parts a text from its identifiers: UIDs, hexadecimal IDs and hashes, addresses and members' names. Times are
+// left out.
 func scan(text string) *imprint {
 	p := &imprint{}
 	hash := fnv.New64a()
@@ -120,11 +126,14 @@ func scan(text string) *imprint {
 	}
 	for i := 0; i < len(text); {
 		end := i
-		if strings.HasPrefix(text[i:], observedGeneration) {
-			i += len(observedGeneration)
-			for end = i; end < len(text) && isDigit(text[end]); end++ {
+		for _, counter := range counters {
+			if text[i] == '"' && strings.HasPrefix(text[i:], counter) {
+				i += len(counter)
+				for end = i; end < len(text) && isDigit(text[end]); end++ {
+				}
+				leaveOut(i, end)
+				break
 			}
-			leaveOut(i, end)
 		}
 		for ; end < len(text) && isWordByte(text[end]); end++ {
 		}
@@ -134,6 +143,11 @@ func scan(text string) *imprint {
 			leaveOut(i, end)
 		case isTime(word):
 			leaveOut(i, end)
+		default:
+			for _, name := range memberName.FindAllStringIndex(word, -1) {
+				p.identifiers = append(p.identifiers, word[name[0]:name[1]])
+				leaveOut(i+name[0], i+name[1])
+			}
 		}
 		i = max(end, i+1)
 	}
@@ -155,7 +169,7 @@ func isTime(word string) bool {
 // isIdentifier reports whether a word names one thing among others of its kind, or several.
 func isIdentifier(word string) bool {
 	switch {
-	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"):
+	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"), strings.HasPrefix(word, "restart-"):
 		return true
 	case len(word) < 12:
 		return false

@@ -327,13 +327,14 @@ func (h *history) checkWrite(o *operator, call *simulation.Call) {
 func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.StatefulSet) {
 	claim := h.claimOf(set.Name)
 	known := claim != nil && recorded(claim)
+	live, ok := call.Live.(*appsv1.StatefulSet)
+	wasClosed := ok && !render.StartsEmpty(live.Spec.Template.Annotations)
 	switch founding := isFounding(set.Spec.Template.Annotations); {
 	case founding && known && !o.late:
 		h.wrong("%s founds again, and the member was seen started", call)
-	case !render.StartsEmpty(set.Spec.Template.Annotations) && claim != nil && !known:
+	case !render.StartsEmpty(set.Spec.Template.Annotations) && !wasClosed && claim != nil && !known:
 		h.wrong("%s starts only over data, and nobody recorded that the member has started", call)
 	}
-	live, ok := call.Live.(*appsv1.StatefulSet)
 	if !ok || call.Verb == simulation.Create {
 		return
 	}
@@ -656,6 +657,7 @@ func (h *history) heal() {
 	for _, pod := range h.pods() {
 		h.Etcd.Heal(h.Address(pod))
 		h.Etcd.Fail(h.Address(pod), nil)
+		h.Etcd.Lag(h.Address(pod), false)
 	}
 	for h.cluster() != nil && h.cluster().DeletionTimestamp != nil {
 		h.CollectGarbage(1 << 10)

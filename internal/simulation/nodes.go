@@ -66,6 +66,7 @@ func (w *World) stopProcess(p *process) {
 		w.Etcd.Stop(p.address)
 		w.Etcd.Heal(p.address)
 		w.Etcd.Fail(p.address, nil)
+		w.Etcd.Lag(p.address, false)
 		p.running = false
 	}
 }

@@ -146,6 +146,7 @@ func (w *World) KillPod(pod *corev1.Pod) {
 		w.Etcd.Stop(p.address)
 		w.Etcd.Heal(p.address)
 		w.Etcd.Fail(p.address, nil)
+		w.Etcd.Lag(p.address, false)
 	}
 	delete(w.processes, pod.UID)
 	erase(w.Server, pod)
