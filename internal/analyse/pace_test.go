@@ -111,16 +111,16 @@ func TestAHeldStepGivesWayToARepair(t *testing.T) {
 func TestARefusalTellsWhoHoldsAndHowToLiftIt(t *testing.T) {
 	for text, hold := range map[string]cluster.Hold{
 		"The operator runs with --freeze-disruptions, so no step begins that may disturb members. What is down is still repaired. " +
-			"Remove that flag from the operator's Deployment when it may. Next: Adding prod-1: 1 voters of 3.": {ByOperator: true, ByNamespace: true},
+			"Remove that flag from the operator's Deployment when it may. Next: Adding prod-1: 1 voter of 3.": {ByOperator: true, ByNamespace: true},
 		"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
 			"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
-			"Next: Adding prod-1: 1 voters of 3.": {ByNamespace: true},
+			"Next: Adding prod-1: 1 voter of 3.": {ByNamespace: true},
 		"10 other clusters have a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. " +
-			"Waiting until one of them ends. Next: Adding prod-1: 1 voters of 3.": {Limit: 10},
+			"Waiting until one of them ends. Next: Adding prod-1: 1 voter of 3.": {Limit: 10},
 		"1 other cluster has a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. " +
-			"Waiting until one of them ends. Next: Adding prod-1: 1 voters of 3.": {Limit: 1},
+			"Waiting until one of them ends. Next: Adding prod-1: 1 voter of 3.": {Limit: 1},
 		"The operator begins no step that may disturb members, because it cannot tell whether it may: forbidden. " +
-			"Grant its ServiceAccount get on that object. Next: Adding prod-1: 1 voters of 3.": {Unreadable: "forbidden."},
+			"Grant its ServiceAccount get on that object. Next: Adding prod-1: 1 voter of 3.": {Unreadable: "forbidden."},
 	} {
 		s := resized(1, 3).Snapshot()
 		s.Hold = &hold

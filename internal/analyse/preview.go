@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -59,6 +60,12 @@ func newPreview(s *cluster.Snapshot) *preview {
 	p := &preview{s: *s, hold: s.Hold}
 	p.s.Hold, p.s.Cluster = nil, s.Cluster.DeepCopy()
 	p.s.Members, p.s.LeftOvers = slices.Clone(s.Members), slices.Clone(s.LeftOvers)
+	for i := range p.s.Members { // etcd waits some seconds for connections after a start: that changes no order
+		if m := &p.s.Members[i]; m.Serves() && m.Pod != nil {
+			pod := *m.Pod
+			pod.StartedAt, m.Pod = s.Now.Add(-time.Hour), &pod
+		}
+	}
 	if s.Membership != nil {
 		list := *s.Membership
 		list.Members = slices.Clone(list.Members)
@@ -212,9 +219,10 @@ func (p *preview) restart(a plan.RestartMember) {
 func (p *preview) makeHealthy(m *cluster.Member) {
 	pod := cluster.Pod{Name: cluster.PodName(m.Name)}
 	if m.Pod != nil {
-		pod.UID, pod.Node = m.Pod.UID, m.Pod.Node
+		pod.UID, pod.Node, pod.Zone = m.Pod.UID, m.Pod.Node, m.Pod.Zone
 	}
-	pod.Phase, pod.Ready, pod.PassesReadiness, pod.CreatedAt, pod.StartedAt = corev1.PodRunning, true, true, p.s.Now, p.s.Now
+	pod.Phase, pod.Ready, pod.PassesReadiness = corev1.PodRunning, true, true
+	pod.CreatedAt, pod.StartedAt = p.s.Now.Add(-time.Hour), p.s.Now.Add(-time.Hour) // see newPreview
 	pod.IntentHash = m.Workload.IntentHash
 	pod.PeerAuthorities, pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
 	if m.Workload.Live != nil {

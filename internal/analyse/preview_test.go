@@ -21,6 +21,12 @@ func replicas(n int32) func(*v1beta1.EtcdClusterSpec) {
 	return func(s *v1beta1.EtcdClusterSpec) { s.Replicas = n }
 }
 
+func startedNow(s *cluster.Snapshot) {
+	for i := range s.Members {
+		s.Members[i].Pod.StartedAt = s.Now
+	}
+}
+
 func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		s    cluster.Snapshot
@@ -32,6 +38,8 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"a roll with a failed member": {healthy(3).LaterSpec(memory("1Gi")).Later(crashing("prod-2", time.Hour)).Snapshot(),
 			"1. Restart prod-2. 2. Restart prod-1. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
 		"growth": {resized(3, 5).Snapshot(),
+			"1. Add prod-3 as a learner, and make it a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
+		"growth right after a start": {resized(3, 5, startedNow).Snapshot(),
 			"1. Add prod-3 as a learner, and make it a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"growth and a roll": {healthy(1).LaterSpec(replicas(3)).LaterSpec(memory("1Gi")).Snapshot(),
 			"1. Add prod-1 as a learner, and make it a voter. 2. Add prod-2 as a learner, and make it a voter. " +
