@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/act"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -57,12 +58,16 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 	}
 }
 
-// IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace.
+// IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace, and the
+// clusters with a voluntary operation under way.
 func IndexCaches(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, object := range []client.Object{&appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
 		if err := indexer.IndexField(ctx, object, observe.IndexCluster, observe.ClusterName); err != nil {
 			return fmt.Errorf("indexing the caches: %w", err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &v1beta1.EtcdCluster{}, act.IndexDisrupted, act.Disrupted); err != nil {
+		return fmt.Errorf("indexing the caches: %w", err)
 	}
 	return nil
 }

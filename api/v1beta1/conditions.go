@@ -99,6 +99,16 @@ const (
 	// down.
 	// What to do: remove the flag or the annotation when the steps may go on.
 	ReasonFrozen = "Frozen"
+	// ReasonWaitingForOtherClusters: the operator takes steps that may disturb members in as many clusters as its flag
+	// --max-disruptions allows at once.
+	// What to do: nothing. The step begins when one of the others has ended. It can take longer while members of other
+	// clusters do not become healthy.
+	ReasonWaitingForOtherClusters = "WaitingForOtherClusters"
+	// ReasonRollsStopped: five members in a row, in any clusters, did not become healthy after their restart and went
+	// back. The operator restarts no member for its spec until an administrator allows it. Members that have failed are
+	// still restarted.
+	// What to do: find out why the members failed. Then do what the message says.
+	ReasonRollsStopped = "RollsStopped"
 	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.
 	// What to do: bring back the member that the message names. The operator then continues.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
@@ -308,6 +318,10 @@ const (
 	// EventLeaderMoved: a follower became the leader, before the member that led is restarted or removed.
 	// What to do: nothing.
 	EventLeaderMoved = "LeaderMoved"
+	// EventPlanned: the answer to a new value of the annotation operator.etcd-warden.io/plan: what the operator would do
+	// to reach the spec, and in which order.
+	// What to do: nothing.
+	EventPlanned = "Planned"
 	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"

@@ -59,6 +59,8 @@ type Snapshot struct {
 	PeerTrust, ClientTrust Trust
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
+	// Hold is what keeps voluntary steps from beginning. It is read only once the pass would begin one; nil before.
+	Hold *Hold
 }
 
 // Volume is a PersistentVolumeClaim and the durable memory on it.
