@@ -28,19 +28,18 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 )
 
-// paced gives the operator a pace. Its own namespace is the lab's. Only the lab's clusters count.
-func (l *lab) paced(limit int) *act.Pace {
+// paced starts the operator again with a pace. Its own namespace is the lab's, and only the lab's clusters count.
+func (l *lab) paced(limit int) {
 	l.Helper()
-	return l.pacedThrough(limit, l.operator.reconciler.Client)
+	l.limit = limit
+	l.operator = l.newOperator(failpoint.Hooks{})
 }
 
-func (l *lab) pacedThrough(limit int, writer client.Client) *act.Pace {
-	p := &act.Pace{
-		Clusters: disrupted{operatorClient, l.namespace}, Live: operatorClient, Max: limit,
-		RollBacks: &act.RollBacks{Live: operatorClient, Client: writer, Namespace: l.namespace},
+func (l *lab) newPace(live client.Reader, writer client.Client) *act.Pace {
+	return &act.Pace{
+		Clusters: disrupted{operatorClient, l.namespace}, Live: live, Max: l.limit,
+		RollBacks: &act.RollBacks{Live: live, Client: writer, Namespace: l.namespace},
 	}
-	l.operator.reconciler.Pace = p
-	return p
 }
 
 // disrupted shows what the index of the caches shows, of one namespace.
@@ -95,15 +94,15 @@ func withSnapshotCount(n int) func(*v1beta1.EtcdCluster) {
 func TestNothingVoluntaryBeginsWhileFrozen(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		freeze, lift func(*lab, *act.Pace)
+		freeze, lift func(*lab)
 	}{
 		"the namespace": {
-			func(l *lab, _ *act.Pace) { l.freeze(v1beta1.FreezeValue) },
-			func(l *lab, _ *act.Pace) { l.freeze("") },
+			func(l *lab) { l.freeze(v1beta1.FreezeValue) },
+			func(l *lab) { l.freeze("") },
 		},
 		"the operator": {
-			func(_ *lab, p *act.Pace) { p.Frozen = true },
-			func(_ *lab, p *act.Pace) { p.Frozen = false },
+			func(l *lab) { l.operator.reconciler.Pace.Frozen = true },
+			func(l *lab) { l.operator.reconciler.Pace.Frozen = false },
 		},
 	} {
 		for what, change := range map[string]func(*v1beta1.EtcdCluster){
@@ -115,10 +114,10 @@ func TestNothingVoluntaryBeginsWhileFrozen(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
 				l.ownNamespace()
-				pace := l.paced(10)
+				l.paced(10)
 				l.createWithData()
 				before := l.versions()
-				c.freeze(l, pace)
+				c.freeze(l)
 				l.change(change)
 				l.later(time.Minute)
 				l.expectVersions(before)
@@ -126,7 +125,7 @@ func TestNothingVoluntaryBeginsWhileFrozen(t *testing.T) {
 				l.expectVersions(before)
 				expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonFrozen)
 				expectCondition(t, l.get(), v1beta1.ConditionDegraded, metav1.ConditionFalse, "")
-				c.lift(l, pace)
+				c.lift(l)
 				l.later(time.Minute)
 				expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
 				l.checkData(int(l.get().Spec.Replicas))
@@ -245,8 +244,8 @@ func TestNoMoreClustersAreDisruptedAtOnceThanThePaceAllows(t *testing.T) {
 	r = &controllers.EtcdClusterReconciler{Client: counted, Observer: r.Observer, Events: r.Events, Actor: &act.Actor{
 		Client: counted, Live: operatorClient, Etcd: port{l.kubernetes}, Endpoints: r.Observer, Lifetimes: lifetimes,
 	}}
-	l.operator.reconciler = r
-	l.pacedThrough(limit, counted)
+	l.limit = limit
+	l.operator.reconciler, r.Pace = r, l.newPace(operatorClient, counted)
 	for _, name := range names {
 		l.changeNamed(name, withSnapshotCount(1000))
 	}
@@ -313,12 +312,55 @@ func TestFiveRollBacksInARowStopTheSixthRollUntilAnAdministratorSaysGoOn(t *test
 		t.Errorf("the way on is not told: %s", c.Message)
 	}
 	l.operator = l.newOperator(failpoint.Hooks{})
-	l.paced(10)
 	expectStopped("after a restart of the operator")
 	l.delete(&corev1.ConfigMap{}, act.RollBacksName)
 	l.later(time.Minute)
 	if c := l.named(last); reasonOf(c) != v1beta1.ReasonUpToDate || !l.operator.events.has(corev1.EventTypeNormal, v1beta1.EventMemberRolled) {
 		t.Errorf("after the administrator said go on: %s", showAll(c))
+	}
+}
+
+// The operator dies before or after any write of a roll back.
+func TestARollBackIsCountedOnceWhereverTheOperatorCrashes(t *testing.T) {
+	t.Parallel()
+	run := func(t *testing.T, at *crash) []failpoint.Write {
+		l := newLab(t)
+		l.ownNamespace()
+		l.paced(10)
+		l.createWithData()
+		l.lead("prod-0")
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = unpullable })
+		l.settle()
+		l.operator = l.newOperator(at.hooks(l))
+		armed := l.operator
+		l.later(2 * time.Minute)
+		l.later(time.Minute)
+		if at != nil && !armed.dead {
+			t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
+		}
+		object := &corev1.ConfigMap{}
+		must(t, admin.Get(t.Context(), client.ObjectKey{Namespace: l.namespace, Name: act.RollBacksName}, object))
+		if got := object.Data["members"]; got != l.namespace+"/prod-1" {
+			t.Errorf("went back: %q", got)
+		}
+		if c := l.get(); reasonOf(c) != v1beta1.ReasonRolledBack || c.Status.Operation != nil {
+			t.Errorf("at the end: %s", showAll(c))
+		}
+		l.checkData(3)
+		return slices.Clone(armed.writes)
+	}
+	writes := run(t, nil)
+	if !strings.Contains(list(writes), "create:ConfigMap:"+act.RollBacksName+", update-status:EtcdCluster:prod") {
+		t.Errorf("the member is not noted right before the claim: %s", list(writes))
+	}
+	for _, w := range writes {
+		for _, before := range []bool{true, false} {
+			at := &crash{write: w, before: before}
+			t.Run(fmt.Sprint(at), func(t *testing.T) {
+				t.Parallel()
+				run(t, at)
+			})
+		}
 	}
 }
 
