@@ -280,6 +280,34 @@ func TestNoMoreClustersAreDisruptedAtOnceThanThePaceAllows(t *testing.T) {
 	}
 }
 
+// The caches and their index tell who has a step under way.
+func TestAManagerWithCachesHoldsThePace(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ownNamespace()
+	names := l.createMany(2)
+	l.limit = 1
+	l.startManager(operatorConfig)
+	for _, name := range names {
+		l.changeNamed(name, withSnapshotCount(1000))
+	}
+	waited := false
+	l.waitWhileKubernetesRuns("both clusters have rolled", func() bool {
+		a, b := l.named(names[0]), l.named(names[1])
+		if a.Status.Operation != nil && b.Status.Operation != nil {
+			t.Errorf("both have a step under way: %+v and %+v", a.Status.Operation, b.Status.Operation)
+		}
+		for _, c := range []*v1beta1.EtcdCluster{a, b} {
+			waited = waited || reasonOf(c) == v1beta1.ReasonWaitingForOtherClusters
+		}
+		return a.Status.ObservedGeneration == a.Generation && b.Status.ObservedGeneration == b.Generation &&
+			reasonOf(a) == v1beta1.ReasonUpToDate && reasonOf(b) == v1beta1.ReasonUpToDate
+	})
+	if !waited {
+		t.Error("no cluster was told to wait")
+	}
+}
+
 func TestFiveRollBacksInARowStopTheSixthRollUntilAnAdministratorSaysGoOn(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
