@@ -113,19 +113,30 @@ func keepPod(object any) (any, error) {
 	kept := &corev1.Pod{ObjectMeta: keptMeta(p, maxAnnotationBytes), Spec: corev1.PodSpec{NodeName: p.Spec.NodeName}}
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
+		ObservedGeneration: p.Status.ObservedGeneration,
 	}
 	for _, c := range p.Spec.Containers {
-		if render.ReadsLinearizably(c) {
-			get := &corev1.HTTPGetAction{Path: c.ReadinessProbe.HTTPGet.Path, Port: c.ReadinessProbe.HTTPGet.Port}
-			kept.Spec.Containers = []corev1.Container{{
-				Name: c.Name, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}},
-			}}
+		if c.Name == render.ContainerName {
+			kept.Spec.Containers = []corev1.Container{keptContainer(c)}
 		}
 	}
 	if kept.Status.Size() > maxStatusBytes {
 		kept.Status.Conditions, kept.Status.ContainerStatuses = nil, nil
 	}
 	return kept, nil
+}
+
+// keptContainer is what the operator reads of etcd's container: its resources, and whether it has the operator's probe.
+func keptContainer(c corev1.Container) corev1.Container {
+	kept := corev1.Container{Name: c.Name}
+	if r := (corev1.ResourceRequirements{Limits: c.Resources.Limits, Requests: c.Resources.Requests}); r.Size() <= maxSpecBytes {
+		kept.Resources = r
+	}
+	if render.ReadsLinearizably(c) {
+		get := &corev1.HTTPGetAction{Path: c.ReadinessProbe.HTTPGet.Path, Port: c.ReadinessProbe.HTTPGet.Port}
+		kept.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}
+	}
+	return kept
 }
 
 func keepVolume(object any) (any, error) {

@@ -69,6 +69,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
+// +kubebuilder:rbac:groups="",resources=pods/resize,verbs=patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;create;patch
@@ -194,7 +195,7 @@ func (r *EtcdClusterReconciler) report(
 		last.leftOut = s.Now
 	}
 	wroteObjects := len(d.Upkeep) > 0 && (s.JustCreated || !d.InvalidatesSecrets) // Secrets are an event, and not watched
-	if wroteObjects && d.Action == nil && outcome == nil && s.Now.Sub(last.leftOut) < leaveOutTime {
+	if wroteObjects && d.Action == nil && outcome == nil && len(d.ResizedPods()) == 0 && s.Now.Sub(last.leftOut) < leaveOutTime {
 		r.reports.Store(s.Cluster.Key(), last)
 		return conflictDelay, nil // the objects that were just written bring the next pass, which has more to tell
 	}

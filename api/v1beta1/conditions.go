@@ -79,6 +79,9 @@ const (
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.
 	ReasonRollingMembers = "RollingMembers"
+	// ReasonResizingPods: the members' pods get other CPU and memory without a restart.
+	// What to do: nothing. A member whose pod cannot be changed so within a minute restarts instead.
+	ReasonResizingPods = "ResizingPods"
 	// ReasonRollingBack: a member did not become healthy after its restart, and goes back to the pod template with which
 	// it was healthy.
 	// What to do: nothing yet. The message says why the member was not healthy.
@@ -291,6 +294,9 @@ const (
 	// EventMemberRolled: the pod of a member was evicted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
+	// EventPodResized: pods of members got other CPU and memory without a restart.
+	// What to do: nothing.
+	EventPodResized = "PodResized"
 	// EventMemberRolledBack: a member did not become healthy after its restart. It restarts with what it ran with before.
 	// What to do: correct in the spec what the message names.
 	EventMemberRolledBack = "MemberRolledBack"

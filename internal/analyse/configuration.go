@@ -20,6 +20,9 @@ func configurationRoll(s *cluster.Snapshot) *plan.Decision {
 	if members := membersToRestart(s, v1beta1.ReasonRollingMembers); len(members) > 0 {
 		return restartMember(s, nextToRestart(members), v1beta1.ReasonRollingMembers)
 	}
+	if d := awaitResize(s); d != nil {
+		return d
+	}
 	for i := range s.Members {
 		if m := &s.Members[i]; isOverdue(s, m) {
 			return refused([]plan.Refusal{*overdue(s, m)})
@@ -56,13 +59,17 @@ func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	case isBegun(s, m, v1beta1.OperationRollMember):
 		return false
 	default:
-		return !sameConfiguration(m.Workload.Intent, targetOf(s, m))
+		return !sameConfiguration(m.Workload.Intent, targetOf(s, m)) && !resizesInPlace(s, m)
 	}
 }
 
-// isMadeFromTemplate reports whether the pod was made from the intent of its StatefulSet. Authorities are left out:
-// they have a rule of their own. Where the pod does not tell, and where there is none, it counts as made from it.
+// isMadeFromTemplate reports whether the pod is as one of its StatefulSet's intent. Authorities are left out: they have
+// a rule of their own. Where the pod does not tell, and where there is none, it counts as made from it.
 func isMadeFromTemplate(m *cluster.Member) bool {
+	return wasMadeFromTemplate(m) || isResizedToTemplate(m)
+}
+
+func wasMadeFromTemplate(m *cluster.Member) bool {
 	if m.Pod == nil || m.Pod.IntentHash == "" || m.Pod.IntentHash == m.Workload.IntentHash {
 		return true
 	}
@@ -75,7 +82,7 @@ func isMadeFromTemplate(m *cluster.Member) bool {
 // isStaleForRelease reports whether this release of the operator makes the pod differently, and the user wants it to
 // restart for that.
 func isStaleForRelease(s *cluster.Snapshot, m *cluster.Member) bool {
-	return cluster.RollsForOperatorUpgrade(s.Cluster) && hasStaleRender(m) && !startedWithOldAuthorities(s, m)
+	return cluster.RollsForOperatorUpgrade(s.Cluster) && hasStaleRender(s, m) && !startedWithOldAuthorities(s, m)
 }
 
 func sameConfiguration(a, b cluster.Intent) bool {

@@ -148,6 +148,9 @@ type Pod struct {
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
 	PeerAuthorities, ClientAuthorities []string
+	// Resources are those of etcd's container, as the pod's spec asks for them, and Resize is how far a change of them is.
+	Resources corev1.ResourceRequirements
+	Resize    Resize
 	// FailureReason is a condition reason and what the kubelet or the scheduler said; empty when there is none.
 	FailureReason, FailureDetail string
 }

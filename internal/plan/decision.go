@@ -52,6 +52,17 @@ type Decision struct {
 	InvalidatesSecrets bool
 }
 
+// ResizedPods names the pods that got the resources of their templates without a restart.
+func (d *Decision) ResizedPods() []string {
+	var names []string
+	for _, u := range d.Upkeep {
+		if a, ok := u.(AnnotatePod); ok && a.Resized {
+			names = append(names, a.Pod)
+		}
+	}
+	return names
+}
+
 // Problem is something wrong with an object that the cluster needs.
 type Problem struct {
 	// Reason is a condition reason. Message says what is, why, and what to do.

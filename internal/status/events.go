@@ -39,6 +39,10 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 	if d.Action != nil && outcome == nil {
 		list = append(list, actionEvent(d))
 	}
+	if pods := d.ResizedPods(); len(pods) > 0 && outcome == nil {
+		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventPodResized,
+			"These pods have the CPU and memory of the spec now. They were not restarted: " + strings.Join(pods, ", ") + "."})
+	}
 	if d.Plan != "" {
 		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventPlanned, d.Plan})
 	}

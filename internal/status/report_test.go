@@ -663,6 +663,32 @@ func TestAMemberThatTheOperatorRestartsIsNoFailure(t *testing.T) {
 	}
 }
 
+func TestPodsThatWereResizedAreToldOnce(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	for name, c := range map[string]struct {
+		upkeep  plan.Upkeep
+		outcome error
+		want    string
+	}{
+		"resized":                  {plan.AnnotatePod{Pod: "prod-1-0", Resized: true}, nil, "Normal PodResized: These pods have the CPU and memory of the spec now. They were not restarted: prod-1-0."},
+		"the write failed":         {plan.AnnotatePod{Pod: "prod-1-0", Resized: true}, errors.New("connection reset"), ""},
+		"another write to the pod": {plan.AnnotatePod{Pod: "prod-1-0"}, nil, ""},
+		"asked for only":           {plan.ResizePod{Pod: "prod-1-0"}, nil, ""},
+	} {
+		d := analyse.Next(s)
+		d.Upkeep = []plan.Upkeep{c.upkeep}
+		told := ""
+		for _, e := range Of(&s, &d, c.outcome).Events {
+			if e.Reason == v1beta1.EventPodResized {
+				told += e.Type + " " + e.Reason + ": " + e.Message
+			}
+		}
+		if told != c.want {
+			t.Errorf("%s: %q, want %q", name, told, c.want)
+		}
+	}
+}
+
 func TestAPlanIsAnsweredOnceAndRemembered(t *testing.T) {
 	s := MakeCluster("prod").Annotated(v1beta1.PlanAnnotation, "a").Objects().Members(Healthy).Snapshot()
 	d := analyse.Next(s)
