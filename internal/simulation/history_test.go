@@ -625,8 +625,12 @@ func (h *history) rest() bool {
 			}
 			idle = 0
 		}
-		if h.wait(overlap / 2); idle == 6 {
+		if idle == 4 {
 			return true
+		}
+		h.wait(overlap / 2)
+		if idle > 1 {
+			h.wait(overlap / 2)
 		}
 	}
 	return false
