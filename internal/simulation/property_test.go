@@ -27,7 +27,7 @@ import (
 // searches is how many searches for a bad state run, two at once. Each tries as many histories.
 const (
 	searches  = 8
-	histories = 250
+	histories = 240
 	// fingerprints is how many distinct states they visit at least.
 	fingerprints = 100_000
 )
@@ -119,7 +119,7 @@ func (v *visited) search(t *rapid.T) {
 		}
 	})
 	h.headStart(t)
-	for range rapid.IntRange(1, 10).Draw(t, "how long") {
+	for range rapid.IntRange(1, 14).Draw(t, "how long") {
 		t.Repeat(events)
 	}
 	h.settle()
