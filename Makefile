@@ -203,6 +203,10 @@ test-cluster: cluster-down ## Test the local cluster itself: start, node loss, v
 bench-create: ## Measure cluster creation against a plain StatefulSet.
 	hack/bench.sh create
 
+.PHONY: bench-day2
+bench-day2: ## Measure rolls, growth and the loss of a leader (RUNS= PAIRS= MIB= WATCHES= FIGURES=NAME,NAME).
+	hack/bench.sh day2
+
 .PHONY: bench-idle
 bench-idle: ## Count the operator's API requests over five minutes of rest.
 	hack/bench.sh idle

@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
-# Runs one benchmark: bench.sh create|idle|conversion|fleet
-# For create and idle it first prepares the cluster as the end-to-end suite does.
+# Runs one benchmark: bench.sh create|day2|idle|conversion|fleet
+# For create, day2 and idle it first prepares the cluster as the end-to-end suite does.
+# With USE_EXISTING_CLUSTER=true and DEPLOY=false it measures the operator that runs in the cluster of KUBECONFIG.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in conversion | fleet) exec go run ./test/bench "$1" ;; esac
+hack/build-tools.sh coredns
+COREDNS=$(hack/build-tools.sh dir coredns)/coredns; export COREDNS
+if [ "${USE_EXISTING_CLUSTER:-}" = true ] && [ "${DEPLOY:-}" = false ]; then
+  hack/build-tools.sh kubernetes etcd-3.6
+  PATH=$(hack/build-tools.sh dir kubernetes):$PATH
+  ETCD_VERSION=$(hack/build-tools.sh dir etcd-3.6 | sed 's/.*-//'); export ETCD_VERSION
+  exec go run ./test/bench "$@"
+fi
 values=$(hack/e2e-up.sh)
 value() { sed -n "s/^$1=//p" <<< "$values"; }
 KUBECONFIG=$(value KUBECONFIG); export KUBECONFIG

@@ -153,6 +153,10 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	}
 	var list []plan.Upkeep
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
+	step := resizeStepOf(s, m)
+	if step == writeTemplateOfResize {
+		in.Intent, in.Operation, in.FailedIntent = withAuthorities(s, targetOf(s, m)), "", ""
+	}
 	desired, paused := render.MemberStatefulSet(in), s.Cluster.Spec.Paused
 	if paused {
 		desired.Spec.Replicas = m.Workload.Live.Spec.Replicas // the user may have scaled it
@@ -164,7 +168,9 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		return list
 	}
 	switch {
-	case m.Pod.Deleting || !m.Pod.StartsEmpty:
+	case m.Pod.Deleting:
+	case !m.Pod.StartsEmpty:
+		list = append(list, resizeUpkeep(s, m, step)...)
 	case started:
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
 	case isJoining(s, m) && m.Pod.InitialCluster != in.Start.InitialCluster(): // etcd exits at a list of another length
@@ -179,7 +185,7 @@ func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
 	op := s.Cluster.Status.Operation
 	for _, m := range s.Members {
-		if hasStaleRender(&m) && (op == nil || op.Member != m.Name) {
+		if hasStaleRender(s, &m) && (op == nil || op.Member != m.Name) {
 			names = append(names, m.Name)
 		}
 	}
@@ -187,9 +193,10 @@ func staleTemplates(s *cluster.Snapshot) []string {
 }
 
 // hasStaleRender reports whether the member's template makes another pod than the one that runs.
-func hasStaleRender(m *cluster.Member) bool {
-	return m.Pod != nil && m.Workload != nil && m.Pod.RenderHash != "" && m.Workload.Live != nil &&
+func hasStaleRender(s *cluster.Snapshot, m *cluster.Member) bool {
+	differs := m.Pod != nil && m.Workload != nil && m.Pod.RenderHash != "" && m.Workload.Live != nil &&
 		m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
+	return differs && (!isResizedToTemplate(m) || wasStaleBeforeResize(s, m))
 }
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.

@@ -124,10 +124,10 @@ func (s *Snapshot) memberNames(found []Member) []string {
 		}
 	}
 	names = RememberedMembers(volumes)
-	if slices.ContainsFunc(volumes, func(v Volume) bool { return !v.Retired && v.Started() }) {
+	if slices.ContainsFunc(volumes, func(v Volume) bool { return !v.Retired && (v.Started() || len(v.Founders) > 0) }) {
 		return names
 	}
-	for _, m := range found { // every volume with data is gone
+	for _, m := range found { // those that are left remember only members that were added, if any
 		if m.Workload != nil && m.Volume == nil {
 			names = append(names, m.Name)
 		}

@@ -33,6 +33,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
 	p.CreatedAt = pod.CreationTimestamp.Time
+	p.Resources, p.Resize = resourcesOf(pod), resizeOf(pod)
 	if etcd := containerStatus(pod); etcd != nil {
 		p.Restarts, p.StartedAt = etcd.RestartCount, startedAt(etcd)
 		p.PassesReadiness = etcd.Ready && etcd.State.Running != nil && !p.Deleting && !markedByNode(pod) &&

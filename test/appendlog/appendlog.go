@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,14 @@ type Options struct {
 	Every time.Duration
 	// Writers is how many writers are pinned to each member; zero is 2.
 	Writers int
+	// Connect makes the connections of the writers; nil connects without retries.
+	Connect func(address string) (Connection, error)
+}
+
+// Connection carries the attempts of one writer.
+type Connection interface {
+	grpc.ClientConnInterface
+	io.Closer
 }
 
 // Entry is one attempt to append.
@@ -74,6 +83,9 @@ func Start(ctx context.Context, o Options) (*Log, error) {
 	}
 	if o.Writers == 0 {
 		o.Writers = defaultWriters
+	}
+	if o.Connect == nil {
+		o.Connect = func(address string) (Connection, error) { return connect(address, o.TLS) }
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Log{options: o, cancel: cancel, writers: map[string]bool{}}
@@ -137,7 +149,7 @@ func (l *Log) address(member string) string {
 // it connects anew.
 func (l *Log) write(ctx context.Context, member string, n int) {
 	var at string
-	var connection *grpc.ClientConn
+	var connection Connection
 	var attempts sync.WaitGroup
 	defer func() {
 		attempts.Wait()
@@ -158,7 +170,7 @@ func (l *Log) write(ctx context.Context, member string, n int) {
 			continue
 		}
 		if address != at {
-			next, err := connect(address, l.options.TLS)
+			next, err := l.options.Connect(address)
 			if err != nil {
 				continue
 			}
@@ -173,7 +185,7 @@ func (l *Log) write(ctx context.Context, member string, n int) {
 }
 
 // append makes one attempt. The entry is written only if it does not exist yet.
-func (l *Log) append(ctx context.Context, to *grpc.ClientConn, key string) {
+func (l *Log) append(ctx context.Context, to Connection, key string) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	request := &etcdserverpb.TxnRequest{

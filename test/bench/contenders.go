@@ -87,3 +87,11 @@ func removePlain(ctx context.Context, l *lab, name string) error {
 	}
 	return nil
 }
+
+// startPlain makes a plain StatefulSet and waits for its voters.
+func (l *lab) startPlain(ctx context.Context, name string) error {
+	if err := l.apply(ctx, plainManifest(l, name)); err != nil {
+		return err
+	}
+	return l.awaitVoters(ctx, name, 3, nil)
+}

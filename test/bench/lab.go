@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
 )
@@ -43,29 +46,65 @@ func (l *lab) apply(ctx context.Context, manifest string) error {
 	return nil
 }
 
-// awaitThreeVoters asks the pods by their addresses until three
+// awaitVoters asks the pods by their addresses until so many
 // different voters of one cluster serve linearizable reads.
-func (l *lab) awaitThreeVoters(ctx context.Context, name string) error {
+func (l *lab) awaitVoters(ctx context.Context, name string, count int, credentials *etcd.Credentials) error {
 	return wait.PollUntilContextTimeout(ctx, pollEvery, patience, true, func(ctx context.Context) (bool, error) {
-		var pods corev1.PodList
-		if err := l.List(ctx, &pods, client.InNamespace(l.namespace), client.MatchingLabels{benchLabel: name}); err != nil {
+		probes, err := l.probe(ctx, name, credentials)
+		if err != nil {
 			return false, err
 		}
-		voters := map[string]bool{}
-		for _, pod := range pods.Items {
-			if pod.Status.PodIP == "" {
-				return false, nil
+		clusters, voters := map[cluster.ID]bool{}, map[cluster.ID]bool{}
+		for _, probe := range probes {
+			if probe.Linearizable && !probe.Learner {
+				clusters[probe.ClusterID], voters[probe.MemberID] = true, true
 			}
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
-			probe, err := etcdv3.New().Probe(bounded, etcd.Endpoint{Address: net.JoinHostPort(pod.Status.PodIP, "2379")})
-			cancel()
-			if err != nil || !probe.Linearizable || probe.Learner {
-				return false, nil
-			}
-			voters[fmt.Sprint(probe.ClusterID, probe.MemberID)] = true
 		}
-		return len(voters) == 3, nil
+		return len(probes) == count && len(voters) == count && len(clusters) == 1, nil
 	})
+}
+
+// probe asks each pod of a contender that has an address. The answer is empty where none came.
+func (l *lab) probe(ctx context.Context, name string, credentials *etcd.Credentials) (map[string]cluster.Probe, error) {
+	pods, err := l.pods(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]cluster.Probe, len(pods))
+	var asked sync.WaitGroup
+	for i, pod := range pods {
+		if pod.Status.PodIP == "" {
+			continue
+		}
+		asked.Go(func() {
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			probe, err := etcdv3.New().Probe(bounded, etcd.Endpoint{
+				Address: clientAddress(pod.Status.PodIP), ServerName: l.serverName(name), Credentials: credentials,
+			})
+			if err == nil {
+				answers[i] = probe
+			}
+		})
+	}
+	asked.Wait()
+	probes := map[string]cluster.Probe{}
+	for i, pod := range pods {
+		probes[pod.Name] = answers[i]
+	}
+	return probes, nil
+}
+
+func clientAddress(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(cluster.ClientPort)) }
+
+// serverName is a name that the certificates of all members fit.
+func (l *lab) serverName(name string) string { return fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(name), l.namespace) }
+
+// pods returns the pods of one contender.
+func (l *lab) pods(ctx context.Context, name string) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	err := l.List(ctx, &pods, client.InNamespace(l.namespace), client.MatchingLabels{benchLabel: name})
+	return pods.Items, err
 }
 
 // sweep deletes the volumes and waits until pods and volumes are gone,

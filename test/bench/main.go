@@ -19,9 +19,11 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-const usage = `usage: bench create | idle | conversion | fleet
+const usage = `usage: bench create | day2 | idle | conversion | fleet
 
   create       from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
+  day2         a roll, a resize and the loss of a leader: how long they take, and how long no write is acknowledged;
+               RUNS=5 PAIRS=30 MIB=100 WATCHES=100, and FIGURES=NAME,NAME for some of the figures
   idle         requests of the operator to the API server in five minutes of rest, its lease apart
   conversion   ConversionReviews over HTTPS of one object and of 10,000, against an endpoint that echoes them; it needs no cluster
   fleet        300 clusters (CLUSTERS=) created at once against an API server without kubelets, which it starts itself
@@ -52,7 +54,7 @@ func run(ctx context.Context, args []string) error {
 	case slices.Equal(args, []string{"fleet"}):
 		return benchFleet(ctx)
 	}
-	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "idle": benchIdle}
+	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "day2": benchDay2, "idle": benchIdle}
 	if len(args) != 1 || benches[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("name a benchmark")

@@ -34,6 +34,8 @@ type scenario struct {
 	resized int
 	// secrets are those that the operator makes.
 	secrets []string
+	// samePods tells that no pod is restarted.
+	samePods bool
 	// long marks a scenario that repeats its writes for each member.
 	// Every third write is a failpoint then, and every call to etcd, unless the whole matrix runs.
 	long bool
@@ -254,6 +256,10 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 			clusterID = seen[cluster.AnnotationClusterID]
 		}
 	}
+	var pods map[string]string
+	if s.samePods {
+		pods = l.podUIDs()
+	}
 	l.operator = l.newOperator(at.hooks(l))
 	armed := l.operator
 	s.begin(l)
@@ -262,6 +268,9 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
 	}
 	s.check(l, clusterID)
+	if s.samePods {
+		l.expectSame(pods)
+	}
 	for member, version := range keptVolumes {
 		if have := l.volume(member).ResourceVersion; have != version {
 			t.Errorf("the kept volume of %s was written to", member)

@@ -204,10 +204,18 @@ func (r *recorder) mentions(text string) bool {
 }
 
 // has reports whether an event of the type and reason was sent.
-func (r *recorder) has(kind, reason string) bool {
+func (r *recorder) has(kind, reason string) bool { return r.count(kind, reason) > 0 }
+
+// count returns how many events of the type and reason were sent.
+func (r *recorder) count(kind, reason string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.events, func(e string) bool { return strings.HasPrefix(e, kind+" "+reason+": ") })
+	for _, e := range r.events {
+		if strings.HasPrefix(e, kind+" "+reason+": ") {
+			n++
+		}
+	}
+	return n
 }
 
 // pass runs one reconcile of an operator over every cluster of the namespace and reports whether it changed anything.
