@@ -65,8 +65,8 @@ func expectStill(ctx context.Context, c *v1beta1.EtcdCluster) {
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = true })
 	awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonPaused))
 	seen := func() map[string]any {
-		now := footprint(ctx, c)
-		delete(now, "pods") // what was begun goes on: a pod that was deleted is made again, a learner starts
+		now := templatesOf(ctx, c) // not the pods: one that was deleted is made again, a learner starts
+		now["volumes"] = volumesOf(ctx, c)
 		id, err := identityOf(ctx, c, firstReady(ctx, c))
 		Expect(err).NotTo(HaveOccurred())
 		now["members"] = slices.Sorted(maps.Values(id.Members))
