@@ -192,15 +192,7 @@ func exists(ctx context.Context, namespace, name string, object client.Object) b
 // footprint is what must stay as it is where nothing is touched: pods, and the generations of StatefulSets.
 func footprint(ctx context.Context, c *v1beta1.EtcdCluster) map[string]any {
 	GinkgoHelper()
-	seen := templatesOf(ctx, c)
-	seen["pods"], seen["volumes"] = uidsOf(podsOf(ctx, c)), volumesOf(ctx, c)
-	return seen
-}
-
-// templatesOf tells the generations of the StatefulSets by name.
-func templatesOf(ctx context.Context, c *v1beta1.EtcdCluster) map[string]any {
-	GinkgoHelper()
-	seen := map[string]any{}
+	seen := map[string]any{"pods": uidsOf(podsOf(ctx, c)), "volumes": volumesOf(ctx, c)}
 	var sets appsv1.StatefulSetList
 	Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
 	for _, set := range sets.Items {
