@@ -59,6 +59,8 @@ type options struct {
 	leaderElection   bool
 	watchNamespaces  string
 	concurrency      int
+	freeze           bool
+	maxDisruptions   int
 	lifetimes        act.Lifetimes
 	authorityOverlap time.Duration
 	logging          zap.Options
@@ -84,6 +86,10 @@ func parseOptions(args []string) (*options, error) {
 		"lifetime of the certificate authorities that the operator creates; they are rotated after two thirds of it")
 	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour,
 		"time that clients have to trust a new certificate authority before it issues, and to load its certificates before the old authority is removed")
+	flags.BoolVar(&o.freeze, "freeze-disruptions", false,
+		"begin no step that may disturb members, in no cluster; the step under way is finished, and what is down is repaired")
+	flags.IntVar(&o.maxDisruptions, "max-disruptions", 10,
+		"number of clusters in which steps that may disturb members are under way at once")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -93,6 +99,9 @@ func parseOptions(args []string) (*options, error) {
 	}
 	if o.concurrency < 1 {
 		return nil, errors.New("--concurrency must be at least 1")
+	}
+	if o.maxDisruptions < 1 {
+		return nil, errors.New("--max-disruptions must be at least 1; --freeze-disruptions keeps every step from beginning")
 	}
 	if err := o.checkLifetimes(); err != nil {
 		return nil, err
@@ -228,6 +237,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: o.concurrency,
 		Writes:      writes,
+		Pace:        o.pace(mgr, writer),
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the EtcdCluster controller: %w", err)
@@ -239,6 +249,18 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		return fmt.Errorf("setting up /readyz: %w", err)
 	}
 	return setUpOperatorCondition(mgr)
+}
+
+// pace limits the voluntary steps. An operator outside of a cluster has no namespace to remember roll backs in.
+func (o *options) pace(mgr ctrl.Manager, writer client.Client) *act.Pace {
+	namespace, err := ownNamespace()
+	if err != nil {
+		ctrl.Log.Info("Members that had to go back are counted in memory only", "cause", err.Error())
+	}
+	return &act.Pace{
+		Clusters: mgr.GetClient(), Live: mgr.GetAPIReader(), Frozen: o.freeze, Max: o.maxDisruptions,
+		RollBacks: &act.RollBacks{Live: mgr.GetAPIReader(), Client: writer, Namespace: namespace},
+	}
 }
 
 // setUpOperatorCondition adds the controller that tells OLM whether the operator may be replaced now.

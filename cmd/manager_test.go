@@ -24,3 +24,18 @@ func TestRefusesLifetimesThatCannotWork(t *testing.T) {
 		}
 	}
 }
+
+func TestThePaceIsAtLeastOneCluster(t *testing.T) {
+	for flags, want := range map[string]int{"": 10, "--max-disruptions=1": 1, "--max-disruptions=0": 0, "--max-disruptions=-1": 0} {
+		o, err := parseOptions(strings.Fields(flags))
+		switch {
+		case want == 0 && (err == nil || !strings.Contains(err.Error(), "--max-disruptions must be at least 1")):
+			t.Errorf("%q: %v", flags, err)
+		case want > 0 && (err != nil || o.maxDisruptions != want || o.freeze):
+			t.Errorf("%q: %+v, %v", flags, o, err)
+		}
+	}
+	if o, err := parseOptions([]string{"--freeze-disruptions"}); err != nil || !o.freeze {
+		t.Errorf("%+v, %v", o, err)
+	}
+}

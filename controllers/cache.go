@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/act"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -57,12 +58,16 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 	}
 }
 
-// IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace.
+// IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace, and the
+// clusters with a voluntary operation under way.
 func IndexCaches(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, object := range []client.Object{&appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
 		if err := indexer.IndexField(ctx, object, observe.IndexCluster, observe.ClusterName); err != nil {
 			return fmt.Errorf("indexing the caches: %w", err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &v1beta1.EtcdCluster{}, act.IndexDisrupted, act.Disrupted); err != nil {
+		return fmt.Errorf("indexing the caches: %w", err)
 	}
 	return nil
 }
@@ -108,19 +113,30 @@ func keepPod(object any) (any, error) {
 	kept := &corev1.Pod{ObjectMeta: keptMeta(p, maxAnnotationBytes), Spec: corev1.PodSpec{NodeName: p.Spec.NodeName}}
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
+		ObservedGeneration: p.Status.ObservedGeneration,
 	}
 	for _, c := range p.Spec.Containers {
-		if render.ReadsLinearizably(c) {
-			get := &corev1.HTTPGetAction{Path: c.ReadinessProbe.HTTPGet.Path, Port: c.ReadinessProbe.HTTPGet.Port}
-			kept.Spec.Containers = []corev1.Container{{
-				Name: c.Name, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}},
-			}}
+		if c.Name == render.ContainerName {
+			kept.Spec.Containers = []corev1.Container{keptContainer(c)}
 		}
 	}
 	if kept.Status.Size() > maxStatusBytes {
 		kept.Status.Conditions, kept.Status.ContainerStatuses = nil, nil
 	}
 	return kept, nil
+}
+
+// keptContainer is what the operator reads of etcd's container: its resources, and whether it has the operator's probe.
+func keptContainer(c corev1.Container) corev1.Container {
+	kept := corev1.Container{Name: c.Name}
+	if r := (corev1.ResourceRequirements{Limits: c.Resources.Limits, Requests: c.Resources.Requests}); r.Size() <= maxSpecBytes {
+		kept.Resources = r
+	}
+	if render.ReadsLinearizably(c) {
+		get := &corev1.HTTPGetAction{Path: c.ReadinessProbe.HTTPGet.Path, Port: c.ReadinessProbe.HTTPGet.Port}
+		kept.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}
+	}
+	return kept
 }
 
 func keepVolume(object any) (any, error) {

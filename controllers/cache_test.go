@@ -92,11 +92,14 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 		Annotations:     map[string]string{cluster.AnnotationRenderHash: "hash", cluster.AnnotationClusterID: "c1"},
 		OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "prod-0", UID: "set", Controller: new(true)}},
 	}
+	meta.Generation = 3
 	get := &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}
+	memory := corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")}}
 	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{
-		{Name: "etcd", ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}},
+		{Name: "etcd", Resources: memory, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}},
 	}}, Status: corev1.PodStatus{
-		Phase: corev1.PodRunning, PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+		ObservedGeneration: 2,
+		Phase:              corev1.PodRunning, PodIP: "10.0.0.1", Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 		ContainerStatuses: []corev1.ContainerStatus{{Name: "etcd", Ready: true}},
 	}}
 	volume := &corev1.PersistentVolumeClaim{ObjectMeta: meta}
@@ -106,6 +109,7 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	foreign(live)
 	live.Spec.Containers = append([]corev1.Container{{Name: "sidecar"}},
 		render.MemberStatefulSet(render.MemberInput{Cluster: clustertest.MakeCluster("prod").Snapshot().Cluster, Name: "prod-0"}).Spec.Template.Spec.Containers...)
+	live.Spec.Containers[1].Resources = memory
 	live.Status.Message = "x"
 	if diff := cmp.Diff(pod, keep(t, keepPod, live)); diff != "" {
 		t.Errorf("Pod:\n%s", diff)
@@ -144,7 +148,10 @@ func TestTheCachesKeepLittleOfWhatIsTooLargeToBeTheOperators(t *testing.T) {
 		"a template":                      {&appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: template}}, keepStatefulSet},
 		"a pod's message":                 {&corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Message: large}}}}, keepPod},
 		"a pod's spec":                    {&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: large}}}}, keepPod},
-		"an EtcdCluster's annotation":     {&v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large}}}, keepCluster},
+		"a pod's resources": {&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "etcd", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceName(large): resource.MustParse("1")}},
+		}}}}, keepPod},
+		"an EtcdCluster's annotation": {&v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"x": large}}}, keepCluster},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.object.SetName("prod-0")

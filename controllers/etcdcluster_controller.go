@@ -52,6 +52,8 @@ type EtcdClusterReconciler struct {
 	Concurrency int
 	// Writes are the operator's own writes, nil where the Observer reads what was written.
 	Writes *OwnWrites
+	// Pace limits the voluntary steps of all clusters together, nil for no limit.
+	Pace *act.Pace
 
 	// reports are the last report on each cluster.
 	reports sync.Map
@@ -67,6 +69,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
+// +kubebuilder:rbac:groups="",resources=pods/resize,verbs=patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;update
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;create;patch
@@ -74,6 +77,8 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups="",resources=events,verbs=list
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get;list
 // +kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
 
 // Reconcile is one pass of the loop: observe, analyse, act, report.
 func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -86,7 +91,11 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 		r.reports.Delete(request.NamespacedName)
 		return ctrl.Result{}, err
 	}
-	decision, before := analyse.Next(*snapshot), snapshot.Cluster
+	decision, err := r.decide(ctx, snapshot)
+	if err != nil {
+		return retry(err)
+	}
+	before := snapshot.Cluster
 	outcome := r.act(ctx, snapshot, &decision)
 	r.decisions.record(ctx, snapshot, decision.WithRefusals(outcome))
 	if outcome != nil && isStale(outcome) {
@@ -105,6 +114,28 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 		again = sooner(again, decision.RequeueAfter)
 	}
 	return ctrl.Result{RequeueAfter: again}, nil
+}
+
+// decide asks the pace before a voluntary step begins, and decides again with its answer: what is held gives way to
+// what repairs. The answer to the plan annotation tells what is held.
+func (r *EtcdClusterReconciler) decide(ctx context.Context, s *cluster.Snapshot) (plan.Decision, error) {
+	decision, ask := analyse.Next(*s), r.Pace.Ask
+	switch {
+	case decision.Plan != "":
+		ask = r.Pace.Look
+	case !decision.Voluntary:
+		return decision, nil
+	}
+	hold, err := ask(ctx, s)
+	if err != nil {
+		return decision, err
+	}
+	s.Hold = hold
+	decision = analyse.Next(*s)
+	if !decision.Voluntary {
+		r.Pace.Release(s.Cluster.Key())
+	}
+	return decision, nil
 }
 
 // sooner returns the shorter delay. Zero is none.
@@ -127,20 +158,27 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
+	r.Pace.Ended(ctx, s, d)
 	written, err := r.Actor.Upkeep(ctx, s, d.Upkeep)
 	if d.InvalidatesSecrets {
 		r.Observer.SecretsWritten(s.Cluster, written)
 	}
 	if _, other := plan.Refusals(err); other != nil || d.Action == nil || err != nil && !d.Urgent {
+		if d.Voluntary {
+			r.Pace.Release(s.Cluster.Key())
+		}
 		return err
 	}
 	refused := err
+	if err := r.Pace.Begins(ctx, s, d); err != nil {
+		return err
+	}
 	report := s.Cluster.Status // a claim that stands changes nothing: what became of its step has been told
 	if report.Operation == nil {
 		report = status.Of(s, d, nil).Status
 	}
 	if err := r.Actor.Claim(ctx, s, d.Claim, &report); err != nil {
-		return err
+		return err // it may have been written nevertheless: its place stays taken for a while
 	}
 	r.reports.Store(s.Cluster.Key(), lastReport{at: s.Now})
 	return errors.Join(refused, r.Actor.Act(ctx, s, d.Action))
@@ -157,7 +195,7 @@ func (r *EtcdClusterReconciler) report(
 		last.leftOut = s.Now
 	}
 	wroteObjects := len(d.Upkeep) > 0 && (s.JustCreated || !d.InvalidatesSecrets) // Secrets are an event, and not watched
-	if wroteObjects && d.Action == nil && outcome == nil && s.Now.Sub(last.leftOut) < leaveOutTime {
+	if wroteObjects && d.Action == nil && outcome == nil && len(d.ResizedPods()) == 0 && s.Now.Sub(last.leftOut) < leaveOutTime {
 		r.reports.Store(s.Cluster.Key(), last)
 		return conflictDelay, nil // the objects that were just written bring the next pass, which has more to tell
 	}
@@ -180,7 +218,7 @@ func (r *EtcdClusterReconciler) report(
 		report = status.Of(&was, d, outcome)
 	}
 	for _, e := range report.Events {
-		r.Events.Eventf(s.Cluster, nil, e.Type, e.Reason, "Reconciling", "%s", e.Message)
+		r.Events.Eventf(s.Cluster, nil, e.Type, e.Reason, report.ActionOf(e), "%s", e.Message)
 	}
 	return 0, nil
 }

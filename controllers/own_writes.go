@@ -155,10 +155,29 @@ func (c *rememberingClient) Patch(
 
 // SubResource implements client.Client.
 func (c *rememberingClient) SubResource(name string) client.SubResourceClient {
-	if name == evictionSubResource {
+	switch name {
+	case evictionSubResource:
 		return rememberingEviction{c.Client.SubResource(name), c}
+	case resizeSubResource:
+		return rememberingResize{c.Client.SubResource(name), c}
+	default:
+		return c.Client.SubResource(name)
 	}
-	return c.Client.SubResource(name)
+}
+
+// resizeSubResource of a pod changes its resources.
+const resizeSubResource = "resize"
+
+type rememberingResize struct {
+	client.SubResourceClient
+	client *rememberingClient
+}
+
+// Patch implements client.SubResourceClient.
+func (r rememberingResize) Patch(
+	ctx context.Context, pod client.Object, patch client.Patch, options ...client.SubResourcePatchOption,
+) error {
+	return r.client.remembered(pod, r.SubResourceClient.Patch(ctx, pod, patch, options...))
 }
 
 // evictionSubResource of a pod deletes it.

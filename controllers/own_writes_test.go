@@ -97,6 +97,7 @@ func TestEveryWriteButThatOfASecretIsRemembered(t *testing.T) {
 			return w.Patch(t.Context(), &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data-prod-0"}}, patch)
 		},
 		"status": func(w client.Client) error { return w.Status().Update(t.Context(), c) },
+		"resize": func(w client.Client) error { return w.SubResource("resize").Patch(t.Context(), claim, patch) },
 	} {
 		c, claim = &v1beta1.EtcdCluster{ObjectMeta: metaOf("prod", "")}, &corev1.PersistentVolumeClaim{ObjectMeta: metaOf("data-prod-0", "")}
 		api, writes := caches(t, c, claim), &OwnWrites{}

@@ -123,6 +123,10 @@ type EtcdClusterStatus struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=status,displayName="Client Secret",xDescriptors={"urn:alm:descriptor:io.kubernetes:Secret"}
 	// +optional
 	ClientSecretName string `json:"clientSecretName,omitempty"`
+	// AnsweredPlan is the value of the annotation operator.etcd-warden.io/plan that the operator has answered last.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	AnsweredPlan string `json:"answeredPlan,omitempty"`
 	// Members are the members, ordered by their numbers.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map

@@ -79,6 +79,9 @@ const (
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.
 	ReasonRollingMembers = "RollingMembers"
+	// ReasonResizingPods: the members' pods get other CPU and memory without a restart.
+	// What to do: nothing. A member whose pod cannot be changed so within a minute restarts instead.
+	ReasonResizingPods = "ResizingPods"
 	// ReasonRollingBack: a member did not become healthy after its restart, and goes back to the pod template with which
 	// it was healthy.
 	// What to do: nothing yet. The message says why the member was not healthy.
@@ -96,6 +99,16 @@ const (
 	// down.
 	// What to do: remove the flag or the annotation when the steps may go on.
 	ReasonFrozen = "Frozen"
+	// ReasonWaitingForOtherClusters: the operator takes steps that may disturb members in as many clusters as its flag
+	// --max-disruptions allows at once.
+	// What to do: nothing. The step begins when one of the others has ended. It can take longer while members of other
+	// clusters do not become healthy.
+	ReasonWaitingForOtherClusters = "WaitingForOtherClusters"
+	// ReasonRollsStopped: five members in a row, in any clusters, did not become healthy after their restart and went
+	// back. The operator restarts no member for its spec until an administrator allows it. Members that have failed are
+	// still restarted.
+	// What to do: find out why the members failed. Then do what the message says.
+	ReasonRollsStopped = "RollsStopped"
 	// ReasonMembersNotHealthy: a member needs a restart, but another member is not a healthy voter.
 	// What to do: bring back the member that the message names. The operator then continues.
 	ReasonMembersNotHealthy = "MembersNotHealthy"
@@ -132,6 +145,10 @@ const (
 	// full.
 	// What to do: lower the quota to the value in the message, or request a larger volume.
 	ReasonQuotaTooLarge = "QuotaTooLarge"
+	// ReasonQuotaTooSmall: the database of a member is about as large as the new quota, or larger. etcd would take no
+	// more writes.
+	// What to do: set a larger quota, or delete keys, compact and defragment first. The members keep their quota meanwhile.
+	ReasonQuotaTooSmall = "QuotaTooSmall"
 	// ReasonSecretNotFound: a Secret that the spec names does not exist.
 	// What to do: create the Secret in the namespace of the cluster, with the keys that the message names.
 	ReasonSecretNotFound = "SecretNotFound"
@@ -277,6 +294,9 @@ const (
 	// EventMemberRolled: the pod of a member was evicted, so that it starts again.
 	// What to do: nothing.
 	EventMemberRolled = "MemberRolled"
+	// EventPodResized: pods of members got other CPU and memory without a restart.
+	// What to do: nothing.
+	EventPodResized = "PodResized"
 	// EventMemberRolledBack: a member did not become healthy after its restart. It restarts with what it ran with before.
 	// What to do: correct in the spec what the message names.
 	EventMemberRolledBack = "MemberRolledBack"
@@ -298,6 +318,10 @@ const (
 	// EventLeaderMoved: a follower became the leader, before the member that led is restarted or removed.
 	// What to do: nothing.
 	EventLeaderMoved = "LeaderMoved"
+	// EventPlanned: the answer to a new value of the annotation operator.etcd-warden.io/plan: what the operator would do
+	// to reach the spec, and in which order.
+	// What to do: nothing.
+	EventPlanned = "Planned"
 	// EventOperationFinished: the step in progress was completed.
 	// What to do: nothing.
 	EventOperationFinished = "OperationFinished"

@@ -38,7 +38,11 @@ const (
 
 // PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the
 // spec, and in which order. Each new value gets one answer. The annotation changes nothing else.
-const PlanAnnotation = "operator.etcd-warden.io/plan"
+// A value of more than MaxPlanValue bytes gets none.
+const (
+	PlanAnnotation = "operator.etcd-warden.io/plan"
+	MaxPlanValue   = 253
+)
 
 // FreezeAnnotation on a namespace, with the value FreezeValue, keeps the operator from beginning any step there that
 // may disturb members. It finishes the step that it has begun, and continues to repair what is down.

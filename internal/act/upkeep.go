@@ -60,6 +60,8 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.updateStatefulSet(ctx, item)
 	case plan.AnnotatePod:
 		return a.annotatePod(ctx, s, item)
+	case plan.ResizePod:
+		return a.resizePod(ctx, s, item)
 	case plan.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case plan.WriteCertificate:

@@ -165,6 +165,9 @@ func urgentRenewals(s *cluster.Snapshot) []plan.Upkeep {
 		}
 		for i := range trust.Certificates {
 			c := &trust.Certificates[i]
+			if c.Usable() && !c.OutsideValidity(s.Now) && !c.IssuedBy(trust.Authority.Bundle...) {
+				continue // the authority is to be announced first: clients do not know it
+			}
 			if write := certificateWrite(s, traffic, c); write != nil && write.Renew && renewable(s, &trust.Authority, c) {
 				list = append(list, *write)
 			}

@@ -44,6 +44,12 @@ func strangerSecret(s *cluster.Snapshot, name string) {
 	}
 }
 
+func withoutPods(s *cluster.Snapshot) {
+	for i := range s.Members {
+		s.Members[i].Pod = nil
+	}
+}
+
 var allRenewed = func(peer, client string) []string {
 	return []string{
 		fmt.Sprintf("peer by %s, renewed true", peer), fmt.Sprintf("server by %s, renewed true", client),
@@ -167,6 +173,14 @@ func TestSecretsAreWrittenWhenTheyAreDue(t *testing.T) {
 		"no due certificate of an authority that came back, although the cluster is paused": {
 			cluster: prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).
 				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })),
+		},
+		"no due certificate of an authority that no client knows, although the cluster is paused and no member runs": {
+			cluster: prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue = Now })).Later(withoutPods).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })),
+		},
+		"expired certificates by an authority that no client knows, where the cluster is paused and no member runs": {
+			prod().Paused().Later(certificates(func(c *cluster.Certificate) { c.RenewalDue, c.NotAfter = Now, Now })).Later(withoutPods).
+				Later(trusts(func(t *cluster.Trust) { t.Authority.Current, t.Authority.Bundle = "x", []string{"x"} })), allRenewed("x", "x"),
 		},
 		"the new authority at once, where certificates have ended and the old authority with them": {
 			prod().Announced(time.Minute).Later(certificates(func(c *cluster.Certificate) { c.NotAfter = Now })).

@@ -20,6 +20,9 @@ func configurationRoll(s *cluster.Snapshot) *plan.Decision {
 	if members := membersToRestart(s, v1beta1.ReasonRollingMembers); len(members) > 0 {
 		return restartMember(s, nextToRestart(members), v1beta1.ReasonRollingMembers)
 	}
+	if d := awaitResize(s); d != nil {
+		return d
+	}
 	for i := range s.Members {
 		if m := &s.Members[i]; isOverdue(s, m) {
 			return refused([]plan.Refusal{*overdue(s, m)})
@@ -36,9 +39,10 @@ var configurationRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			targetAllowed(m),   // Make sure that etcd takes the options, and Kubernetes the pod.
-			quotaFitsClaim(m),  // Make sure that a larger database does not fill its volume.
-			intentHasNotFailed, // Make sure that what failed is not tried again.
+			targetAllowed(m),      // Make sure that etcd takes the options, and Kubernetes the pod.
+			quotaFitsClaim(m),     // Make sure that a larger database does not fill its volume.
+			quotaHoldsDatabase(m), // Make sure that etcd takes writes afterwards.
+			intentHasNotFailed,    // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -55,13 +59,17 @@ func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	case isBegun(s, m, v1beta1.OperationRollMember):
 		return false
 	default:
-		return !sameConfiguration(m.Workload.Intent, targetOf(s, m))
+		return !sameConfiguration(m.Workload.Intent, targetOf(s, m)) && !resizesInPlace(s, m)
 	}
 }
 
-// isMadeFromTemplate reports whether the pod was made from the intent of its StatefulSet. Authorities are left out:
-// they have a rule of their own. Where the pod does not tell, and where there is none, it counts as made from it.
+// isMadeFromTemplate reports whether the pod is as one of its StatefulSet's intent. Authorities are left out: they have
+// a rule of their own. Where the pod does not tell, and where there is none, it counts as made from it.
 func isMadeFromTemplate(m *cluster.Member) bool {
+	return wasMadeFromTemplate(m) || isResizedToTemplate(m)
+}
+
+func wasMadeFromTemplate(m *cluster.Member) bool {
 	if m.Pod == nil || m.Pod.IntentHash == "" || m.Pod.IntentHash == m.Workload.IntentHash {
 		return true
 	}
@@ -74,7 +82,7 @@ func isMadeFromTemplate(m *cluster.Member) bool {
 // isStaleForRelease reports whether this release of the operator makes the pod differently, and the user wants it to
 // restart for that.
 func isStaleForRelease(s *cluster.Snapshot, m *cluster.Member) bool {
-	return cluster.RollsForOperatorUpgrade(s.Cluster) && hasStaleRender(m) && !startedWithOldAuthorities(s, m)
+	return cluster.RollsForOperatorUpgrade(s.Cluster) && hasStaleRender(s, m) && !startedWithOldAuthorities(s, m)
 }
 
 func sameConfiguration(a, b cluster.Intent) bool {
@@ -169,7 +177,10 @@ func targetAllowed(m *cluster.Member) guard {
 			return nil
 		}
 		if refusals := intentRefusals(targetOf(s, m)); len(refusals) > 0 {
-			return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals)}
+			return &plan.Refusal{
+				Guard: refusals[0].Guard, Reason: refusals[0].Reason,
+				Message: plan.Messages(refusals) + " The running cluster stays as it is. Set the spec back, or correct it.",
+			}
 		}
 		return nil
 	}
@@ -192,6 +203,29 @@ func quotaFitsClaim(m *cluster.Member) guard {
 				"for the log, because etcd exits when the disk is full. Set spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1) to at most %d.",
 				quota, m.Volume.Name, largest),
 		}
+	}
+}
+
+// quotaHoldsDatabase refuses a lower quota that a member's database fills to nine tenths. etcd takes no more writes
+// once it has filled it whole. The message names no size, because that changes with every write.
+func quotaHoldsDatabase(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
+			return nil
+		}
+		quota := targetOf(s, m).Quota()
+		for i := range s.Members {
+			other := &s.Members[i]
+			if other.Answers() && quota < m.Workload.Intent.Quota() && other.Probe.DatabaseBytes > quota/10*9 {
+				return &plan.Refusal{
+					Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
+					Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
+						"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
+						"compact and defragment first.", other.Name, quota),
+				}
+			}
+		}
+		return nil
 	}
 }
 

@@ -469,8 +469,14 @@ func TestEveryGuardOfAConfigurationRollIsAsked(t *testing.T) {
 		t.Fatalf("without a fault: %s", d.Message)
 	}
 	for guard, fault := range map[string]func(*cluster.Snapshot){
-		"optionsAllowed":     func(s *cluster.Snapshot) { option("data-dir", "/tmp")(&s.Cluster.Spec) },
-		"quotaFitsClaim":     func(s *cluster.Snapshot) { option("quota-backend-bytes", "8000000000")(&s.Cluster.Spec) },
+		"optionsAllowed": func(s *cluster.Snapshot) { option("data-dir", "/tmp")(&s.Cluster.Spec) },
+		"quotaFitsClaim": func(s *cluster.Snapshot) { option("quota-backend-bytes", "8000000000")(&s.Cluster.Spec) },
+		"quotaHoldsDatabase": func(s *cluster.Snapshot) {
+			option("quota-backend-bytes", "100000000")(&s.Cluster.Spec)
+			probe := *s.Members[4].Probe
+			probe.DatabaseBytes = 90_000_001
+			s.Members[4].Probe = &probe
+		},
 		"intentHasNotFailed": func(s *cluster.Snapshot) { markFailed(s, "prod-3") },
 		"noAlarm":            func(s *cluster.Snapshot) { s.Membership.Alarms = []cluster.Alarm{{Kind: cluster.AlarmNoSpace}} },
 		"membersHealthy":     func(s *cluster.Snapshot) { s.Member("prod-4").Pod.Deleting = true },
@@ -490,6 +496,20 @@ func TestEveryGuardOfAConfigurationRollIsAsked(t *testing.T) {
 		d := Next(roll().Later(fault).Snapshot())
 		if d.Action != nil || len(d.Refusals) != 1 || d.Refusals[0].Guard != guard {
 			t.Errorf("%s: got %q, refused by %+v", guard, actionText(d.Action), d.Refusals)
+		}
+	}
+}
+
+func TestAQuotaIsLoweredWhereTheDatabaseLeavesRoom(t *testing.T) {
+	for bytes, rolls := range map[int64]bool{90_000_000: true, 90_000_001: false} {
+		s := healthy(3).LaterSpec(option("quota-backend-bytes", "100000000")).Snapshot()
+		for i := range s.Members {
+			probe := *s.Members[i].Probe
+			probe.DatabaseBytes = bytes
+			s.Members[i].Probe = &probe
+		}
+		if d := Next(s); (d.Action != nil) != rolls || !rolls && d.Reason != v1beta1.ReasonQuotaTooSmall {
+			t.Errorf("%d bytes: %v, %s: %s", bytes, d.Action, d.Reason, d.Message)
 		}
 	}
 }

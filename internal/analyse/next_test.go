@@ -147,6 +147,8 @@ func upkeepText(u plan.Upkeep) string {
 		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
 	case plan.AnnotatePod:
 		return "seal " + u.Pod
+	case plan.ResizePod:
+		return "resize " + u.Pod
 	case plan.WriteAuthority:
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case plan.WriteCertificate:

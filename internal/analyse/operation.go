@@ -82,13 +82,13 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	claim := v1beta1.Operation{
 		Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
 	}
+	claim.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
 	if standing := s.Cluster.Status.Operation; standing != nil {
-		claim = *standing
+		claim = *standing // what became of its step has been told
 	}
 	if d.HandOver {
 		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
 	}
-	claim.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
 	return &claim
 }
 

@@ -64,7 +64,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		}
 	}
 	for i := range s.ForeignObjects {
-		if x := &s.ForeignObjects[i]; !slices.Contains(told, x) {
+		if x := &s.ForeignObjects[i]; !slices.Contains(told, x) && !isOfRemoved(s, x) {
 			list.addForeign(s, x)
 		}
 	}
@@ -84,6 +84,12 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		}
 	}
 	return list
+}
+
+// isOfRemoved reports whether an object is the pod of the member that the operator removes. It is to go away.
+func isOfRemoved(s *cluster.Snapshot, x *cluster.ForeignObject) bool {
+	op := s.Cluster.Status.Operation
+	return isClaimed(s, v1beta1.OperationRemoveMember) && x.Kind == "Pod" && x.Terminating && x.Name == cluster.PodName(op.Member)
 }
 
 type problems []plan.Problem

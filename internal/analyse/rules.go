@@ -71,12 +71,15 @@ func Next(s cluster.Snapshot) plan.Decision {
 	}
 	d := firstOpinion(&s)
 	if d.Finished, d.Abandoned = ended, abandoned; ended && d.Action != nil {
-		d.Action, d.Message = nil, "Next: "+d.Message // one operation ends in this pass, and the next begins in another
+		d.Action, d.Voluntary, d.Message = nil, false, "Next: "+d.Message // one operation ends in this pass, and the next begins in another
 	}
-	d.Claim = claimOf(&s, &d)
 	if d.Rule == RuleDeletion {
 		return d
 	}
+	if d.AnsweredPlan = unansweredPlan(&s); d.AnsweredPlan != "" {
+		d.Plan, d.Action, d.Voluntary = Preview(s), nil, false // the answer comes before the deed
+	}
+	d.Claim = claimOf(&s, &d)
 	addUpkeep(&s, &d)
 	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
@@ -88,12 +91,28 @@ func Next(s cluster.Snapshot) plan.Decision {
 	return d
 }
 
+// firstOpinion asks the rules in their order. Where a voluntary step is held, a later rule may still take a step: one
+// that repairs what is down, for example.
 func firstOpinion(s *cluster.Snapshot) plan.Decision {
+	var held *plan.Decision
 	for _, rule := range Rules {
-		if d := rule.Decide(s); d != nil {
-			d.Rule = rule.Name
+		d := rule.Decide(s)
+		if d == nil || held != nil && d.Action == nil {
+			continue
+		}
+		d.Rule = rule.Name
+		d.Voluntary = d.Action != nil && s.Cluster.Status.Operation == nil && plan.IsVoluntary(d.Action)
+		refusals := holdRefusals(s.Hold, s.Cluster, d)
+		if len(refusals) == 0 {
 			return *d
 		}
+		if held == nil {
+			held = refused(refusals)
+			held.Rule, held.Message = rule.Name, held.Message+" Next: "+d.Message
+		}
+	}
+	if held != nil {
+		return *held
 	}
 	return plan.Decision{Reason: v1beta1.ReasonUpToDate, Message: "Nothing to change: size, version, pod template and storage are as the spec says."}
 }

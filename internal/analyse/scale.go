@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -137,9 +138,41 @@ func addMember(s *cluster.Snapshot, name string) *plan.Decision {
 	if m := s.Find(name); m == nil || m.Volume == nil {
 		action.Volume = render.JoiningVolume(s.Cluster, name, tokenOf(s), action.PeerURL)
 	}
-	d.Message = fmt.Sprintf("Adding %s: %d voters of %d.", name, s.Outlook().Voters, s.Cluster.Spec.Replicas)
+	d.Message = fmt.Sprintf("Adding %s: %s of %d.", name, count(s.Outlook().Voters, "voter"), s.Cluster.Spec.Replicas)
+	if wait := untilConnected(s, cluster.Quorum(s.Outlook().Voters+1)); wait > 0 && s.Outlook().Voters > 1 {
+		d.Message, d.RequeueAfter = awaitsConnections(name, "is added"), wait
+		return d
+	}
 	d.Action = action
 	return d
+}
+
+// connectedFor is how long etcd wants its members to have been connected before one is added or removed: 5 s.
+// A second is for the connections after the start. Source: HealthInterval in etcd's server/etcdserver/server.go.
+const connectedFor = 6 * time.Second
+
+// untilConnected returns how long it takes until so many voters have run long enough for etcd to accept a change.
+// A start in the future, of a node whose clock is ahead, does not count: etcd decides.
+func untilConnected(s *cluster.Snapshot, voters int) time.Duration {
+	var waits []time.Duration
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Answers() && m.Pod != nil && isVoter(s, m) {
+			runs := s.Now.Sub(m.Pod.StartedAt)
+			if runs < 0 {
+				runs = connectedFor
+			}
+			waits = append(waits, max(0, connectedFor-runs))
+		}
+	}
+	if len(waits) < voters {
+		return 0 // too few answer: the guards, or etcd, tell it
+	}
+	slices.Sort(waits)
+	return waits[voters-1]
+}
+
+func awaitsConnections(name, change string) string {
+	return fmt.Sprintf("Before %s %s, the voters must have been connected for %s: etcd demands it. Waiting for it.", name, change, connectedFor)
 }
 
 // awaitsLeader is what a change of the membership says while no member leads.
@@ -213,6 +246,8 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		d.Message = fmt.Sprintf("The volume of %s is gone before it started. It is removed again.", name)
 	case m.Workload == nil && !m.Volume.Started():
 		return startLearner(s, m)
+	case entry.Learner && isToBeCorrected(s, m):
+		return correctLearner(s, m)
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -237,6 +272,36 @@ func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		Message:     fmt.Sprintf("Starting %s as a learner.", m.Name),
 		Action:      plan.StartLearner{Name: m.Name, StatefulSet: render.MemberStatefulSet(in)},
 	}
+}
+
+// isToBeCorrected reports whether a learner's pod has failed, and the spec asks for another one since.
+// One that is starting keeps the template that it was made with.
+func isToBeCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
+	return m.Workload != nil && hasFailed(m) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
+}
+
+// correctLearner restarts a learner with the corrected spec. It is no voter, so its pod costs nothing.
+func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	want := joinerIntent(s)
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
+	if m.Pod != nil && m.Pod.Deleting {
+		d.Message = fmt.Sprintf("The pod of the learner %s is being deleted. It restarts with the corrected spec.", m.Name)
+		return d
+	}
+	guards := []guard{
+		previousClusterGone,  // Make sure that no pod of a deleted cluster of this name still runs.
+		noForeignObject,      // Make sure that the next pod mounts this cluster's objects.
+		specUsable,           // Make sure that the next pod can start.
+		intentHasNotFailed,   // Make sure that it does not start with what another member failed with.
+		volumeStays(m),       // Make sure that the next pod starts on the volume of this one.
+		correctionFits(want), // Make sure that etcd takes the options, and Kubernetes the pod.
+	}
+	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	d.Message = fmt.Sprintf("Restarting the learner %s with the corrected spec.%s", m.Name, whyNotStarted(m))
+	d.Action = correction(s, m, want, v1beta1.OperationAddMember)
+	return d
 }
 
 // whyNotStarted tells what holds up a pod, in a sentence; empty where nothing is known.
@@ -344,13 +409,14 @@ func leaderTarget(s *cluster.Snapshot) string {
 }
 
 // memberToRemove picks the voter to remove: silent ones first, the leader last. Of the followers it is one from the
-// node with the most members, and of those the one with the highest number.
+// node with the most members, then from the zone with the most, then the one with the highest number.
 func memberToRemove(s *cluster.Snapshot) *cluster.Member {
-	onNode := map[string]int{}
+	crowd := map[string]int{}
+	node := func(m *cluster.Member) string { return "node " + podOf(m).Node }
+	zone := func(m *cluster.Member) string { return "zone " + podOf(m).Zone }
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Pod != nil {
-			onNode[m.Pod.Node]++
-		}
+		crowd[node(&s.Members[i])]++
+		crowd[zone(&s.Members[i])]++
 	}
 	rank := func(m *cluster.Member) int {
 		switch {
@@ -367,14 +433,21 @@ func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 		list = append(list, &s.Members[i])
 	}
 	return slices.MinFunc(list, func(a, b *cluster.Member) int {
-		if d := rank(a) - rank(b); d != 0 {
-			return d
-		}
-		if a.Pod != nil && b.Pod != nil && onNode[a.Pod.Node] != onNode[b.Pod.Node] {
-			return onNode[b.Pod.Node] - onNode[a.Pod.Node]
-		}
-		return cluster.CompareMembers(s.Cluster.Name, b.Name, a.Name)
+		return cmp.Or(
+			rank(a)-rank(b),
+			crowd[node(b)]-crowd[node(a)],
+			crowd[zone(b)]-crowd[zone(a)],
+			cluster.CompareMembers(s.Cluster.Name, b.Name, a.Name),
+		)
 	})
+}
+
+// podOf returns the member's pod; an empty one where it has none.
+func podOf(m *cluster.Member) cluster.Pod {
+	if m.Pod == nil {
+		return cluster.Pod{}
+	}
+	return *m.Pod
 }
 
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.
@@ -395,6 +468,9 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	case m.Leads():
 		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is removed.", m.Name, to.Name, m.Name)
 		d.Action = plan.MoveLeader{Name: m.Name, For: v1beta1.OperationRemoveMember, To: to.Name, ToID: s.EtcdEntry(to).ID}
+	case m.Answers() && !entry.Learner && untilConnected(s, cluster.Quorum(after.Voters)+1) > 0:
+		d.Message = awaitsConnections(m.Name, "is removed")
+		d.RequeueAfter = untilConnected(s, cluster.Quorum(after.Voters)+1)
 	default:
 		d.Message = fmt.Sprintf("Removing %s. Then %s.", m.Name, after)
 		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
@@ -554,7 +630,7 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 			list = append(list, plan.Delete{Object: render.StatefulSetToDelete(m.Workload.Live)})
 		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && v.Retired && !isPodLeaving(s, m.Name) && mayDeleteVolume(s, v):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
-		case isAbandonedJoiner(s, m):
+		case isAbandonedJoiner(s, m) && isNoted(s, m.Name):
 			list = append(list, plan.Delete{Object: render.VolumeToDelete(s.Cluster, *v)})
 		}
 	}
@@ -574,6 +650,13 @@ func isAbandonedJoiner(s *cluster.Snapshot, m *cluster.Member) bool {
 	op, v := s.Cluster.Status.Operation, m.Volume
 	return m.Workload == nil && m.Pod == nil && v.NeverStarted() && !v.Deleting && !v.Retired && v.JoinedCluster == "" && len(v.Members) == 0 &&
 		v.Remembered.Name == "" && v.PeerURL != "" && v.Token == tokenOf(s) && (op == nil || op.Member != m.Name)
+}
+
+// isNoted reports whether the Service of the peers notes that a member's number was used. Without its volume nothing
+// else may remember it.
+func isNoted(s *cluster.Snapshot, member string) bool {
+	n, _ := cluster.MemberNumber(s.Cluster.Name, member)
+	return n < s.NotedNumber()
 }
 
 // joiningRecord returns what the volume of a registered learner that has not started lacks: etcd's list of this moment.

@@ -90,7 +90,7 @@ func created(s *cluster.Snapshot) {
 	m := s.Member("prod-3")
 	set := startLearner(s, m).Action.(plan.StartLearner).StatefulSet
 	m.Workload = &cluster.Workload{Intent: joinerIntent(s), IntentHash: set.Annotations[cluster.AnnotationIntentHash], StartsEmpty: true, Live: set}
-	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: s.MemberList(),
+	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: startOf(s, m, m.Workload.Intent).InitialCluster(),
 		RenderHash: set.Spec.Template.Annotations[cluster.AnnotationRenderHash], IntentHash: set.Annotations[cluster.AnnotationIntentHash]}
 }
 
@@ -146,6 +146,17 @@ func failing(name string) func(*cluster.Snapshot) {
 	}
 }
 
+// cannotStart has no node take the learner's pod.
+func cannotStart(s *cluster.Snapshot) {
+	m := s.Member("prod-3")
+	m.Probe, m.Pod.Phase, m.Pod.FailureReason, m.Pod.FailureDetail = nil, corev1.PodPending, v1beta1.ReasonUnschedulable, "no node has room"
+}
+
+// relabelled asks for another pod.
+func relabelled(s *cluster.Snapshot) {
+	s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+}
+
 // leads moves the leader.
 func leads(name string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
@@ -190,12 +201,22 @@ func foreign(learner bool, name, url string) func(*cluster.Snapshot) {
 	}
 }
 
+// runFor has the members' containers run for so long.
+func runFor(times ...time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Pod.StartedAt = s.Now.Add(-times[i])
+		}
+	}
+}
+
 func alarm(s *cluster.Snapshot) {
 	s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
 }
 
 func TestScale(t *testing.T) {
 	const list = "prod-0=http://prod-0-0.prod.shop.svc:2380,prod-1=http://prod-1-0.prod.shop.svc:2380,prod-2=http://prod-2-0.prod.shop.svc:2380,prod-3=" + peerURLOf3
+	ownInCapitals := strings.Replace(list, peerURLOf3, "http://PROD-3-0.PROD.SHOP.SVC:2380", 1)
 	step := func(action string, upkeep ...string) says {
 		return says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
 	}
@@ -252,6 +273,16 @@ func TestScale(t *testing.T) {
 			}).Snapshot(),
 			says{Rule: RuleScale, Reason: "QuotaTooLarge"},
 		},
+		"waits until etcd calls enough members connected": {
+			resized(3, 5, runFor(time.Hour, time.Hour, 5*time.Second)).Snapshot(), step(""),
+		},
+		"adds once enough members are connected":               {resized(3, 5, runFor(time.Hour, time.Hour, 6*time.Second)).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+		"adds where a node's clock is ahead":                   {resized(3, 5, runFor(time.Hour, time.Hour, -time.Hour)).Snapshot(), step("add prod-3+volume by prod-0, next 4")},
+		"adds beside one that has just restarted":              {resized(5, 7, runFor(time.Hour, time.Hour, time.Hour, time.Hour, time.Second)).Snapshot(), step("add prod-5+volume by prod-0, next 6")},
+		"removes no follower before the members are connected": {resized(3, 1, runFor(time.Hour, time.Hour, time.Second)).Snapshot(), step("")},
+		"removes a follower of five beside one that has just restarted": {
+			resized(5, 3, runFor(time.Hour, time.Hour, time.Hour, time.Hour, time.Second)).Snapshot(), step("remove prod-4 (a4) by prod-0"),
+		},
 		"waits while nobody leads": {
 			resized(3, 5, func(s *cluster.Snapshot) {
 				for i := range s.Members {
@@ -273,10 +304,32 @@ func TestScale(t *testing.T) {
 		"takes another number where nothing but the note was made": {growing3(noted("4")), ended("Scaling")},
 		"goes on with the volume":                                  {growing3(noted("4"), madeVolume), claimed("add prod-3 by prod-0, next 4")},
 		"writes the list, then starts the learner": {
-			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
+			growing3(noted("4"), registered), claimed("start prod-3 with "+ownInCapitals, "list of prod-3: "+list),
 		},
-		"starts a learner with the list":    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
-		"waits until a learner has started": {growing3(created), claimed("")},
+		"starts a learner with the list":                                    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + ownInCapitals)},
+		"waits until a learner has started":                                 {growing3(created), claimed("")},
+		"waits for a learner that cannot start, where the spec is the same": {growing3(created, cannotStart), claimed("")},
+		"starts a learner that cannot start from the corrected spec":        {growing3(created, cannotStart, relabelled), claimed("roll prod-3 (pod-prod-3)")},
+		"starts it from the corrected spec after its deadline, too":         {resized(3, 5, created, cannotStart, relabelled).Snapshot(), step("roll prod-3 (pod-prod-3)")},
+		"starts one that failed later from the corrected spec":              {growing3(joined, cannotStart, relabelled), claimed("roll prod-3 (pod-prod-3)")},
+		"deletes the pod where the corrected template was written": {
+			growing3(created, cannotStart, relabelled, func(s *cluster.Snapshot) {
+				w := s.Member("prod-3").Workload
+				w.Intent = joinerIntent(s)
+				_, w.IntentHash = w.Intent.Encode()
+			}),
+			claimed("roll prod-3 (pod-prod-3)"),
+		},
+		"waits while the pod of the corrected learner is being deleted": {
+			growing3(created, cannotStart, relabelled, func(s *cluster.Snapshot) { s.Member("prod-3").Pod.Deleting = true }), claimed(""),
+		},
+		"leaves a learner that is starting with what it was made from": {growing3(created, relabelled), claimed("")},
+		"refuses a corrected spec that etcd does not take": {
+			growing3(created, cannotStart, func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": "1"}}
+			}),
+			says{Rule: RuleOperation, Reason: "Scaling"},
+		},
 		"rewrites the list where it changed before the first start": {
 			growing3(created, func(s *cluster.Snapshot) {
 				s.Membership.Members[0].PeerURLs = append(s.Membership.Members[0].PeerURLs, "http://x:1")
@@ -302,7 +355,8 @@ func TestScale(t *testing.T) {
 		"waits until the voter is healthy":           {growing3(promoted, failing("prod-3")), claimed("")},
 
 		// A change of mind, and what is lost in the middle.
-		"abandons a member of which the volume was made, and deletes the claim": {growing3(wants(3), noted("4"), madeVolume), ended("UpToDate", "delete data-prod-3")},
+		"keeps the claim of a member that is abandoned while no Service notes its number": {growing3(wants(3), madeVolume), ended("UpToDate")},
+		"abandons a member of which the volume was made, and deletes the claim":           {growing3(wants(3), noted("4"), madeVolume), ended("UpToDate", "delete data-prod-3")},
 		"deletes no claim that was listed": {
 			growing3(wants(3), noted("4"), madeVolume, left("prod-3", func(m *cluster.Member) { m.Volume.JoinedCluster = "x" })), ended("UpToDate"),
 		},
@@ -340,6 +394,21 @@ func TestScale(t *testing.T) {
 				for i, node := range []string{"a", "b", "b", "c", "d"} {
 					s.Members[i].Pod.Node = node
 				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"removes one from the fullest zone where the nodes are equally full": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "d"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
+		},
+		"removes one from the fullest node before one from the fullest zone": {
+			resized(5, 3, func(s *cluster.Snapshot) {
+				for i, zone := range []string{"a", "b", "b", "c", "c"} {
+					s.Members[i].Pod.Node, s.Members[i].Pod.Zone = s.Members[i].Name, zone
+				}
+				s.Members[2].Pod.Node = "prod-1"
 			}).Snapshot(), step("remove prod-2 (a2) by prod-0"),
 		},
 		"moves the leader before it removes it": {
@@ -475,5 +544,41 @@ func TestAGrowthDoesNotKeepARestartFromCuring(t *testing.T) {
 	}).Snapshot()
 	if d := Next(s); d.Rule != RuleAuthorities || d.Action == nil {
 		t.Errorf("got %+v: %s", sayOf(d), d.Message)
+	}
+}
+
+func TestOnlyAServiceThatIsMadeAgainGetsTheNextMembersNumber(t *testing.T) {
+	for name, c := range map[string]struct {
+		s    cluster.Snapshot
+		want string
+	}{
+		"of a new cluster":                    {MakeCluster("prod").Snapshot(), ""},
+		"made again beside members":           {growing3(madeVolume, func(s *cluster.Snapshot) { s.PeerService = nil }), "4"},
+		"that stands, and has another number": {growing3(noted("9")), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if have := peerService(&c.s).Annotations[cluster.AnnotationNextMember]; have != c.want {
+				t.Errorf("the Service notes %q, not %q", have, c.want)
+			}
+		})
+	}
+}
+
+func TestACorrectedLearnerStartsInItsOwnForm(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot cluster.Snapshot
+		empty    bool
+	}{
+		"not started yet": {growing3(created, cannotStart, relabelled), true},
+		"started":         {growing3(joined, cannotStart, relabelled), false},
+	} {
+		action, ok := Next(c.snapshot).Action.(plan.RestartMember)
+		if !ok {
+			t.Fatalf("%s: nothing is restarted", name)
+		}
+		template := action.StatefulSet.Spec.Template
+		if template.Labels["team"] != "a" || render.StartsEmpty(template.Annotations) != c.empty || action.Evict || action.For != v1beta1.OperationAddMember {
+			t.Errorf("%s: the learner restarts with %v, starts empty: %v", name, template.Labels, render.StartsEmpty(template.Annotations))
+		}
 	}
 }

@@ -2,8 +2,10 @@ package analyse
 
 import (
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -73,7 +75,7 @@ func membersToBe(s *cluster.Snapshot, d *plan.Decision) int {
 
 func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	var list []plan.Upkeep
-	list = appendIfStale(list, render.PeerService(s.Cluster), s.PeerService)
+	list = appendIfStale(list, peerService(s), s.PeerService)
 	list = appendIfStale(list, render.ClientService(s.Cluster), s.ClientService)
 	if s.Founded() {
 		members = budgetVoters(s)
@@ -87,6 +89,16 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 		list = append(list, plan.Delete{Object: budget})
 	}
 	return list
+}
+
+// peerService builds the Service of the peers. One that is created again notes the number of the next member at once:
+// the volumes that still remember it may be deleted.
+func peerService(s *cluster.Snapshot) *corev1.Service {
+	service := render.PeerService(s.Cluster)
+	if next := s.NextNumber(); s.PeerService == nil && next > 0 {
+		metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationNextMember, strconv.Itoa(next))
+	}
+	return service
 }
 
 // appendIfStale appends the application of an object if there is none, or another one than the operator renders today.
@@ -141,6 +153,10 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	}
 	var list []plan.Upkeep
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
+	step := resizeStepOf(s, m)
+	if step == writeTemplateOfResize {
+		in.Intent, in.Operation, in.FailedIntent = withAuthorities(s, targetOf(s, m)), "", ""
+	}
 	desired, paused := render.MemberStatefulSet(in), s.Cluster.Spec.Paused
 	if paused {
 		desired.Spec.Replicas = m.Workload.Live.Spec.Replicas // the user may have scaled it
@@ -152,20 +168,24 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		return list
 	}
 	switch {
-	case m.Pod.Deleting || !m.Pod.StartsEmpty:
+	case m.Pod.Deleting:
+	case !m.Pod.StartsEmpty:
+		list = append(list, resizeUpkeep(s, m, step)...)
 	case started:
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
-	case isJoining(s, m) && m.Pod.InitialCluster != s.MemberList(): // etcd exits at a list of another length
+	case isJoining(s, m) && m.Pod.InitialCluster != in.Start.InitialCluster(): // etcd exits at a list of another length
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list
 }
 
-// staleTemplates names the members whose template makes another pod than the one that runs.
+// staleTemplates names the members whose template makes another pod than the one that runs, and that no operation
+// restarts.
 func staleTemplates(s *cluster.Snapshot) []string {
 	var names []string
+	op := s.Cluster.Status.Operation
 	for _, m := range s.Members {
-		if hasStaleRender(&m) {
+		if hasStaleRender(s, &m) && (op == nil || op.Member != m.Name) {
 			names = append(names, m.Name)
 		}
 	}
@@ -173,9 +193,10 @@ func staleTemplates(s *cluster.Snapshot) []string {
 }
 
 // hasStaleRender reports whether the member's template makes another pod than the one that runs.
-func hasStaleRender(m *cluster.Member) bool {
-	return m.Pod != nil && m.Workload != nil && m.Pod.RenderHash != "" && m.Workload.Live != nil &&
+func hasStaleRender(s *cluster.Snapshot, m *cluster.Member) bool {
+	differs := m.Pod != nil && m.Workload != nil && m.Pod.RenderHash != "" && m.Workload.Live != nil &&
 		m.Pod.RenderHash != m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
+	return differs && (!isResizedToTemplate(m) || wasStaleBeforeResize(s, m))
 }
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
@@ -188,9 +209,9 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 func startOf(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent) render.Start {
 	switch {
 	case isJoining(s, m):
-		return render.Joining(s.MemberList())
+		return render.Joining(s.MemberList(), m.Volume.PeerURL)
 	case m.Volume.JoinedCluster != "":
-		return render.Joining(m.Volume.JoinedCluster)
+		return render.Joining(m.Volume.JoinedCluster, m.Volume.PeerURL)
 	default:
 		return render.Founding(s.Cluster, m.Volume.Founders, m.Volume.Token, intent)
 	}

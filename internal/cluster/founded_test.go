@@ -20,6 +20,11 @@ func TestTheStatusRemembersThatAClusterWasFounded(t *testing.T) {
 	if s.Founded() {
 		t.Error("a claimed founding counts as founded")
 	}
+	s.Cluster.Status.Operation.Type = v1beta1.OperationAddMember
+	if !s.Founded() {
+		t.Error("the growth of a cluster counts as its founding")
+	}
+	s.Cluster.Status.Operation.Type = v1beta1.OperationBootstrap
 	s.Members[0].Volume = &Volume{StartedBy: StartedByReadiness}
 	if !s.Founded() {
 		t.Error("a member that started is no memory")

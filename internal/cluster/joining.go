@@ -36,12 +36,19 @@ func (s *Snapshot) NextNumber() int {
 			}
 		}
 	}
-	if s.PeerService != nil {
-		if n, err := strconv.Atoi(s.PeerService.Annotations[AnnotationNextMember]); err == nil {
-			next = max(next, n)
-		}
+	return max(next, s.NotedNumber())
+}
+
+// NotedNumber returns the number of the next member that is noted on the Service of the peers; zero for none.
+func (s *Snapshot) NotedNumber() int {
+	if s.PeerService == nil {
+		return 0
 	}
-	return next
+	n, err := strconv.Atoi(s.PeerService.Annotations[AnnotationNextMember])
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // memberAt returns the name of the member that a peer URL of the operator's own form belongs to; empty for another URL.

@@ -123,10 +123,11 @@ func (s *Snapshot) memberNames(found []Member) []string {
 			volumes = append(volumes, *m.Volume)
 		}
 	}
-	if names := RememberedMembers(volumes); len(names) > 0 {
+	names = RememberedMembers(volumes)
+	if slices.ContainsFunc(volumes, func(v Volume) bool { return !v.Retired && (v.Started() || len(v.Founders) > 0) }) {
 		return names
 	}
-	for _, m := range found { // every volume is gone
+	for _, m := range found { // those that are left remember only members that were added, if any
 		if m.Workload != nil && m.Volume == nil {
 			names = append(names, m.Name)
 		}

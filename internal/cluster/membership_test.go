@@ -62,6 +62,10 @@ func TestSortsMembersFromLeftOvers(t *testing.T) {
 		"takes the StatefulSets where every volume is gone": {
 			prod().Member("prod-0", Sealed).Member("prod-1", Sealed), nil, []string{"prod-0", "prod-1"}, nil,
 		},
+		"takes the StatefulSets where the only volume left is that of a new member that never started": {
+			prod().Member("prod-0", Sealed).Member("prod-1", Together(Volume, Changed(func(m *cluster.Member) { m.Volume.Founders = nil }))),
+			nil, []string{"prod-0", "prod-1"}, nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := c.found.Snapshot()

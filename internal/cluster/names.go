@@ -61,6 +61,9 @@ const (
 	AnnotationPeerAuthorities   = Prefix + "peer-authorities"   // authorities whose peers the pod trusts: fingerprints
 	AnnotationClientAuthorities = Prefix + "client-authorities" // authorities whose clients the pod trusts: fingerprints
 
+	// On pods only.
+	AnnotationResize = Prefix + "resize" // a change of resources without a restart, while it lasts: see ResizeMark
+
 	// On the Secrets of managed authorities.
 	AnnotationAuthorityPhase = Prefix + "authority-phase" // a Phase, while more than one authority is trusted
 	AnnotationAuthoritySince = Prefix + "authority-since" // when every Secret had followed into the phase

@@ -59,6 +59,8 @@ type Snapshot struct {
 	PeerTrust, ClientTrust Trust
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
+	// Hold is what keeps voluntary steps from beginning. It is read only once the pass would begin one; nil before.
+	Hold *Hold
 }
 
 // Volume is a PersistentVolumeClaim and the durable memory on it.
@@ -125,6 +127,7 @@ type Pod struct {
 	UID      types.UID
 	IP       string
 	Node     string
+	Zone     string // of the node; read only while a voter is to be removed
 	Phase    corev1.PodPhase
 	Ready    bool
 	Deleting bool
@@ -145,6 +148,9 @@ type Pod struct {
 	IntentHash string
 	// PeerAuthorities and ClientAuthorities are the fingerprints of the authorities that the pod was started with, sorted.
 	PeerAuthorities, ClientAuthorities []string
+	// Resources are those of etcd's container, as the pod's spec asks for them, and Resize is how far a change of them is.
+	Resources corev1.ResourceRequirements
+	Resize    Resize
 	// FailureReason is a condition reason and what the kubelet or the scheduler said; empty when there is none.
 	FailureReason, FailureDetail string
 }
@@ -178,6 +184,8 @@ type Probe struct {
 	CommittedIndex uint64
 	// AppliedIndex is the last entry that the member has applied.
 	AppliedIndex uint64
+	// DatabaseBytes is the size of the database file.
+	DatabaseBytes int64
 	// Errors are what the member itself reports, alarms included.
 	Errors []string
 }
@@ -232,7 +240,8 @@ func (s *Snapshot) MembersCreated() bool {
 // Founded reports whether any member of this cluster was ever seen started. Where every volume is gone the status
 // remembers it, which has a cluster ID a little earlier, while the founding is still claimed.
 func (s *Snapshot) Founded() bool {
-	if status := &s.Cluster.Status; status.ClusterID != "" && status.Operation == nil {
+	status := &s.Cluster.Status
+	if status.ClusterID != "" && (status.Operation == nil || status.Operation.Type != v1beta1.OperationBootstrap) {
 		return true
 	}
 	return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume.Started() })

@@ -227,6 +227,7 @@ func statusToHub(spoke *v1alpha1.EtcdClusterStatus) v1beta1.EtcdClusterStatus {
 		ServiceName:        spoke.ServiceName,
 		ClientPort:         spoke.ClientPort,
 		ClientSecretName:   spoke.ClientSecretName,
+		AnsweredPlan:       spoke.AnsweredPlan,
 		Conditions:         spoke.Conditions,
 	}
 	if o := spoke.Operation; o != nil {
@@ -257,6 +258,7 @@ func statusFromHub(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 		ServiceName:        hub.ServiceName,
 		ClientPort:         hub.ClientPort,
 		ClientSecretName:   hub.ClientSecretName,
+		AnsweredPlan:       hub.AnsweredPlan,
 		Conditions:         hub.Conditions,
 	}
 	if o := hub.Operation; o != nil {

@@ -22,11 +22,11 @@ import (
 type Observer struct {
 	// Reader serves from the manager's caches.
 	Reader client.Reader
-	// Live asks the API server: for Secrets, StorageClasses, PersistentVolumes and Events, which are never watched.
+	// Live asks the API server: for Secrets, StorageClasses, PersistentVolumes, Nodes and Events, which are never watched.
 	Live client.Reader
 	Etcd etcd.Port
 	Now  func() time.Time
-	// SeesClusterScope tells whether the operator may read StorageClasses and PersistentVolumes.
+	// SeesClusterScope tells whether the operator may read StorageClasses, PersistentVolumes and Nodes.
 	SeesClusterScope bool
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
@@ -76,6 +76,9 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	}
 	o.observeEtcd(ctx, s, credentials)
 	o.observeElection(s)
+	if err := o.observeZones(ctx, s); err != nil {
+		return nil, err
+	}
 	return s, o.observeVolumes(ctx, s)
 }
 

@@ -33,6 +33,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
 	p.CreatedAt = pod.CreationTimestamp.Time
+	p.Resources, p.Resize = resourcesOf(pod), resizeOf(pod)
 	if etcd := containerStatus(pod); etcd != nil {
 		p.Restarts, p.StartedAt = etcd.RestartCount, startedAt(etcd)
 		p.PassesReadiness = etcd.Ready && etcd.State.Running != nil && !p.Deleting && !markedByNode(pod) &&
@@ -132,12 +133,12 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 		return v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 	}
 	return v1beta1.ReasonCrashLooping,
-		fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message))
+		fmt.Sprintf("etcd ended with exit code %d%s", last.ExitCode, fatalLogLine(last.Message, render.StartsEmpty(pod.Annotations)))
 }
 
-// emptyVolumeError is etcd's error when a member whose list names only itself, as existing, starts on an empty volume:
-// it asks itself for the other members.
-const emptyVolumeError = "cannot fetch cluster info from peer urls"
+// noPeerAnswers is etcd's error when a member that starts on an empty volume gets the members' list from none of those
+// that its own list names. In the form Existing it names itself alone.
+const noPeerAnswers = "cannot fetch cluster info from peer urls"
 
 // invalidFlags is etcd's last message, only a warning, when an option cannot be used.
 const invalidFlags = "failed to verify flags"
@@ -145,7 +146,8 @@ const invalidFlags = "failed to verify flags"
 // fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else
 // the last line that is not part of a stack trace.
 // It leaves the time out, so that the text stays the same for as long as the cause does.
-func fatalLogLine(log string) string {
+// startsEmpty tells that the member may start on an empty volume.
+func fatalLogLine(log string, startsEmpty bool) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	last := ""
 	for i, line := range slices.Backward(lines) {
@@ -153,7 +155,9 @@ func fatalLogLine(log string) string {
 		fatal := entry.Level == "fatal" || entry.Level == "panic" || entry.Msg == invalidFlags
 		isFrame := func(n int) bool { return n < len(lines) && strings.HasPrefix(lines[n], "\t") }
 		switch {
-		case fatal && strings.Contains(entry.Error, emptyVolumeError):
+		case fatal && startsEmpty && strings.Contains(entry.Error, noPeerAnswers):
+			return ": no other member answered it. They refuse a pod whose address is not in the cluster's DNS yet"
+		case fatal && strings.Contains(entry.Error, noPeerAnswers):
 			return ": its volume is empty, and a member that once ran does not start without its data"
 		case fatal, strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
 			return entry.text()

@@ -53,10 +53,14 @@ func TestFindsInTheLogWhyEtcdExited(t *testing.T) {
 		"a number":                      {"137", ": 137"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := fatalLogLine(c.log); got != c.want {
+			if got := fatalLogLine(c.log, false); got != c.want {
 				t.Errorf("wanted %q, got %q", c.want, got)
 			}
 		})
+	}
+	unknown := ": no other member answered it. They refuse a pod whose address is not in the cluster's DNS yet"
+	if got := fatalLogLine(logOf(t, "empty-volume-3.6.16"), true); got != unknown {
+		t.Errorf("a member that is added: wanted %q, got %q", unknown, got)
 	}
 }
 

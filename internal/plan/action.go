@@ -107,6 +107,19 @@ type MoveLeader struct {
 	ToID cluster.ID
 }
 
+// IsVoluntary reports whether an action could wait: it disturbs members, and repairs nothing that is down.
+func IsVoluntary(action Action) bool {
+	switch a := action.(type) {
+	case CreateFounders, TakeBackVolumes, StartMembers:
+		return false
+	case RestartMember:
+		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
+	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
+		return true
+	}
+	return false
+}
+
 // onAllMembers is embedded by actions that work on all members.
 type onAllMembers struct{}
 

@@ -27,6 +27,8 @@ type Decision struct {
 	Problems []Problem
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
+	// Voluntary tells that the action begins an operation that could wait. It repairs nothing that is down.
+	Voluntary bool
 	// Urgent tells that the action is taken even if the API server refused upkeep: members are down without it.
 	Urgent bool
 	// HandOver tells that the action takes over the operation under way, for the same member.
@@ -40,12 +42,25 @@ type Decision struct {
 	Finished bool
 	// Abandoned says why the operation ended before it was done; empty where it is done.
 	Abandoned string
+	// Plan answers the value AnsweredPlan of the plan annotation; both are empty where there is nothing to answer.
+	Plan, AnsweredPlan string
 	// StaleTemplates names the members whose StatefulSet makes another pod today than the one that runs.
 	StaleTemplates []string
 	// RequeueAfter is the delay until the next pass. Changes in etcd raise no watch event.
 	RequeueAfter time.Duration
 	// InvalidatesSecrets tells that the upkeep changes Secrets. What was read of them before is out of date.
 	InvalidatesSecrets bool
+}
+
+// ResizedPods names the pods that got the resources of their templates without a restart.
+func (d *Decision) ResizedPods() []string {
+	var names []string
+	for _, u := range d.Upkeep {
+		if a, ok := u.(AnnotatePod); ok && a.Resized {
+			names = append(names, a.Pod)
+		}
+	}
+	return names
 }
 
 // Problem is something wrong with an object that the cluster needs.

@@ -1,7 +1,10 @@
 package plan
 
 import (
+	"time"
+
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -127,6 +130,8 @@ type AnnotatePod struct {
 	Member, Pod string
 	UID         types.UID
 	Annotations map[string]string
+	// Resized tells that the pod got the resources of its template without a restart.
+	Resized bool
 }
 
 // Writes implements Upkeep.
@@ -134,6 +139,21 @@ func (a AnnotatePod) Writes() ObjectName { return ObjectName{"Pod", a.Pod} }
 
 // Requires implements Upkeep.
 func (a AnnotatePod) Requires() string { return recordOf(a.Member) }
+
+// ResizePod changes the resources of etcd's container without a restart. Where the API server refuses that, the pod is
+// marked, so that it is not tried again.
+type ResizePod struct {
+	independent
+	Member, Pod string
+	UID         types.UID
+	Resources   corev1.ResourceRequirements
+	// Target is the TargetHash of the intent that asks for the resources, AskedAt when that was first tried.
+	Target  string
+	AskedAt time.Time
+}
+
+// Writes implements Upkeep.
+func (r ResizePod) Writes() ObjectName { return ObjectName{"Pod", r.Pod} }
 
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string

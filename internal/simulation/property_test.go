@@ -5,10 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"testing/cryptotest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -23,47 +24,80 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
-// searches is how often the search for a bad state starts anew; each tries as many histories as -rapid.checks says.
-const searches = 5
+// searches is how many searches for a bad state run, two at once. Each tries as many histories.
+const (
+	searches  = 8
+	histories = 240
+	// fingerprints is how many distinct states they visit at least.
+	fingerprints = 100_000
+)
 
 // visited are the fingerprints of the states that the searches saw.
-type visited map[uint64]struct{}
-
-func (v visited) add(h *history) {
-	more := fmt.Sprintf("clock behind %t, lapsed %t, refused %v, parked %t, lost %v, blind %t",
-		h.skew > 0, h.lapsed, h.refused, h.slow != nil, h.LostNodes(), !h.seesVolumes)
-	v[h.Fingerprint("key", h.acknowledged, more)] = struct{}{}
+type visited struct {
+	sync.Mutex
+	states map[uint64]struct{}
 }
 
-// The histories are the same in every run, so that a failure can be repeated. The full matrix tries new and more ones.
+func (v *visited) add(h *history) {
+	more := fmt.Sprintf("clock behind %t, lapsed %t, refused %v, parked %t, lost %v, blind %t",
+		h.skew > 0, h.lapsed, h.refused, h.slow != nil, h.LostNodes(), !h.seesVolumes)
+	state := h.Fingerprint("key", h.acknowledged, more)
+	v.Lock()
+	defer v.Unlock()
+	v.states[state] = struct{}{}
+}
+
+// The histories are the same in every run, so that a failure can be repeated: -run with the number of the search, and
+// -rapid.seed. The full matrix tries new and more ones.
 func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
-	seed := flag.Lookup("rapid.seed")
-	given := seed.Value.String()
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	full := os.Getenv("ETCD_WARDEN_TEST_FULL") != ""
+	checks, seed := flag.Lookup("rapid.checks"), flag.Lookup("rapid.seed")
+	given, counts := seed.Value.String(), checks.Value.String() == checks.DefValue && seed.Value.String() == "0" && !testing.Short()
+	switch {
+	case checks.Value.String() != checks.DefValue:
+	case full:
+		defer set(t, checks, 3*histories)()
+	default:
+		defer set(t, checks, histories)()
+	}
+	seen := &visited{states: map[uint64]struct{}{}}
+	var seeding sync.Mutex
 	defer func() { _ = seed.Value.Set(given) }()
-	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
-		checks := flag.Lookup("rapid.checks")
-		defer func(given string) { _ = checks.Value.Set(given) }(checks.Value.String())
-		if err := checks.Value.Set("500"); err != nil {
-			t.Fatal(err)
+	t.Run("search", func(t *testing.T) {
+		for n := range searches {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				seeding.Lock() // until rapid has read the seed
+				if given == "0" && !full {
+					set(t, seed, (n+1)*1_000_003)
+				}
+				var begun sync.Once
+				rapid.Check(t, func(t *rapid.T) {
+					begun.Do(seeding.Unlock)
+					seen.search(t)
+				})
+			})
 		}
+	})
+	t.Logf("visited %d distinct fingerprints", len(seen.states))
+	if counts && len(seen.states) < fingerprints {
+		t.Errorf("visited %d distinct fingerprints, not %d", len(seen.states), fingerprints)
 	}
-	seen := visited{}
-	for n := range searches {
-		if given == "0" && os.Getenv("ETCD_WARDEN_TEST_FULL") == "" {
-			if err := seed.Value.Set(fmt.Sprint(n + 1)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			cryptotest.SetGlobalRandom(t, uint64(n))
-			rapid.Check(t, seen.search)
-		})
+}
+
+// set changes a flag, and returns how to change it back.
+func set(t *testing.T, f *flag.Flag, value int) (undo func()) {
+	t.Helper()
+	before := f.Value.String()
+	if err := f.Value.Set(fmt.Sprint(value)); err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("visited %d distinct fingerprints", len(seen))
+	return func() { _ = f.Value.Set(before) }
 }
 
 // search follows one history of random events.
-func (v visited) search(t *rapid.T) {
+func (v *visited) search(t *rapid.T) {
 	h := newHistory(rapid.SampledFrom([]int32{1, 3, 5}).Draw(t, "size"), rapid.SampledFrom([]bool{false, true, true}).Draw(t, "managed certificates"))
 	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
 		h.operator = h.startOperator()
@@ -85,7 +119,9 @@ func (v visited) search(t *rapid.T) {
 		}
 	})
 	h.headStart(t)
-	t.Repeat(events)
+	for range rapid.IntRange(1, 14).Draw(t, "how long") {
+		t.Repeat(events)
+	}
 	h.settle()
 	v.add(h)
 	if len(h.broken) > 0 {
@@ -158,7 +194,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}
@@ -263,11 +299,7 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 func (h *history) userEvents() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"a pod is drained": func(t *rapid.T) {
-			pod := pick(t, h.pods())
-			user := &simulation.Conn{Server: h.Server}
-			if user.SubResource("eviction").Create(t.Context(), pod.DeepCopy(), &policyv1.Eviction{}) == nil {
-				h.forgive(pod)
-			}
+			h.drain(pick(t, h.pods()))
 		},
 		"a pod is deleted": func(t *rapid.T) {
 			pod := pick(t, h.pods())

@@ -48,8 +48,19 @@ func (t *trust) validAt(certificate []byte, now time.Time) bool {
 	return !now.Before(r.NotBefore) && now.Before(r.NotAfter)
 }
 
-// Fingerprints returns the fingerprints of the certificates in a PEM text, sorted.
+// fingerprints remembers what Fingerprints returned.
+var fingerprints sync.Map
+
+// Fingerprints returns the fingerprints of the certificates in a PEM text, sorted. They must not be changed.
 func Fingerprints(bundle []byte) []string {
+	known, ok := fingerprints.Load(string(bundle))
+	if !ok {
+		known, _ = fingerprints.LoadOrStore(string(bundle), readFingerprints(bundle))
+	}
+	return known.([]string)
+}
+
+func readFingerprints(bundle []byte) []string {
 	list, err := pki.Identities(bundle)
 	if err != nil {
 		return nil

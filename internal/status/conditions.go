@@ -188,7 +188,8 @@ func degraded(v *view, d *plan.Decision, status *v1beta1.EtcdClusterStatus) meta
 // transientReasons are the reasons of refusals that do not show a failure, or whose failure the members' reasons show.
 var transientReasons = []string{
 	v1beta1.ReasonNotYetSupported, v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonQuorumAtRisk,
-	v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonDisruptionNotAllowed,
+	v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonDisruptionNotAllowed, v1beta1.ReasonFrozen,
+	v1beta1.ReasonWaitingForOtherClusters, v1beta1.ReasonRollsStopped,
 }
 
 // isBlocked reports whether a refusal that shows a failure keeps the cluster from its spec.

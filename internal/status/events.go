@@ -1,6 +1,8 @@
 package status
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -18,6 +20,16 @@ type Event struct {
 	Type, Reason, Message string
 }
 
+// ActionOf returns the action of an event. Kubernetes merges events of one reason and action into the first one, and
+// each answer to the plan annotation has another text.
+func (r *Report) ActionOf(e Event) string {
+	if e.Reason != v1beta1.EventPlanned {
+		return "Reconciling"
+	}
+	sum := sha256.Sum256([]byte(r.Status.AnsweredPlan))
+	return "Planning-" + hex.EncodeToString(sum[:4])
+}
+
 // events returns what changed: the action that was carried out, the operation that ended, and conditions.
 func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdClusterStatus, outcome error) []Event {
 	var list []Event
@@ -26,6 +38,13 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 	}
 	if d.Action != nil && outcome == nil {
 		list = append(list, actionEvent(d))
+	}
+	if pods := d.ResizedPods(); len(pods) > 0 && outcome == nil {
+		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventPodResized,
+			"These pods have the CPU and memory of the spec now. They were not restarted: " + strings.Join(pods, ", ") + "."})
+	}
+	if d.Plan != "" {
+		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventPlanned, d.Plan})
 	}
 	if names := recreatedSecrets(s, d); len(names) > 0 {
 		list = append(list, Event{corev1.EventTypeWarning, v1beta1.EventSecretsRecreated,
@@ -139,7 +158,8 @@ func isNewsworthy(before, now *metav1.Condition) bool {
 }
 
 func eventType(c *metav1.Condition, d *plan.Decision) string {
-	if c.Reason == v1beta1.ReasonWaitingForDeletion || c.Reason == v1beta1.ReasonTemplateNewer {
+	switch c.Reason {
+	case v1beta1.ReasonWaitingForDeletion, v1beta1.ReasonTemplateNewer, v1beta1.ReasonWaitingForOtherClusters:
 		return corev1.EventTypeNormal // it ends by itself
 	}
 	if c.Type == v1beta1.ConditionProgressing && len(d.Refusals) > 0 || bad(c) {

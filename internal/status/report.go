@@ -29,6 +29,9 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	old := s.Cluster.Status
 	status := *old.DeepCopy()
 	status.ObservedGeneration = s.Cluster.Generation
+	if d.Plan != "" {
+		status.AnsweredPlan = d.AnsweredPlan
+	}
 	if d.Rule == analyse.RuleDeletion {
 		setCondition(&status, s, progressing(d))
 		return Report{Status: status, Events: events(s, d, &old, &status, outcome)}

@@ -662,3 +662,73 @@ func TestAMemberThatTheOperatorRestartsIsNoFailure(t *testing.T) {
 		})
 	}
 }
+
+func TestPodsThatWereResizedAreToldOnce(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+	for name, c := range map[string]struct {
+		upkeep  plan.Upkeep
+		outcome error
+		want    string
+	}{
+		"resized":                  {plan.AnnotatePod{Pod: "prod-1-0", Resized: true}, nil, "Normal PodResized: These pods have the CPU and memory of the spec now. They were not restarted: prod-1-0."},
+		"the write failed":         {plan.AnnotatePod{Pod: "prod-1-0", Resized: true}, errors.New("connection reset"), ""},
+		"another write to the pod": {plan.AnnotatePod{Pod: "prod-1-0"}, nil, ""},
+		"asked for only":           {plan.ResizePod{Pod: "prod-1-0"}, nil, ""},
+	} {
+		d := analyse.Next(s)
+		d.Upkeep = []plan.Upkeep{c.upkeep}
+		told := ""
+		for _, e := range Of(&s, &d, c.outcome).Events {
+			if e.Reason == v1beta1.EventPodResized {
+				told += e.Type + " " + e.Reason + ": " + e.Message
+			}
+		}
+		if told != c.want {
+			t.Errorf("%s: %q, want %q", name, told, c.want)
+		}
+	}
+}
+
+func TestAPlanIsAnsweredOnceAndRemembered(t *testing.T) {
+	s := MakeCluster("prod").Annotated(v1beta1.PlanAnnotation, "a").Objects().Members(Healthy).Snapshot()
+	d := analyse.Next(s)
+	report := Of(&s, &d, nil)
+	answer := Event{corev1.EventTypeNormal, v1beta1.EventPlanned, analyse.Preview(s)}
+	if report.Status.AnsweredPlan != "a" || !slices.Contains(report.Events, answer) {
+		t.Fatalf("got %q and %v", report.Status.AnsweredPlan, report.Events)
+	}
+	actions := map[string]bool{report.ActionOf(answer): true, report.ActionOf(Event{Reason: v1beta1.EventMemberRolled}): true}
+	s.Cluster.Status = report.Status
+	d = analyse.Next(s)
+	if again := Of(&s, &d, nil); again.Status.AnsweredPlan != "a" || len(again.Events) > 0 {
+		t.Errorf("the next pass: %q and %v", again.Status.AnsweredPlan, again.Events)
+	}
+	s.Cluster.Annotations[v1beta1.PlanAnnotation] = "b"
+	d = analyse.Next(s)
+	if report = Of(&s, &d, nil); report.Status.AnsweredPlan != "b" || !slices.Contains(report.Events, answer) {
+		t.Errorf("another value: %q and %v", report.Status.AnsweredPlan, report.Events)
+	}
+	if actions[report.ActionOf(answer)] = true; len(actions) != 3 {
+		t.Errorf("Kubernetes would merge the answers: %v", actions)
+	}
+}
+
+func TestAHeldStepIsToldAndDegradesNothing(t *testing.T) {
+	for reason, hold := range map[string]cluster.Hold{
+		v1beta1.ReasonFrozen:                  {ByNamespace: true},
+		v1beta1.ReasonWaitingForOtherClusters: {Limit: 10},
+	} {
+		s := MakeCluster("prod").Replicas(1).Objects().Members(Healthy).
+			LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 3 }).Snapshot()
+		s.Hold = &hold
+		d := analyse.Next(s)
+		report := Of(&s, &d, nil)
+		progressing := meta.FindStatusCondition(report.Status.Conditions, v1beta1.ConditionProgressing)
+		if progressing.Reason != reason || progressing.Status != metav1.ConditionFalse {
+			t.Errorf("%s: %+v", reason, progressing)
+		}
+		if meta.IsStatusConditionTrue(report.Status.Conditions, v1beta1.ConditionDegraded) {
+			t.Errorf("%s: degraded", reason)
+		}
+	}
+}

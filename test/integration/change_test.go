@@ -63,14 +63,6 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 	}{
 		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17", ""},
 		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0", ""},
-		{"of the repository", func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" }, "spec.image.repository", ""},
-		{"of the template", func(c *v1beta1.EtcdCluster) {
-			c.Spec.PodTemplate = &v1beta1.PodTemplate{
-				Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}},
-				Spec:     v1beta1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
-			}
-		}, "spec.podTemplate.metadata.labels, spec.podTemplate.spec.tolerations", ""},
-		{"of an option", withOption("snapshot-count", "1000"), "spec.config", ""},
 		{"to an option that is refused", withOption("max-txn-ops", "many"), "max-txn-ops: its value must be", v1beta1.ReasonUnsupportedOption},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi", ""},
 		{"to smaller volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(4) }, "volumes of 4Gi", ""},
@@ -115,6 +107,46 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 			l.settle()
 			l.expectFounded(3)
 			l.expectVersions(before)
+		})
+	}
+}
+
+func TestAChangeOfThePodsRestartsEachMemberOnce(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*v1beta1.EtcdCluster){
+		"the repository": func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = "example.com/etcd" },
+		"the template": func(c *v1beta1.EtcdCluster) {
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{
+				Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}},
+				Spec:     v1beta1.PodSpec{Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+			}
+		},
+		"an option": withOption("snapshot-count", "1000"),
+		"a restart": func(c *v1beta1.EtcdCluster) { c.Annotations = map[string]string{v1beta1.RestartAnnotation: "monday"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.createWithData()
+			before := l.podUIDs()
+			l.change(change)
+			l.settle()
+			after := l.podUIDs()
+			for pod, uid := range before {
+				if after[pod] == uid || after[pod] == "" {
+					t.Errorf("%s was not made anew", pod)
+				}
+			}
+			expectCondition(t, l.get(), v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
+			rolled := l.operator.events.count(corev1.EventTypeNormal, v1beta1.EventMemberRolled)
+			if rolled != 3 {
+				t.Errorf("events = %q, want each member restarted once", l.operator.events.events)
+			}
+			l.checkData(3)
+			l.settle()
+			if diff := cmp.Diff(after, l.podUIDs()); diff != "" {
+				t.Errorf("restarted again: %s", diff)
+			}
 		})
 	}
 }

@@ -47,6 +47,8 @@ type kubernetes struct {
 	held map[string]bool
 	// disruptionsForbidden makes the disruption controller allow no eviction.
 	disruptionsForbidden bool
+	// infeasible is why the kubelet resizes no running pod; empty where it does.
+	infeasible string
 }
 
 // container is the etcd container of one pod.
@@ -478,6 +480,7 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 			ready.Status, etcdStatus.Ready = corev1.ConditionTrue, true
 		}
 		etcdStatus.State.Running = &corev1.ContainerStateRunning{StartedAt: c.started}
+		etcdStatus.Resources = pod.Spec.Containers[0].Resources.DeepCopy() // without it the API server resizes no pod
 		status.Phase = corev1.PodRunning
 	default:
 		etcdStatus.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
@@ -488,6 +491,12 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 		status.PodIP, status.PodIPs = ip, []corev1.PodIP{{IP: ip}}
 	}
 	status.Conditions = []corev1.PodCondition{scheduled, ready}
+	if status.ObservedGeneration = pod.Generation; k.infeasible != "" && pod.Generation > 1 {
+		status.Conditions = append(status.Conditions, corev1.PodCondition{
+			Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonInfeasible,
+			Message: k.infeasible, ObservedGeneration: pod.Generation,
+		})
+	}
 	status.ContainerStatuses = []corev1.ContainerStatus{etcdStatus}
 	return status
 }

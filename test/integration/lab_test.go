@@ -49,6 +49,8 @@ type lab struct {
 	now        time.Time
 	// overlap is the operator's --authority-overlap.
 	overlap time.Duration
+	// limit is the operator's --max-disruptions, zero for an operator without a pace.
+	limit int
 	// clients are what users' clients hold.
 	clients []clientCertificate
 	// memory is what was seen on volumes, by UID; it must never change.
@@ -125,6 +127,9 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer, Observer: observer, Events: o.events,
 		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Lifetimes: lifetimes},
+	}
+	if l.limit > 0 {
+		o.reconciler.Pace = l.newPace(live, writer)
 	}
 	return o
 }
@@ -204,10 +209,18 @@ func (r *recorder) mentions(text string) bool {
 }
 
 // has reports whether an event of the type and reason was sent.
-func (r *recorder) has(kind, reason string) bool {
+func (r *recorder) has(kind, reason string) bool { return r.count(kind, reason) > 0 }
+
+// count returns how many events of the type and reason were sent.
+func (r *recorder) count(kind, reason string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.events, func(e string) bool { return strings.HasPrefix(e, kind+" "+reason+": ") })
+	for _, e := range r.events {
+		if strings.HasPrefix(e, kind+" "+reason+": ") {
+			n++
+		}
+	}
+	return n
 }
 
 // pass runs one reconcile of an operator over every cluster of the namespace and reports whether it changed anything.

@@ -48,6 +48,12 @@ func (b *Builder) Replicas(n int32) *Builder { b.s.Cluster.Spec.Replicas = n; re
 // Version sets spec.version.
 func (b *Builder) Version(v string) *Builder { b.s.Cluster.Spec.Version = v; return b }
 
+// Resources sets what the spec asks for etcd's containers.
+func (b *Builder) Resources(r v1beta1.ResourceRequirements) *Builder {
+	b.s.Cluster.Spec.Resources = r
+	return b
+}
+
 // TLS names Secrets for peers, clients and the operator.
 func (b *Builder) TLS() *Builder {
 	b.s.Cluster.Spec.TLS = FromSecrets("peer", "server", "operator")
@@ -344,7 +350,7 @@ func Pod(b *Builder, m *cluster.Member) {
 		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
 		Phase: corev1.PodRunning, CreatedAt: Now.Add(-time.Hour), RenderHash: render.RenderHash(in), IntentHash: intentHash,
 
-		PeerAuthorities: in.Intent.PeerAuthorities, ClientAuthorities: in.Intent.ServerAuthorities,
+		PeerAuthorities: in.Intent.PeerAuthorities, ClientAuthorities: in.Intent.ServerAuthorities, Resources: in.Intent.Resources(),
 	}
 }
 

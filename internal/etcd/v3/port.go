@@ -51,6 +51,7 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		Term:           status.RaftTerm,
 		CommittedIndex: status.RaftIndex,
 		AppliedIndex:   status.RaftAppliedIndex,
+		DatabaseBytes:  status.DbSize,
 	}
 	for _, text := range status.Errors[:min(len(status.Errors), maxAlarms)] {
 		// ForeignText also normalizes the spaces of a printed alarm. They differ between builds of etcd.

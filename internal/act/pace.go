@@ -1,0 +1,191 @@
+package act
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+const (
+	// placeTime is when the caches show a claim at the latest. Until then its place is remembered here.
+	placeTime = 10 * time.Second
+	// holdTime is how long the API server is not asked again whether a namespace is still frozen, or rolls still stopped.
+	holdTime = 10 * time.Second
+)
+
+// IndexDisrupted is the index of the caches that finds the clusters with a voluntary operation under way.
+const IndexDisrupted = "disrupted"
+
+// Disrupted returns the value of a cluster in IndexDisrupted, none for one without a voluntary operation. That of a
+// paused cluster is at rest: a user who pauses clusters holds up no other.
+func Disrupted(object client.Object) []string {
+	c, ok := object.(*v1beta1.EtcdCluster)
+	if !ok || c.Status.Operation == nil || c.Spec.Paused || !c.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	switch c.Status.Operation.Type {
+	case v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationRollMember, v1beta1.OperationRollBack:
+		return []string{"true"}
+	default:
+		return nil
+	}
+}
+
+// Pace limits the voluntary steps of all clusters together. It is asked before such a step is claimed.
+// A nil Pace limits nothing.
+type Pace struct {
+	// Clusters reads EtcdClusters from the caches. Live asks the API server.
+	Clusters, Live client.Reader
+	// Frozen is the operator's --freeze-disruptions, Max its --max-disruptions.
+	Frozen bool
+	Max    int
+	// RollBacks are the members that had to go back.
+	RollBacks *RollBacks
+
+	mu sync.Mutex
+	// places are the clusters whose claim the caches may not show yet, and since when.
+	places map[types.NamespacedName]time.Time
+	// frozen are the namespaces that were seen frozen, and when.
+	frozen map[string]time.Time
+}
+
+// Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has a
+// place afterwards. Release gives back the place of a step that was not claimed.
+func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
+	h, err := p.Look(ctx, s)
+	if err != nil || h.ByOperator || h.ByNamespace || h.Unreadable != "" {
+		return h, err
+	}
+	free, err := p.takePlace(ctx, s)
+	if !free {
+		h.Limit = p.Max
+	}
+	return h, err
+}
+
+// Look returns what holds the voluntary steps of a cluster, but for the steps of other clusters.
+func (p *Pace) Look(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
+	h := &cluster.Hold{}
+	if p == nil {
+		return h, nil
+	}
+	if p.Frozen {
+		h.ByOperator = true
+		return h, nil
+	}
+	var err error
+	if h.ByNamespace, err = p.isNamespaceFrozen(ctx, s); err == nil {
+		h.StoppedRolls, err = p.RollBacks.stopped(ctx, s.Now)
+	}
+	if apierrors.IsForbidden(err) {
+		h.Unreadable, err = err.Error(), nil
+	}
+	return h, err
+}
+
+// isNamespaceFrozen asks the API server: nobody watches namespaces, because a Role allows to get its own one only.
+func (p *Pace) isNamespaceFrozen(ctx context.Context, s *cluster.Snapshot) (bool, error) {
+	name := s.Cluster.Namespace
+	if p.wasFrozen(name, s.Now) {
+		return true, nil
+	}
+	var namespace corev1.Namespace
+	if err := p.Live.Get(ctx, client.ObjectKey{Name: name}, &namespace); client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading Namespace %s: %w", name, err)
+	}
+	if namespace.Annotations[v1beta1.FreezeAnnotation] != v1beta1.FreezeValue {
+		return false, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.frozen == nil {
+		p.frozen = map[string]time.Time{}
+	}
+	p.frozen[name] = s.Now
+	return true, nil
+}
+
+// wasFrozen reports whether the namespace was seen frozen a moment ago. It forgets what was seen earlier.
+func (p *Pace) wasFrozen(name string, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, seen := p.frozen[name]
+	if seen && now.Before(at.Add(holdTime)) {
+		return true
+	}
+	delete(p.frozen, name)
+	return false
+}
+
+// takePlace counts the other clusters with a step under way: those in the caches, and those whose claim is being
+// written. Two passes at once never take the same place.
+func (p *Pace) takePlace(ctx context.Context, s *cluster.Snapshot) (bool, error) {
+	if p == nil {
+		return true, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list v1beta1.EtcdClusterList
+	if err := p.Clusters.List(ctx, &list, client.MatchingFields{IndexDisrupted: "true"}, client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("listing EtcdClusters with a step under way: %w", err)
+	}
+	busy := map[types.NamespacedName]bool{}
+	for i := range list.Items {
+		busy[list.Items[i].Key()] = true
+	}
+	for key, since := range p.places {
+		if s.Now.Before(since.Add(placeTime)) {
+			busy[key] = true
+		} else {
+			delete(p.places, key)
+		}
+	}
+	key := s.Cluster.Key()
+	delete(busy, key)
+	if len(busy) >= p.Max {
+		return false, nil
+	}
+	if p.places == nil {
+		p.places = map[types.NamespacedName]time.Time{}
+	}
+	p.places[key] = s.Now
+	return true, nil
+}
+
+// Release gives back the place of a cluster whose step was not claimed.
+func (p *Pace) Release(key types.NamespacedName) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.places, key)
+}
+
+// Begins notes a member that goes back to what it ran with before. It comes before the claim, so that none is missed.
+func (p *Pace) Begins(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
+	if p == nil || !d.HandOver || d.Action.Operation() != v1beta1.OperationRollBack {
+		return nil
+	}
+	return p.RollBacks.add(ctx, s.Cluster.Namespace+"/"+d.Action.Member())
+}
+
+// Ended notes a member that is healthy with what the spec asks for.
+func (p *Pace) Ended(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
+	if p == nil || !d.Finished || d.Abandoned != "" {
+		return
+	}
+	if op := s.Cluster.Status.Operation; op.Type == v1beta1.OperationRollMember && op.Reason == v1beta1.ReasonRollingMembers {
+		p.RollBacks.reset(ctx)
+	}
+}

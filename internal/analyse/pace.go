@@ -1,0 +1,88 @@
+package analyse
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// holdRefusals asks what holds the voluntary steps of a cluster, or of all clusters, whether the decision's step may
+// begin. A step that is under way goes on, and so does every repair.
+func holdRefusals(h *cluster.Hold, c *v1beta1.EtcdCluster, d *plan.Decision) []plan.Refusal {
+	if h == nil || !d.Voluntary {
+		return nil
+	}
+	var refusals []plan.Refusal
+	for _, refuse := range []func(*cluster.Hold, *v1beta1.EtcdCluster, *plan.Decision) *plan.Refusal{
+		paceReadable,    // Make sure that nothing begins which an administrator may have forbidden.
+		notFrozen,       // Make sure that the red button works.
+		fewOthers,       // Make sure that a fault of the operator or of a spec does not reach all clusters at once.
+		rollsNotStopped, // Make sure that what fails again and again is looked at by a person.
+	} {
+		if r := refuse(h, c, d); r != nil {
+			refusals = append(refusals, *r)
+		}
+	}
+	return refusals
+}
+
+// paceReadable refuses while the operator may not read whether steps are held.
+func paceReadable(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.Refusal {
+	if h.Unreadable == "" {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "paceReadable", Reason: v1beta1.ReasonReadRefused,
+		Message: fmt.Sprintf("The operator begins no step that may disturb members, because it cannot tell whether it may: %s. "+
+			"Grant its ServiceAccount get on that object.", strings.TrimSuffix(h.Unreadable, ".")),
+	}
+}
+
+// notFrozen refuses while an administrator froze the operator, or the namespace.
+func notFrozen(h *cluster.Hold, c *v1beta1.EtcdCluster, _ *plan.Decision) *plan.Refusal {
+	who, lift := "", ""
+	switch {
+	case h.ByOperator:
+		who, lift = "The operator runs with --freeze-disruptions", "Remove that flag from the operator's Deployment when it may"
+	case h.ByNamespace:
+		who = fmt.Sprintf("Namespace %s has the annotation %s=%s", c.Namespace, v1beta1.FreezeAnnotation, v1beta1.FreezeValue)
+		lift = fmt.Sprintf("Run kubectl annotate namespace %s %s- when it may", c.Namespace, v1beta1.FreezeAnnotation)
+	default:
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "notFrozen", Reason: v1beta1.ReasonFrozen,
+		Message: who + ", so no step begins that may disturb members. What is down is still repaired. " + lift + ".",
+	}
+}
+
+// fewOthers refuses while as many other clusters as the operator allows at once have a step under way.
+func fewOthers(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.Refusal {
+	if h.Limit == 0 {
+		return nil
+	}
+	clusters := "1 other cluster has"
+	if h.Limit > 1 {
+		clusters = fmt.Sprintf("%d other clusters have", h.Limit)
+	}
+	return &plan.Refusal{
+		Guard: "fewOthers", Reason: v1beta1.ReasonWaitingForOtherClusters,
+		Message: fmt.Sprintf("%s a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. "+
+			"Waiting until one of them ends.", clusters),
+	}
+}
+
+// rollsNotStopped refuses to restart a member for its spec after many members in a row had to go back.
+func rollsNotStopped(h *cluster.Hold, _ *v1beta1.EtcdCluster, d *plan.Decision) *plan.Refusal {
+	if h.StoppedRolls == "" || d.Reason != v1beta1.ReasonRollingMembers {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "rollsNotStopped", Reason: v1beta1.ReasonRollsStopped,
+		Message: fmt.Sprintf("%d members in a row, in all clusters of the operator, did not become healthy after their restart and went back. "+
+			"No member is restarted for its spec until an administrator allows it. %s", cluster.MaxRollBacks, h.StoppedRolls),
+	}
+}
