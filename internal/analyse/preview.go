@@ -32,6 +32,7 @@ func unansweredPlan(s *cluster.Snapshot) string {
 // the snapshot that the step before would lead to.
 func Preview(s cluster.Snapshot) string {
 	p := newPreview(&s)
+	p.resizePods() // upkeep waits for no other step
 	end := "More steps follow."
 	for range maxPreview {
 		if text := p.next(); text != "" {
@@ -92,7 +93,7 @@ func (p *preview) next() string {
 		return d.Message
 	case d.Rule == "":
 		return "Then the cluster is as its spec says."
-	case d.Action == nil && len(d.Refusals) == 0 && p.writeTemplates(&d):
+	case d.Action == nil && len(d.Refusals) == 0 && (p.resizePods() || p.writeTemplates(&d)):
 		return ""
 	case d.Action == nil && len(p.steps) == 0:
 		return "Nothing begins now. " + d.Message
@@ -192,6 +193,42 @@ func (p *preview) writeTemplates(d *plan.Decision) bool {
 	return wrote
 }
 
+// resizePods tells which pods get other resources without a restart, and gives them. It reports whether there are any.
+func (p *preview) resizePods() bool {
+	var resized []*cluster.Member
+	d := awaitResize(&p.s)
+	for i := range p.s.Members {
+		m := &p.s.Members[i]
+		step := resizeStepOf(&p.s, m)
+		refused := step == askForResize && len(d.Refusals) > 0 && lowersLimit(&p.s, m)
+		if step != noResize && !refused {
+			resized = append(resized, m)
+		}
+	}
+	if len(resized) == 0 {
+		return false
+	}
+	var names []string
+	for _, m := range resized {
+		p.resize(m)
+		names = append(names, m.Name)
+	}
+	p.steps = append(p.steps, fmt.Sprintf("Change CPU and memory of %s without a restart", strings.Join(names, ", ")))
+	return true
+}
+
+// resize gives a member's template and its pod the resources that the spec asks for.
+func (p *preview) resize(m *cluster.Member) {
+	intent := withAuthorities(&p.s, targetOf(&p.s, m))
+	set := render.MemberStatefulSet(memberInput(&p.s, m.Name, intent, true))
+	set.Annotations[cluster.AnnotationHealthyIntent] = set.Annotations[cluster.AnnotationIntent]
+	m.Workload = &cluster.Workload{Intent: intent, IntentHash: set.Annotations[cluster.AnnotationIntentHash], HealthyIntent: &intent, Live: set}
+	pod := *m.Pod
+	_, pod.IntentHash = ofPod(m, intent).Encode()
+	pod.RenderHash = set.Spec.Template.Annotations[cluster.AnnotationRenderHash]
+	pod.Resources, pod.Resize, m.Pod = intent.Resources(), cluster.Resize{}, &pod
+}
+
 // restart makes the member run with its template, or with the one that the action writes.
 func (p *preview) restart(a plan.RestartMember) {
 	m := p.s.Member(a.Name)
@@ -223,7 +260,7 @@ func (p *preview) makeHealthy(m *cluster.Member) {
 	}
 	pod.Phase, pod.Ready, pod.PassesReadiness = corev1.PodRunning, true, true
 	pod.CreatedAt, pod.StartedAt = p.s.Now.Add(-time.Hour), p.s.Now.Add(-time.Hour) // see newPreview
-	pod.IntentHash = m.Workload.IntentHash
+	pod.IntentHash, pod.Resources = m.Workload.IntentHash, m.Workload.Intent.Resources()
 	pod.PeerAuthorities, pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
 	if m.Workload.Live != nil {
 		pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
