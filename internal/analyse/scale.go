@@ -248,6 +248,11 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		return startLearner(s, m)
 	case entry.Learner && isToBeCorrected(s, m):
 		return correctLearner(s, m)
+	case hangsAtStart(s, m, entry) && leaderTarget(s) != "":
+		d.Message = fmt.Sprintf("Waiting until the learner %s has started. An entry that changes nothing is written to the log, "+
+			"because a learner that copied the data while nobody writes starts with the next entry only.", name)
+		d.RequeueAfter = growing(s, startingPart, requeueWhileStarting, requeueWhileWrong)
+		d.Action = plan.AppendEntry{Name: name, Leader: leaderTarget(s)}
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -258,6 +263,16 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		return promote(s, m)
 	}
 	return d
+}
+
+// startTime is how long a learner gets until it answers, before it may be one that hangs at its start.
+const startTime = 3 * time.Second
+
+// hangsAtStart reports whether a learner's etcd runs, and has not published itself: it copies the data still, or has
+// copied them and waits for the next entry. Nobody can tell which.
+func hangsAtStart(s *cluster.Snapshot, m *cluster.Member, entry *cluster.EtcdMember) bool {
+	return entry.Learner && !entry.Started && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
+		!m.Pod.StartedAt.IsZero() && s.Now.Sub(m.Pod.StartedAt) >= startTime
 }
 
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.

@@ -210,13 +210,17 @@ func runFor(times ...time.Duration) func(*cluster.Snapshot) {
 	}
 }
 
+// ranFor has the container of the learner run for so long.
+func ranFor(d time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member("prod-3").Pod.StartedAt = s.Now.Add(-d) }
+}
+
 func alarm(s *cluster.Snapshot) {
 	s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
 }
 
 func TestScale(t *testing.T) {
 	const list = "prod-0=http://prod-0-0.prod.shop.svc:2380,prod-1=http://prod-1-0.prod.shop.svc:2380,prod-2=http://prod-2-0.prod.shop.svc:2380,prod-3=" + peerURLOf3
-	ownInCapitals := strings.Replace(list, peerURLOf3, "http://PROD-3-0.PROD.SHOP.SVC:2380", 1)
 	step := func(action string, upkeep ...string) says {
 		return says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
 	}
@@ -304,9 +308,23 @@ func TestScale(t *testing.T) {
 		"takes another number where nothing but the note was made": {growing3(noted("4")), ended("Scaling")},
 		"goes on with the volume":                                  {growing3(noted("4"), madeVolume), claimed("add prod-3 by prod-0, next 4")},
 		"writes the list, then starts the learner": {
-			growing3(noted("4"), registered), claimed("start prod-3 with "+ownInCapitals, "list of prod-3: "+list),
+			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
 		},
-		"starts a learner with the list":                                    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + ownInCapitals)},
+		"starts a learner with the list":                                    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
+		"appends an entry for a learner that runs and has not published itself": {
+			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
+		},
+		"waits while a learner has just begun to run": {growing3(noted("4"), created, ranFor(2*time.Second)), claimed("")},
+		"waits for a leader before it appends an entry": {
+			growing3(noted("4"), created, ranFor(time.Hour), func(s *cluster.Snapshot) {
+				for i := range s.Members[:3] {
+					s.Members[i].Probe.Leader = 0
+				}
+			}), claimed(""),
+		},
+		"appends no entry for a learner that fails": {
+			growing3(noted("4"), created, ranFor(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-3").Pod.FailureReason = "CrashLooping" }), claimed(""),
+		},
 		"waits until a learner has started":                                 {growing3(created), claimed("")},
 		"waits for a learner that cannot start, where the spec is the same": {growing3(created, cannotStart), claimed("")},
 		"starts a learner that cannot start from the corrected spec":        {growing3(created, cannotStart, relabelled), claimed("roll prod-3 (pod-prod-3)")},

@@ -144,12 +144,18 @@ func (c *dnsCache) answer(query []byte) ([]byte, error) {
 		return append(slices.Clone(query[:idSize]), known.message[idSize:]...), nil
 	}
 	message, err := c.ask(query)
-	if err == nil && len(message) > idSize {
+	if err == nil && isAnswer(message) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.answers[question] = cachedAnswer{message: message, until: time.Now().Add(cachedFor)}
 	}
 	return message, err
+}
+
+// isAnswer tells whether the server gave an answer, which may be that the name does not exist, and not a failure.
+func isAnswer(message []byte) bool {
+	const success, noSuchName = 0, 3
+	return len(message) > idSize+1 && (message[idSize+1]&0xf == success || message[idSize+1]&0xf == noSuchName)
 }
 
 func (c *dnsCache) ask(query []byte) ([]byte, error) {
