@@ -233,10 +233,10 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 }
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
-// none.
+// none. Its pod must be ready, as at the end of a restart: one that answers once and is killed goes back.
 func healthyIntent(m *cluster.Member, started bool) string {
 	annotations := m.Workload.Live.Annotations
-	if started && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
+	if started && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]

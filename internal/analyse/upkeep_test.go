@@ -19,6 +19,7 @@ func TestRecordsTheIntentOfHealthyMembersOnly(t *testing.T) {
 		"a learner":                            {func(m *cluster.Member) { m.Probe.Learner = true }, true},
 		"a pod that was made from another one": {func(m *cluster.Member) { m.Pod.IntentHash = "other" }, true},
 		"a pod that is being deleted":          {func(m *cluster.Member) { m.Pod.Deleting = true }, true},
+		"a pod that is not ready yet":          {func(m *cluster.Member) { m.Pod.Ready = false }, true},
 	} {
 		s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Snapshot()
 		m := s.Member("prod-0")

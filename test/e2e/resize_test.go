@@ -77,7 +77,7 @@ var _ = Describe("A cluster that is resized while clients write", func() {
 			<-tick.C
 			edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 				s.Replicas = sizes[i%len(sizes)]
-				s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"edit": fmt.Sprint(i)}}}
+				s.PodTemplate = labelled("edit", fmt.Sprint(i))
 			})
 		}
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 3 })
