@@ -81,6 +81,7 @@ func Next(s cluster.Snapshot) plan.Decision {
 	}
 	d.Claim = claimOf(&s, &d)
 	addUpkeep(&s, &d)
+	d.Voluntary = d.Voluntary || lowersALimit(&s, d.Upkeep)
 	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
