@@ -149,16 +149,16 @@ func (p *preview) finishOperation() string {
 		return "The operation " + string(op.Type) + " is under way. " + d.Message
 	}
 	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
-	switch a := d.Action.(type) {
-	case plan.MoveLeader:
-		p.lead(a.ToID)
+	if move, ok := d.Action.(plan.MoveLeader); ok {
+		p.lead(move.ToID)
 		return ""
-	case plan.RestartMember:
-		if d.HandOver {
-			text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
-		}
-		p.restart(a)
-	default:
+	}
+	if d.HandOver {
+		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
+	}
+	if restart, ok := d.Action.(plan.RestartMember); ok {
+		p.restart(restart)
+	} else {
 		p.complete(&op)
 	}
 	p.steps, p.s.Cluster.Status.Operation = append(p.steps, text), nil
@@ -174,7 +174,7 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.remove(op.Member)
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
-	default: // no other is of one member
+	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
 	}
 }
 
