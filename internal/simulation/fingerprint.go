@@ -1,9 +1,7 @@
 package simulation
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"hash/fnv"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,25 +23,29 @@ type imprint struct {
 // IDs, keys, addresses and times have the same. key is the key whose value in etcd is to be the wanted one of its
 // cluster; more is what else tells states apart.
 func (w *World) Fingerprint(key string, wanted map[cluster.ID]string, more string) uint64 {
-	hash := fnv.New64a()
+	hash := newDigest()
 	ordinals := map[string]uint64{}
 	var disks []string
+	ordinal := func(identifier string) uint64 {
+		if _, known := ordinals[identifier]; !known {
+			ordinals[identifier] = uint64(len(ordinals))
+		}
+		return ordinals[identifier]
+	}
 	add := func(p *imprint) {
-		number := make([]byte, 8)
-		binary.BigEndian.PutUint64(number, p.skeleton)
-		_, _ = hash.Write(number)
+		hash.number(p.skeleton)
 		for _, identifiers := range p.identifiers {
+			if !strings.Contains(identifiers, ",") {
+				hash.number(ordinal(identifiers))
+				continue
+			}
 			var list []uint64 // in an order that no random number decides
 			for identifier := range strings.SplitSeq(identifiers, ",") {
-				if _, known := ordinals[identifier]; !known {
-					ordinals[identifier] = uint64(len(ordinals))
-				}
-				list = append(list, ordinals[identifier])
+				list = append(list, ordinal(identifier))
 			}
 			slices.Sort(list)
-			for _, ordinal := range list {
-				binary.BigEndian.PutUint64(number, ordinal)
-				_, _ = hash.Write(number)
+			for _, number := range list {
+				hash.number(number)
 			}
 		}
 	}
@@ -72,7 +74,24 @@ func (w *World) Fingerprint(key string, wanted map[cluster.ID]string, more strin
 	}
 	add(scan(w.Etcd.Describe(disks, key, wanted)))
 	add(scan(more))
-	return hash.Sum64()
+	return uint64(hash)
+}
+
+// digest is the hash FNV-1a.
+type digest uint64
+
+func newDigest() digest { return 14695981039346656037 }
+
+func (d *digest) text(text string) {
+	for i := range len(text) {
+		*d = (*d ^ digest(text[i])) * 1099511628211
+	}
+}
+
+func (d *digest) number(n uint64) {
+	for shift := 0; shift < 64; shift += 8 {
+		*d = (*d ^ digest(byte(n>>shift))) * 1099511628211
+	}
 }
 
 // validity tells where a Secret's certificate is in its life.
@@ -89,16 +108,15 @@ func (w *World) validity(secret *corev1.Secret) string {
 }
 
 func imprintOf(object client.Object) *imprint {
-	object = object.DeepCopyObject().(client.Object)
-	object.SetResourceVersion("")
-	object.SetGeneration(0)
 	var data string
 	if secret, ok := object.(*corev1.Secret); ok {
 		for _, keys := range []pki.Keys{pki.TLSKeys, pki.PreviousKeys} {
 			data += strings.Join(Fingerprints(secret.Data[keys.Certificate]), ",") + ";"
 		}
 		data += strings.Join(Fingerprints(secret.Data[pki.TLSKeys.Authorities]), ",")
-		secret.Data = nil
+		bare := *secret
+		bare.Data = nil
+		object = &bare
 	}
 	text, err := json.Marshal(object)
 	if err != nil {
@@ -108,7 +126,9 @@ func imprintOf(object client.Object) *imprint {
 }
 
 // counters are what stands before numbers that only grow.
-var counters = []string{`"observedGeneration":`, `"` + cluster.AnnotationNextMember + `":"`}
+var counters = []string{
+	`"observedGeneration":`, `"generation":`, `"resourceVersion":"`, `"` + cluster.AnnotationNextMember + `":"`,
+}
 
 // memberName is the name of a member, or of one that a user added. Its number only grows, so it tells no states apart.
 var memberName = regexp.MustCompile(`(prod|foreign)-[0-9]+`)
@@ -117,23 +137,20 @@ var memberName = regexp.MustCompile(`(prod|foreign)-[0-9]+`)
 // left out.
 func scan(text string) *imprint {
 	p := &imprint{}
-	hash := fnv.New64a()
+	hash := newDigest()
 	kept := 0 // what lies before is in the hash, or left out
 	leaveOut := func(from, to int) {
-		_, _ = hash.Write([]byte(text[kept:from]))
-		_, _ = hash.Write([]byte{0})
+		hash.text(text[kept:from])
+		hash.text("\x00")
 		kept = to
 	}
 	for i := 0; i < len(text); {
 		end := i
-		for _, counter := range counters {
-			if text[i] == '"' && strings.HasPrefix(text[i:], counter) {
-				i += len(counter)
-				for end = i; end < len(text) && isDigit(text[end]); end++ {
-				}
-				leaveOut(i, end)
-				break
+		if counter := counterAt(text[i:]); counter > 0 {
+			i += counter
+			for end = i; end < len(text) && isDigit(text[end]); end++ {
 			}
+			leaveOut(i, end)
 		}
 		for ; end < len(text) && isWordByte(text[end]); end++ {
 		}
@@ -143,7 +160,7 @@ func scan(text string) *imprint {
 			leaveOut(i, end)
 		case isTime(word):
 			leaveOut(i, end)
-		default:
+		case strings.Contains(word, "prod-"), strings.Contains(word, "foreign-"):
 			for _, name := range memberName.FindAllStringIndex(word, -1) {
 				p.identifiers = append(p.identifiers, word[name[0]:name[1]])
 				leaveOut(i+name[0], i+name[1])
@@ -152,8 +169,21 @@ func scan(text string) *imprint {
 		i = max(end, i+1)
 	}
 	leaveOut(len(text), len(text))
-	p.skeleton = hash.Sum64()
+	p.skeleton = uint64(hash)
 	return p
+}
+
+// counterAt returns the length of what stands before a counter, where a text begins with it; zero where it does not.
+func counterAt(text string) int {
+	if text[0] != '"' {
+		return 0
+	}
+	for _, counter := range counters {
+		if strings.HasPrefix(text, counter) {
+			return len(counter)
+		}
+	}
+	return 0
 }
 
 func isDigit(b byte) bool { return b >= '0' && b <= '9' }

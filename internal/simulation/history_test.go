@@ -400,6 +400,7 @@ func (h *history) checkPod(o *operator, call *simulation.Call, pod *corev1.Pod) 
 	if !o.saw(pod) {
 		h.wrong("%s, another pod than the one that was decided about", call)
 	}
+	h.checkClaimed(o, call, pod)
 	if !h.Runs(pod) || pod.DeletionTimestamp != nil {
 		return
 	}
@@ -624,8 +625,12 @@ func (h *history) rest() bool {
 			}
 			idle = 0
 		}
-		if h.wait(overlap / 2); idle == 6 {
+		if idle == 4 {
 			return true
+		}
+		h.wait(overlap / 2)
+		if idle > 1 {
+			h.wait(overlap / 2)
 		}
 	}
 	return false
@@ -670,10 +675,28 @@ func (h *history) heal() {
 	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = false })
 }
 
+// podStates tells what each pod's container does.
+func (h *history) podStates() []string {
+	var states []string
+	for _, pod := range h.pods() {
+		text := fmt.Sprintf("%s %s, runs %t, ready %t, %s", pod.Name, pod.Status.Phase, h.Runs(pod), h.Etcd.Ready(h.Address(pod)), pod.Spec.Containers[0].Image)
+		for _, c := range pod.Status.ContainerStatuses {
+			if last := c.LastTerminationState.Terminated; last != nil {
+				text += " " + last.Message
+			}
+		}
+		for _, c := range pod.Status.Conditions {
+			text += " " + c.Message
+		}
+		states = append(states, text)
+	}
+	return states
+}
+
 // settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
 func (h *history) settle() {
 	h.heal()
-	rested := h.rest()
+	rested := h.restsSpoiled() && h.rest()
 	h.observe()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0
@@ -682,7 +705,7 @@ func (h *history) settle() {
 			serving++
 		}
 	}
-	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message)
+	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s; %v", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message, h.podStates())
 	switch {
 	case len(h.broken) > 0:
 	case !rested:
@@ -693,5 +716,7 @@ func (h *history) settle() {
 		h.wrong("nobody harmed the cluster, and etcd's list is %+v: %s", h.Etcd.Clusters(), told)
 	case c.Status.Operation != nil && c.Status.Operation.Type != v1beta1.OperationBootstrap:
 		h.wrong("a claim never ends: %s", told)
+	case !h.harmed:
+		h.checkConfigured()
 	}
 }

@@ -64,9 +64,7 @@ func (w *World) LostNodes() []string { return sortedNames(w.lostNodes) }
 func (w *World) stopProcess(p *process) {
 	if p != nil && p.running {
 		w.Etcd.Stop(p.address)
-		w.Etcd.Heal(p.address)
-		w.Etcd.Fail(p.address, nil)
-		w.Etcd.Lag(p.address, false)
+		w.healAddress(p.address)
 		p.running = false
 	}
 }

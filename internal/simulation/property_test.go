@@ -27,7 +27,7 @@ import (
 // searches is how many searches for a bad state run, two at once. Each tries as many histories.
 const (
 	searches  = 8
-	histories = 220
+	histories = 240
 	// fingerprints is how many distinct states they visit at least.
 	fingerprints = 100_000
 )
@@ -119,7 +119,7 @@ func (v *visited) search(t *rapid.T) {
 		}
 	})
 	h.headStart(t)
-	for range rapid.IntRange(1, 10).Draw(t, "how long") {
+	for range rapid.IntRange(1, 14).Draw(t, "how long") {
 		t.Repeat(events)
 	}
 	h.settle()
@@ -194,7 +194,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}
@@ -299,11 +299,7 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 func (h *history) userEvents() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"a pod is drained": func(t *rapid.T) {
-			pod := pick(t, h.pods())
-			user := &simulation.Conn{Server: h.Server}
-			if user.SubResource("eviction").Create(t.Context(), pod.DeepCopy(), &policyv1.Eviction{}) == nil {
-				h.forgive(pod)
-			}
+			h.drain(pick(t, h.pods()))
 		},
 		"a pod is deleted": func(t *rapid.T) {
 			pod := pick(t, h.pods())

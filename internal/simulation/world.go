@@ -144,9 +144,6 @@ func (w *World) RunPod(pod *corev1.Pod) {
 func (w *World) KillPod(pod *corev1.Pod) {
 	if p := w.processes[pod.UID]; p != nil {
 		w.Etcd.Stop(p.address)
-		w.Etcd.Heal(p.address)
-		w.Etcd.Fail(p.address, nil)
-		w.Etcd.Lag(p.address, false)
 	}
 	delete(w.processes, pod.UID)
 	erase(w.Server, pod)
@@ -265,6 +262,9 @@ func (w *World) startPod(pod *corev1.Pod) {
 	case claim.DeletionTimestamp != nil:
 		w.unschedulable(pod, fmt.Sprintf("persistentvolumeclaim %q is being deleted", claim.Name))
 		return
+	case pod.Spec.NodeSelector[NoNode] != "":
+		w.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.")
+		return
 	}
 	w.bind(claim)
 	claim, _ = one[*corev1.PersistentVolumeClaim](w.Server, pod.Namespace, claim.Name)
@@ -283,6 +283,10 @@ func (w *World) startPod(pod *corev1.Pod) {
 	}
 	if p.address == "" {
 		p.address = w.freeAddress()
+		w.healAddress(p.address)
+	}
+	if w.startDefective(pod, p) {
+		return
 	}
 	o := startOptions(pod, p.address)
 	o.Volume, p.disk = w.Disk(claim), w.Disk(claim)
@@ -297,6 +301,13 @@ func (w *World) startPod(pod *corev1.Pod) {
 	}
 	p.running = true
 	w.setStatus(pod, p, corev1.PodRunning, "")
+}
+
+// healAddress ends what was wrong with an address: another pod has it now.
+func (w *World) healAddress(address string) {
+	w.Etcd.Heal(address)
+	w.Etcd.Fail(address, nil)
+	w.Etcd.Lag(address, false)
 }
 
 func fatalLine(err error) string {
@@ -401,6 +412,7 @@ func startOptions(pod *corev1.Pod, address string) fake.StartOptions {
 		initial[member] = url
 	}
 	_, version, _ := strings.Cut(container.Image, ":v")
+	version, _, _ = strings.Cut(version, "-")
 	return fake.StartOptions{
 		Address: address, Name: values["name"], PeerURL: values["initial-advertise-peer-urls"], InitialCluster: initial,
 		State: values["initial-cluster-state"], Token: values["initial-cluster-token"], Version: version,

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,8 +37,28 @@ type scenario struct {
 	// samePods tells that no pod is restarted.
 	samePods bool
 	// long marks a scenario that repeats its writes for each member.
-	// Every third write is a failpoint then, unless the whole matrix runs.
+	// Every third write is a failpoint then, and every call to etcd, unless the whole matrix runs.
 	long bool
+	// patience is how long the operator waits before it acts on a failure.
+	patience time.Duration
+	// reason is what the operator tells in the end; UpToDate where it is empty.
+	reason string
+	// pairs marks a scenario that two operators play, also where the whole matrix does not run: one of so many writes.
+	pairs int
+}
+
+// settle lets the lab settle, and again after what the operator waits for.
+func (s *scenario) settle(l *lab) {
+	l.Helper()
+	l.settle()
+	if s.patience > 0 {
+		l.later(s.patience)
+	}
+}
+
+// isSampled reports whether the n-th write is a failpoint.
+func (s *scenario) isSampled(n int, w failpoint.Write) bool {
+	return !s.long || full() || n%3 == 0 || w.Kind == failpoint.EtcdKind
 }
 
 var scenarios = []scenario{
@@ -242,7 +263,7 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 	l.operator = l.newOperator(at.hooks(l))
 	armed := l.operator
 	s.begin(l)
-	l.settle()
+	s.settle(l)
 	if at != nil && !armed.dead {
 		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
 	}
@@ -283,8 +304,10 @@ func (s *scenario) check(l *lab, clusterID string) {
 	slices.Sort(want)
 	l.expectObjects(want)
 	expectCondition(l.T, c, v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
-	expectCondition(l.T, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, v1beta1.ReasonUpToDate)
-	expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+	expectCondition(l.T, c, v1beta1.ConditionProgressing, metav1.ConditionFalse, cmp.Or(s.reason, v1beta1.ReasonUpToDate))
+	if s.reason == "" {
+		expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionFalse, v1beta1.ReasonAsExpected)
+	}
 	if c.Status.Operation != nil {
 		l.Errorf("the claim %+v was left", c.Status.Operation)
 	}
@@ -329,6 +352,33 @@ func resize(size int32) func(*lab) {
 	return func(l *lab) { l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Replicas = size }) }
 }
 
+// changesItsMind wants two members more, and two less in the middle of that.
+func changesItsMind(l *lab) {
+	resize(5)(l)
+	for range 4 {
+		l.round()
+	}
+	resize(1)(l)
+}
+
+func label(value string) func(*lab) {
+	return func(l *lab) {
+		l.change(func(c *v1beta1.EtcdCluster) {
+			c.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": value}}}
+		})
+	}
+}
+
+func askForRestart(l *lab) {
+	l.change(func(c *v1beta1.EtcdCluster) {
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RestartAnnotation, "now")
+	})
+}
+
+func breakImage(l *lab) {
+	l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Image.Repository = unpullable })
+}
+
 func deleteScaledVolumes(c *v1beta1.EtcdCluster) {
 	c.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenScaled: v1beta1.RetentionDelete}}
 }
@@ -358,10 +408,18 @@ func (l *lab) lead(member string) {
 
 func init() {
 	scenarios = append(scenarios,
-		scenario{name: "grow from 1 to 3", prepare: ofSize(1), begin: resize(3), resized: 3},
+		scenario{name: "grow from 1 to 3", prepare: ofSize(1), begin: resize(3), resized: 3, pairs: 5},
 		scenario{name: "grow from 3 to 5", prepare: ofSize(3), begin: resize(5), resized: 5, long: true},
 		scenario{name: "shrink from 5 to 3", prepare: ofSize(5), begin: resize(3), resized: 3, long: true},
-		scenario{name: "shrink from 3 to 1 and delete the volumes", prepare: ofSize(3, deleteScaledVolumes), begin: resize(1), resized: 1},
+		scenario{name: "shrink from 3 to 1 and delete the volumes", prepare: ofSize(3, deleteScaledVolumes), begin: resize(1), resized: 1, pairs: 5},
+		scenario{name: "change the mind from 3 to 5 to 1", prepare: ofSize(3), begin: changesItsMind, resized: 1, long: true, pairs: 9},
+		scenario{name: "roll a label", prepare: ofSize(3), begin: label("a"), numbers: []int{0, 1, 2}, long: true, pairs: 5},
+		scenario{name: "restart for the annotation", prepare: ofSize(3), begin: askForRestart, numbers: []int{0, 1, 2}, long: true, pairs: 9},
+		scenario{name: "restart the only member", prepare: ofSize(1), begin: askForRestart, numbers: []int{0}},
+		scenario{
+			name: "roll back from an image that cannot be pulled", prepare: ofSize(3), begin: breakImage, numbers: []int{0, 1, 2},
+			patience: 2 * time.Minute, reason: v1beta1.ReasonRolledBack, pairs: 4,
+		},
 		scenario{name: "grow with managed certificates", prepare: ofSize(1, withManagedTLS), begin: resize(3), resized: 3, secrets: managedSecrets, long: true},
 	)
 }
@@ -400,7 +458,7 @@ func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
 			}
 			t.Logf("%d failpoints: before and after each of %s", 2*len(writes), list(writes))
 			for n, w := range writes {
-				if s.long && !full() && n%3 > 0 {
+				if !s.isSampled(n, w) {
 					continue
 				}
 				for _, before := range []bool{true, false} {
