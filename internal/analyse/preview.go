@@ -32,7 +32,6 @@ func unansweredPlan(s *cluster.Snapshot) string {
 // the snapshot that the step before would lead to.
 func Preview(s cluster.Snapshot) string {
 	p := newPreview(&s)
-	p.resizePods() // upkeep waits for no other step
 	end := "More steps follow."
 	for range maxPreview {
 		if text := p.next(); text != "" {
@@ -85,15 +84,20 @@ func (p *preview) next() string {
 		return p.finishOperation()
 	}
 	d := firstOpinion(&p.s)
+	addUpkeep(&p.s, &d)
+	d.Voluntary = d.Voluntary || lowersALimit(&p.s, d.Upkeep)
 	if held := holdRefusals(p.hold, p.s.Cluster, &d); len(held) > 0 && !slices.Contains(p.waits, plan.Messages(held)) {
 		p.waits = append(p.waits, plan.Messages(held))
+	}
+	if p.resizePods(&d) {
+		return ""
 	}
 	switch {
 	case d.Rule == "" && len(p.steps) == 0:
 		return d.Message
 	case d.Rule == "":
 		return "Then the cluster is as its spec says."
-	case d.Action == nil && len(d.Refusals) == 0 && (p.resizePods() || p.writeTemplates(&d)):
+	case d.Action == nil && len(d.Refusals) == 0 && p.writeTemplates(&d):
 		return ""
 	case d.Action == nil && len(p.steps) == 0:
 		return "Nothing begins now. " + d.Message
@@ -145,16 +149,16 @@ func (p *preview) finishOperation() string {
 		return "The operation " + string(op.Type) + " is under way. " + d.Message
 	}
 	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
-	switch a := d.Action.(type) {
-	case plan.MoveLeader:
-		p.lead(a.ToID)
+	if move, ok := d.Action.(plan.MoveLeader); ok {
+		p.lead(move.ToID)
 		return ""
-	case plan.RestartMember:
-		if d.HandOver {
-			text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
-		}
-		p.restart(a)
-	default:
+	}
+	if d.HandOver {
+		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
+	}
+	if restart, ok := d.Action.(plan.RestartMember); ok {
+		p.restart(restart)
+	} else {
 		p.complete(&op)
 	}
 	p.steps, p.s.Cluster.Status.Operation = append(p.steps, text), nil
@@ -170,14 +174,35 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.remove(op.Member)
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
-	default: // no other is of one member
+	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
 	}
+}
+
+// resizePods tells of the pods whose resources change without a restart, and changes them. It reports whether there is
+// any.
+func (p *preview) resizePods(d *plan.Decision) bool {
+	var names []string
+	for _, u := range d.Upkeep {
+		resize, ok := u.(plan.ResizePod)
+		if !ok {
+			continue
+		}
+		m := p.s.Member(resize.Member)
+		set := render.MemberStatefulSet(memberInput(&p.s, m.Name, withAuthorities(&p.s, targetOf(&p.s, m)), true))
+		old := *m.Pod
+		p.restart(plan.RestartMember{Name: m.Name, StatefulSet: set})
+		m.Pod.PeerAuthorities, m.Pod.ClientAuthorities = old.PeerAuthorities, old.ClientAuthorities
+		names = append(names, m.Name)
+	}
+	if len(names) > 0 {
+		p.steps = append(p.steps, "Change CPU and memory of "+strings.Join(names, ", ")+" without a restart, if Kubernetes can")
+	}
+	return len(names) > 0
 }
 
 // writeTemplates does the part of upkeep that a restart waits for. It reports whether there was any.
 func (p *preview) writeTemplates(d *plan.Decision) bool {
 	wrote := false
-	addUpkeep(&p.s, d)
 	for _, u := range d.Upkeep {
 		u, ok := u.(plan.UpdateStatefulSet)
 		if !ok {
@@ -191,42 +216,6 @@ func (p *preview) writeTemplates(d *plan.Decision) bool {
 		m.Workload = &w
 	}
 	return wrote
-}
-
-// resizePods tells which pods get other resources without a restart, and gives them. It reports whether there are any.
-func (p *preview) resizePods() bool {
-	var resized []*cluster.Member
-	d := awaitResize(&p.s)
-	for i := range p.s.Members {
-		m := &p.s.Members[i]
-		step := resizeStepOf(&p.s, m)
-		refused := step == askForResize && len(d.Refusals) > 0 && lowersLimit(&p.s, m)
-		if step != noResize && !refused {
-			resized = append(resized, m)
-		}
-	}
-	if len(resized) == 0 {
-		return false
-	}
-	var names []string
-	for _, m := range resized {
-		p.resize(m)
-		names = append(names, m.Name)
-	}
-	p.steps = append(p.steps, fmt.Sprintf("Change CPU and memory of %s without a restart", strings.Join(names, ", ")))
-	return true
-}
-
-// resize gives a member's template and its pod the resources that the spec asks for.
-func (p *preview) resize(m *cluster.Member) {
-	intent := withAuthorities(&p.s, targetOf(&p.s, m))
-	set := render.MemberStatefulSet(memberInput(&p.s, m.Name, intent, true))
-	set.Annotations[cluster.AnnotationHealthyIntent] = set.Annotations[cluster.AnnotationIntent]
-	m.Workload = &cluster.Workload{Intent: intent, IntentHash: set.Annotations[cluster.AnnotationIntentHash], HealthyIntent: &intent, Live: set}
-	pod := *m.Pod
-	_, pod.IntentHash = ofPod(m, intent).Encode()
-	pod.RenderHash = set.Spec.Template.Annotations[cluster.AnnotationRenderHash]
-	pod.Resources, pod.Resize, m.Pod = intent.Resources(), cluster.Resize{}, &pod
 }
 
 // restart makes the member run with its template, or with the one that the action writes.
