@@ -246,6 +246,8 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		d.Message = fmt.Sprintf("The volume of %s is gone before it started. It is removed again.", name)
 	case m.Workload == nil && !m.Volume.Started():
 		return startLearner(s, m)
+	case !m.RefusesEmptyVolume() && isCorrected(s, m):
+		return correctLearner(s, m)
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -269,6 +271,31 @@ func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		Reason:      v1beta1.ReasonScaling,
 		Message:     fmt.Sprintf("Starting %s as a learner.", m.Name),
 		Action:      plan.StartLearner{Name: m.Name, StatefulSet: render.MemberStatefulSet(in)},
+	}
+}
+
+// isCorrected reports whether a learner's pod does not start, and the spec asks for something else since.
+func isCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
+	fails := hasFailed(m) || m.Pod != nil && !m.Answers() && !s.Now.Before(m.Pod.CreatedAt.Add(failureGrace))
+	if !fails || m.Workload == nil || m.Workload.Deleting || m.Pod != nil && m.Pod.Deleting || startEvidence(s, m) != "" {
+		return false
+	}
+	return !sameConfiguration(m.Workload.Intent, joinerIntent(s)) || !isMadeFromTemplate(m)
+}
+
+// correctLearner makes the pod of a learner anew. It never started, so nothing but its template is in the way.
+func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	refusals := append(refusalsOf(s, specUsable, intentHasNotFailed, joinerQuotaFits), intentRefusals(joinerIntent(s))...)
+	if len(refusals) > 0 {
+		return refused(refusals)
+	}
+	action := correction(s, m, joinerIntent(s))
+	action.For = v1beta1.OperationAddMember
+	return &plan.Decision{
+		Progressing: true,
+		Reason:      v1beta1.ReasonScaling,
+		Message:     fmt.Sprintf("Starting the learner %s with the corrected spec.", m.Name),
+		Action:      action,
 	}
 }
 
