@@ -113,7 +113,7 @@ func keepPod(object any) (any, error) {
 	kept := &corev1.Pod{ObjectMeta: keptMeta(p, maxAnnotationBytes), Spec: corev1.PodSpec{NodeName: p.Spec.NodeName}}
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
-		ObservedGeneration: p.Status.ObservedGeneration,
+		InitContainerStatuses: p.Status.InitContainerStatuses, ObservedGeneration: p.Status.ObservedGeneration,
 	}
 	for _, c := range p.Spec.Containers {
 		if c.Name == render.ContainerName {
@@ -121,7 +121,7 @@ func keepPod(object any) (any, error) {
 		}
 	}
 	if kept.Status.Size() > maxStatusBytes {
-		kept.Status.Conditions, kept.Status.ContainerStatuses = nil, nil
+		kept.Status.Conditions, kept.Status.ContainerStatuses, kept.Status.InitContainerStatuses = nil, nil, nil
 	}
 	return kept, nil
 }

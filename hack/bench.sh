@@ -5,8 +5,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in conversion | fleet) exec go run ./test/bench "$1" ;; esac
-hack/build-tools.sh coredns
-COREDNS=$(hack/build-tools.sh dir coredns)/coredns; export COREDNS
 if [ "${USE_EXISTING_CLUSTER:-}" = true ] && [ "${DEPLOY:-}" = false ]; then
   hack/build-tools.sh kubernetes etcd-3.6
   PATH=$(hack/build-tools.sh dir kubernetes):$PATH

@@ -51,7 +51,7 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 
 // changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both:
 // an operator that was stopped in between for longer sends nothing.
-// had is etcd's error where an earlier call had its effect.
+// had is etcd's error where an earlier call had its effect; nil for none.
 func (a *Actor) changeEtcd(
 	ctx context.Context, s *cluster.Snapshot, member, doing string, had error, change func(context.Context, etcd.Target) error,
 ) error {
@@ -64,7 +64,7 @@ func (a *Actor) changeEtcd(
 	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	if err := change(bounded, target); err != nil && !errors.Is(err, had) {
+	if err := change(bounded, target); err != nil && (had == nil || !errors.Is(err, had)) {
 		return membershipError(doing, err)
 	}
 	return nil
@@ -124,6 +124,13 @@ func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
 func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
 	return a.changeEtcd(ctx, s, action.Leader, "promoting "+action.Name, etcd.ErrNotLearner, func(ctx context.Context, target etcd.Target) error {
 		return a.Etcd.Promote(ctx, target, action.Learner)
+	})
+}
+
+func (a *Actor) appendEntry(ctx context.Context, s *cluster.Snapshot, action plan.AppendEntry) error {
+	doing := "appending an entry for learner " + action.Name
+	return a.changeEtcd(ctx, s, action.Leader, doing, nil, func(ctx context.Context, target etcd.Target) error {
+		return a.Etcd.AppendEntry(ctx, target)
 	})
 }
 

@@ -156,6 +156,10 @@ func (c changer) RemoveMember(ctx context.Context, t etcd.Target, id cluster.ID)
 	return c.w.call("remove member", func() error { return c.Changer.RemoveMember(ctx, t, id) })
 }
 
+func (c changer) AppendEntry(ctx context.Context, t etcd.Target) error {
+	return c.w.call("append entry", func() error { return c.Changer.AppendEntry(ctx, t) })
+}
+
 func (c changer) MoveLeader(ctx context.Context, t etcd.Target, to cluster.ID) error {
 	return c.w.call("move leader", func() error { return c.Changer.MoveLeader(ctx, t, to) })
 }

@@ -266,7 +266,7 @@ func correctFounder(s *cluster.Snapshot) *plan.Decision {
 			return refused(refusals)
 		}
 		d := awaitCorrection(fmt.Sprintf("No member has started yet. Restarting %s with the corrected spec.", m.Name))
-		d.Action = correction(s, m, want)
+		d.Action = correction(s, m, want, v1beta1.OperationBootstrap)
 		return d
 	}
 	return nil
@@ -276,13 +276,13 @@ func awaitCorrection(message string) *plan.Decision {
 	return &plan.Decision{Progressing: true, Reason: v1beta1.ReasonBootstrapping, Message: message}
 }
 
-// correction writes the founder's template, still in the form Founding, and deletes its pod.
-func correction(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent) plan.RestartMember {
-	action := plan.RestartMember{Name: m.Name, For: v1beta1.OperationBootstrap}
+// correction writes the template of a member that is being started, in the form that it has, and deletes its pod.
+func correction(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent, operation v1beta1.OperationType) plan.RestartMember {
+	action := plan.RestartMember{Name: m.Name, For: operation}
 	if m.Pod != nil {
 		action.Pod, action.UID = m.Pod.Name, m.Pod.UID
 	}
-	action.StatefulSet, action.Live = render.MemberStatefulSet(memberInput(s, m.Name, want, false)), m.Workload.Live
+	action.StatefulSet, action.Live = render.MemberStatefulSet(memberInput(s, m.Name, want, hasStarted(s, m))), m.Workload.Live
 	return action
 }
 

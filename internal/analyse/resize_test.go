@@ -229,7 +229,7 @@ func (r *resizing) upkeepOf(d plan.Decision) {
 					p.RenderHash = hash
 				}
 			})
-		default:
+		case plan.Apply, plan.Delete, plan.RecordMember, plan.SetRetention, plan.WriteAuthority, plan.WriteCertificate:
 			r.Fatalf("got %T", u)
 		}
 	}

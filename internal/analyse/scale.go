@@ -246,8 +246,13 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		d.Message = fmt.Sprintf("The volume of %s is gone before it started. It is removed again.", name)
 	case m.Workload == nil && !m.Volume.Started():
 		return startLearner(s, m)
-	case !m.RefusesEmptyVolume() && isCorrected(s, m):
+	case entry.Learner && isToBeCorrected(s, m):
 		return correctLearner(s, m)
+	case hangsAtStart(s, m, entry) && leaderTarget(s) != "":
+		d.Message = fmt.Sprintf("Waiting until the learner %s has started. An entry that changes nothing is written to the log, "+
+			"because a learner that copied the data while nobody writes starts with the next entry only.", name)
+		d.RequeueAfter = growing(s, startingPart, requeueWhileStarting, requeueWhileWrong)
+		d.Action = plan.AppendEntry{Name: name, Leader: leaderTarget(s)}
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -258,6 +263,16 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		return promote(s, m)
 	}
 	return d
+}
+
+// startTime is how long a learner gets until it answers, before it may be one that hangs at its start.
+const startTime = 3 * time.Second
+
+// hangsAtStart reports whether a learner's etcd runs, and has not published itself: it copies the data still, or has
+// copied them and waits for the next entry. Nobody can tell which.
+func hangsAtStart(s *cluster.Snapshot, m *cluster.Member, entry *cluster.EtcdMember) bool {
+	return entry.Learner && !entry.Started && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
+		!m.Pod.StartedAt.IsZero() && s.Now.Sub(m.Pod.StartedAt) >= startTime
 }
 
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
@@ -274,29 +289,35 @@ func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	}
 }
 
-// isCorrected reports whether a learner's pod does not start, and the spec asks for something else since.
-func isCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
-	fails := hasFailed(m) || m.Pod != nil && !m.Answers() && !s.Now.Before(m.Pod.CreatedAt.Add(failureGrace))
-	if !fails || m.Workload == nil || m.Workload.Deleting || m.Pod != nil && m.Pod.Deleting || startEvidence(s, m) != "" {
-		return false
-	}
-	return !sameConfiguration(m.Workload.Intent, joinerIntent(s)) || !isMadeFromTemplate(m)
+// isToBeCorrected reports whether a learner's pod has failed, or its etcd stayed silent past the deadline, and the spec
+// asks for another one since. One that is starting keeps the template that it was made with.
+func isToBeCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
+	isLate := s.Cluster.Status.Operation == nil && m.Pod != nil && !m.Answers() && startEvidence(s, m) == ""
+	return m.Workload != nil && (hasFailed(m) || isLate) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
 }
 
-// correctLearner makes the pod of a learner anew. It never started, so nothing but its template is in the way.
+// correctLearner restarts a learner with the corrected spec. It is no voter, so its pod costs nothing.
 func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	refusals := append(refusalsOf(s, specUsable, intentHasNotFailed, joinerQuotaFits), intentRefusals(joinerIntent(s))...)
-	if len(refusals) > 0 {
+	want := joinerIntent(s)
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
+	if m.Pod != nil && m.Pod.Deleting {
+		d.Message = fmt.Sprintf("The pod of the learner %s is being deleted. It restarts with the corrected spec.", m.Name)
+		return d
+	}
+	guards := []guard{
+		previousClusterGone,  // Make sure that no pod of a deleted cluster of this name still runs.
+		noForeignObject,      // Make sure that the next pod mounts this cluster's objects.
+		specUsable,           // Make sure that the next pod can start.
+		intentHasNotFailed,   // Make sure that it does not start with what another member failed with.
+		volumeStays(m),       // Make sure that the next pod starts on the volume of this one.
+		correctionFits(want), // Make sure that etcd takes the options, and Kubernetes the pod.
+	}
+	if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	action := correction(s, m, joinerIntent(s))
-	action.For = v1beta1.OperationAddMember
-	return &plan.Decision{
-		Progressing: true,
-		Reason:      v1beta1.ReasonScaling,
-		Message:     fmt.Sprintf("Starting the learner %s with the corrected spec.", m.Name),
-		Action:      action,
-	}
+	d.Message = fmt.Sprintf("Restarting the learner %s with the corrected spec.%s", m.Name, whyNotStarted(m))
+	d.Action = correction(s, m, want, v1beta1.OperationAddMember)
+	return d
 }
 
 // whyNotStarted tells what holds up a pod, in a sentence; empty where nothing is known.

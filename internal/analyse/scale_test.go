@@ -146,6 +146,17 @@ func failing(name string) func(*cluster.Snapshot) {
 	}
 }
 
+// cannotStart has no node take the learner's pod.
+func cannotStart(s *cluster.Snapshot) {
+	m := s.Member("prod-3")
+	m.Probe, m.Pod.Phase, m.Pod.FailureReason, m.Pod.FailureDetail = nil, corev1.PodPending, v1beta1.ReasonUnschedulable, "no node has room"
+}
+
+// relabelled asks for another pod.
+func relabelled(s *cluster.Snapshot) {
+	s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+}
+
 // leads moves the leader.
 func leads(name string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
@@ -199,13 +210,17 @@ func runFor(times ...time.Duration) func(*cluster.Snapshot) {
 	}
 }
 
+// ranFor has the container of the learner run for so long.
+func ranFor(d time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member("prod-3").Pod.StartedAt = s.Now.Add(-d) }
+}
+
 func alarm(s *cluster.Snapshot) {
 	s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
 }
 
 func TestScale(t *testing.T) {
 	const list = "prod-0=http://prod-0-0.prod.shop.svc:2380,prod-1=http://prod-1-0.prod.shop.svc:2380,prod-2=http://prod-2-0.prod.shop.svc:2380,prod-3=" + peerURLOf3
-	ownInCapitals := strings.Replace(list, peerURLOf3, "http://PROD-3-0.PROD.SHOP.SVC:2380", 1)
 	step := func(action string, upkeep ...string) says {
 		return says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: action, Upkeep: upkeep}
 	}
@@ -293,10 +308,46 @@ func TestScale(t *testing.T) {
 		"takes another number where nothing but the note was made": {growing3(noted("4")), ended("Scaling")},
 		"goes on with the volume":                                  {growing3(noted("4"), madeVolume), claimed("add prod-3 by prod-0, next 4")},
 		"writes the list, then starts the learner": {
-			growing3(noted("4"), registered), claimed("start prod-3 with "+ownInCapitals, "list of prod-3: "+list),
+			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
 		},
-		"starts a learner with the list":    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + ownInCapitals)},
-		"waits until a learner has started": {growing3(created), claimed("")},
+		"starts a learner with the list": {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
+		"appends an entry for a learner that runs and has not published itself": {
+			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
+		},
+		"waits while a learner has just begun to run": {growing3(noted("4"), created, ranFor(2*time.Second)), claimed("")},
+		"waits for a leader before it appends an entry": {
+			growing3(noted("4"), created, ranFor(time.Hour), func(s *cluster.Snapshot) {
+				for i := range s.Members[:3] {
+					s.Members[i].Probe.Leader = 0
+				}
+			}), claimed(""),
+		},
+		"appends no entry for a learner that fails": {
+			growing3(noted("4"), created, ranFor(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-3").Pod.FailureReason = "CrashLooping" }), claimed(""),
+		},
+		"waits until a learner has started":                                 {growing3(created), claimed("")},
+		"waits for a learner that cannot start, where the spec is the same": {growing3(created, cannotStart), claimed("")},
+		"starts a learner that cannot start from the corrected spec":        {growing3(created, cannotStart, relabelled), claimed("roll prod-3 (pod-prod-3)")},
+		"starts it from the corrected spec after its deadline, too":         {resized(3, 5, created, cannotStart, relabelled).Snapshot(), step("roll prod-3 (pod-prod-3)")},
+		"starts one that failed later from the corrected spec":              {growing3(joined, cannotStart, relabelled), claimed("roll prod-3 (pod-prod-3)")},
+		"deletes the pod where the corrected template was written": {
+			growing3(created, cannotStart, relabelled, func(s *cluster.Snapshot) {
+				w := s.Member("prod-3").Workload
+				w.Intent = joinerIntent(s)
+				_, w.IntentHash = w.Intent.Encode()
+			}),
+			claimed("roll prod-3 (pod-prod-3)"),
+		},
+		"waits while the pod of the corrected learner is being deleted": {
+			growing3(created, cannotStart, relabelled, func(s *cluster.Snapshot) { s.Member("prod-3").Pod.Deleting = true }), claimed(""),
+		},
+		"leaves a learner that is starting with what it was made from": {growing3(created, relabelled), claimed("")},
+		"refuses a corrected spec that etcd does not take": {
+			growing3(created, cannotStart, func(s *cluster.Snapshot) {
+				s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": "1"}}
+			}),
+			says{Rule: RuleOperation, Reason: "Scaling"},
+		},
 		"rewrites the list where it changed before the first start": {
 			growing3(created, func(s *cluster.Snapshot) {
 				s.Membership.Members[0].PeerURLs = append(s.Membership.Members[0].PeerURLs, "http://x:1")
@@ -546,11 +597,12 @@ func TestALearnerThatNeverStartedTakesACorrectedSpec(t *testing.T) {
 		s         cluster.Snapshot
 		corrected bool
 	}{
-		"its pod fails":                             {growing3(created, isNew, crashes, spec), true},
-		"its pod fails, and its operation ended":    {growing3(created, isNew, crashes, spec, unclaimed), true},
-		"its pod runs for long, and etcd is silent": {growing3(created, isOld, spec), true},
-		"its pod was just created":                  {growing3(created, isNew, spec), false},
-		"its pod fails, and the spec is as it was":  {growing3(created, isNew, crashes), false},
+		"its pod fails":                            {growing3(created, isNew, crashes, spec), true},
+		"its pod fails, and its operation ended":   {growing3(created, isNew, crashes, spec, unclaimed), true},
+		"etcd stays silent past the deadline":      {growing3(created, isOld, spec, unclaimed), true},
+		"etcd is silent before the deadline":       {growing3(created, isOld, spec), false},
+		"its pod was just created":                 {growing3(created, isNew, spec), false},
+		"its pod fails, and the spec is as it was": {growing3(created, isNew, crashes), false},
 		"its pod fails, and the spec has a bad option": {growing3(created, isNew, crashes, spec, func(s *cluster.Snapshot) {
 			s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"max-txn-ops": "many"}}
 		}), false},
@@ -583,6 +635,25 @@ func TestTheOnlyMemberThatIsSilentIsRestartedForTheSpec(t *testing.T) {
 		d := Next(resized(size, size, silent).Snapshot())
 		if _, ok := d.Action.(plan.RestartMember); ok != restarts {
 			t.Errorf("of %d: got %T: %s", size, d.Action, d.Message)
+		}
+	}
+}
+
+func TestACorrectedLearnerStartsInItsOwnForm(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot cluster.Snapshot
+		empty    bool
+	}{
+		"not started yet": {growing3(created, cannotStart, relabelled), true},
+		"started":         {growing3(joined, cannotStart, relabelled), false},
+	} {
+		action, ok := Next(c.snapshot).Action.(plan.RestartMember)
+		if !ok {
+			t.Fatalf("%s: nothing is restarted", name)
+		}
+		template := action.StatefulSet.Spec.Template
+		if template.Labels["team"] != "a" || render.StartsEmpty(template.Annotations) != c.empty || action.Evict || action.For != v1beta1.OperationAddMember {
+			t.Errorf("%s: the learner restarts with %v, starts empty: %v", name, template.Labels, render.StartsEmpty(template.Annotations))
 		}
 	}
 }

@@ -209,9 +209,9 @@ func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 func startOf(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent) render.Start {
 	switch {
 	case isJoining(s, m):
-		return render.Joining(s.MemberList(), m.Volume.PeerURL)
+		return render.Joining(s.MemberList())
 	case m.Volume.JoinedCluster != "":
-		return render.Joining(m.Volume.JoinedCluster, m.Volume.PeerURL)
+		return render.Joining(m.Volume.JoinedCluster)
 	default:
 		return render.Founding(s.Cluster, m.Volume.Founders, m.Volume.Token, intent)
 	}

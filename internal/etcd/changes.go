@@ -54,6 +54,14 @@ type Changer interface {
 	// refuses writes for up to one election timeout, and the call ends with context.DeadlineExceeded.
 	// Made again after its answer was lost, it returns ErrNotLeader: the target handed over, or lost its leadership.
 	MoveLeader(ctx context.Context, target Target, to cluster.ID) error
+	// AppendEntry appends an entry to the log that changes nothing: it revokes a lease that does not exist.
+	//
+	// It is for a learner that got the leader's snapshot while nobody writes. Such a learner counts none of its entries as
+	// applied until the next one comes (applySnapshot in etcd's server/etcdserver/server.go sets no applied index). Behind
+	// more than 5,000 entries it refuses to publish itself till then, and answers no client.
+	//
+	// It fails with ErrNotLeader or ErrNoLeader. Made again, it appends another entry.
+	AppendEntry(ctx context.Context, target Target) error
 }
 
 // The errors of etcd that callers branch on, in etcd's words.

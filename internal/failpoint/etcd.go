@@ -63,6 +63,11 @@ func (c *changer) RemoveMember(ctx context.Context, target etcd.Target, id clust
 	return c.do("remove-member", func() error { return c.Changer.RemoveMember(ctx, target, id) })
 }
 
+// AppendEntry calls the hooks.
+func (c *changer) AppendEntry(ctx context.Context, target etcd.Target) error {
+	return c.do("append-entry", func() error { return c.Changer.AppendEntry(ctx, target) })
+}
+
 // MoveLeader calls the hooks.
 func (c *changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	return c.do("move-leader", func() error { return c.Changer.MoveLeader(ctx, target, to) })

@@ -87,7 +87,7 @@ func failureOf(pod *corev1.Pod) (reason, detail string) {
 			return v1beta1.ReasonUnschedulable, c.Message
 		}
 	}
-	for _, c := range pod.Status.ContainerStatuses {
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if reason, detail := containerFailure(pod, &c); reason != "" {
 			return reason, detail
 		}

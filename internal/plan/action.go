@@ -73,6 +73,10 @@ type AddMember struct {
 	Leader string
 }
 
+// AppendEntry has the leader append an entry that changes nothing, for a learner that hangs at its start. See
+// etcd.Changer.
+type AppendEntry struct{ Name, Leader string }
+
 // StartLearner creates the StatefulSet of a registered learner. It is a part of adding a member.
 type StartLearner struct {
 	Name        string
@@ -114,7 +118,7 @@ func IsVoluntary(action Action) bool {
 		return false
 	case RestartMember:
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
-	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
+	case AddMember, StartLearner, AppendEntry, PromoteMember, RemoveMember, MoveLeader:
 		return true
 	}
 	return false
@@ -128,6 +132,7 @@ func (onAllMembers) Member() string { return "" }
 func (RestartMember) action()       {}
 func (AddMember) action()           {}
 func (StartLearner) action()        {}
+func (AppendEntry) action()         {}
 func (PromoteMember) action()       {}
 func (RemoveMember) action()        {}
 func (MoveLeader) action()          {}
@@ -156,6 +161,9 @@ func (AddMember) Operation() v1beta1.OperationType { return v1beta1.OperationAdd
 func (StartLearner) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
+func (AppendEntry) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
+
+// Operation implements Action.
 func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
@@ -169,6 +177,9 @@ func (a AddMember) Member() string { return a.Name }
 
 // Member implements Action.
 func (a StartLearner) Member() string { return a.Name }
+
+// Member implements Action.
+func (a AppendEntry) Member() string { return a.Name }
 
 // Member implements Action.
 func (a PromoteMember) Member() string { return a.Name }

@@ -127,6 +127,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			Annotations: annotations,
 		},
 		Spec: corev1.PodSpec{
+			InitContainers:                initContainers(in),
 			Containers:                    []corev1.Container{container(in)},
 			Volumes:                       volumes(in),
 			NodeSelector:                  in.Intent.NodeSelector,
@@ -186,6 +187,29 @@ func container(in MemberInput) corev1.Container {
 		SecurityContext:          containerSecurity(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
+}
+
+// AddressContainerName is the container that a member which joins starts with.
+const AddressContainerName = "address"
+
+// initContainers gives the pod of a member that joins its address before etcd starts. The kubelet publishes the address
+// between two containers. The other members look it up in the DNS, and accept no connection from another one: etcd would
+// exit then, and wait for longer and longer to be started again.
+// Source: checkSAN in etcd's client/pkg/transport/listener_tls.go.
+func initContainers(in MemberInput) []corev1.Container {
+	if !in.Start.joins() {
+		return nil
+	}
+	etcd := container(in)
+	return []corev1.Container{{
+		Name:            AddressContainerName,
+		Image:           etcd.Image,
+		ImagePullPolicy: etcd.ImagePullPolicy,
+		Command:         etcd.Command,
+		Args:            []string{"--version"},
+		Resources:       etcd.Resources,
+		SecurityContext: etcd.SecurityContext,
+	}}
 }
 
 func volumes(in MemberInput) []corev1.Volume {

@@ -135,7 +135,7 @@ var threeFounders = []string{"prod-0", "prod-1", "prod-2"}
 func joining(c *v1beta1.EtcdCluster) MemberInput {
 	in := started(c)
 	in.Name = "prod-3"
-	in.Start = Joining(InitialCluster(c, []string{"prod-0", "prod-2", "prod-3"}, in.Intent), PeerURL(c, "prod-3", in.Intent))
+	in.Start = Joining(InitialCluster(c, []string{"prod-0", "prod-2", "prod-3"}, in.Intent))
 	return in
 }
 

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"net/url"
 	"strings"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -24,29 +23,14 @@ func Founding(c *v1beta1.EtcdCluster, founders []string, token string, i cluster
 }
 
 // Joining is the form of a member that was registered later: on an empty volume, etcd copies the data of the others.
-// initialCluster is etcd's list at that time, as cluster.Volume.JoinedCluster has it. peerURL is the member's own.
-//
-// In the list the member's own host is in capitals. To compare it with the advertised one, etcd resolves both, and
-// tries again for 30 s. So it asks its peers only once its pod is in the DNS: they look its address up there, and
-// refuse one that is not. etcd would exit then, and wait for longer and longer to be started again.
-// Sources: advertiseMatchesCluster in etcd's server/config/config.go, checkSAN in client/pkg/transport/listener_tls.go.
-func Joining(initialCluster, peerURL string) Start {
-	entries := strings.Split(initialCluster, ",")
-	for i, entry := range entries {
-		if name, found := strings.CutSuffix(entry, "="+peerURL); found {
-			entries[i] = name + "=" + hostInCapitals(peerURL)
-		}
-	}
-	return Start{state: stateExisting, initialCluster: strings.Join(entries, ",")}
+// initialCluster is etcd's list at that time, as cluster.Volume.JoinedCluster has it.
+func Joining(initialCluster string) Start {
+	return Start{state: stateExisting, initialCluster: initialCluster}
 }
 
-func hostInCapitals(peerURL string) string {
-	u, err := url.Parse(peerURL)
-	if err != nil {
-		return peerURL
-	}
-	u.Host = strings.ToUpper(u.Host)
-	return u.String()
+// joins reports whether the member asks the others for their data when its volume is empty.
+func (s Start) joins() bool {
+	return s.state == stateExisting && strings.Contains(s.initialCluster, ",")
 }
 
 // InitialCluster is etcd's initial-cluster; empty in the form Existing.
@@ -70,7 +54,7 @@ func ExistingFormAnnotations(in MemberInput) map[string]string { return existing
 
 // existing is the form Existing written out: the member itself, and no other that could be asked.
 func existing(in MemberInput) Start {
-	return Start{state: stateExisting, initialCluster: InitialCluster(in.Cluster, []string{in.Name}, in.Intent)}
+	return Joining(InitialCluster(in.Cluster, []string{in.Name}, in.Intent))
 }
 
 // StartsEmpty reports whether etcd starts on an empty volume in a pod, or in pods of a template, with these

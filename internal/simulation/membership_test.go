@@ -27,6 +27,7 @@ const (
 	promote      simulation.Verb = "promote"
 	removeMember simulation.Verb = "remove member"
 	moveLeader   simulation.Verb = "move leader"
+	appendEntry  simulation.Verb = "append entry"
 )
 
 // membership is what the oracle knows of etcd's members.
@@ -72,6 +73,10 @@ func (c changer) Promote(ctx context.Context, target etcd.Target, id cluster.ID)
 
 func (c changer) RemoveMember(ctx context.Context, target etcd.Target, id cluster.ID) error {
 	return c.call(removeMember, id.String(), target, func() error { return c.Port.RemoveMember(ctx, target, id) })
+}
+
+func (c changer) AppendEntry(ctx context.Context, target etcd.Target) error {
+	return c.call(appendEntry, "", target, func() error { return c.Port.AppendEntry(ctx, target) })
 }
 
 func (c changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {

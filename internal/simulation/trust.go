@@ -186,6 +186,14 @@ func (p Port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.I
 	return fake.Changer{World: p.Etcd}.RemoveMember(ctx, target, id)
 }
 
+// AppendEntry implements etcd.Changer.
+func (p Port) AppendEntry(ctx context.Context, target etcd.Target) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.AppendEntry(ctx, target)
+}
+
 // MoveLeader implements etcd.Changer.
 func (p Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	if err := p.handshake(target.Endpoint); err != nil {

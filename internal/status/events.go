@@ -37,7 +37,9 @@ func events(s *cluster.Snapshot, d *plan.Decision, old, now *v1beta1.EtcdCluster
 		list = append(list, endEvent(s.Cluster.Status.Operation, d.Abandoned))
 	}
 	if d.Action != nil && outcome == nil {
-		list = append(list, actionEvent(d))
+		if e := actionEvent(d); e.Reason != "" {
+			list = append(list, e)
+		}
 	}
 	if pods := d.ResizedPods(); len(pods) > 0 && outcome == nil {
 		list = append(list, Event{corev1.EventTypeNormal, v1beta1.EventPodResized,
@@ -139,6 +141,8 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}
 	case plan.StartLearner:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberStarted, d.Message}
+	case plan.AppendEntry:
+		return Event{} // it may be repeated until the learner has copied the data
 	case plan.PromoteMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberPromoted, d.Message}
 	case plan.RemoveMember:

@@ -85,6 +85,10 @@ func benchDay2(ctx context.Context, l *lab) error {
 		if err := part.measure(ctx); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", strings.Join(part.figures, ", "), err))
 			fmt.Fprintln(os.Stderr, failures[len(failures)-1])
+			l.removeNamespace() // what was left there would disturb the next part
+			if err := l.makeNamespace(ctx); err != nil {
+				return errors.Join(append(failures, err)...)
+			}
 		}
 		fmt.Printf("%s took %.0f s\n", strings.Join(part.figures, ", "), time.Since(start).Seconds())
 	}

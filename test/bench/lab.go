@@ -98,7 +98,9 @@ func (l *lab) probe(ctx context.Context, name string, credentials *etcd.Credenti
 func clientAddress(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(cluster.ClientPort)) }
 
 // serverName is a name that the certificates of all members fit.
-func (l *lab) serverName(name string) string { return fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(name), l.namespace) }
+func (l *lab) serverName(name string) string {
+	return fmt.Sprintf("%s.%s.svc", cluster.ClientServiceName(name), l.namespace)
+}
 
 // pods returns the pods of one contender.
 func (l *lab) pods(ctx context.Context, name string) ([]corev1.Pod, error) {

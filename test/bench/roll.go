@@ -61,7 +61,8 @@ func (d *day2) benchGap(ctx context.Context) error {
 	return d.removeAll(ctx, func() error { return removeCluster(ctx, d.lab, a.name) })
 }
 
-// gapDuring writes while something happens, adds the longest gap of both kinds of writers, and proves that no write was lost.
+// gapDuring writes while something happens, and adds the longest gap of both kinds of writers.
+// It proves that no write was lost.
 func (d *day2) gapDuring(ctx context.Context, a *access, prefix string, gaps samples, kind string, happens func() error) (time.Duration, error) {
 	logs := map[string]*appendlog.Log{}
 	var err error
@@ -208,7 +209,8 @@ func (t *timeline) String() string {
 	return text
 }
 
-// rollWatched rolls while clients behind the Service hold watches. A watch that ends is opened again, as etcd's client does.
+// rollWatched rolls while clients behind the Service hold watches.
+// Where a watch ends, etcd's client opens it again.
 func (d *day2) rollWatched(ctx context.Context, a *access) (time.Duration, error) {
 	address, err := d.clientService(ctx, a.name)
 	if err != nil {

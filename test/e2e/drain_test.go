@@ -9,7 +9,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -52,7 +51,7 @@ var _ = Describe("Every node drained, back to back, while clients write", Serial
 		awaitDisruptionsAllowed(ctx, c, 1)
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 			s.Replicas = 5
-			s.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1000")}
+			s.Resources.Requests = tooMuch
 		})
 		Eventually(ctx, func(g Gomega) {
 			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())

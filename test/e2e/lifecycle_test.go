@@ -89,9 +89,7 @@ var _ = Describe("A running cluster", func() {
 			says   []string
 		}{
 			{func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
-			{func(s *v1beta1.EtcdClusterSpec) {
-				s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
-			}, []string{"spec.podTemplate.metadata.labels", "Set the spec back"}},
+			{func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil }, []string{"spec.tls", "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) {
 				s.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("600Mi")
 			}, []string{"600Mi", "Set the spec back"}},

@@ -45,10 +45,38 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 		Eventually(ctx, func(g Gomega) { // the first write to the volumes is the middle of a creation
 			g.Expect(volumeObjects(ctx, other)).NotTo(BeEmpty())
 		}).WithPolling(10 * time.Millisecond).Should(Succeed())
-		Expect(kube.Delete(ctx, operatorPod(ctx), client.GracePeriodSeconds(0))).To(Succeed())
+		killOperator(ctx)
 		awaitHealthy(ctx, other)
 		expectOneFounding(ctx, other)
 		kept.expectFound(ctx, c)
+	})
+
+	It("a resize and a roll go on when it is stopped or killed in the middle, and clients write throughout", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx)))
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		story, before := follow(ctx, c), uidsOfPods(ctx, c)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.PodTemplate = labelled("team", "a") })
+		awaitOperation(ctx, c, v1beta1.OperationRollMember)
+		killOperator(ctx)
+		awaitReplaced(ctx, c, before)
+		story.end()
+		expectEachReplaced(story, 1)
+		story.expectQuorumOfPods(2)
+
+		scale(ctx, c, 5)
+		awaitOperation(ctx, c, v1beta1.OperationAddMember)
+		DeferCleanup(func(ctx SpecContext) { scaleOperator(ctx, 1) })
+		scaleOperator(ctx, 0)
+		write(ctx, c, c.Status.Leader, "meanwhile", "served")
+		scaleOperator(ctx, 1)
+		awaitSize(ctx, c, 5)
+
+		scale(ctx, c, 3)
+		awaitOperation(ctx, c, v1beta1.OperationRemoveMember)
+		killOperator(ctx)
+		awaitSize(ctx, c, 3)
+		writers.end(ctx, c)
 	})
 
 	It("one founding comes out when it dies before or after a write", func(ctx SpecContext) {
@@ -146,6 +174,12 @@ func scaleOperator(ctx context.Context, replicas int) {
 		g.Expect(kube.List(ctx, &pods, client.InNamespace(operatorNamespace), client.MatchingLabels{"control-plane": "controller-manager"})).To(Succeed())
 		g.Expect(pods.Items).To(BeEmpty())
 	}).Should(Succeed())
+}
+
+// killOperator deletes its pod without grace. Its Deployment starts another one.
+func killOperator(ctx context.Context) {
+	GinkgoHelper()
+	Expect(kube.Delete(ctx, operatorPod(ctx), client.GracePeriodSeconds(0))).To(Succeed())
 }
 
 func awaitOperator(ctx context.Context) {

@@ -9,9 +9,12 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
 var _ = Describe("A pause in the middle, while clients write", func() {
@@ -58,15 +61,19 @@ var _ = Describe("A pause in the middle, while clients write", func() {
 	})
 })
 
-// expectStill pauses the cluster and checks for a while that no operation begins or ends, and that etcd's list and the
-// StatefulSets stay as they are.
+// expectStill pauses the cluster and checks for a while that no operation begins or ends, and that etcd's list, the
+// volumes, and what the StatefulSets ask for stay as they are.
 func expectStill(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = true })
 	awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonPaused))
 	seen := func() map[string]any {
-		now := footprint(ctx, c)
-		delete(now, "pods") // what was begun goes on: a pod that was deleted is made again, a learner starts
+		now := map[string]any{"volumes": volumesOf(ctx, c)} // not the pods: one that was deleted is made again, a learner starts
+		var sets appsv1.StatefulSetList
+		Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
+		for _, set := range sets.Items {
+			now[set.Name] = set.Annotations[cluster.AnnotationIntentHash]
+		}
 		id, err := identityOf(ctx, c, firstReady(ctx, c))
 		Expect(err).NotTo(HaveOccurred())
 		now["members"] = slices.Sorted(maps.Values(id.Members))

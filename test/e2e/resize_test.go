@@ -10,6 +10,8 @@ import (
 	. "github.com/onsi/gomega"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -85,7 +87,33 @@ var _ = Describe("A cluster that is resized while clients write", func() {
 			Expect(pod.Labels).To(HaveKeyWithValue("edit", "49"), pod.Name)
 		}
 	})
+
+	It("tells what a stuck step waits for, and that its deadline has passed, and goes on once the spec is corrected", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), ofSize(1), func(c *v1beta1.EtcdCluster) {
+			c.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 60}
+		}))
+		writers := appendOn(ctx, c)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
+			s.Replicas = 3
+			s.Resources.Requests = tooMuch
+		})
+		awaitConditions(ctx, c, progressing(metav1.ConditionTrue, v1beta1.ReasonScaling).saying("prod-1", v1beta1.ReasonUnschedulable, "Insufficient cpu"))
+		Expect(c.Status.Operation).To(HaveValue(SatisfyAll(HaveField("Member", "prod-1"), HaveField("Reason", v1beta1.ReasonScaling),
+			HaveField("WaitingFor", ContainSubstring("Insufficient cpu")))))
+		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "get", "etcd", c.Name, "-o", "wide")
+		Expect(err).NotTo(HaveOccurred(), out)
+		Expect(out).To(MatchRegexp(`prod +[0-9.]+ +[0-9.]+ +1/3 +True +Scaling +AddMember +prod-1 `))
+
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonDeadlineExceeded).saying("prod-1", "Insufficient cpu", "set spec.replicas lower"))
+		expectEvent(ctx, c, v1beta1.EventOperationAbandoned, "AddMember of prod-1", "1m0s")
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Resources.Requests = nil })
+		awaitSize(ctx, c, 3)
+		writers.end(ctx, c)
+	})
 })
+
+// tooMuch is more than any node has.
+var tooMuch = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1000")}
 
 // scale changes the size as users do.
 func scale(ctx context.Context, c *v1beta1.EtcdCluster, size int) {

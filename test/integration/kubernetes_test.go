@@ -633,6 +633,14 @@ func (p port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.I
 	return c.RemoveMember(ctx, target, id)
 }
 
+func (p port) AppendEntry(ctx context.Context, target etcd.Target) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.AppendEntry(ctx, target)
+}
+
 func (p port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	c, err := p.changer(target)
 	if err != nil {

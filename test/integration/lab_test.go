@@ -49,6 +49,8 @@ type lab struct {
 	now        time.Time
 	// overlap is the operator's --authority-overlap.
 	overlap time.Duration
+	// limit is the operator's --max-disruptions, zero for an operator without a pace.
+	limit int
 	// clients are what users' clients hold.
 	clients []clientCertificate
 	// memory is what was seen on volumes, by UID; it must never change.
@@ -125,6 +127,9 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer, Observer: observer, Events: o.events,
 		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Lifetimes: lifetimes},
+	}
+	if l.limit > 0 {
+		o.reconciler.Pace = l.newPace(live, writer)
 	}
 	return o
 }

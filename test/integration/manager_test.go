@@ -99,7 +99,8 @@ func (l *lab) waitUntilQuiet(requests *atomic.Int64) {
 	})
 }
 
-// startManager runs the operator with its own caches, restricted to the namespace, until the test ends.
+// startManager runs the operator with its own caches, restricted to the namespace, until the test ends. A limit of the
+// lab's is its --max-disruptions.
 func (l *lab) startManager(config *rest.Config) *controllers.EtcdClusterReconciler {
 	l.Helper()
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
@@ -121,6 +122,10 @@ func (l *lab) startManager(config *rest.Config) *controllers.EtcdClusterReconcil
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: 1,
 		Writes:      writes,
+	}
+	if l.limit > 0 {
+		reconciler.Pace = l.newPace(mgr.GetAPIReader(), writer)
+		reconciler.Pace.Clusters = mgr.GetClient()
 	}
 	must(l.T, reconciler.SetupWithManager(mgr))
 	controlplane.StartManager(l.T, mgr)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
@@ -58,16 +57,13 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 	if len(known) != len(o.InitialCluster) {
 		return nil, errors.New("error validating peerURLs: member count is unequal")
 	}
-	var urls []string
-	for _, url := range o.InitialCluster {
-		urls = append(urls, strings.ToLower(url)) // real etcd compares what the hosts resolve to
-	}
+	urls := slices.Sorted(maps.Values(o.InitialCluster))
 	var self cluster.ID
 	for id, entry := range known {
 		if !slices.Contains(urls, entry.peerURL) {
 			return nil, errors.New("error validating peerURLs: unmatched member while checking PeerURLs")
 		}
-		if entry.peerURL == strings.ToLower(o.InitialCluster[o.Name]) {
+		if entry.peerURL == o.InitialCluster[o.Name] {
 			self = id
 		}
 	}

@@ -326,6 +326,14 @@ func (c Changer) RemoveMember(ctx context.Context, target etcd.Target, id cluste
 	return c.change(ctx, target, false, func(w *World, m *member) error { return w.remove(m, id) })
 }
 
+// AppendEntry implements etcd.Changer.
+func (c Changer) AppendEntry(ctx context.Context, target etcd.Target) error {
+	return c.change(ctx, target, true, func(w *World, m *member) error {
+		w.commit(m, func(*state) {})
+		return nil
+	})
+}
+
 // MoveLeader implements etcd.Changer.
 func (c Changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	return c.change(ctx, target, true, func(w *World, m *member) error { return w.moveLeader(m, to) })

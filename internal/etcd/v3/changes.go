@@ -62,6 +62,20 @@ func (Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) e
 	})
 }
 
+// noLease is the ID of no lease: etcd and its clients choose them at random.
+const noLease clientv3.LeaseID = 0x7fffffffffffffff
+
+// AppendEntry implements etcd.Changer.
+func (Port) AppendEntry(ctx context.Context, target etcd.Target) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.client.Revoke(ctx, noLease)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
 // recipient says which members a change may be sent to.
 type recipient bool
 
