@@ -18,7 +18,7 @@ import (
 // entries are more than etcd lets a member lag behind before it refuses requests (maxGapBetweenApplyAndCommitIndex).
 const entries = 5100
 
-// value makes the snapshot large. Whether the learner hangs depends on when its first request to publish itself is lost.
+// value makes the snapshot large. The learner hangs if its first request to publish itself is lost meanwhile.
 var value = strings.Repeat("x", 4<<10)
 
 // TestALearnerThatCopiedTheDataOfAnIdleClusterServesFromTheNextEntryOn needs a leader whose log no longer has its
