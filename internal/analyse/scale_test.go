@@ -310,7 +310,7 @@ func TestScale(t *testing.T) {
 		"writes the list, then starts the learner": {
 			growing3(noted("4"), registered), claimed("start prod-3 with "+list, "list of prod-3: "+list),
 		},
-		"starts a learner with the list":                                    {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
+		"starts a learner with the list": {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
 		"appends an entry for a learner that runs and has not published itself": {
 			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
 		},

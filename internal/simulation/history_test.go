@@ -348,11 +348,11 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 }
 
-// rolls reports whether the operation under way writes the template of a member.
+// rolls reports whether the operation under way writes the template of a member. That of a learner may be corrected.
 func (h *history) rolls(member string) bool {
 	op := h.cluster().Status.Operation
 	return op != nil && (op.Type == v1beta1.OperationBootstrap || op.Member == member &&
-		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack))
+		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack || op.Type == v1beta1.OperationAddMember && h.isLearner(member)))
 }
 
 // isAskedFor reports whether the user asked for the restart under way: then the only member restarts too.

@@ -185,6 +185,18 @@ func whenScaled(spec *v1beta1.EtcdClusterSpec) v1beta1.RetentionPolicyType {
 	return spec.Storage.RetentionPolicy.WhenScaled
 }
 
+// isLearner reports whether etcd's list has the member as a learner.
+func (h *history) isLearner(member string) bool {
+	for _, members := range h.Etcd.Clusters() {
+		for _, m := range members {
+			if m.Learner && slices.ContainsFunc(m.PeerURLs, func(url string) bool { return isURLOf(url, member) }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // isUnstartedLearner reports whether a claim is that of a learner that never started: the operator cures its loss.
 func (h *history) isUnstartedLearner(claim *corev1.PersistentVolumeClaim) bool {
 	return claim.Annotations[cluster.AnnotationFoundingMembers] == "" && !h.Etcd.HasData(h.Disk(claim))

@@ -68,7 +68,7 @@ func expectStill(ctx context.Context, c *v1beta1.EtcdCluster) {
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = true })
 	awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonPaused))
 	seen := func() map[string]any {
-		now := map[string]any{"volumes": volumesOf(ctx, c)} // not the pods: one that was deleted is made again, a learner starts
+		now := map[string]any{"volumes": volumesOf(ctx, c)} // not the pods: one that is deleted comes back
 		var sets appsv1.StatefulSetList
 		Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
 		for _, set := range sets.Items {
