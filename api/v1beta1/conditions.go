@@ -147,7 +147,7 @@ const (
 	ReasonQuotaTooLarge = "QuotaTooLarge"
 	// ReasonQuotaTooSmall: the database of a member is about as large as the new quota, or larger. etcd would take no
 	// more writes.
-	// What to do: set a larger quota, or delete keys, compact and defragment first. The members keep their quota meanwhile.
+	// What to do: set a larger quota, or delete keys, compact and defragment first. The members keep theirs meanwhile.
 	ReasonQuotaTooSmall = "QuotaTooSmall"
 	// ReasonSecretNotFound: a Secret that the spec names does not exist.
 	// What to do: create the Secret in the namespace of the cluster, with the keys that the message names.

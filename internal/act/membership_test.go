@@ -40,6 +40,8 @@ type memberWorld struct {
 	after bool
 	// dead tells that no call after the failing one is made.
 	dead bool
+	// firstIndex is the last entry of the log at the beginning.
+	firstIndex uint64
 }
 
 var errLost = errors.New("the connection was lost")
@@ -82,6 +84,7 @@ func newMemberWorld(t *testing.T, members int, operation v1beta1.OperationType, 
 		},
 	}).Build()
 	w.look()
+	w.firstIndex = w.s.Leader().Probe.AppliedIndex
 	return w
 }
 
@@ -209,6 +212,14 @@ var changes = map[string]change{
 			claim := &corev1.PersistentVolumeClaim{}
 			return e != nil && e.Learner && w.s.PeerService.Annotations[cluster.AnnotationNextMember] == "4" &&
 				w.Get(w.Context(), client.ObjectKey{Namespace: "shop", Name: "data-prod-3"}, claim) == nil
+		},
+	},
+	"append an entry": {
+		operation: v1beta1.OperationAddMember, member: "prod-3", calls: []string{"append entry"},
+		plan: func(w *memberWorld) plan.Action { return plan.AppendEntry{Name: "prod-3", Leader: w.leader()} },
+		isDone: func(w *memberWorld) bool {
+			w.look()
+			return w.s.Leader().Probe.AppliedIndex > w.firstIndex
 		},
 	},
 	"promote": {

@@ -36,9 +36,9 @@ func Disrupted(object client.Object) []string {
 	switch c.Status.Operation.Type {
 	case v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		return []string{"true"}
-	default:
-		return nil
+	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:
 	}
+	return nil // of another release, or a repair
 }
 
 // Pace limits the voluntary steps of all clusters together. It is asked before such a step is claimed.
@@ -59,8 +59,8 @@ type Pace struct {
 	frozen map[string]time.Time
 }
 
-// Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has a
-// place afterwards. Release gives back the place of a step that was not claimed.
+// Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has
+// a place afterwards. Release gives back the place of a step that was not claimed.
 func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
 	h, err := p.Look(ctx, s)
 	if err != nil || h.ByOperator || h.ByNamespace || h.Unreadable != "" {

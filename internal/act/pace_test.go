@@ -107,7 +107,7 @@ func handOver(member string) *plan.Decision {
 func (w *paceWorld) remembered() string {
 	w.Helper()
 	object := &corev1.ConfigMap{}
-	must(w.T, client.IgnoreNotFound(w.WithWatch.Get(w.Context(), client.ObjectKey{Namespace: "warden", Name: RollBacksName}, object)))
+	must(w.T, client.IgnoreNotFound(w.Get(w.Context(), client.ObjectKey{Namespace: "warden", Name: RollBacksName}, object)))
 	return strings.ReplaceAll(object.Data[rolledBackKey], "\n", " ")
 }
 
@@ -343,7 +343,8 @@ func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
 // The process ends, or a write fails, right before or after the ConfigMap is written.
 func TestNoRollBackIsForgottenByACrashOrAFailedWrite(t *testing.T) {
 	w := newPaceWorld(t, 10, namespace(nil))
-	w.goesBack("db-0", "db-1", "db-2", "db-3", "db-4") // then the process ends before the last claim, and the next one does it again
+	w.goesBack("db-0", "db-1", "db-2", "db-3", "db-4")
+	// The process ends before the last claim, and the next one does it again.
 	w.restart(10)
 	w.goesBack("db-4")
 	if got := w.remembered(); got != "shop/db-0 shop/db-1 shop/db-2 shop/db-3 shop/db-4" {

@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -85,4 +86,12 @@ func rollsNotStopped(h *cluster.Hold, _ *v1beta1.EtcdCluster, d *plan.Decision) 
 		Message: fmt.Sprintf("%d members in a row, in all clusters of the operator, did not become healthy after their restart and went back. "+
 			"No member is restarted for its spec until an administrator allows it. %s", cluster.MaxRollBacks, h.StoppedRolls),
 	}
+}
+
+// lowersALimit reports whether upkeep lowers a limit of a running pod: that may stop the member.
+func lowersALimit(s *cluster.Snapshot, list []plan.Upkeep) bool {
+	return slices.ContainsFunc(list, func(u plan.Upkeep) bool {
+		resize, ok := u.(plan.ResizePod)
+		return ok && lowersLimit(s, s.Member(resize.Member))
+	})
 }

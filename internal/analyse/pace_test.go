@@ -136,3 +136,27 @@ func TestARefusalTellsWhoHoldsAndHowToLiftIt(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", d.Message, want)
 	}
 }
+
+// A lower limit may stop a member. A higher one stops none.
+func TestALowerLimitIsHeldAndAHigherOneIsNot(t *testing.T) {
+	for reason, hold := range holds {
+		for name, c := range map[string]struct {
+			spec    func(*v1beta1.EtcdClusterSpec)
+			resized string
+			held    bool
+		}{
+			"less": {asking("cpu=500m memory=1Gi", "memory=1Gi"), "prod-1", reason != v1beta1.ReasonRollsStopped},
+			"more": {moreMemory, "prod-0 prod-1 prod-2", false},
+		} {
+			s := burstable(3).LaterSpec(c.spec).Snapshot()
+			if d := Next(s); podsResized(d) != c.resized || d.Voluntary != (name == "less") {
+				t.Errorf("%s, not held: %q, voluntary: %t", name, podsResized(d), d.Voluntary)
+			}
+			s.Hold = &hold
+			d := Next(s)
+			if isHeld := podsResized(d) == ""; isHeld != c.held || isHeld != (d.Reason == reason) {
+				t.Errorf("%s, %s: %q: %s", name, reason, podsResized(d), d.Message)
+			}
+		}
+	}
+}

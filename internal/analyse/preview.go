@@ -84,8 +84,13 @@ func (p *preview) next() string {
 		return p.finishOperation()
 	}
 	d := firstOpinion(&p.s)
+	addUpkeep(&p.s, &d)
+	d.Voluntary = d.Voluntary || lowersALimit(&p.s, d.Upkeep)
 	if held := holdRefusals(p.hold, p.s.Cluster, &d); len(held) > 0 && !slices.Contains(p.waits, plan.Messages(held)) {
 		p.waits = append(p.waits, plan.Messages(held))
+	}
+	if p.resizePods(&d) {
+		return ""
 	}
 	switch {
 	case d.Rule == "" && len(p.steps) == 0:
@@ -144,16 +149,16 @@ func (p *preview) finishOperation() string {
 		return "The operation " + string(op.Type) + " is under way. " + d.Message
 	}
 	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
-	switch a := d.Action.(type) {
-	case plan.MoveLeader:
-		p.lead(a.ToID)
+	if move, ok := d.Action.(plan.MoveLeader); ok {
+		p.lead(move.ToID)
 		return ""
-	case plan.RestartMember:
-		if d.HandOver {
-			text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
-		}
-		p.restart(a)
-	default:
+	}
+	if d.HandOver {
+		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
+	}
+	if restart, ok := d.Action.(plan.RestartMember); ok {
+		p.restart(restart)
+	} else {
 		p.complete(&op)
 	}
 	p.steps, p.s.Cluster.Status.Operation = append(p.steps, text), nil
@@ -169,14 +174,35 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.remove(op.Member)
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
-	default: // no other is of one member
+	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
 	}
+}
+
+// resizePods tells of the pods whose resources change without a restart, and changes them. It reports whether there is
+// any.
+func (p *preview) resizePods(d *plan.Decision) bool {
+	var names []string
+	for _, u := range d.Upkeep {
+		resize, ok := u.(plan.ResizePod)
+		if !ok {
+			continue
+		}
+		m := p.s.Member(resize.Member)
+		set := render.MemberStatefulSet(memberInput(&p.s, m.Name, withAuthorities(&p.s, targetOf(&p.s, m)), true))
+		old := *m.Pod
+		p.restart(plan.RestartMember{Name: m.Name, StatefulSet: set})
+		m.Pod.PeerAuthorities, m.Pod.ClientAuthorities = old.PeerAuthorities, old.ClientAuthorities
+		names = append(names, m.Name)
+	}
+	if len(names) > 0 {
+		p.steps = append(p.steps, "Change CPU and memory of "+strings.Join(names, ", ")+" without a restart, if Kubernetes can")
+	}
+	return len(names) > 0
 }
 
 // writeTemplates does the part of upkeep that a restart waits for. It reports whether there was any.
 func (p *preview) writeTemplates(d *plan.Decision) bool {
 	wrote := false
-	addUpkeep(&p.s, d)
 	for _, u := range d.Upkeep {
 		u, ok := u.(plan.UpdateStatefulSet)
 		if !ok {
@@ -223,7 +249,7 @@ func (p *preview) makeHealthy(m *cluster.Member) {
 	}
 	pod.Phase, pod.Ready, pod.PassesReadiness = corev1.PodRunning, true, true
 	pod.CreatedAt, pod.StartedAt = p.s.Now.Add(-time.Hour), p.s.Now.Add(-time.Hour) // see newPreview
-	pod.IntentHash = m.Workload.IntentHash
+	pod.IntentHash, pod.Resources = m.Workload.IntentHash, m.Workload.Intent.Resources()
 	pod.PeerAuthorities, pod.ClientAuthorities = m.Workload.Intent.PeerAuthorities, m.Workload.Intent.ServerAuthorities
 	if m.Workload.Live != nil {
 		pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]

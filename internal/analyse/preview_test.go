@@ -37,6 +37,19 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 			"1. Restart prod-1. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
 		"a roll with a failed member": {healthy(3).LaterSpec(memory("1Gi")).Later(crashing("prod-2", time.Hour)).Snapshot(),
 			"1. Restart prod-2. 2. Restart prod-1. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
+		"more memory": {burstable(3).LaterSpec(moreMemory).Snapshot(),
+			"1. Change CPU and memory of prod-0, prod-1, prod-2 without a restart, if Kubernetes can." + thenDone},
+		"more memory and growth": {burstable(1).LaterSpec(moreMemory).LaterSpec(replicas(3)).Snapshot(),
+			"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can. 2. Add prod-1 as a learner, and make it a voter. " +
+				"3. Add prod-2 as a learner, and make it a voter." + thenDone},
+		"less memory while frozen": {
+			burstable(1).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
+			"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
+				"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
+				"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
+		"less memory": {burstable(3).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Snapshot(),
+			"1. Change CPU and memory of prod-1 without a restart, if Kubernetes can. 2. Change CPU and memory of prod-2 without a restart, if Kubernetes can. " +
+				"3. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
 		"growth": {resized(3, 5).Snapshot(),
 			"1. Add prod-3 as a learner, and make it a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"growth right after a start": {resized(3, 5, startedNow).Snapshot(),
@@ -161,7 +174,7 @@ func TestAPreviewOfAResizeTellsWhatIsDone(t *testing.T) {
 			case plan.MoveLeader:
 				step = fmt.Sprintf("%d. Move the leader from %s to %s. ", n, a.Name, a.To)
 				lead(&s, a.To)
-			default:
+			case plan.CreateFounders, plan.TakeBackVolumes, plan.StartMembers, plan.StartLearner, plan.AppendEntry, plan.PromoteMember, plan.RestartMember:
 				t.Fatalf("%+v", d)
 			}
 			if d.Action == nil {

@@ -242,6 +242,9 @@ func resizeWaits(s *cluster.Snapshot, m *cluster.Member) (bool, *plan.Refusal) {
 	if s.Cluster.Status.Operation != nil || nextToRestart(lowered).Name != m.Name {
 		return true, nil
 	}
+	if held := holdRefusals(s.Hold, s.Cluster, &plan.Decision{Voluntary: true, Reason: v1beta1.ReasonResizingPods}); len(held) > 0 {
+		return true, &held[0]
+	}
 	refusal := membersHealthy(m)(s)
 	return refusal != nil, refusal
 }

@@ -382,8 +382,12 @@ func membersHealthy(restarted *cluster.Member) guard {
 		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Outlook().Voters != len(s.Members)) {
 			names = append(names, "a member that is joining")
 		}
-		if len(names) == 0 && s.Membership != nil {
+		isAlone := len(s.Members) == 1 && s.Members[0].Name == restarted.Name && servesNoClient(restarted)
+		if len(names) == 0 && (s.Membership != nil || isAlone) {
 			return nil
+		}
+		if s.Membership == nil && len(names) == 0 {
+			names = append(names, "an answer of etcd's member list")
 		}
 		return &plan.Refusal{
 			Guard:   "membersHealthy",

@@ -71,7 +71,8 @@ func Next(s cluster.Snapshot) plan.Decision {
 	}
 	d := firstOpinion(&s)
 	if d.Finished, d.Abandoned = ended, abandoned; ended && d.Action != nil {
-		d.Action, d.Voluntary, d.Message = nil, false, "Next: "+d.Message // one operation ends in this pass, and the next begins in another
+		// One operation ends in this pass, and the next begins in another.
+		d.Action, d.Voluntary, d.Message = nil, false, "Next: "+d.Message
 	}
 	if d.Rule == RuleDeletion {
 		return d
@@ -81,6 +82,7 @@ func Next(s cluster.Snapshot) plan.Decision {
 	}
 	d.Claim = claimOf(&s, &d)
 	addUpkeep(&s, &d)
+	d.Voluntary = d.Voluntary || lowersALimit(&s, d.Upkeep)
 	d.Problems = allProblems(&s)
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)

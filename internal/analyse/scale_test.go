@@ -582,6 +582,63 @@ func TestOnlyAServiceThatIsMadeAgainGetsTheNextMembersNumber(t *testing.T) {
 	}
 }
 
+func TestALearnerThatNeverStartedTakesACorrectedSpec(t *testing.T) {
+	spec := func(s *cluster.Snapshot) {
+		s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+	}
+	pod := func(change func(*cluster.Pod)) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { change(s.Member("prod-3").Pod) }
+	}
+	crashes := pod(func(p *cluster.Pod) { p.FailureReason = v1beta1.ReasonCrashLooping })
+	isNew := pod(func(p *cluster.Pod) { p.CreatedAt = Now.Add(-time.Second) })
+	isOld := pod(func(p *cluster.Pod) { p.CreatedAt = Now.Add(-failureGrace) })
+	unclaimed := func(s *cluster.Snapshot) { s.Cluster.Status.Operation = nil }
+	for name, c := range map[string]struct {
+		s         cluster.Snapshot
+		corrected bool
+	}{
+		"its pod fails":                            {growing3(created, isNew, crashes, spec), true},
+		"its pod fails, and its operation ended":   {growing3(created, isNew, crashes, spec, unclaimed), true},
+		"etcd stays silent past the deadline":      {growing3(created, isOld, spec, unclaimed), true},
+		"etcd is silent before the deadline":       {growing3(created, isOld, spec), false},
+		"its pod was just created":                 {growing3(created, isNew, spec), false},
+		"its pod fails, and the spec is as it was": {growing3(created, isNew, crashes), false},
+		"its pod fails, and the spec has a bad option": {growing3(created, isNew, crashes, spec, func(s *cluster.Snapshot) {
+			s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"max-txn-ops": "many"}}
+		}), false},
+		"it runs already": {growing3(joined, isOld, spec), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.s)
+			action, ok := d.Action.(plan.RestartMember)
+			if ok != c.corrected {
+				t.Fatalf("got %T: %s", d.Action, d.Message)
+			}
+			if ok && (action.Name != "prod-3" || action.For != v1beta1.OperationAddMember || d.Claim.Type != v1beta1.OperationAddMember || action.Evict ||
+				action.StatefulSet.Spec.Template.Labels["team"] != "a") {
+				t.Errorf("got %+v with the claim %+v", action, d.Claim)
+			}
+		})
+	}
+}
+
+// A spec that cures the only member must not wait for it.
+func TestTheOnlyMemberThatIsSilentIsRestartedForTheSpec(t *testing.T) {
+	silent := func(s *cluster.Snapshot) {
+		s.Membership = nil
+		for i := range s.Members {
+			failing(s.Members[i].Name)(s)
+		}
+		s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+	}
+	for size, restarts := range map[int32]bool{1: true, 3: false} {
+		d := Next(resized(size, size, silent).Snapshot())
+		if _, ok := d.Action.(plan.RestartMember); ok != restarts {
+			t.Errorf("of %d: got %T: %s", size, d.Action, d.Message)
+		}
+	}
+}
+
 func TestACorrectedLearnerStartsInItsOwnForm(t *testing.T) {
 	for name, c := range map[string]struct {
 		snapshot cluster.Snapshot

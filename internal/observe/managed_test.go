@@ -114,6 +114,20 @@ func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *test
 	s.expectReads(managedSecretCount, "while a pod is down")
 }
 
+// A pass that hangs must not mark that a phase of an authority began before anybody had reached it.
+func TestTheTimeOfASnapshotIsNotBeforeItsSecretsWereRead(t *testing.T) {
+	s := managed(t)
+	begin := s.now
+	asked := 0
+	s.observer = &Observer{SeesClusterScope: true, Etcd: s, Now: func() time.Time {
+		asked++
+		return begin.Add(time.Duration(asked-1) * time.Hour) // an hour passes while the Secrets are read
+	}}
+	if got := s.observe().Now; got.Before(begin.Add(time.Hour)) {
+		t.Errorf("the snapshot is of %s, and its Secrets were read until %s", got, begin.Add(time.Hour))
+	}
+}
+
 func TestWhatIsWrongWithManagedSecretsIsNoProblemOfTheUsers(t *testing.T) {
 	s := managed(t)
 	s.secret("prod-peer-ca").Data["tls.key"] = []byte("nonsense")

@@ -71,6 +71,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	if err != nil {
 		return nil, err
 	}
+	s.Now = o.Now() // a phase of an authority begins now, and not before the Secrets were read that reached it
 	if err := o.observeStorageClass(ctx, s); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,8 @@ type Decision struct {
 	Problems []Problem
 	// Action is the one step that may disturb members, nil for none. It is claimed before it is carried out.
 	Action Action
-	// Voluntary tells that the action begins an operation that could wait. It repairs nothing that is down.
+	// Voluntary tells that the action begins an operation that could wait, or that upkeep could.
+	// It may disturb members, and repairs nothing that is down.
 	Voluntary bool
 	// Urgent tells that the action is taken even if the API server refused upkeep: members are down without it.
 	Urgent bool

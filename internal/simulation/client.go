@@ -267,7 +267,11 @@ func (r subresource) Get(context.Context, client.Object, client.Object, ...clien
 	return r.unknown()
 }
 
-func (r subresource) Patch(context.Context, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+// Patch resizes no pod: the server is one before Kubernetes 1.33, which does not know the subresource.
+func (r subresource) Patch(_ context.Context, object client.Object, _ client.Patch, _ ...client.SubResourcePatchOption) error {
+	if r.name == "resize" {
+		return apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, object.GetName())
+	}
 	return r.unknown()
 }
 

@@ -74,10 +74,10 @@ type history struct {
 	harmed bool
 	// wiped tells that somebody wiped the status, and with it a claim.
 	wiped bool
-	// writes is how many the last pass made.
-	writes int
-	trace  []traced
-	broken []string
+	// writes is how many the last pass made, changes how many of them changed more than the length of etcd's log.
+	writes, changes int
+	trace           []traced
+	broken          []string
 	// visit is told of each state between two steps; nil for nobody.
 	visit func()
 }
@@ -168,7 +168,7 @@ func (h *history) pass(plan func(*operator)) error {
 	undisturbed := plan == nil && h.isUndisturbed()
 	err := h.operator.pass()
 	h.countMissing(undisturbed)
-	h.writes = h.operator.writes
+	h.writes, h.changes = h.operator.writes, h.operator.writes-h.operator.appended
 	if h.operator.killed {
 		h.operator = h.startOperator()
 	}
@@ -348,11 +348,11 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 }
 
-// rolls reports whether the operation under way writes the template of a member. That of a learner may be corrected.
+// rolls reports whether the operation under way writes the template of a member.
 func (h *history) rolls(member string) bool {
 	op := h.cluster().Status.Operation
 	return op != nil && (op.Type == v1beta1.OperationBootstrap || op.Member == member &&
-		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack || op.Type == v1beta1.OperationAddMember && h.isLearner(member)))
+		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack || op.Type == v1beta1.OperationAddMember))
 }
 
 // isAskedFor reports whether the user asked for the restart under way: then the only member restarts too.
@@ -616,7 +616,7 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.writes > 0 {
+		if h.changes > 0 {
 			idle = 0
 		}
 		if h.waitsForItsUser() {

@@ -112,10 +112,24 @@ func (h *history) checkChanged(call *simulation.Call, id cluster.ID, voters, ali
 // forgiveRemoved forgets the pods that the operator restarted and whose members are none any more.
 func (h *history) forgiveRemoved() {
 	for pod := range h.restarted {
-		if !h.isListed(strings.TrimSuffix(pod, "-0")) {
+		if !h.isListedWhereOneRuns(strings.TrimSuffix(pod, "-0")) {
 			delete(h.restarted, pod)
 		}
 	}
+}
+
+// isListedWhereOneRuns reports whether the newest log of a cluster of which a member runs has a member of the name. An
+// earlier cluster that lost its data may list it still.
+func (h *history) isListedWhereOneRuns(member string) bool {
+	all := h.Etcd.Clusters()
+	for _, pod := range h.pods() {
+		for _, m := range all[h.clusterID(pod)] {
+			if slices.ContainsFunc(m.PeerURLs, func(url string) bool { return isURLOf(url, member) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isListed reports whether the newest log of any cluster has a member of the name.
@@ -183,18 +197,6 @@ func whenScaled(spec *v1beta1.EtcdClusterSpec) v1beta1.RetentionPolicyType {
 		return ""
 	}
 	return spec.Storage.RetentionPolicy.WhenScaled
-}
-
-// isLearner reports whether etcd's list has the member as a learner.
-func (h *history) isLearner(member string) bool {
-	for _, members := range h.Etcd.Clusters() {
-		for _, m := range members {
-			if m.Learner && slices.ContainsFunc(m.PeerURLs, func(url string) bool { return isURLOf(url, member) }) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // isUnstartedLearner reports whether a claim is that of a learner that never started: the operator cures its loss.

@@ -40,8 +40,8 @@ type operator struct {
 
 	// seen is the cluster as this pass read it.
 	seen *v1beta1.EtcdCluster
-	// calls and writes count those of this pass.
-	calls, writes int
+	// calls and writes count those of this pass. appended are the writes that only append an entry to etcd's log.
+	calls, writes, appended int
 	// killBefore, killAfter and loseAnswer are the numbers of writes: the process is killed before or after it, or
 	// gets no answer to it. parkBefore is the number of a call, whether it writes or not.
 	killBefore, killAfter, loseAnswer, parkBefore int
@@ -105,6 +105,7 @@ func (h *history) startOperator() *operator {
 
 // plan undoes what was planned for an earlier pass.
 func (o *operator) plan() {
+	o.appended = 0
 	o.calls, o.writes, o.late, o.failing = 0, 0, false, ""
 	o.killBefore, o.killAfter, o.loseAnswer, o.parkBefore, o.parkBeforeWrite = never, never, never, never, never
 }
@@ -190,7 +191,9 @@ func (o *operator) before(call *simulation.Call) error {
 		return errKilled
 	}
 	if call.Verb.Writes() {
-		o.writes++
+		if o.writes++; call.Verb == appendEntry {
+			o.appended++
+		}
 		o.h.trace = append(o.h.trace, traced{call, o.late, o.h.Now})
 		o.h.checkCall(o, call)
 	}

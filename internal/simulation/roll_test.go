@@ -226,6 +226,11 @@ func (h *history) restsSpoiled() (rested bool) {
 	if decided := h.progressing(); rested && !h.harmed && !slices.Contains(told, decided.Reason) {
 		h.wrong("with a spoiled spec it rests, and tells %s: %s", decided.Reason, decided.Message)
 	}
+	op := h.cluster().Status.Operation
+	founds := op != nil && op.Type == v1beta1.OperationBootstrap
+	if strings.HasSuffix(h.spec.Image.Tag, simulation.TagHangs) && h.servingAddress() == "" && (founds || len(h.sets()) > 1) {
+		h.harmed = true // silent members without a quorum may replay their logs, so the operator does not restart them
+	}
 	correct(&h.spec)
 	h.editCluster(func(c *v1beta1.EtcdCluster) { correct(&c.Spec) })
 	return rested

@@ -436,6 +436,12 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.text.Write(b)
 }
 
+func (o *output) has(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Contains(o.text.Bytes(), []byte(text))
+}
+
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
