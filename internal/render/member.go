@@ -193,8 +193,8 @@ func container(in MemberInput) corev1.Container {
 const AddressContainerName = "address"
 
 // initContainers gives the pod of a member that joins its address before etcd starts. The kubelet publishes the address
-// between two containers. The other members look it up in the DNS, and accept no connection from another one. etcd would
-// exit then, and wait for longer and longer to be started again.
+// between two containers. The other members look it up in the DNS, and accept no connection from another. Then etcd
+// would exit, and wait for longer and longer to be started again.
 // Source: checkSAN in etcd's client/pkg/transport/listener_tls.go.
 func initContainers(in MemberInput) []corev1.Container {
 	if !in.Start.joins() {
