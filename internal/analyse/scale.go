@@ -580,12 +580,18 @@ func continueJoining(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 }
 
 // removalIsDone reports whether etcd's list lacks the member, its volume is retired or gone, and nothing of it runs.
+// A volume that is being deleted counts as gone: Kubernetes keeps it for as long as a lost node holds the pod.
 func removalIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	if s.Membership == nil || s.Member(op.Member) != nil || isPodLeaving(s, op.Member) {
 		return false
 	}
 	left := s.Find(op.Member)
-	return left == nil || left.Workload == nil && left.Pod == nil && (left.Volume == nil || left.Volume.Retired && !mayDeleteVolume(s, left.Volume))
+	if left == nil {
+		return true
+	}
+	v := left.Volume
+	isVolumeDone := v == nil || v.Deleting || v.Retired && !mayDeleteVolume(s, v)
+	return left.Workload == nil && left.Pod == nil && isVolumeDone
 }
 
 // isPodLeaving reports whether the pod of a StatefulSet that was deleted still runs.
