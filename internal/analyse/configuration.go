@@ -12,8 +12,19 @@ import (
 )
 
 // configurationRoll restarts, one after the other, the members whose pods were not made from what the spec asks for.
-// Only the StatefulSet of the member that restarts is written: one that Kubernetes restarts meanwhile stays as it was.
+// A refusal is no opinion where a rotation of authorities can go on: a spec that nobody corrects must not hold it up
+// until certificates expire.
 func configurationRoll(s *cluster.Snapshot) *plan.Decision {
+	d := configurationStep(s)
+	if d != nil && len(d.Refusals) > 0 && rotates(s) {
+		return nil
+	}
+	return d
+}
+
+// configurationStep decides the next step. Only the StatefulSet of the member that restarts is written: one that
+// Kubernetes restarts meanwhile stays as it was.
+func configurationStep(s *cluster.Snapshot) *plan.Decision {
 	if d := notYetSupported(tlsChange)(s); d != nil {
 		return d
 	}

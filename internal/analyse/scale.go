@@ -20,7 +20,7 @@ const maxLag = 1000
 // scale adds or removes one member at a time until there are as many voters as the spec says. A rotation of authorities
 // that goes on is finished first. A refusal is no opinion where a later rule restarts a member that is unhealthy.
 func scale(s *cluster.Snapshot) *plan.Decision {
-	if d := authorityRotation(s); d != nil && len(d.Refusals) == 0 {
+	if rotates(s) {
 		return nil
 	}
 	d := scaleStep(s)
