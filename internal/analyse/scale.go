@@ -103,8 +103,11 @@ func hasLostItsVolume(m *cluster.Member) bool {
 }
 
 // resumeJoining goes on with a learner that no operation is for. Its operation ended at its deadline. The operator
-// waits for the learner without one, so that other members can be cured.
+// waits for the learner without one, so that other members can be cured: a voter that has failed restarts first.
 func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if isVoterCured(s) {
+		return nil
+	}
 	d := joinMember(s, m.Name)
 	if d.Action == nil && len(d.Refusals) == 0 {
 		d.Progressing, d.Reason = false, v1beta1.ReasonDeadlineExceeded
@@ -112,6 +115,16 @@ func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 			"Remove the cause, or set spec.replicas lower to have the learner removed.", m.Name, d.Message)
 	}
 	return d
+}
+
+// isVoterCured reports whether the next rules restart a voter that has failed for what the spec asks for.
+func isVoterCured(s *cluster.Snapshot) bool {
+	d := configurationRoll(s)
+	if d == nil || versionChange(s) != "" {
+		return false
+	}
+	cure, ok := d.Action.(plan.RestartMember)
+	return ok && !cure.Evict && isVoter(s, s.Member(cure.Name))
 }
 
 // addMember registers a new member as a learner, if the guards allow it.
