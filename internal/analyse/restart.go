@@ -162,10 +162,10 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 	}
 	if !costsNothing(m, r) {
 		guards = append(guards,
-			noStepOverdue(m),   // Make sure that a member which did not come back stops the roll.
-			noAlarm,            // Make sure that no data is at stake.
-			membersHealthy(m),  // Make sure that no other member is down, and none is joining.
-			followerCanLead(m), // Make sure that the leader hands over to a follower that lacks nothing.
+			noStepOverdue(m),     // Make sure that a member which did not come back stops the roll.
+			noAlarm("restarted"), // Make sure that no data is at stake.
+			membersHealthy(m),    // Make sure that no other member is down, and none is joining.
+			followerCanLead(m),   // Make sure that the leader hands over to a follower that lacks nothing.
 		)
 		if !r.stopsTheOnly || s.Outlook().Voters > 1 {
 			guards = append(guards, quorumSurvives(m)) // Make sure that the voters that stay are a quorum.
@@ -397,15 +397,17 @@ func membersHealthy(restarted *cluster.Member) guard {
 	}
 }
 
-// noAlarm refuses while etcd has an alarm: data may be at stake.
-func noAlarm(s *cluster.Snapshot) *plan.Refusal {
-	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "noAlarm",
-		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("etcd reports alarm %s. No member is restarted while an alarm is active. Condition %s says how to clear it.",
-			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
+// noAlarm refuses while etcd has an alarm: data may be at stake. done says what is not done to a member meanwhile.
+func noAlarm(done string) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if s.Membership == nil || len(s.Membership.Alarms) == 0 {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard:  "noAlarm",
+			Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("etcd reports alarm %s. No member is %s while an alarm is active. Condition %s says how to clear it.",
+				s.Membership.Alarms[0].Kind, done, v1beta1.ConditionStorageAlarm),
+		}
 	}
 }

@@ -194,30 +194,17 @@ const awaitsLeader = "Waiting until a member of etcd says that it leads. Members
 // joinRefusals asks the guards of a new member.
 func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 	guards := []guard{
-		previousClusterGone, // Make sure that no pod of a deleted cluster or a removed member still runs.
-		noForeignObject,     // Make sure that the names are free.
-		noAlarmBeforeChange, // Make sure that no data is at stake.
-		everyMemberHealthy,  // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
-		specUsable,          // Make sure that its pod can start: its Secrets exist and fit.
-		intentHasNotFailed,  // Make sure that it does not start with what another member failed with.
-		joinerQuotaFits,     // Make sure that a full database does not fill its volume.
+		previousClusterGone,         // Make sure that no pod of a deleted cluster or a removed member still runs.
+		noForeignObject,             // Make sure that the names are free.
+		noAlarm("added or removed"), // Make sure that no data is at stake.
+		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
+		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
+		intentHasNotFailed,          // Make sure that it does not start with what another member failed with.
+		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
 	refusals := refusalsOf(s, guards...)
 	return append(refusals, intentRefusals(joinerIntent(s))...) // Make sure that etcd takes the spec's template.
-}
-
-// noAlarmBeforeChange refuses to change the membership while etcd has an alarm: data may be at stake.
-func noAlarmBeforeChange(s *cluster.Snapshot) *plan.Refusal {
-	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "noAlarm",
-		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("etcd reports alarm %s. No member is added or removed while an alarm is active. Condition %s says how to clear it.",
-			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
-	}
 }
 
 // joinerQuotaFits refuses a new member whose database could fill its volume before it reaches its quota.
@@ -481,7 +468,7 @@ func podOf(m *cluster.Member) cluster.Pod {
 
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.
 func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
@@ -632,7 +619,7 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case isVoter(s, m) && s.Outlook().Voters <= want, !isVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(m):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
-	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
 		return "It was not begun. " + refusals[0].Message
 	}
 	return deadlinePassed(s, op)
