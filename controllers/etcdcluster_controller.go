@@ -158,7 +158,7 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
-	r.Pace.Ended(ctx, s, d)
+	r.Pace.NoteHealthyRestart(ctx, s, d)
 	written, err := r.Actor.Upkeep(ctx, s, d.Upkeep)
 	if d.InvalidatesSecrets {
 		r.Observer.SecretsWritten(s.Cluster, written)
@@ -170,7 +170,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 		return err
 	}
 	refused := err
-	if err := r.Pace.Begins(ctx, s, d); err != nil {
+	if err := r.Pace.NoteRollBack(ctx, s, d); err != nil {
 		return err
 	}
 	report := s.Cluster.Status // a claim that stands changes nothing: what became of its step has been told

@@ -51,9 +51,9 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 
 // changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both:
 // an operator that was stopped in between for longer sends nothing.
-// had is etcd's error where an earlier call had its effect; nil for none.
+// done is etcd's error if an earlier call had its effect already; nil where there is none.
 func (a *Actor) changeEtcd(
-	ctx context.Context, s *cluster.Snapshot, member, doing string, had error, change func(context.Context, etcd.Target) error,
+	ctx context.Context, s *cluster.Snapshot, member, doing string, done error, change func(context.Context, etcd.Target) error,
 ) error {
 	target, err := a.target(s, member)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *Actor) changeEtcd(
 	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	if err := change(bounded, target); err != nil && (had == nil || !errors.Is(err, had)) {
+	if err := change(bounded, target); err != nil && (done == nil || !errors.Is(err, done)) {
 		return membershipError(doing, err)
 	}
 	return nil

@@ -172,16 +172,18 @@ func (p *Pace) Release(key types.NamespacedName) {
 	delete(p.places, key)
 }
 
-// Begins notes a member that goes back to what it ran with before. It comes before the claim, so that none is missed.
-func (p *Pace) Begins(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
+// NoteRollBack notes a member that goes back to what it ran with before, if the decision is to send one back.
+// It comes before the claim, so that none is missed.
+func (p *Pace) NoteRollBack(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
 	if p == nil || !d.HandOver || d.Action.Operation() != v1beta1.OperationRollBack {
 		return nil
 	}
 	return p.RollBacks.add(ctx, s.Cluster.Namespace+"/"+d.Action.Member())
 }
 
-// Ended notes a member that is healthy with what the spec asks for.
-func (p *Pace) Ended(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
+// NoteHealthyRestart begins the count of roll backs anew, if the pass ends the restart of a member that is healthy with
+// what the spec asks for.
+func (p *Pace) NoteHealthyRestart(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
 	if p == nil || !d.Finished || d.Abandoned != "" {
 		return
 	}

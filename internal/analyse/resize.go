@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -145,11 +146,8 @@ var computeResources = []corev1.ResourceName{corev1.ResourceCPU, corev1.Resource
 
 func overlaid(have, want corev1.ResourceList) corev1.ResourceList {
 	all := corev1.ResourceList{}
-	for _, list := range []corev1.ResourceList{have, want} {
-		for name, amount := range list {
-			all[name] = amount
-		}
-	}
+	maps.Copy(all, have)
+	maps.Copy(all, want)
 	return all
 }
 
