@@ -53,7 +53,8 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 // an operator that was stopped in between for longer sends nothing.
 // done is etcd's error if an earlier call had its effect already; nil where there is none.
 func (a *Actor) changeEtcd(
-	ctx context.Context, s *cluster.Snapshot, member, doing string, done error, change func(context.Context, etcd.Target) error,
+	ctx context.Context, s *cluster.Snapshot, member, doing string, done error,
+	change func(context.Context, etcd.Target) error,
 ) error {
 	target, err := a.target(s, member)
 	if err != nil {

@@ -94,7 +94,8 @@ func (r *RollBacks) add(ctx context.Context, member string) error {
 }
 
 // reset begins the count anew: a member restarted well for its spec, so the row is interrupted.
-// Once rolls have stopped, only an administrator lets them go on. If the ConfigMap cannot be deleted, its members count.
+// Once rolls have stopped, only an administrator lets them go on. The members of a ConfigMap that cannot be deleted
+// still count.
 func (r *RollBacks) reset(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

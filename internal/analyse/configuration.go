@@ -275,8 +275,8 @@ func restartReason(s *cluster.Snapshot) string {
 	return ""
 }
 
-// awaitsFailedMembers reports whether the restarted member runs, and waits only for a quorum that others which failed
-// must restart for.
+// awaitsFailedMembers reports whether the restarted member runs, and lacks only a quorum. Others have failed, and there
+// is none before they restart too.
 func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 	if s.Outlook().HasQuorum() || !isBegun(s, m, v1beta1.OperationRollMember) || !isMadeFromTemplate(m) || !m.Pod.IsRunning() || m.Pod.Deleting || m.Pod.FailureReason != "" {
 		return false

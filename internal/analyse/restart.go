@@ -406,8 +406,8 @@ func noAlarm(done string) guard {
 		return &plan.Refusal{
 			Guard:  "noAlarm",
 			Reason: v1beta1.ReasonMembersNotHealthy,
-			Message: fmt.Sprintf("etcd reports alarm %s. No member is %s while an alarm is active. Condition %s says how to clear it.",
-				s.Membership.Alarms[0].Kind, done, v1beta1.ConditionStorageAlarm),
+			Message: fmt.Sprintf("etcd reports alarm %s. No member is %s while an alarm is active. "+
+				"Condition %s says how to clear it.", s.Membership.Alarms[0].Kind, done, v1beta1.ConditionStorageAlarm),
 		}
 	}
 }
