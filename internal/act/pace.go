@@ -60,15 +60,18 @@ type Pace struct {
 }
 
 // Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has
-// a place afterwards. Release gives back the place of a step that was not claimed.
+// a place afterwards. Release gives back the place of a step that was not claimed. The API server is asked only for a
+// cluster that has a place: thousands may wait for one.
 func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
-	h, err := p.Look(ctx, s)
-	if err != nil || h.ByOperator || h.ByNamespace || h.Unreadable != "" {
-		return h, err
+	if p == nil || p.Frozen {
+		return p.Look(ctx, s)
 	}
-	free, err := p.takePlace(ctx, s)
-	if !free {
-		h.Limit = p.Max
+	if free, err := p.takePlace(ctx, s); err != nil || !free {
+		return &cluster.Hold{Limit: p.Max}, err
+	}
+	h, err := p.Look(ctx, s)
+	if err != nil || h.ByNamespace || h.Unreadable != "" {
+		p.Release(s.Cluster.Key())
 	}
 	return h, err
 }
@@ -130,9 +133,6 @@ func (p *Pace) wasFrozen(name string, now time.Time) bool {
 // takePlace counts the other clusters with a step under way: those in the caches, and those whose claim is being
 // written. Two passes at once never take the same place.
 func (p *Pace) takePlace(ctx context.Context, s *cluster.Snapshot) (bool, error) {
-	if p == nil {
-		return true, nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var list v1beta1.EtcdClusterList

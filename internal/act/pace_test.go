@@ -152,6 +152,13 @@ func TestNothingIsAskedOfAFrozenOperator(t *testing.T) {
 	}
 }
 
+func TestNothingIsAskedForAClusterThatWaitsForOthers(t *testing.T) {
+	w := newPaceWorld(t, 1, namespace(nil), busy("a", v1beta1.OperationRollMember))
+	if h := w.ask("prod"); h != (cluster.Hold{Limit: 1}) || len(w.gets) > 0 {
+		t.Errorf("%+v, asked %v", h, w.gets)
+	}
+}
+
 func TestWhatMayNotBeReadHolds(t *testing.T) {
 	for _, name := range []string{clustertest.Namespace, RollBacksName} {
 		w := newPaceWorld(t, 10, namespace(nil))
