@@ -164,7 +164,7 @@ func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d 
 		r.Observer.SecretsWritten(s.Cluster, written)
 	}
 	if _, other := plan.Refusals(err); other != nil || d.Action == nil || err != nil && !d.Urgent {
-		if d.Voluntary {
+		if d.Voluntary && d.Action != nil { // a limit that was lowered has no claim: its place stays taken for a while
 			r.Pace.Release(s.Cluster.Key())
 		}
 		return err
