@@ -184,7 +184,7 @@ func eventsOf(ctx context.Context, c *v1beta1.EtcdCluster) []eventsv1.Event {
 	var list eventsv1.EventList
 	Expect(kube.List(ctx, &list, client.InNamespace(c.Namespace))).To(Succeed())
 	list.Items = slices.DeleteFunc(list.Items, func(e eventsv1.Event) bool { return e.Regarding.Name != c.Name || e.Regarding.Kind != "EtcdCluster" })
-	slices.SortStableFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Time.Compare(b.EventTime.Time) })
+	slices.SortStableFunc(list.Items, func(a, b eventsv1.Event) int { return a.EventTime.Compare(b.EventTime.Time) })
 	return list.Items
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -68,18 +69,20 @@ func expectStill(ctx context.Context, c *v1beta1.EtcdCluster) {
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Paused = true })
 	awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonPaused))
 	seen := func() map[string]any {
-		now := map[string]any{"volumes": volumesOf(ctx, c)} // not the pods: one that was deleted is made again, a learner starts
+		now := map[string]any{"volumes": volumesOf(ctx, c)} // not the pods: one that is deleted comes back
 		var sets appsv1.StatefulSetList
 		Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
 		for _, set := range sets.Items {
 			now[set.Name] = set.Annotations[cluster.AnnotationIntentHash]
 		}
-		id, err := identityOf(ctx, c, firstReady(ctx, c))
+		Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		op := cmp.Or(c.Status.Operation, &v1beta1.Operation{})
+		now["operation"] = fmt.Sprint(op.Type, op.Member, op.StartedAt)
+		i := slices.IndexFunc(c.Status.Members, func(m v1beta1.MemberStatus) bool { return m.Ready && m.Name != op.Member })
+		Expect(i).To(BeNumerically(">=", 0), "no other member is ready")
+		id, err := identityOf(ctx, c, c.Status.Members[i].Name)
 		Expect(err).NotTo(HaveOccurred())
 		now["members"] = slices.Sorted(maps.Values(id.Members))
-		if op := c.Status.Operation; op != nil {
-			now["operation"] = fmt.Sprint(op.Type, op.Member, op.StartedAt)
-		}
 		return now
 	}
 	before := seen()

@@ -134,7 +134,8 @@ func awaitSize(ctx context.Context, c *v1beta1.EtcdCluster, size int) {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(strings.Count(out, "started")).To(Equal(size), out)
 	Expect(strings.Count(out, "false")).To(Equal(size), "a learner is left: "+out)
-	Eventually(ctx, func() int { return len(podsOf(ctx, c)) }).Should(Equal(size)) // a pod that has ended stays for a moment
+	// The pod of a removed member stays for a moment after it has ended.
+	Eventually(ctx, func() int { return len(podsOf(ctx, c)) }).Should(Equal(size))
 	var sets appsv1.StatefulSetList
 	Expect(kube.List(ctx, &sets, client.InNamespace(c.Namespace))).To(Succeed())
 	Expect(sets.Items).To(HaveLen(size))

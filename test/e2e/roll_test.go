@@ -116,7 +116,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		writers := appendOn(ctx, c)
 		story := follow(ctx, c)
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) })
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) })
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk), degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady))
 		failed := c.Status.Operation.Member
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { withMemory("512Mi")(c); s.Replicas = 5 })
