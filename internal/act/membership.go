@@ -159,7 +159,8 @@ func (a *Actor) moveLeader(ctx context.Context, s *cluster.Snapshot, action plan
 
 // transient are the refusals of etcd that pass by themselves: the next pass decides anew.
 var transient = []error{
-	etcd.ErrUnhealthy, etcd.ErrNoLeader, etcd.ErrNotLeader, etcd.ErrLearnerNotReady, etcd.ErrTooManyLearners, etcd.ErrNotEnoughStarted,
+	etcd.ErrUnhealthy, etcd.ErrNoLeader, etcd.ErrNotLeader, etcd.ErrBadTransferee, etcd.ErrLearnerNotReady,
+	etcd.ErrTooManyLearners, etcd.ErrNotEnoughStarted,
 }
 
 // membershipError turns a refusal of etcd into one that users see. Everything else is an error, and tried again.
