@@ -158,19 +158,19 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
-	r.Pace.Ended(ctx, s, d)
+	r.Pace.NoteHealthyRestart(ctx, s, d)
 	written, err := r.Actor.Upkeep(ctx, s, d.Upkeep)
 	if d.InvalidatesSecrets {
 		r.Observer.SecretsWritten(s.Cluster, written)
 	}
 	if _, other := plan.Refusals(err); other != nil || d.Action == nil || err != nil && !d.Urgent {
-		if d.Voluntary {
+		if d.Voluntary && d.Action != nil { // a limit that was lowered has no claim: its place stays taken for a while
 			r.Pace.Release(s.Cluster.Key())
 		}
 		return err
 	}
 	refused := err
-	if err := r.Pace.Begins(ctx, s, d); err != nil {
+	if err := r.Pace.NoteRollBack(ctx, s, d); err != nil {
 		return err
 	}
 	report := s.Cluster.Status // a claim that stands changes nothing: what became of its step has been told

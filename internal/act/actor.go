@@ -40,8 +40,8 @@ type Actor struct {
 }
 
 // Claim writes the pass's status with the decision's operation, on condition that the cluster was not written since it
-// was read. One under way is written as it is, for the condition alone: that refuses an act which was decided long ago.
-// It leaves the cluster in the snapshot as it was written. Without this write, no act.
+// was read. Without this write, no act. An operation under way is written again, unchanged: the write fails where the
+// decision was made from an older cluster. The snapshot then has the cluster as it was written.
 func (a *Actor) Claim(
 	ctx context.Context, s *cluster.Snapshot, claim *v1beta1.Operation, status *v1beta1.EtcdClusterStatus,
 ) error {

@@ -51,9 +51,10 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 
 // changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both:
 // an operator that was stopped in between for longer sends nothing.
-// had is etcd's error where an earlier call had its effect; nil for none.
+// done is etcd's error if an earlier call had its effect already; nil where there is none.
 func (a *Actor) changeEtcd(
-	ctx context.Context, s *cluster.Snapshot, member, doing string, had error, change func(context.Context, etcd.Target) error,
+	ctx context.Context, s *cluster.Snapshot, member, doing string, done error,
+	change func(context.Context, etcd.Target) error,
 ) error {
 	target, err := a.target(s, member)
 	if err != nil {
@@ -64,7 +65,7 @@ func (a *Actor) changeEtcd(
 	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	if err := change(bounded, target); err != nil && (had == nil || !errors.Is(err, had)) {
+	if err := change(bounded, target); err != nil && (done == nil || !errors.Is(err, done)) {
 		return membershipError(doing, err)
 	}
 	return nil
@@ -158,7 +159,8 @@ func (a *Actor) moveLeader(ctx context.Context, s *cluster.Snapshot, action plan
 
 // transient are the refusals of etcd that pass by themselves: the next pass decides anew.
 var transient = []error{
-	etcd.ErrUnhealthy, etcd.ErrNoLeader, etcd.ErrNotLeader, etcd.ErrLearnerNotReady, etcd.ErrTooManyLearners, etcd.ErrNotEnoughStarted,
+	etcd.ErrUnhealthy, etcd.ErrNoLeader, etcd.ErrNotLeader, etcd.ErrBadTransferee, etcd.ErrLearnerNotReady,
+	etcd.ErrTooManyLearners, etcd.ErrNotEnoughStarted,
 }
 
 // membershipError turns a refusal of etcd into one that users see. Everything else is an error, and tried again.

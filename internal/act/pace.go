@@ -60,15 +60,18 @@ type Pace struct {
 }
 
 // Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has
-// a place afterwards. Release gives back the place of a step that was not claimed.
+// a place afterwards. Release gives back the place of a step that was not claimed. The API server is asked only for a
+// cluster that has a place: thousands may wait for one.
 func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
-	h, err := p.Look(ctx, s)
-	if err != nil || h.ByOperator || h.ByNamespace || h.Unreadable != "" {
-		return h, err
+	if p == nil || p.Frozen {
+		return p.Look(ctx, s)
 	}
-	free, err := p.takePlace(ctx, s)
-	if !free {
-		h.Limit = p.Max
+	if free, err := p.takePlace(ctx, s); err != nil || !free {
+		return &cluster.Hold{Limit: p.Max}, err
+	}
+	h, err := p.Look(ctx, s)
+	if err != nil || h.ByNamespace || h.Unreadable != "" {
+		p.Release(s.Cluster.Key())
 	}
 	return h, err
 }
@@ -130,9 +133,6 @@ func (p *Pace) wasFrozen(name string, now time.Time) bool {
 // takePlace counts the other clusters with a step under way: those in the caches, and those whose claim is being
 // written. Two passes at once never take the same place.
 func (p *Pace) takePlace(ctx context.Context, s *cluster.Snapshot) (bool, error) {
-	if p == nil {
-		return true, nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var list v1beta1.EtcdClusterList
@@ -172,16 +172,18 @@ func (p *Pace) Release(key types.NamespacedName) {
 	delete(p.places, key)
 }
 
-// Begins notes a member that goes back to what it ran with before. It comes before the claim, so that none is missed.
-func (p *Pace) Begins(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
+// NoteRollBack notes a member that goes back to what it ran with before, if the decision is to send one back.
+// It comes before the claim, so that none is missed.
+func (p *Pace) NoteRollBack(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
 	if p == nil || !d.HandOver || d.Action.Operation() != v1beta1.OperationRollBack {
 		return nil
 	}
 	return p.RollBacks.add(ctx, s.Cluster.Namespace+"/"+d.Action.Member())
 }
 
-// Ended notes a member that is healthy with what the spec asks for.
-func (p *Pace) Ended(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
+// NoteHealthyRestart begins the count of roll backs anew, if the pass ends the restart of a member that is healthy with
+// what the spec asks for.
+func (p *Pace) NoteHealthyRestart(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
 	if p == nil || !d.Finished || d.Abandoned != "" {
 		return
 	}

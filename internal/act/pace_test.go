@@ -96,7 +96,7 @@ func (w *paceWorld) ask(name string) cluster.Hold {
 func (w *paceWorld) goesBack(members ...string) {
 	w.Helper()
 	for _, m := range members {
-		must(w.T, w.Begins(w.Context(), w.of("prod"), handOver(m)))
+		must(w.T, w.NoteRollBack(w.Context(), w.of("prod"), handOver(m)))
 	}
 }
 
@@ -148,6 +148,13 @@ func TestNothingIsAskedOfAFrozenOperator(t *testing.T) {
 	w := newPaceWorld(t, 10, namespace(nil))
 	w.Frozen = true
 	if h := w.ask("prod"); h != (cluster.Hold{ByOperator: true}) || len(w.gets) > 0 {
+		t.Errorf("%+v, asked %v", h, w.gets)
+	}
+}
+
+func TestNothingIsAskedForAClusterThatWaitsForOthers(t *testing.T) {
+	w := newPaceWorld(t, 1, namespace(nil), busy("a", v1beta1.OperationRollMember))
+	if h := w.ask("prod"); h != (cluster.Hold{Limit: 1}) || len(w.gets) > 0 {
 		t.Errorf("%+v, asked %v", h, w.gets)
 	}
 }
@@ -301,7 +308,7 @@ func (w *paceWorld) rolled(abandoned string, change ...func(*v1beta1.Operation))
 	for _, c := range change {
 		c(s.Cluster.Status.Operation)
 	}
-	w.Ended(w.Context(), s, &plan.Decision{Finished: true, Abandoned: abandoned})
+	w.NoteHealthyRestart(w.Context(), s, &plan.Decision{Finished: true, Abandoned: abandoned})
 }
 
 func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
@@ -319,7 +326,7 @@ func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
 		"a roll back": {func(w *paceWorld) {
 			w.rolled("", func(o *v1beta1.Operation) { o.Type, o.Reason = v1beta1.OperationRollBack, v1beta1.ReasonRollingBack })
 		}, false},
-		"a pass in which nothing ends": {func(w *paceWorld) { w.Ended(w.Context(), w.of("prod"), &plan.Decision{}) }, false},
+		"a pass in which nothing ends": {func(w *paceWorld) { w.NoteHealthyRestart(w.Context(), w.of("prod"), &plan.Decision{}) }, false},
 	} {
 		w := newPaceWorld(t, 10, namespace(nil))
 		w.goesBack(four...)
@@ -358,7 +365,7 @@ func TestNoRollBackIsForgottenByACrashOrAFailedWrite(t *testing.T) {
 		}
 		return nil
 	}
-	if err := w.Begins(t.Context(), w.of("prod"), handOver("db-4")); !apierrors.IsConflict(err) {
+	if err := w.NoteRollBack(t.Context(), w.of("prod"), handOver("db-4")); !apierrors.IsConflict(err) {
 		t.Errorf("a conflict is tried again in the next pass: %v", err)
 	}
 	w.refuse = func(verb, _ string) error {
@@ -402,8 +409,8 @@ func TestWithoutAPaceNothingIsHeld(t *testing.T) {
 	s := clustertest.MakeCluster("prod").Claim(v1beta1.OperationRollMember).Snapshot()
 	h, err := p.Ask(t.Context(), &s)
 	p.Release(s.Cluster.Key())
-	p.Ended(t.Context(), &s, &plan.Decision{Finished: true})
-	if err := errors.Join(err, p.Begins(t.Context(), &s, handOver("prod-1"))); err != nil || *h != (cluster.Hold{}) {
+	p.NoteHealthyRestart(t.Context(), &s, &plan.Decision{Finished: true})
+	if err := errors.Join(err, p.NoteRollBack(t.Context(), &s, handOver("prod-1"))); err != nil || *h != (cluster.Hold{}) {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

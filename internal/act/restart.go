@@ -32,7 +32,11 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 	}
 	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == action.Pod && p.UID == action.UID })
 	isThere := i >= 0 && pods[i].DeletionTimestamp == nil
-	if isThere && action.Evict {
+	switch {
+	case !isThere:
+	case !action.Evict && isReady(&pods[i]) && action.For != v1beta1.OperationAddMember: // a learner may go
+		return conflict("Pod", action.Pod, "it was to be deleted because it had failed, and it is ready now")
+	case action.Evict:
 		if refusal := noOtherPodGoing(pods, action.Pod); refusal != nil {
 			return refusal
 		}
@@ -51,6 +55,13 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 		return nil
 	}
 	return a.evict(ctx, &pods[i])
+}
+
+// isReady reports whether Kubernetes counts the pod as ready.
+func isReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // writeTemplate writes the StatefulSet of the member to restart, if the operation still stands.

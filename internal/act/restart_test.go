@@ -85,7 +85,11 @@ func TestRestartMember(t *testing.T) {
 	healthy := plan.RestartMember{Name: "prod-1", Pod: "prod-1-0", UID: "uid-prod-1-0", Evict: true}
 	failed := healthy
 	failed.Evict = false
+	ofLearner := failed
+	ofLearner.For = v1beta1.OperationAddMember
 	pod, other := podOf("prod-1-0", false), podOf("prod-2-0", false)
+	ready := podOf("prod-1-0", false)
+	ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	for name, c := range map[string]struct {
 		action           plan.RestartMember
 		pods             []*corev1.Pod
@@ -98,6 +102,8 @@ func TestRestartMember(t *testing.T) {
 		"evicts a healthy pod":                             {action: healthy, pods: []*corev1.Pod{pod, other}, evicted: 1},
 		"deletes a failed pod":                             {action: failed, pods: []*corev1.Pod{pod, other}, deleted: 1},
 		"deletes a failed pod while another is going":      {action: failed, pods: []*corev1.Pod{pod, podOf("prod-2-0", true)}, deleted: 1},
+		"keeps a pod that had failed and is ready now":     {action: failed, pods: []*corev1.Pod{ready}, conflict: true},
+		"deletes the pod of a learner in any case":         {action: ofLearner, pods: []*corev1.Pod{ready}, deleted: 1},
 		"leaves a pod that is going":                       {action: healthy, pods: []*corev1.Pod{podOf("prod-1-0", true)}},
 		"leaves the successor of the pod":                  {action: plan.RestartMember{Name: "prod-1", Pod: "prod-1-0", UID: "older", Evict: true}, pods: []*corev1.Pod{pod}},
 		"takes a pod that is gone meanwhile for restarted": {action: healthy, pods: []*corev1.Pod{pod}, answer: apierrors.NewNotFound(schema.GroupResource{}, pod.Name), evicted: 1},

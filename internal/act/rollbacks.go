@@ -70,8 +70,8 @@ func (r *RollBacks) stopped(ctx context.Context, now time.Time) (string, error) 
 
 func (r *RollBacks) isStopped() bool { return len(r.stored)+len(r.unsaved) >= cluster.MaxRollBacks }
 
-// add notes a member. A conflict is returned: the next pass does it again. No other failure keeps a member from going
-// back: it is then kept in memory, and written with the next one.
+// add notes a member. A conflict is returned, and the next pass notes it again. Any other failure must not keep the
+// member from going back: the member is then kept in memory, and written with the next one.
 func (r *RollBacks) add(ctx context.Context, member string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,8 +93,9 @@ func (r *RollBacks) add(ctx context.Context, member string) error {
 	return nil
 }
 
-// reset forgets the members: one is healthy with what its spec asks for, so those before it went back in a row no more.
-// Once rolls have stopped, only an administrator lets them go on. What cannot be deleted still counts.
+// reset begins the count anew: a member restarted well for its spec, so the row is interrupted.
+// Once rolls have stopped, only an administrator lets them go on. The members of a ConfigMap that cannot be deleted
+// still count.
 func (r *RollBacks) reset(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -358,6 +358,9 @@ func TestMembersTakeAuthoritiesUpOneByOneAndTheLeaderLast(t *testing.T) {
 		"before changes that are not supported": {
 			prod().Template().LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }), rolling("roll prod-1 (pod-prod-1)"),
 		},
+		"while the spec asks for what is refused": {
+			prod().Template().LaterSpec(option("data-dir", "/tmp")), rolling("roll prod-1 (pod-prod-1)"),
+		},
 		"nobody while the Secret is missing that its pod would mount": {
 			prod().Template().Later(func(s *cluster.Snapshot) { s.PeerTrust.Certificates[0] = cluster.Certificate{Role: cluster.RolePeer} }), func() says {
 				s := rolling("")

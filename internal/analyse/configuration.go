@@ -12,8 +12,19 @@ import (
 )
 
 // configurationRoll restarts, one after the other, the members whose pods were not made from what the spec asks for.
-// Only the StatefulSet of the member that restarts is written: one that Kubernetes restarts meanwhile stays as it was.
+// A refusal is no opinion where a rotation of authorities can go on: a spec that nobody corrects must not hold it up
+// until certificates expire.
 func configurationRoll(s *cluster.Snapshot) *plan.Decision {
+	d := configurationStep(s)
+	if d != nil && len(d.Refusals) > 0 && rotates(s) {
+		return nil
+	}
+	return d
+}
+
+// configurationStep decides the next step. Only the StatefulSet of the member that restarts is written: one that
+// Kubernetes restarts meanwhile stays as it was.
+func configurationStep(s *cluster.Snapshot) *plan.Decision {
 	if d := notYetSupported(tlsChange)(s); d != nil {
 		return d
 	}
@@ -264,8 +275,8 @@ func restartReason(s *cluster.Snapshot) string {
 	return ""
 }
 
-// awaitsFailedMembers reports whether the restarted member runs, and waits only for a quorum that others which failed
-// must restart for.
+// awaitsFailedMembers reports whether the restarted member runs, and lacks only a quorum. Others have failed, and there
+// is none before they restart too.
 func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 	if s.Outlook().HasQuorum() || !isBegun(s, m, v1beta1.OperationRollMember) || !isMadeFromTemplate(m) || !m.Pod.IsRunning() || m.Pod.Deleting || m.Pod.FailureReason != "" {
 		return false

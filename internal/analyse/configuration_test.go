@@ -527,8 +527,17 @@ func TestACureGoesBeforeGrowth(t *testing.T) {
 		rule string
 	}{
 		"more memory for a member that is killed": {healthy(3).LaterSpec(grow).LaterSpec(memory("1Gi")).Later(crashing("prod-2", time.Hour)), RuleConfiguration},
-		"a member that is killed for no change":   {healthy(3).LaterSpec(grow).Later(crashing("prod-2", time.Hour)), RuleScale},
-		"healthy members":                         {healthy(3).LaterSpec(grow).LaterSpec(memory("1Gi")), RuleScale},
+		"a voter that is killed beside a learner that cannot start": {
+			resized(3, 5, noted("4"), created, cannotStart, crashing("prod-2", time.Hour)).LaterSpec(memory("1Gi")), RuleConfiguration,
+		},
+		"a voter that is killed beside a learner that is silent": {
+			resized(3, 5, noted("4"), created, ranFor(time.Hour), crashing("prod-2", time.Hour)).LaterSpec(memory("1Gi")), RuleConfiguration,
+		},
+		"a voter that is killed beside a learner, for no change": {
+			resized(3, 5, noted("4"), created, cannotStart, crashing("prod-2", time.Hour)), RuleScale,
+		},
+		"a member that is killed for no change": {healthy(3).LaterSpec(grow).Later(crashing("prod-2", time.Hour)), RuleScale},
+		"healthy members":                       {healthy(3).LaterSpec(grow).LaterSpec(memory("1Gi")), RuleScale},
 	} {
 		if d := Next(c.b.Snapshot()); d.Rule != c.rule {
 			t.Errorf("%s: %s decides: %s", name, d.Rule, d.Message)

@@ -181,7 +181,7 @@ func TestGuards(t *testing.T) {
 			}), "a member that is joining",
 		},
 		"noAlarm": {
-			noAlarm, prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			noAlarm("restarted"), prod().Members(Healthy), prod().Members(Healthy).Later(func(s *cluster.Snapshot) {
 				s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmCorrupt}}
 			}), "alarm CORRUPT",
 		},

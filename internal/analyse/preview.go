@@ -254,7 +254,10 @@ func (p *preview) makeHealthy(m *cluster.Member) {
 	if m.Workload.Live != nil {
 		pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
 	}
-	probe := cluster.Probe{MemberID: m.Volume.MemberID, ClusterID: m.Volume.ClusterID, Version: m.Workload.Intent.Version, Linearizable: true}
+	probe := cluster.Probe{Version: m.Workload.Intent.Version, Linearizable: true}
+	if m.Volume != nil {
+		probe.MemberID, probe.ClusterID = m.Volume.MemberID, m.Volume.ClusterID
+	}
 	if e := p.s.EtcdEntry(m); e != nil {
 		probe.MemberID, probe.ClusterID = e.ID, p.s.Membership.ClusterID
 	}

@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func resizeStepOf(s *cluster.Snapshot, m *cluster.Member) resizeStep {
 	}
 	have, spec := m.Workload.Intent, &s.Cluster.Spec.Resources
 	if m.Pod.Resize.Target == "" && equality.Semantic.DeepEqual(have.Limits, spec.Limits) && equality.Semantic.DeepEqual(have.Requests, spec.Requests) {
-		return noResize // this is asked at each pass
+		return noResize // the usual case, without the cost of a target: this runs for each member in each pass
 	}
 	if isResizedToTemplate(m) {
 		return markResized
@@ -145,11 +146,8 @@ var computeResources = []corev1.ResourceName{corev1.ResourceCPU, corev1.Resource
 
 func overlaid(have, want corev1.ResourceList) corev1.ResourceList {
 	all := corev1.ResourceList{}
-	for _, list := range []corev1.ResourceList{have, want} {
-		for name, amount := range list {
-			all[name] = amount
-		}
-	}
+	maps.Copy(all, have)
+	maps.Copy(all, want)
 	return all
 }
 

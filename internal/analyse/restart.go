@@ -90,7 +90,7 @@ func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.
 		d.Action = restartAction(s, m, r, operation)
 	}
 	if d.Action != nil {
-		d.Message += restarted(s, m, reason)
+		d.Message += progressOf(s, m, reason)
 	}
 	return d
 }
@@ -134,9 +134,9 @@ func isBegun(s *cluster.Snapshot, m *cluster.Member, t v1beta1.OperationType) bo
 		m.Workload.Live.Annotations[cluster.AnnotationOperation] == cluster.OperationMark(t, op.StartedAt.Time)
 }
 
-// restarted tells how far a roll is, in a sentence after others. The member that is being restarted does not count yet.
-// A roll back restarts no other member.
-func restarted(s *cluster.Snapshot, m *cluster.Member, reason string) string {
+// progressOf tells how many members have been restarted, in a sentence after others. The member m, which is being
+// restarted, does not count yet. A roll back restarts no other member, so it has no progress.
+func progressOf(s *cluster.Snapshot, m *cluster.Member, reason string) string {
 	left := 0
 	if reason == v1beta1.ReasonRollingBack {
 		return ""
@@ -162,10 +162,10 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 	}
 	if !costsNothing(m, r) {
 		guards = append(guards,
-			noStepOverdue(m),   // Make sure that a member which did not come back stops the roll.
-			noAlarm,            // Make sure that no data is at stake.
-			membersHealthy(m),  // Make sure that no other member is down, and none is joining.
-			followerCanLead(m), // Make sure that the leader hands over to a follower that lacks nothing.
+			noStepOverdue(m),     // Make sure that a member which did not come back stops the roll.
+			noAlarm("restarted"), // Make sure that no data is at stake.
+			membersHealthy(m),    // Make sure that no other member is down, and none is joining.
+			followerCanLead(m),   // Make sure that the leader hands over to a follower that lacks nothing.
 		)
 		if !r.stopsTheOnly || s.Outlook().Voters > 1 {
 			guards = append(guards, quorumSurvives(m)) // Make sure that the voters that stay are a quorum.
@@ -239,11 +239,11 @@ func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case rollBackIsDue(s, op, m) && len(restartRefusals(s, m, rollBackRestart)) == 0:
 		return ""
 	}
-	return because(deadlinePassed(s, op), m)
+	return withCause(deadlinePassed(s, op), m)
 }
 
-// because adds to a text, if there is one, why the member is not healthy.
-func because(text string, m *cluster.Member) string {
+// withCause adds to a text, if there is one, why the member is not healthy.
+func withCause(text string, m *cluster.Member) string {
 	if text == "" || m == nil || m.IsHealthyVoter() {
 		return text
 	}
@@ -284,7 +284,7 @@ func continueRestart(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 	if m.Pod != nil && m.Pod.FailureReason != "" {
 		d.Message += " " + whyNotHealthy(m)
 	}
-	d.Message += restarted(s, m, reasonOf(op))
+	d.Message += progressOf(s, m, reasonOf(op))
 	return d
 }
 
@@ -397,15 +397,17 @@ func membersHealthy(restarted *cluster.Member) guard {
 	}
 }
 
-// noAlarm refuses while etcd has an alarm: data may be at stake.
-func noAlarm(s *cluster.Snapshot) *plan.Refusal {
-	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "noAlarm",
-		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("etcd reports alarm %s. No member is restarted while an alarm is active. Condition %s says how to clear it.",
-			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
+// noAlarm refuses while etcd has an alarm: data may be at stake. done says what is not done to a member meanwhile.
+func noAlarm(done string) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if s.Membership == nil || len(s.Membership.Alarms) == 0 {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard:  "noAlarm",
+			Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("etcd reports alarm %s. No member is %s while an alarm is active. "+
+				"Condition %s says how to clear it.", s.Membership.Alarms[0].Kind, done, v1beta1.ConditionStorageAlarm),
+		}
 	}
 }

@@ -96,5 +96,5 @@ func rollBackIsDue(s *cluster.Snapshot, op *v1beta1.Operation, m *cluster.Member
 
 // rollBackAbandonedFor abandons a roll back at its deadline, which is twice that of a restart.
 func rollBackAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	return because(deadlinePassed(s, op), s.Member(op.Member))
+	return withCause(deadlinePassed(s, op), s.Member(op.Member))
 }

@@ -18,6 +18,12 @@ func authorityRotation(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
+// rotates reports whether members are to be restarted for other authorities, and no guard refuses it.
+func rotates(s *cluster.Snapshot) bool {
+	d := authorityRotation(s)
+	return d != nil && len(d.Refusals) == 0
+}
+
 var authorityRestart = restart{
 	purpose:  "to load the present certificate authorities",
 	isNeeded: startedWithOldAuthorities,

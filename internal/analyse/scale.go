@@ -20,7 +20,7 @@ const maxLag = 1000
 // scale adds or removes one member at a time until there are as many voters as the spec says. A rotation of authorities
 // that goes on is finished first. A refusal is no opinion where a later rule restarts a member that is unhealthy.
 func scale(s *cluster.Snapshot) *plan.Decision {
-	if d := authorityRotation(s); d != nil && len(d.Refusals) == 0 {
+	if rotates(s) {
 		return nil
 	}
 	d := scaleStep(s)
@@ -103,8 +103,11 @@ func hasLostItsVolume(m *cluster.Member) bool {
 }
 
 // resumeJoining goes on with a learner that no operation is for. Its operation ended at its deadline. The operator
-// waits for the learner without one, so that other members can be cured.
+// waits for the learner without one, so that other members can be cured: a voter that has failed restarts first.
 func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if isVoterCured(s) {
+		return nil
+	}
 	d := joinMember(s, m.Name)
 	if d.Action == nil && len(d.Refusals) == 0 {
 		d.Progressing, d.Reason = false, v1beta1.ReasonDeadlineExceeded
@@ -112,6 +115,16 @@ func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 			"Remove the cause, or set spec.replicas lower to have the learner removed.", m.Name, d.Message)
 	}
 	return d
+}
+
+// isVoterCured reports whether the next rules restart a voter that has failed for what the spec asks for.
+func isVoterCured(s *cluster.Snapshot) bool {
+	d := configurationRoll(s)
+	if d == nil || versionChange(s) != "" {
+		return false
+	}
+	cure, ok := d.Action.(plan.RestartMember)
+	return ok && !cure.Evict && isVoter(s, s.Member(cure.Name))
 }
 
 // addMember registers a new member as a learner, if the guards allow it.
@@ -181,30 +194,17 @@ const awaitsLeader = "Waiting until a member of etcd says that it leads. Members
 // joinRefusals asks the guards of a new member.
 func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 	guards := []guard{
-		previousClusterGone, // Make sure that no pod of a deleted cluster or a removed member still runs.
-		noForeignObject,     // Make sure that the names are free.
-		noAlarmBeforeChange, // Make sure that no data is at stake.
-		everyMemberHealthy,  // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
-		specUsable,          // Make sure that its pod can start: its Secrets exist and fit.
-		intentHasNotFailed,  // Make sure that it does not start with what another member failed with.
-		joinerQuotaFits,     // Make sure that a full database does not fill its volume.
+		previousClusterGone,         // Make sure that no pod of a deleted cluster or a removed member still runs.
+		noForeignObject,             // Make sure that the names are free.
+		noAlarm("added or removed"), // Make sure that no data is at stake.
+		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
+		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
+		intentHasNotFailed,          // Make sure that it does not start with what another member failed with.
+		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
 	refusals := refusalsOf(s, guards...)
 	return append(refusals, intentRefusals(joinerIntent(s))...) // Make sure that etcd takes the spec's template.
-}
-
-// noAlarmBeforeChange refuses to change the membership while etcd has an alarm: data may be at stake.
-func noAlarmBeforeChange(s *cluster.Snapshot) *plan.Refusal {
-	if s.Membership == nil || len(s.Membership.Alarms) == 0 {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard:  "noAlarm",
-		Reason: v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("etcd reports alarm %s. No member is added or removed while an alarm is active. Condition %s says how to clear it.",
-			s.Membership.Alarms[0].Kind, v1beta1.ConditionStorageAlarm),
-	}
 }
 
 // joinerQuotaFits refuses a new member whose database could fill its volume before it reaches its quota.
@@ -468,7 +468,7 @@ func podOf(m *cluster.Member) cluster.Pod {
 
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.
 func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
@@ -580,12 +580,18 @@ func continueJoining(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision 
 }
 
 // removalIsDone reports whether etcd's list lacks the member, its volume is retired or gone, and nothing of it runs.
+// A volume that is being deleted counts as gone: Kubernetes keeps it for as long as a lost node holds the pod.
 func removalIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	if s.Membership == nil || s.Member(op.Member) != nil || isPodLeaving(s, op.Member) {
 		return false
 	}
 	left := s.Find(op.Member)
-	return left == nil || left.Workload == nil && left.Pod == nil && (left.Volume == nil || left.Volume.Retired && !mayDeleteVolume(s, left.Volume))
+	if left == nil {
+		return true
+	}
+	v := left.Volume
+	isVolumeDone := v == nil || v.Deleting || v.Retired && !mayDeleteVolume(s, v)
+	return left.Workload == nil && left.Pod == nil && isVolumeDone
 }
 
 // isPodLeaving reports whether the pod of a StatefulSet that was deleted still runs.
@@ -613,7 +619,7 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case isVoter(s, m) && s.Outlook().Voters <= want, !isVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(m):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
-	if refusals := refusalsOf(s, noAlarmBeforeChange, removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
 		return "It was not begun. " + refusals[0].Message
 	}
 	return deadlinePassed(s, op)

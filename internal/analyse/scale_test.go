@@ -460,6 +460,10 @@ func TestScale(t *testing.T) {
 			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered)),
 			claimed("", "delete data-prod-2"),
 		},
+		"is done once the volume is being deleted": {
+			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod),
+				left("prod-2", remembered), left("prod-2", func(m *cluster.Member) { m.Volume.Deleting = true })), ended("UpToDate"),
+		},
 		"keeps a claim that was made again under its name": {
 			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered),
 				left("prod-2", func(m *cluster.Member) { m.Volume.UID = "another" })), ended("UpToDate"),

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/version"
-
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
@@ -282,7 +280,7 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
 	for _, v := range volumesToStart(s) {
 		want := s.Member(v.Member).Intent(targetIntent(s)).Version
-		if v.Version == "" || sameMinor(v.Version, want) {
+		if v.Version == "" || cluster.SameMinor(v.Version, want) {
 			continue
 		}
 		return &plan.Refusal{
@@ -309,10 +307,4 @@ func peerURLsUnchanged(s *cluster.Snapshot) *plan.Refusal {
 		}
 	}
 	return nil
-}
-
-func sameMinor(a, b string) bool {
-	va, errA := version.ParseGeneric(a)
-	vb, errB := version.ParseGeneric(b)
-	return errA == nil && errB == nil && va.Major() == vb.Major() && va.Minor() == vb.Minor()
 }

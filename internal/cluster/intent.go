@@ -239,15 +239,10 @@ func (i *Intent) setPod(template *v1beta1.PodTemplate) {
 	i.PriorityClassName, i.SchedulerName, i.RuntimeClassName = pod.PriorityClassName, pod.SchedulerName, pod.RuntimeClassName
 }
 
-// defaultElectionTimeout is etcd's.
-const defaultElectionTimeout = time.Second
-
 // ElectionTimeout returns how long a member waits for a leader before it stands for election.
 func (i Intent) ElectionTimeout() time.Duration {
-	if n, err := OptionNumber(i.Options[OptionVariable("election-timeout")]); err == nil {
-		return time.Duration(n) * time.Millisecond
-	}
-	return defaultElectionTimeout
+	_, milliseconds := i.Timings()
+	return time.Duration(milliseconds) * time.Millisecond
 }
 
 // OptionVariable returns the environment variable of an etcd option, under which intents store it.

@@ -109,5 +109,8 @@ func with(options map[string]string, key string, value int64) map[string]string 
 
 var heartbeatOption, electionOption = OptionVariable("heartbeat-interval"), OptionVariable("election-timeout")
 
-// defaultHeartbeat is etcd's.
-const defaultHeartbeat = 100 * time.Millisecond
+// The defaults are etcd's.
+const (
+	defaultHeartbeat       = 100 * time.Millisecond
+	defaultElectionTimeout = time.Second
+)
