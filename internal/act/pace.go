@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -90,10 +89,10 @@ func (p *Pace) Look(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, er
 	if h.ByNamespace, err = p.isNamespaceFrozen(ctx, s); err == nil {
 		h.StoppedRolls, err = p.RollBacks.stopped(ctx, s.Now)
 	}
-	if apierrors.IsForbidden(err) {
-		h.Unreadable, err = err.Error(), nil
+	if err != nil { // it holds the step, and nothing else of the pass
+		h.Unreadable = err.Error()
 	}
-	return h, err
+	return h, nil
 }
 
 // isNamespaceFrozen asks the API server: nobody watches namespaces, because a Role allows to get its own one only.

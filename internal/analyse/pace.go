@@ -30,7 +30,7 @@ func holdRefusals(h *cluster.Hold, c *v1beta1.EtcdCluster, d *plan.Decision) []p
 	return refusals
 }
 
-// paceReadable refuses while the operator may not read whether steps are held.
+// paceReadable refuses while the operator cannot read whether steps are held.
 func paceReadable(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.Refusal {
 	if h.Unreadable == "" {
 		return nil
@@ -38,7 +38,7 @@ func paceReadable(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *pl
 	return &plan.Refusal{
 		Guard: "paceReadable", Reason: v1beta1.ReasonReadRefused,
 		Message: fmt.Sprintf("The operator begins no step that may disturb members, because it cannot tell whether it may: %s. "+
-			"Grant its ServiceAccount get on that object.", strings.TrimSuffix(h.Unreadable, ".")),
+			"It tries again. If this stays, grant its ServiceAccount get on that object.", strings.TrimSuffix(h.Unreadable, ".")),
 	}
 }
 

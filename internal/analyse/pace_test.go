@@ -120,7 +120,7 @@ func TestARefusalTellsWhoHoldsAndHowToLiftIt(t *testing.T) {
 		"1 other cluster has a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. " +
 			"Waiting until one of them ends. Next: Adding prod-1: 1 voter of 3.": {Limit: 1},
 		"The operator begins no step that may disturb members, because it cannot tell whether it may: forbidden. " +
-			"Grant its ServiceAccount get on that object. Next: Adding prod-1: 1 voter of 3.": {Unreadable: "forbidden."},
+			"It tries again. If this stays, grant its ServiceAccount get on that object. Next: Adding prod-1: 1 voter of 3.": {Unreadable: "forbidden."},
 	} {
 		s := resized(1, 3).Snapshot()
 		s.Hold = &hold

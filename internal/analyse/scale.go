@@ -268,10 +268,11 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 // startTime is how long a learner gets until it answers, before it may be one that hangs at its start.
 const startTime = 3 * time.Second
 
-// hangsAtStart reports whether a learner's etcd runs, and has not published itself: it copies the data still, or has
-// copied them and waits for the next entry. Nobody can tell which.
+// hangsAtStart reports whether a learner's etcd runs, and answers no client: it copies the data still, or has copied
+// them and waits for the next entry. Nobody can tell which. The others may have its name by then: its first request to
+// publish itself was carried out, and only the answer was lost.
 func hangsAtStart(s *cluster.Snapshot, m *cluster.Member, entry *cluster.EtcdMember) bool {
-	return entry.Learner && !entry.Started && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
+	return entry.Learner && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
 		!m.Pod.StartedAt.IsZero() && s.Now.Sub(m.Pod.StartedAt) >= startTime
 }
 

@@ -314,6 +314,9 @@ func TestScale(t *testing.T) {
 		"appends an entry for a learner that runs and has not published itself": {
 			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
 		},
+		"appends an entry for a learner that the others know, and that answers no client": {
+			growing3(noted("4"), joined, silent("prod-3"), ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
+		},
 		"waits while a learner has just begun to run": {growing3(noted("4"), created, ranFor(2*time.Second)), claimed("")},
 		"waits for a leader before it appends an entry": {
 			growing3(noted("4"), created, ranFor(time.Hour), func(s *cluster.Snapshot) {

@@ -11,7 +11,7 @@ type Hold struct {
 	// StoppedRolls is what an administrator must do before rolls begin again, in a sentence. It is empty unless
 	// MaxRollBacks members in a row had to go back.
 	StoppedRolls string
-	// Unreadable is the API server's error where the operator may not read whether steps are held.
+	// Unreadable is the API server's error where the operator cannot read whether steps are held.
 	Unreadable string
 }
 
