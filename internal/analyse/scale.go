@@ -475,6 +475,7 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
 	after := s.After(cluster.Change{Removes: m.Name})
 	entry := s.EtcdEntry(m)
+	wait := untilConnected(s, cluster.Quorum(after.Voters)+1)
 	switch to := followerToLead(s, m); {
 	case entry == nil:
 		d.Message = fmt.Sprintf("Waiting until etcd tells whether %s is a member.", m.Name)
@@ -485,9 +486,8 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	case m.Leads():
 		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is removed.", m.Name, to.Name, m.Name)
 		d.Action = plan.MoveLeader{Name: m.Name, For: v1beta1.OperationRemoveMember, To: to.Name, ToID: s.EtcdEntry(to).ID}
-	case m.Answers() && !entry.Learner && untilConnected(s, cluster.Quorum(after.Voters)+1) > 0:
-		d.Message = awaitsConnections(m.Name, "is removed")
-		d.RequeueAfter = untilConnected(s, cluster.Quorum(after.Voters)+1)
+	case m.Answers() && !entry.Learner && wait > 0:
+		d.Message, d.RequeueAfter = awaitsConnections(m.Name, "is removed"), wait
 	default:
 		d.Message = fmt.Sprintf("Removing %s. Then %s.", m.Name, after)
 		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}

@@ -90,7 +90,7 @@ func created(s *cluster.Snapshot) {
 	m := s.Member("prod-3")
 	set := startLearner(s, m).Action.(plan.StartLearner).StatefulSet
 	m.Workload = &cluster.Workload{Intent: joinerIntent(s), IntentHash: set.Annotations[cluster.AnnotationIntentHash], StartsEmpty: true, Live: set}
-	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: startOf(s, m, m.Workload.Intent).InitialCluster(),
+	m.Pod = &cluster.Pod{Name: "prod-3-0", UID: "pod-prod-3", IP: "10.0.0.4", Node: "node-1", Phase: corev1.PodRunning, StartsEmpty: true, InitialCluster: s.MemberList(),
 		RenderHash: set.Spec.Template.Annotations[cluster.AnnotationRenderHash], IntentHash: set.Annotations[cluster.AnnotationIntentHash]}
 }
 

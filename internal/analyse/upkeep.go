@@ -173,7 +173,7 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		list = append(list, resizeUpkeep(s, m, step)...)
 	case started:
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: render.ExistingFormAnnotations(in)})
-	case isJoining(s, m) && m.Pod.InitialCluster != in.Start.InitialCluster(): // etcd exits at a list of another length
+	case isJoining(s, m) && m.Pod.InitialCluster != s.MemberList(): // etcd exits at a list of another length
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list

@@ -33,9 +33,6 @@ func (s Start) joins() bool {
 	return s.state == stateExisting && strings.Contains(s.initialCluster, ",")
 }
 
-// InitialCluster is etcd's initial-cluster; empty in the form Existing.
-func (s Start) InitialCluster() string { return s.initialCluster }
-
 // Annotations are those that the container reads: the kubelet resolves them at each start of the container. So the
 // operator can switch a running pod to the form Existing without a restart (docs/adr/0002).
 func (s Start) Annotations() map[string]string {
@@ -61,5 +58,5 @@ func existing(in MemberInput) Start {
 // annotations.
 func StartsEmpty(annotations map[string]string) bool {
 	state, list := annotations[cluster.AnnotationInitialClusterState], annotations[cluster.AnnotationInitialCluster]
-	return state == stateNew || state == stateExisting && strings.Contains(list, ",")
+	return state == stateNew || Start{state: state, initialCluster: list}.joins()
 }
