@@ -194,7 +194,7 @@ func (r *EtcdClusterReconciler) report(
 	if last.leftOut.IsZero() {
 		last.leftOut = s.Now
 	}
-	wroteObjects := len(d.Upkeep) > 0 && (s.JustCreated || !d.InvalidatesSecrets) // Secrets are an event, and not watched
+	wroteObjects := d.WritesObjects() && (s.JustCreated || !d.InvalidatesSecrets) // Secrets are an event, and not watched
 	if wroteObjects && d.Action == nil && outcome == nil && len(d.ResizedPods()) == 0 && s.Now.Sub(last.leftOut) < leaveOutTime {
 		r.reports.Store(s.Cluster.Key(), last)
 		return conflictDelay, nil // the objects that were just written bring the next pass, which has more to tell

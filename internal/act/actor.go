@@ -71,8 +71,6 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 		return a.addMember(ctx, s, action)
 	case plan.StartLearner:
 		return a.createStatefulSets(ctx, s, []*appsv1.StatefulSet{action.StatefulSet})
-	case plan.AppendEntry:
-		return a.appendEntry(ctx, s, action)
 	case plan.PromoteMember:
 		return a.promoteMember(ctx, s, action)
 	case plan.RemoveMember:

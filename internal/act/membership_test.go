@@ -40,8 +40,6 @@ type memberWorld struct {
 	after bool
 	// dead tells that no call after the failing one is made.
 	dead bool
-	// firstIndex is the last entry of the log at the beginning.
-	firstIndex uint64
 }
 
 var errLost = errors.New("the connection was lost")
@@ -84,7 +82,6 @@ func newMemberWorld(t *testing.T, members int, operation v1beta1.OperationType, 
 		},
 	}).Build()
 	w.look()
-	w.firstIndex = w.s.Leader().Probe.AppliedIndex
 	return w
 }
 
@@ -212,14 +209,6 @@ var changes = map[string]change{
 			claim := &corev1.PersistentVolumeClaim{}
 			return e != nil && e.Learner && w.s.PeerService.Annotations[cluster.AnnotationNextMember] == "4" &&
 				w.Get(w.Context(), client.ObjectKey{Namespace: "shop", Name: "data-prod-3"}, claim) == nil
-		},
-	},
-	"append an entry": {
-		operation: v1beta1.OperationAddMember, member: "prod-3", calls: []string{"append entry"},
-		plan: func(w *memberWorld) plan.Action { return plan.AppendEntry{Name: "prod-3", Leader: w.leader()} },
-		isDone: func(w *memberWorld) bool {
-			w.look()
-			return w.s.Leader().Probe.AppliedIndex > w.firstIndex
 		},
 	},
 	"promote": {
@@ -399,6 +388,22 @@ func TestWhatEtcdRefusesForNowIsToldAndTriedAgain(t *testing.T) {
 	must(t, w.actor().Act(t.Context(), &w.s, c.plan(w)))
 	if w.look(); !c.isDone(w) {
 		t.Error("it is not tried again")
+	}
+}
+
+func TestAnEntryIsAppendedWithoutAClaim(t *testing.T) {
+	w := newMemberWorld(t, 3, v1beta1.OperationAddMember, "prod-3")
+	w.s.Cluster.Status.Operation = nil // it passed its deadline
+	before := w.s.Leader().Probe.AppliedIndex
+	entry := []plan.Upkeep{plan.AppendEntry{Learner: "prod-3", Leader: w.leader()}}
+	_, err := w.actor().Upkeep(t.Context(), &w.s, entry)
+	must(t, err)
+	if w.look(); w.s.Leader().Probe.AppliedIndex <= before {
+		t.Error("no entry was appended")
+	}
+	w.s.Membership.ClusterID++
+	if _, err := w.actor().Upkeep(t.Context(), &w.s, entry); err == nil {
+		t.Error("an entry was appended to the log of another cluster")
 	}
 }
 

@@ -174,7 +174,8 @@ func (p *Pace) Release(key types.NamespacedName) {
 // NoteRollBack notes a member that goes back to what it ran with before, if the decision is to send one back.
 // It comes before the claim, so that none is missed.
 func (p *Pace) NoteRollBack(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
-	if p == nil || !d.HandOver || d.Action.Operation() != v1beta1.OperationRollBack {
+	standing := s.Cluster.Status.Operation
+	if p == nil || d.Action.Operation() != v1beta1.OperationRollBack || standing != nil && standing.Type == v1beta1.OperationRollBack {
 		return nil
 	}
 	return p.RollBacks.add(ctx, s.Cluster.Namespace+"/"+d.Action.Member())

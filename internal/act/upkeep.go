@@ -62,6 +62,8 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.annotatePod(ctx, s, item)
 	case plan.ResizePod:
 		return a.resizePod(ctx, s, item)
+	case plan.AppendEntry:
+		return a.appendEntry(ctx, s, item)
 	case plan.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case plan.WriteCertificate:

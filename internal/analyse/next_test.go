@@ -75,8 +75,6 @@ func actionText(a plan.Action) string {
 		return fmt.Sprintf("add %s by %s, next %d", part, a.Leader, a.NextNumber)
 	case plan.StartLearner:
 		return fmt.Sprintf("start %s with %s", a.Name, a.StatefulSet.Spec.Template.Annotations[cluster.AnnotationInitialCluster])
-	case plan.AppendEntry:
-		return fmt.Sprintf("append an entry for %s by %s", a.Name, a.Leader)
 	case plan.PromoteMember:
 		return fmt.Sprintf("promote %s (%s) by %s", a.Name, a.Learner, a.Leader)
 	case plan.RemoveMember:
@@ -151,6 +149,8 @@ func upkeepText(u plan.Upkeep) string {
 		return "seal " + u.Pod
 	case plan.ResizePod:
 		return "resize " + u.Pod
+	case plan.AppendEntry:
+		return fmt.Sprintf("append an entry for %s by %s", u.Learner, u.Leader)
 	case plan.WriteAuthority:
 		return fmt.Sprintf("%s %s authority: %s", u.Step, u.Traffic, u.Phase)
 	case plan.WriteCertificate:

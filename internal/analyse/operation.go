@@ -18,7 +18,7 @@ import (
 //   - done: what it was made for is reached.
 //   - handed over: another rule must act on the same member, and sets Decision.HandOver. It changes its type, and
 //     keeps its member and its start time.
-//   - abandoned: the step was not begun and may not be, or its deadline passed.
+//   - abandoned: the step was not carried out and may not be, or its deadline passed.
 type operation struct {
 	// reason is that of the Progressing condition where the operation stores none.
 	reason string

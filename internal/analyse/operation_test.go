@@ -70,7 +70,7 @@ func TestARestartIsDoneOnlyWhenItsMemberIsAHealthyVoterAgain(t *testing.T) {
 
 func TestARestartIsAbandonedWhenItWasNotBegunAndMayNotBe(t *testing.T) {
 	d := Next(rotating(time.Minute).Later(silent("prod-2")).Snapshot())
-	if !d.Finished || !strings.Contains(d.Abandoned, "It was not begun. Members are restarted one by one") || d.Action != nil {
+	if !d.Finished || !strings.Contains(d.Abandoned, "It was not carried out. Members are restarted one by one") || d.Action != nil {
 		t.Errorf("got finished %v, abandoned %q, action %v", d.Finished, d.Abandoned, d.Action)
 	}
 	begun := Next(rotating(time.Minute).Restarted("prod-1").Later(silent("prod-1")).Snapshot())

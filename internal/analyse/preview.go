@@ -127,7 +127,7 @@ func (p *preview) take(d *plan.Decision) string {
 	case plan.AddMember:
 		p.steps = append(p.steps, fmt.Sprintf("Add %s as a learner, and make it a voter", a.Name))
 		p.join(a.Name)
-	case plan.StartLearner, plan.AppendEntry, plan.PromoteMember:
+	case plan.StartLearner, plan.PromoteMember:
 		p.steps = append(p.steps, fmt.Sprintf("Make the learner %s a voter", a.Member()))
 		p.join(a.Member())
 	case plan.RemoveMember:

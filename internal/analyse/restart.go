@@ -227,7 +227,7 @@ func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	m := s.Member(op.Member)
 	if needsRestart(s, m, reasonOf(op)) && (m.Pod == nil || !m.Pod.Deleting) {
 		if refusals := restartRefusals(s, m, restarts[reasonOf(op)]); len(refusals) > 0 {
-			return "It was not begun. " + refusals[0].Message
+			return "It was not carried out. " + refusals[0].Message
 		}
 	}
 	switch {
@@ -236,7 +236,7 @@ func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		return fmt.Sprintf("%s failed, and the spec asks for something else now. %s", m.Name, whyNotHealthy(m))
 	case awaitsFailedMembers(s, m, reasonOf(op)):
 		return fmt.Sprintf("%s runs, and the other failed members must restart too before there is a quorum.", m.Name)
-	case rollBackIsDue(s, op, m) && len(restartRefusals(s, m, rollBackRestart)) == 0:
+	case rollBackIsDue(s, m) && len(restartRefusals(s, m, rollBackRestart)) == 0:
 		return ""
 	}
 	return withCause(deadlinePassed(s, op), m)
@@ -328,10 +328,14 @@ func isOverdue(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Workload == nil || m.Workload.Live == nil || m.IsHealthyVoter() {
 		return false
 	}
+	t, startedAt, ok := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	return ok && !wasHealthySinceMark(m) && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
+}
+
+// wasHealthySinceMark reports whether the member was healthy with the template that its last operation wrote.
+func wasHealthySinceMark(m *cluster.Member) bool {
 	annotations := m.Workload.Live.Annotations
-	t, startedAt, ok := cluster.MarkedOperation(annotations[cluster.AnnotationOperation])
-	wasHealthy := annotations[cluster.AnnotationHealthyIntent] == annotations[cluster.AnnotationIntent]
-	return ok && !wasHealthy && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
+	return annotations[cluster.AnnotationHealthyIntent] == annotations[cluster.AnnotationIntent]
 }
 
 // quorumSurvives refuses to stop a member unless the voters that stay form a quorum without it.

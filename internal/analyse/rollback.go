@@ -18,22 +18,20 @@ const failureGrace = time.Minute
 // for example, gets until the deadline.
 var definiteFailures = []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonImagePullFailed, v1beta1.ReasonContainerFailed}
 
-// rollBack hands a restart over: the member that does not come back restarts with the intent under which it was last
-// healthy. The other members are not touched.
+// rollBack restarts a member that does not come back with the intent under which it was last healthy. The other
+// members are not touched. The restart that the member did not survive hands over, unless it has ended: its pod may have
+// gone later, in a drain.
 func rollBack(s *cluster.Snapshot) *plan.Decision {
-	op := s.Cluster.Status.Operation
-	if op == nil {
+	i := slices.IndexFunc(s.Members, func(m cluster.Member) bool { return rollBackIsDue(s, &m) })
+	if i < 0 {
 		return nil
 	}
-	m := s.Member(op.Member)
-	if m == nil || !rollBackIsDue(s, op, m) {
-		return nil
-	}
+	m := &s.Members[i]
 	d := restartMember(s, m, v1beta1.ReasonRollingBack)
 	if d.Action == nil {
 		return nil
 	}
-	d.HandOver = true
+	d.HandOver = s.Cluster.Status.Operation != nil
 	d.Message = fmt.Sprintf("%s did not become healthy after its restart. %s It goes back to what it ran with before.", m.Name, whyNotHealthy(m))
 	return d
 }
@@ -54,7 +52,7 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 		return !isMadeFromTemplate(m)
 	}
 	op := s.Cluster.Status.Operation
-	return op != nil && op.Member == m.Name && canGoBack(m) && isDown(m)
+	return op != nil && op.Member == m.Name && canGoBack(m) && isDown(m) || op == nil && rollBackIsDue(s, m)
 }
 
 // isDown reports whether a member neither serves nor is ready.
@@ -77,11 +75,12 @@ func canGoBack(m *cluster.Member) bool {
 // rollBackIsDue reports whether the restarted member failed for good, or passed its deadline. A member whose pod is
 // ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
 // quorum of the others does not gain by it.
-func rollBackIsDue(s *cluster.Snapshot, op *v1beta1.Operation, m *cluster.Member) bool {
-	if op.Type != v1beta1.OperationRollMember || m.Workload == nil || !isBegun(s, m, op.Type) || !canGoBack(m) || m.IsHealthyVoter() {
+func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
+	if !isRolled(s, m) || !canGoBack(m) || m.IsHealthyVoter() {
 		return false
 	}
-	late := deadlinePassed(s, op) != ""
+	_, startedAt, _ := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	late := !s.Now.Before(startedAt.Add(deadlineOf(s, v1beta1.OperationRollMember)))
 	switch p := m.Pod; {
 	case p == nil:
 		return late && m.Workload.CreateFailure != ""
@@ -92,6 +91,19 @@ func rollBackIsDue(s *cluster.Snapshot, op *v1beta1.Operation, m *cluster.Member
 	default:
 		return late && (hasFailed(m) || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
 	}
+}
+
+// isRolled reports whether the operation under way has written the member's template to roll it. Without one, the last
+// operation has, the member was not healthy since, and the spec still asks for the same: another spec would cure it.
+func isRolled(s *cluster.Snapshot, m *cluster.Member) bool {
+	if m.Workload == nil || m.Workload.Live == nil {
+		return false
+	}
+	if op := s.Cluster.Status.Operation; op != nil {
+		return op.Type == v1beta1.OperationRollMember && isBegun(s, m, op.Type)
+	}
+	t, _, ok := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	return ok && t == v1beta1.OperationRollMember && !wasHealthySinceMark(m) && sameConfiguration(m.Workload.Intent, targetOf(s, m))
 }
 
 // rollBackAbandonedFor abandons a roll back at its deadline, which is twice that of a restart.

@@ -84,6 +84,56 @@ func TestAMemberThatDoesNotComeBackGoesBack(t *testing.T) {
 	}
 }
 
+func TestAMemberGoesBackAlsoAfterItsRestartHasEnded(t *testing.T) {
+	crashes := func(s *cluster.Snapshot) { crashing("prod-1", failureGrace)(s) }
+	annotate := func(key string, value func(*cluster.Snapshot, map[string]string) string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			crashes(s)
+			annotations := s.Member("prod-1").Workload.Live.Annotations
+			annotations[key] = value(s, annotations)
+		}
+	}
+	for name, c := range map[string]struct {
+		ago    time.Duration
+		change func(*cluster.Snapshot)
+		back   bool
+	}{
+		"a crash loop":                    {2 * time.Minute, crashes, true},
+		"a crash loop that is short":      {2 * time.Minute, crashing("prod-1", failureGrace-1), false},
+		"a silent member at the deadline": {defaultDeadline, silent("prod-1"), true},
+		"a silent member before":          {9 * time.Minute, silent("prod-1"), false},
+		"a lost node":                     {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Pod.NodeLost = true }, false},
+		"a spec that cures": {2 * time.Minute, func(s *cluster.Snapshot) {
+			crashes(s)
+			memory("2Mi")(&s.Cluster.Spec)
+		}, false},
+		"one that was healthy since": {2 * time.Minute, annotate(cluster.AnnotationHealthyIntent, func(_ *cluster.Snapshot, a map[string]string) string {
+			return a[cluster.AnnotationIntent]
+		}), false},
+		"one that has gone back": {2 * time.Minute, annotate(cluster.AnnotationOperation, func(s *cluster.Snapshot, _ map[string]string) string {
+			return cluster.OperationMark(v1beta1.OperationRollBack, s.Now.Add(-time.Minute))
+		}), false},
+	} {
+		s := rolled(t, c.ago, func(s *cluster.Snapshot) { s.Cluster.Status.Operation = nil })
+		c.change(&s)
+		d := Next(s)
+		a, _ := d.Action.(plan.RestartMember)
+		if back := a.For == v1beta1.OperationRollBack; back != c.back || back && (d.HandOver || d.Voluntary || a.Evict || a.StatefulSet == nil) {
+			t.Errorf("%s: %s decides %s: %s", name, d.Rule, actionText(d.Action), d.Message)
+		}
+		if !c.back {
+			continue
+		}
+		claim(&s, d)
+		writeTemplate(t, &s, Next(s))
+		replacePod(&s, "prod-1")
+		serve(&s, "prod-1")
+		if d := Next(s); !d.Finished || d.Abandoned != "" || d.Reason != v1beta1.ReasonRolledBack {
+			t.Errorf("%s: finished %v, %s: %s", name, d.Finished, d.Reason, d.Message)
+		}
+	}
+}
+
 func TestARollBackTakesTheOperationOverAndRestoresTheHealthyIntent(t *testing.T) {
 	s := rolled(t, 2*time.Minute, crashing0("prod-1"))
 	claimed := s.Cluster.Status.Operation

@@ -248,11 +248,9 @@ func joinMember(s *cluster.Snapshot, name string) *plan.Decision {
 		return startLearner(s, m)
 	case entry.Learner && isToBeCorrected(s, m):
 		return correctLearner(s, m)
-	case hangsAtStart(s, m, entry) && leaderTarget(s) != "":
+	case entry.Learner && hangsAtStart(s, m):
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started. An entry that changes nothing is written to the log, "+
 			"because a learner that copied the data while nobody writes starts with the next entry only.", name)
-		d.RequeueAfter = growing(s, startingPart, requeueWhileStarting, requeueWhileWrong)
-		d.Action = plan.AppendEntry{Name: name, Leader: leaderTarget(s)}
 	case !m.RefusesEmptyVolume():
 		d.Message = fmt.Sprintf("Waiting until the learner %s has started.%s", name, whyNotStarted(m))
 	case !entry.Learner && m.IsHealthyVoter():
@@ -271,9 +269,19 @@ const startTime = 3 * time.Second
 // hangsAtStart reports whether a learner's etcd runs, and answers no client: it copies the data still, or has copied
 // them and waits for the next entry. Nobody can tell which. The others may have its name by then: its first request to
 // publish itself was carried out, and only the answer was lost.
-func hangsAtStart(s *cluster.Snapshot, m *cluster.Member, entry *cluster.EtcdMember) bool {
-	return entry.Learner && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
+func hangsAtStart(s *cluster.Snapshot, m *cluster.Member) bool {
+	return leaderTarget(s) != "" && !m.Answers() && m.Pod.IsRunning() && !m.Pod.Deleting && m.Pod.FailureReason == "" &&
 		!m.Pod.StartedAt.IsZero() && s.Now.Sub(m.Pod.StartedAt) >= startTime
+}
+
+// hangUpkeep appends an entry for a learner that hangs at its start, whether its operation is under way or has passed
+// its deadline. A learner that copies a large database needs it then.
+func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
+	m := s.Learner()
+	if m == nil || m.Workload == nil || isToBeCorrected(s, m) || !hangsAtStart(s, m) {
+		return nil
+	}
+	return []plan.Upkeep{plan.AppendEntry{Learner: m.Name, Leader: leaderTarget(s)}}
 }
 
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
@@ -559,7 +567,7 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 			return fmt.Sprintf("The name %s may have been used before. A new member gets another one.", op.Member)
 		}
 		if refusals := joinRefusals(s); len(refusals) > 0 {
-			return "It was not begun. " + refusals[0].Message
+			return "It was not carried out. " + refusals[0].Message
 		}
 	}
 	return deadlinePassed(s, op)
@@ -621,7 +629,7 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
 	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
-		return "It was not begun. " + refusals[0].Message
+		return "It was not carried out. " + refusals[0].Message
 	}
 	return deadlinePassed(s, op)
 }

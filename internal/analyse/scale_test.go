@@ -312,10 +312,10 @@ func TestScale(t *testing.T) {
 		},
 		"starts a learner with the list": {growing3(noted("4"), registered, listed), claimed("start prod-3 with " + list)},
 		"appends an entry for a learner that runs and has not published itself": {
-			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
+			growing3(noted("4"), created, ranFor(3*time.Second)), claimed("", "append an entry for prod-3 by prod-0"),
 		},
 		"appends an entry for a learner that the others know, and that answers no client": {
-			growing3(noted("4"), joined, silent("prod-3"), ranFor(3*time.Second)), claimed("append an entry for prod-3 by prod-0"),
+			growing3(noted("4"), joined, silent("prod-3"), ranFor(3*time.Second)), claimed("", "append an entry for prod-3 by prod-0"),
 		},
 		"waits while a learner has just begun to run": {growing3(noted("4"), created, ranFor(2*time.Second)), claimed("")},
 		"waits for a leader before it appends an entry": {
@@ -397,6 +397,9 @@ func TestScale(t *testing.T) {
 			}).Snapshot(), step("remove prod-3 (a3) by prod-0"),
 		},
 		"waits for a learner past its deadline without a claim": {resized(3, 5, created).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded"}},
+		"appends an entry for it, without a claim": {
+			resized(3, 5, created, ranFor(time.Hour)).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"append an entry for prod-3 by prod-0"}},
+		},
 		"raises the budget for it":                              {resized(3, 5, caughtUp).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"budget 3"}}},
 		"claims it again for the promotion":                     {resized(3, 5, caughtUp, budgeted(3)).Snapshot(), step("promote prod-3 (a3) by prod-0")},
 		"abandons a learner at the deadline":                    {growing3(created, pastDeadline), ended("DeadlineExceeded")},

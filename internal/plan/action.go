@@ -73,10 +73,6 @@ type AddMember struct {
 	Leader string
 }
 
-// AppendEntry has the leader append an entry that changes nothing, for a learner that hangs at its start. See
-// etcd.Changer.
-type AppendEntry struct{ Name, Leader string }
-
 // StartLearner creates the StatefulSet of a registered learner. It is a part of adding a member.
 type StartLearner struct {
 	Name        string
@@ -118,7 +114,7 @@ func IsVoluntary(action Action) bool {
 		return false
 	case RestartMember:
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
-	case AddMember, StartLearner, AppendEntry, PromoteMember, RemoveMember, MoveLeader:
+	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
 		return true
 	}
 	return false
@@ -132,7 +128,6 @@ func (onAllMembers) Member() string { return "" }
 func (RestartMember) action()       {}
 func (AddMember) action()           {}
 func (StartLearner) action()        {}
-func (AppendEntry) action()         {}
 func (PromoteMember) action()       {}
 func (RemoveMember) action()        {}
 func (MoveLeader) action()          {}
@@ -161,9 +156,6 @@ func (AddMember) Operation() v1beta1.OperationType { return v1beta1.OperationAdd
 func (StartLearner) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
-func (AppendEntry) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
-
-// Operation implements Action.
 func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
@@ -177,9 +169,6 @@ func (a AddMember) Member() string { return a.Name }
 
 // Member implements Action.
 func (a StartLearner) Member() string { return a.Name }
-
-// Member implements Action.
-func (a AppendEntry) Member() string { return a.Name }
 
 // Member implements Action.
 func (a PromoteMember) Member() string { return a.Name }

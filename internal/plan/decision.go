@@ -53,6 +53,14 @@ type Decision struct {
 	InvalidatesSecrets bool
 }
 
+// WritesObjects reports whether upkeep writes objects of Kubernetes. Those are watched, so they bring the next pass.
+func (d *Decision) WritesObjects() bool {
+	return slices.ContainsFunc(d.Upkeep, func(u Upkeep) bool {
+		_, isEntry := u.(AppendEntry)
+		return !isEntry
+	})
+}
+
 // ResizedPods names the pods that got the resources of their templates without a restart.
 func (d *Decision) ResizedPods() []string {
 	var names []string

@@ -155,6 +155,16 @@ type ResizePod struct {
 // Writes implements Upkeep.
 func (r ResizePod) Writes() ObjectName { return ObjectName{"Pod", r.Pod} }
 
+// AppendEntry has the leader append an entry that changes nothing, for a learner that hangs at its start. See
+// etcd.Changer.
+type AppendEntry struct {
+	independent
+	Learner, Leader string
+}
+
+// Writes implements Upkeep: the entry is for the member of this StatefulSet.
+func (a AppendEntry) Writes() ObjectName { return ObjectName{"StatefulSet", a.Learner} }
+
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
 

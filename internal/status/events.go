@@ -141,8 +141,6 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberAdded, d.Message}
 	case plan.StartLearner:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberStarted, d.Message}
-	case plan.AppendEntry:
-		return Event{} // it may be repeated until the learner has copied the data
 	case plan.PromoteMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberPromoted, d.Message}
 	case plan.RemoveMember:

@@ -85,7 +85,9 @@ func situations() map[string]*Builder {
 		"rolling":              prod().Objects().Members(Healthy).LaterSpec(moreMemory),
 		"rolling-and-waiting":  prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Minute)),
 		"rolling-past-deadline": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Hour)).
-			Later(func(s *cluster.Snapshot) { s.Cluster.Status.Operation = nil }),
+			Later(func(s *cluster.Snapshot) {
+				s.Cluster.Status.Operation, s.Member("prod-1").Workload.HealthyIntent = nil, nil // nothing to go back to
+			}),
 		"rolling-back": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(2 * time.Minute)).Later(func(s *cluster.Snapshot) {
 			p := s.Member("prod-1").Pod
 			p.CreatedAt, p.FailureReason, p.FailureDetail = Now.Add(-time.Minute), v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
