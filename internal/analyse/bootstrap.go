@@ -256,13 +256,7 @@ func correctFounder(s *cluster.Snapshot) *plan.Decision {
 		if m.Pod != nil && m.Pod.Deleting {
 			return awaitCorrection(fmt.Sprintf("The pod of %s is being deleted. It restarts with the corrected spec.", m.Name))
 		}
-		guards := []guard{
-			previousClusterGone,  // Make sure that no pod of a deleted cluster of this name still runs.
-			noForeignObject,      // Make sure that the next pod mounts this cluster's objects.
-			specUsable,           // Make sure that the next pod can start.
-			correctionFits(want), // Make sure that etcd takes the options, and Kubernetes the pod.
-		}
-		if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+		if refusals := correctionRefusals(s, want); len(refusals) > 0 {
 			return refused(refusals)
 		}
 		d := awaitCorrection(fmt.Sprintf("No member has started yet. Restarting %s with the corrected spec.", m.Name))
@@ -284,6 +278,16 @@ func correction(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent, ope
 	}
 	action.StatefulSet, action.Live = render.MemberStatefulSet(memberInput(s, m.Name, want, hasStarted(s, m))), m.Workload.Live
 	return action
+}
+
+// correctionRefusals asks the guards of a restart with a corrected spec.
+func correctionRefusals(s *cluster.Snapshot, want cluster.Intent, more ...guard) []plan.Refusal {
+	return refusalsOf(s, append([]guard{
+		previousClusterGone,  // Make sure that no pod of a deleted cluster of this name still runs.
+		noForeignObject,      // Make sure that the next pod mounts this cluster's objects.
+		specUsable,           // Make sure that the next pod can start.
+		correctionFits(want), // Make sure that etcd takes the options, and Kubernetes the pod.
+	}, more...)...)
 }
 
 // correctionFits refuses a corrected spec that the operator would refuse for a new cluster.

@@ -400,9 +400,9 @@ func TestScale(t *testing.T) {
 		"appends an entry for it, without a claim": {
 			resized(3, 5, created, ranFor(time.Hour)).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"append an entry for prod-3 by prod-0"}},
 		},
-		"raises the budget for it":                              {resized(3, 5, caughtUp).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"budget 3"}}},
-		"claims it again for the promotion":                     {resized(3, 5, caughtUp, budgeted(3)).Snapshot(), step("promote prod-3 (a3) by prod-0")},
-		"abandons a learner at the deadline":                    {growing3(created, pastDeadline), ended("DeadlineExceeded")},
+		"raises the budget for it":           {resized(3, 5, caughtUp).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded", Upkeep: []string{"budget 3"}}},
+		"claims it again for the promotion":  {resized(3, 5, caughtUp, budgeted(3)).Snapshot(), step("promote prod-3 (a3) by prod-0")},
+		"abandons a learner at the deadline": {growing3(created, pastDeadline), ended("DeadlineExceeded")},
 
 		// What others registered.
 		"refuses beside a foreign learner":                      {resized(3, 5, foreign(true, "other", "http://other:2380")).Snapshot(), refusedStep},
