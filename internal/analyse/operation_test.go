@@ -241,3 +241,37 @@ func TestARestartIsContinuedForTheReasonThatItsOperationStores(t *testing.T) {
 		t.Errorf("got %q, finished %v: %s", actionText(d.Action), d.Finished, d.Message)
 	}
 }
+
+func TestARestartForAuthoritiesIsToldAtItsDeadline(t *testing.T) {
+	restarted := func(ago time.Duration, change func(*cluster.Snapshot)) plan.Decision {
+		return Next(rotating(ago).Restarted("prod-1").Later(silent("prod-1")).Later(func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent] = "that of before"
+			m.Pod.CreatedAt = Now.Add(-ago)
+			change(s)
+		}).Snapshot())
+	}
+	want := "prod-1 was restarted, and was no healthy voter within 10m0s. The pod of prod-1 has not failed, but its etcd does not answer."
+	for name, change := range map[string]func(*cluster.Snapshot){"claimed": func(*cluster.Snapshot) {}, "after its claim": noOperation} {
+		if d := restarted(defaultDeadline, change); d.Progressing || d.Reason != v1beta1.ReasonDeadlineExceeded || !strings.Contains(d.Message, want) {
+			t.Errorf("%s: %s: %s", name, d.Reason, d.Message)
+		}
+	}
+	for name, d := range map[string]plan.Decision{
+		"before":                    restarted(9*time.Minute, noOperation),
+		"a member that was healthy": restarted(defaultDeadline, func(s *cluster.Snapshot) { noOperation(s); recordHealthyIntent(s, "prod-1") }),
+		"a member that has not been restarted": restarted(defaultDeadline, func(s *cluster.Snapshot) {
+			noOperation(s)
+			s.Member("prod-1").Pod.PeerAuthorities = nil
+		}),
+	} {
+		if d.Reason == v1beta1.ReasonDeadlineExceeded {
+			t.Errorf("%s: %s", name, d.Message)
+		}
+	}
+}
+
+func recordHealthyIntent(s *cluster.Snapshot, name string) {
+	annotations := s.Member(name).Workload.Live.Annotations
+	annotations[cluster.AnnotationHealthyIntent] = annotations[cluster.AnnotationIntent]
+}

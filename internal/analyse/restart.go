@@ -328,12 +328,18 @@ func isOverdue(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m.Workload == nil || m.Workload.Live == nil || m.IsHealthyVoter() {
 		return false
 	}
-	t, startedAt, ok := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	return ok && !wasHealthySinceMark(m) && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
+	t, startedAt, isMarked := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	if !isMarked { // upkeep wrote the template, for new authorities: the pod of now is the restart
+		if m.Workload.HealthyIntent == nil || m.Pod == nil || startedWithOldAuthorities(s, m) || !isMadeFromTemplate(m) {
+			return false
+		}
+		t, startedAt = v1beta1.OperationRollMember, m.Pod.CreatedAt
+	}
+	return !wasHealthyWithTemplate(m) && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
 }
 
-// wasHealthySinceMark reports whether the member was healthy with the template that its last operation wrote.
-func wasHealthySinceMark(m *cluster.Member) bool {
+// wasHealthyWithTemplate reports whether the member was healthy since its template was written.
+func wasHealthyWithTemplate(m *cluster.Member) bool {
 	annotations := m.Workload.Live.Annotations
 	return annotations[cluster.AnnotationHealthyIntent] == annotations[cluster.AnnotationIntent]
 }

@@ -103,7 +103,7 @@ func isRolled(s *cluster.Snapshot, m *cluster.Member) bool {
 		return op.Type == v1beta1.OperationRollMember && isBegun(s, m, op.Type)
 	}
 	t, _, ok := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	return ok && t == v1beta1.OperationRollMember && !wasHealthySinceMark(m) && sameConfiguration(m.Workload.Intent, targetOf(s, m))
+	return ok && t == v1beta1.OperationRollMember && !wasHealthyWithTemplate(m) && sameConfiguration(m.Workload.Intent, targetOf(s, m))
 }
 
 // rollBackAbandonedFor abandons a roll back at its deadline, which is twice that of a restart.
