@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +69,7 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 	case plan.AddMember:
 		return a.addMember(ctx, s, action)
 	case plan.StartLearner:
-		return a.createStatefulSets(ctx, s, []*appsv1.StatefulSet{action.StatefulSet})
+		return a.startLearner(ctx, s, action)
 	case plan.PromoteMember:
 		return a.promoteMember(ctx, s, action)
 	case plan.RemoveMember:

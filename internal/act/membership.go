@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -120,6 +121,15 @@ func (a *Actor) target(s *cluster.Snapshot, name string) (etcd.Target, error) {
 		return etcd.Target{}, conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("the certificates to reach member %s with are read again", name))
 	}
 	return etcd.Target{Endpoint: endpoint, ClusterID: s.Membership.ClusterID, MemberID: m.Probe.MemberID}, nil
+}
+
+// startLearner creates the StatefulSet, if the operation is still the one that was claimed: the learner of another one
+// may have been removed meanwhile.
+func (a *Actor) startLearner(ctx context.Context, s *cluster.Snapshot, action plan.StartLearner) error {
+	if err := a.stillClaimed(ctx, s); err != nil {
+		return err
+	}
+	return a.createStatefulSets(ctx, s, []*appsv1.StatefulSet{action.StatefulSet})
 }
 
 func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {

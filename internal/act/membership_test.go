@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -389,6 +390,25 @@ func TestWhatEtcdRefusesForNowIsToldAndTriedAgain(t *testing.T) {
 	if w.look(); !c.isDone(w) {
 		t.Error("it is not tried again")
 	}
+}
+
+func TestNoLearnerStartsWithoutTheClaim(t *testing.T) {
+	w := newMemberWorld(t, 3, v1beta1.OperationAddMember, "prod-3")
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod-3"}}
+	start := plan.StartLearner{Name: "prod-3", StatefulSet: set}
+	live := &v1beta1.EtcdCluster{}
+	must(t, w.Get(t.Context(), client.ObjectKeyFromObject(w.s.Cluster), live))
+	claimed := live.Status.Operation
+	live.Status.Operation = nil
+	must(t, w.Status().Update(t.Context(), live))
+	err := w.actor().Act(t.Context(), &w.s, start)
+	if found := w.Get(t.Context(), client.ObjectKeyFromObject(set), &appsv1.StatefulSet{}); !apierrors.IsConflict(err) || !apierrors.IsNotFound(found) {
+		t.Errorf("without the claim: %v; the StatefulSet: %v", err, found)
+	}
+	live.Status.Operation = claimed
+	must(t, w.Status().Update(t.Context(), live))
+	must(t, w.actor().Act(t.Context(), &w.s, start))
+	must(t, w.Get(t.Context(), client.ObjectKeyFromObject(set), &appsv1.StatefulSet{}))
 }
 
 func TestAnEntryIsAppendedWithoutAClaim(t *testing.T) {
