@@ -27,6 +27,8 @@ func main() {
 		exitOn(runManager(os.Args[2:]))
 	case "webhook":
 		exitOn(runWebhook(os.Args[2:]))
+	case "image-check":
+		exitOn(runImageCheck(os.Args[2:]))
 	case "version":
 		fmt.Println(Version)
 	case "help", "-h", "--help":

@@ -196,7 +196,7 @@ func keptMeta(object client.Object, annotationBytes int) metav1.ObjectMeta {
 
 func operatorsLabels(all map[string]string) map[string]string {
 	kept := map[string]string{}
-	for _, key := range []string{cluster.LabelName, cluster.LabelInstance, cluster.LabelManagedBy, cluster.LabelCluster, cluster.LabelMember} {
+	for _, key := range []string{cluster.LabelName, cluster.LabelInstance, cluster.LabelManagedBy, cluster.LabelCluster, cluster.LabelMember, cluster.LabelImageCheck} {
 		if value, ok := all[key]; ok {
 			kept[key] = value
 		}

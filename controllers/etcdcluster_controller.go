@@ -2,6 +2,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -270,7 +271,7 @@ func (r *EtcdClusterReconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // clusterOf finds the cluster of a labelled object.
 func clusterOf(_ context.Context, object client.Object) []reconcile.Request {
-	name := object.GetLabels()[cluster.LabelCluster]
+	name := cmp.Or(object.GetLabels()[cluster.LabelCluster], object.GetLabels()[cluster.LabelImageCheck])
 	if name == "" {
 		return nil
 	}

@@ -16,6 +16,8 @@ const (
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 	LabelCluster   = Prefix + "cluster"
 	LabelMember    = Prefix + "member"
+	// LabelImageCheck has the name of the cluster, on the pod that looks at an image. No selector has it.
+	LabelImageCheck = Prefix + "image-check"
 
 	// NameValue and ManagedByValue are the values of LabelName and LabelManagedBy.
 	NameValue      = "etcd"
@@ -49,6 +51,9 @@ const (
 	AnnotationHealthyIntent = Prefix + "healthy-intent" // JSON of the Intent under which the member was last healthy
 	AnnotationOperation     = Prefix + "operation"      // the restart that last wrote the template: see OperationMark
 	AnnotationFailedIntent  = Prefix + "failed-intent"  // see FailedIntent
+
+	// On the pod that looks at an image.
+	AnnotationImageTarget = Prefix + "image-target" // see ImageTarget
 
 	// On StatefulSets, pod templates and pods.
 	AnnotationIntentHash = Prefix + "intent-hash" // of what the pods depend on in the Intent

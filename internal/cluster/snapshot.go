@@ -46,6 +46,10 @@ type Snapshot struct {
 	// ClientService, PeerService and Budget are the live objects of this cluster, nil where there are none.
 	ClientService, PeerService *corev1.Service
 	Budget                     *policyv1.PodDisruptionBudget
+	// ImageCheck is the pod that looks at the image of another version, nil where there is none.
+	ImageCheck *ImageCheck
+	// OperatorImage is the operator's own image; empty where it does not run in a pod. Then no image is looked at.
+	OperatorImage string
 	// ForeignObjects are objects of names that this cluster needs and that are not its own.
 	ForeignObjects []ForeignObject
 	// StorageClassMissing tells that the StorageClass which the spec names does not exist; without a name, that no

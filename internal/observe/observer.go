@@ -30,6 +30,8 @@ type Observer struct {
 	SeesClusterScope bool
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
+	// OperatorImage is the operator's own image, empty where it does not run in a pod.
+	OperatorImage string
 
 	secrets secretCache
 	podless sync.Map // podlessSets by cluster
@@ -58,7 +60,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
 	}
-	s := &cluster.Snapshot{Now: o.Now(), Cluster: &c, AuthorityOverlap: o.AuthorityOverlap}
+	s := &cluster.Snapshot{Now: o.Now(), Cluster: &c, AuthorityOverlap: o.AuthorityOverlap, OperatorImage: o.OperatorImage}
 	if err := o.observeObjects(ctx, s); err != nil {
 		return nil, err
 	}
@@ -124,6 +126,7 @@ func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) erro
 func (o *Observer) observeShared(ctx context.Context, s *cluster.Snapshot) error {
 	var peers, clients corev1.Service
 	var budget policyv1.PodDisruptionBudget
+	var check corev1.Pod
 	for _, want := range []struct {
 		kind, name string
 		object     client.Object
@@ -132,6 +135,7 @@ func (o *Observer) observeShared(ctx context.Context, s *cluster.Snapshot) error
 		{"Service", cluster.PeerServiceName(s.Cluster.Name), &peers, func() { s.PeerService = &peers }},
 		{"Service", cluster.ClientServiceName(s.Cluster.Name), &clients, func() { s.ClientService = &clients }},
 		{"PodDisruptionBudget", s.Cluster.Name, &budget, func() { s.Budget = &budget }},
+		{"Pod", cluster.ImageCheckPodName(s.Cluster.Name), &check, func() { s.ImageCheck = imageCheckOf(&check) }},
 	} {
 		err := o.Reader.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: want.name}, want.object)
 		switch {

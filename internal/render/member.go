@@ -166,12 +166,15 @@ func gracePeriodSeconds(i cluster.Intent) int64 {
 	return max(30, int64(math.Ceil(stop.Seconds())))
 }
 
+// EtcdBinary is where every image has etcd.
+const EtcdBinary = "/usr/local/bin/etcd"
+
 func container(in MemberInput) corev1.Container {
 	return corev1.Container{
 		Name:            ContainerName,
 		Image:           in.Intent.Image(),
 		ImagePullPolicy: cmp.Or(corev1.PullPolicy(in.Intent.PullPolicy), corev1.PullIfNotPresent),
-		Command:         []string{"/usr/local/bin/etcd"},
+		Command:         []string{EtcdBinary},
 		Args:            args(in),
 		Env:             startEnv(in.Start),
 		Ports: []corev1.ContainerPort{
