@@ -143,7 +143,7 @@ uninstall: ## Remove the CRDs, and with them every EtcdCluster; the volumes stay
 .PHONY: deploy
 deploy: ## Install the CRDs, the conversion webhook and the operator for all namespaces.
 	@$(BUILD_TOOLS) kustomize kubernetes
-	$(call tool,kustomize) build config/default | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
+	$(call tool,kustomize) build config/default | sed 's#\(image\|value\): $(REPOSITORY):.*#\1: $(IMG)#' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: undeploy
 undeploy: ## Remove the operator and its webhook, and its Roles in WATCH_NAMESPACES; its namespace, the CRDs and the etcd clusters stay.
@@ -156,14 +156,14 @@ undeploy: ## Remove the operator and its webhook, and its Roles in WATCH_NAMESPA
 
 .PHONY: deploy-webhook
 deploy-webhook: install ## Install the conversion webhook alone, which all operators of chosen namespaces share.
-	$(call tool,kustomize) build config/namespaced/webhook | sed 's|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
+	$(call tool,kustomize) build config/namespaced/webhook | sed 's#\(image\|value\): $(REPOSITORY):.*#\1: $(IMG)#' | $(KUBECTL) apply --server-side -f -
 
 .PHONY: deploy-namespaced
 deploy-namespaced: deploy-webhook ## Install the operator for WATCH_NAMESPACES=one,two alone, with Roles only.
 	for ns in $$(echo $(WATCH_NAMESPACES) | tr , ' '); do \
 	  $(call tool,kustomize) build config/namespaced/watched | $(KUBECTL) apply --server-side -n "$$ns" -f - || exit 1; done
 	$(call tool,kustomize) build config/namespaced/manager | \
-	  sed 's|--watch-namespaces=default|--watch-namespaces=$(WATCH_NAMESPACES)|; s|image: $(REPOSITORY):.*|image: $(IMG)|' | $(KUBECTL) apply --server-side -f -
+	  sed 's|--watch-namespaces=default|--watch-namespaces=$(WATCH_NAMESPACES)|; s#\(image\|value\): $(REPOSITORY):.*#\1: $(IMG)#' | $(KUBECTL) apply --server-side -f -
 
 ##@ Test
 

@@ -229,6 +229,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	observer := &observe.Observer{
 		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port, Now: time.Now, SeesClusterScope: o.seesClusterScope,
 		AuthorityOverlap: o.authorityOverlap,
+		OperatorImage:    os.Getenv("OPERATOR_IMAGE"),
 	}
 	reconciler := &controllers.EtcdClusterReconciler{
 		Client:      writer,

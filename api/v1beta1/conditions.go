@@ -24,6 +24,9 @@ const (
 	// What to do: nothing. The next restart of the pod loads the current template. With
 	// spec.updateStrategy.operatorUpgrade: Roll the operator restarts the members itself.
 	ConditionRestartPending = "RestartPending"
+	// ConditionUpgradeBlocked is true while something keeps the members from running spec.version.
+	// What to do: see the reasons. The members continue to run what they run.
+	ConditionUpgradeBlocked = "UpgradeBlocked"
 )
 
 // Reasons of Available and QuorumLost.
@@ -79,6 +82,12 @@ const (
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.
 	ReasonRollingMembers = "RollingMembers"
+	// ReasonUpgrading: the members restart one after the other with the version of etcd that spec.version asks for.
+	// What to do: nothing. The message says how many members have been restarted.
+	ReasonUpgrading = "Upgrading"
+	// ReasonCheckingImage: before the first member runs another version, a pod asks the image for its version of etcd.
+	// What to do: nothing. It takes as long as the image takes to be pulled.
+	ReasonCheckingImage = "CheckingImage"
 	// ReasonResizingPods: the members' pods get other CPU and memory without a restart.
 	// What to do: nothing. A member whose pod cannot be changed so within a minute restarts instead.
 	ReasonResizingPods = "ResizingPods"
@@ -340,6 +349,23 @@ const (
 	// it.
 	// What to do: see the message. Until then v1alpha1 requests fail. Running clusters continue to serve.
 	EventConversionNotRepaired = "ConversionNotRepaired"
+)
+
+// Reasons of UpgradeBlocked. It also has reasons of Progressing: UnsupportedVersion, UnsupportedOption, MembersNotHealthy,
+// RolledBack, and what else keeps a member from being restarted.
+const (
+	// ReasonVersionSkipped: spec.version is more than one minor version above what the members run.
+	// What to do: set spec.version to the minor version that the message names, and to the one you want afterwards.
+	ReasonVersionSkipped = "VersionSkipped"
+	// ReasonLearnerPresent: a member is a learner. An upgrade is begun only while all members are voters.
+	// What to do: nothing. If it does not become a voter, Progressing says why.
+	ReasonLearnerPresent = "LearnerPresent"
+	// ReasonAlarmActive: etcd has an alarm.
+	// What to do: StorageAlarm says how to clear it.
+	ReasonAlarmActive = "AlarmActive"
+	// ReasonImageNotUsable: the image does not exist, cannot run, or has another version of etcd. No member was touched.
+	// What to do: correct spec.version or spec.image.
+	ReasonImageNotUsable = "ImageNotUsable"
 )
 
 // Reasons of the condition Upgradeable. OLM reads it in the OperatorCondition of the operator before it upgrades.

@@ -316,7 +316,11 @@ func awaitFounders(s *cluster.Snapshot) *plan.Decision {
 	if d := correctFounder(s); d != nil {
 		return d
 	}
-	if changes := unsupportedChanges(s); len(changes) > 0 && !s.Founded() {
+	changes := unsupportedChanges(s)
+	if text := versionChange(s); text != "" {
+		changes = append([]string{text}, changes...)
+	}
+	if len(changes) > 0 && !s.Founded() {
 		return &plan.Decision{
 			Reason: v1beta1.ReasonNotYetSupported,
 			Message: fmt.Sprintf("No member has started yet, and this release does not change a cluster that was created: %s. "+

@@ -32,7 +32,7 @@ func notYetSupported(asked func(*cluster.Snapshot) string) func(*cluster.Snapsho
 // unsupportedChanges tells in what the spec differs from what runs, and this release does not change.
 func unsupportedChanges(s *cluster.Snapshot) []string {
 	var changes []string
-	for _, change := range []func(*cluster.Snapshot) string{versionChange, tlsChange, storageChange} {
+	for _, change := range []func(*cluster.Snapshot) string{tlsChange, storageChange} {
 		if text := change(s); text != "" {
 			changes = append(changes, text)
 		}

@@ -50,10 +50,10 @@ var configurationRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			targetAllowed(m),      // Make sure that etcd takes the options, and Kubernetes the pod.
-			quotaFitsClaim(m),     // Make sure that a larger database does not fill its volume.
-			quotaHoldsDatabase(m), // Make sure that etcd takes writes afterwards.
-			intentHasNotFailed,    // Make sure that what failed is not tried again.
+			targetAllowed(m),       // Make sure that etcd takes the options, and Kubernetes the pod.
+			quotaFitsClaim(m),      // Make sure that a larger database does not fill its volume.
+			quotaHoldsDatabase(m),  // Make sure that etcd takes writes afterwards.
+			hasNotFailed(targetOf), // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -65,6 +65,8 @@ var configurationRestart = restart{
 // Once the operation under way has written the template, the template counts, and not the spec.
 func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	switch {
+	case awaitsVersion(m) && !isBegun(s, m, v1beta1.OperationRollMember):
+		return false // the rule of the versions restarts it
 	case !isMadeFromTemplate(m), isStaleForRelease(s, m):
 		return true
 	case isBegun(s, m, v1beta1.OperationRollMember):
@@ -114,7 +116,9 @@ func configurationOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 func targetOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 	have := m.Workload.Intent
 	target := keepTLS(cluster.IntentOf(s.Cluster).WithRestartOf(have), have)
-	target.Version = have.Version
+	if target.Version != have.Version { // the image belongs to the version
+		target.Version, target.Repository, target.Tag, target.Digest = have.Version, have.Repository, have.Tag, have.Digest
+	}
 	if size := cluster.VolumeSize(&s.Cluster.Spec); !cluster.SetsQuota(&s.Cluster.Spec) && m.Volume != nil && m.Volume.RequestedBytes != size.Value() {
 		target.QuotaBackendBytes = have.Canonical().QuotaBackendBytes // the default is that of the member's own volume
 	}
@@ -240,16 +244,20 @@ func quotaHoldsDatabase(m *cluster.Member) guard {
 	}
 }
 
-// intentHasNotFailed refuses to restart any member for what one of them did not become healthy with. It allows
+// hasNotFailed refuses to restart any member for what one of them did not become healthy with. It allows
 // everything else: another spec, or another value of the restart annotation.
-func intentHasNotFailed(s *cluster.Snapshot) *plan.Refusal {
+func hasNotFailed(target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal { return failedBefore(s, target) }
+}
+
+func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) *plan.Refusal {
 	for i := range s.Members {
 		m := &s.Members[i]
 		if m.Workload == nil || m.Workload.Live == nil || isBegun(s, m, v1beta1.OperationRollMember) {
 			continue
 		}
 		hash, cause := cluster.FailedTarget(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent])
-		if hash == "" || targetOf(s, m).TargetHash() != hash {
+		if hash == "" || target(s, m).TargetHash() != hash {
 			continue
 		}
 		return &plan.Refusal{

@@ -106,7 +106,7 @@ func serve(s *cluster.Snapshot, name string) {
 		}
 	}
 	m.Pod.Ready, m.Pod.PassesReadiness, m.Pod.FailureReason, m.Pod.FailureDetail = true, true, "", ""
-	m.Probe = &cluster.Probe{ClusterID: ClusterID, MemberID: m.Volume.MemberID, Leader: leader, Version: Version, Linearizable: true}
+	m.Probe = &cluster.Probe{ClusterID: ClusterID, MemberID: m.Volume.MemberID, Leader: leader, Version: m.Workload.Intent.Version, Linearizable: true}
 }
 
 func lead(s *cluster.Snapshot, name string) {
@@ -129,8 +129,12 @@ func carryOut(t *testing.T, s *cluster.Snapshot) (actions, messages []string) {
 			claim(s, plan.Decision{})
 		}
 		for _, u := range d.Upkeep {
-			if u, ok := u.(plan.UpdateStatefulSet); ok {
+			switch u := u.(type) {
+			case plan.UpdateStatefulSet:
 				writeTemplate(t, s, plan.Decision{Action: plan.RestartMember{Name: u.Desired.Name, StatefulSet: u.Desired}})
+			case plan.RecordMember:
+				volume := *s.Member(u.Member).Volume
+				volume.Version, s.Member(u.Member).Volume = u.Annotations[cluster.AnnotationEtcdVersion], &volume
 			}
 		}
 		if d.Action == nil {

@@ -71,7 +71,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		noAlarm("added or removed"), // Make sure that no data is at stake.
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
-		intentHasNotFailed,          // Make sure that it does not start with what another member failed with.
+		hasNotFailed(targetOf),      // Make sure that it does not start with what another member failed with.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
@@ -186,8 +186,8 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		return d
 	}
 	refusals := correctionRefusals(s, want,
-		intentHasNotFailed, // Make sure that it does not start with what another member failed with.
-		volumeStays(m),     // Make sure that the next pod starts on the volume of this one.
+		hasNotFailed(targetOf), // Make sure that it does not start with what another member failed with.
+		volumeStays(m),         // Make sure that the next pod starts on the volume of this one.
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)

@@ -500,9 +500,9 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
 			says{Rule: RuleScale, Reason: "Scaling", Progressing: true, Action: "remove prod-2 (a2) by prod-0"},
 		},
-		"reports a change of version": {
+		"rolls a change of version": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
-			says{Rule: RuleUpgrade, Reason: "NotYetSupported"},
+			says{Rule: RuleUpgrade, Reason: "Upgrading", Progressing: true, Action: "roll prod-1 (pod-prod-1)"},
 		},
 		"rolls a change of the template": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
@@ -746,12 +746,12 @@ func TestFoundingKeepsTheSettledIntent(t *testing.T) {
 
 func TestChangesAreToldTogetherWithWhatToDo(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
-		s.Version, s.ClusterDomain = "3.7.0", "example.org"
+		s.ClusterDomain = "example.org"
 		s.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"a": "b"}}}
 		s.Storage = Gibibytes(16)
 	}).Snapshot()
 	want := "The running cluster stays as it is, because this release does not carry out changes to it: " +
-		"spec.version is 3.7.0 and prod-0 runs 3.6.16; the pod of prod-0 was made with other values of spec.clusterDomain; " +
+		"the pod of prod-0 was made with other values of spec.clusterDomain; " +
 		"spec.storage asks for volumes of 16Gi and PersistentVolumeClaim data-prod-0 asks for 8Gi. " +
 		"Set the spec back, or wait for a later release."
 	if diff := cmp.Diff(want, Next(s).Message); diff != "" {

@@ -74,7 +74,7 @@ func resizesInPlace(s *cluster.Snapshot, m *cluster.Member) bool {
 	if !onlyResourcesDiffer(m.Workload.Intent, target) || !kubernetesResizes(m, target) {
 		return false
 	}
-	if len(refusalsOf(s, targetAllowed(m), intentHasNotFailed)) > 0 {
+	if len(refusalsOf(s, targetAllowed(m), hasNotFailed(targetOf))) > 0 {
 		return false
 	}
 	resize := &m.Pod.Resize

@@ -145,7 +145,7 @@ func TestResourcesChangeWithoutARestartWhereKubernetesTakesThem(t *testing.T) {
 		"a pod on a lost node":              {moreMemory, pod("prod-2", func(p *cluster.Pod) { p.NodeLost = true }), "prod-0 prod-1", "roll prod-2", ""},
 		"a pod that may still start empty":  {moreMemory, pod("prod-2", func(p *cluster.Pod) { p.StartsEmpty = true }), "prod-0 prod-1", "", ""},
 		"a paused cluster":                  {func(s *v1beta1.EtcdClusterSpec) { moreMemory(s); s.Paused = true }, nil, none, "", v1beta1.ReasonPaused},
-		"a version that must wait":          {func(s *v1beta1.EtcdClusterSpec) { moreMemory(s); s.Version = "3.6.17" }, nil, none, "", v1beta1.ReasonNotYetSupported},
+		"a version that goes first":         {func(s *v1beta1.EtcdClusterSpec) { moreMemory(s); s.Version = "3.6.17" }, nil, none, "roll prod-1", v1beta1.ReasonUpgrading},
 		"an option that is refused as well": {func(s *v1beta1.EtcdClusterSpec) { moreMemory(s); option("max-txn-ops", "many")(s) }, nil, none, "", v1beta1.ReasonUnsupportedOption},
 		"resources that failed before": {moreMemory, func(s *cluster.Snapshot) {
 			m := s.Member("prod-2")
@@ -312,7 +312,7 @@ func TestAResizeIsHealthyOnlyOnceItIsDone(t *testing.T) {
 	claim(&s, d)
 	writeTemplate(t, &s, d)
 	m := s.Member("prod-1")
-	if got := m.Workload.HealthyIntent.Limits.Memory().String(); got != "2Gi" || isMadeFromTemplate(m) || !canGoBack(m) {
+	if got := m.Workload.HealthyIntent.Limits.Memory().String(); got != "2Gi" || isMadeFromTemplate(m) || !canGoBack(&s, m) {
 		t.Errorf("healthy with %s, made from its template %t", got, isMadeFromTemplate(m))
 	}
 	m.Pod.Resize.Done = true // the kubelet was only late

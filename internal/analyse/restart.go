@@ -42,6 +42,7 @@ var restarts map[string]restart
 
 func init() { // not a literal: the guards lead back to the table
 	restarts = map[string]restart{
+		v1beta1.ReasonUpgrading:           upgradeRestart,
 		v1beta1.ReasonRollingMembers:      configurationRestart,
 		v1beta1.ReasonRollingBack:         rollBackRestart,
 		v1beta1.ReasonRotatingAuthorities: authorityRestart,

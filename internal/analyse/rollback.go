@@ -52,7 +52,7 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 		return !isMadeFromTemplate(m)
 	}
 	op := s.Cluster.Status.Operation
-	return op != nil && op.Member == m.Name && canGoBack(m) && isDown(m) || op == nil && rollBackIsDue(s, m)
+	return op != nil && op.Member == m.Name && canGoBack(s, m) && isDown(m) || op == nil && rollBackIsDue(s, m)
 }
 
 // isDown reports whether a member neither serves nor is ready.
@@ -65,18 +65,27 @@ func healthyConfiguration(s *cluster.Snapshot, m *cluster.Member) cluster.Intent
 	return withAuthorities(s, *m.Workload.HealthyIntent)
 }
 
-// canGoBack reports whether there is another intent under which the member was healthy. An older minor version is no
-// way back: it may refuse the data.
-func canGoBack(m *cluster.Member) bool {
+// canGoBack reports whether there is another intent under which the member was healthy. An older minor version is a way
+// back only while another voter runs it: that pins the version of the cluster. A newer cluster's data it would refuse.
+func canGoBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	healthy := m.Workload.HealthyIntent
-	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) && cluster.SameMinor(healthy.Version, m.Workload.Intent.Version)
+	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) &&
+		(cluster.MinorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
+}
+
+// isPinned reports whether a voter beside the member answers with the minor version. etcd's leader raises the version of
+// the cluster only when every member is newer. Source: decideClusterVersion in etcd's server/etcdserver/cluster_util.go.
+func isPinned(s *cluster.Snapshot, m *cluster.Member, version string) bool {
+	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
+		return other.Name != m.Name && other.Answers() && isListedVoter(s, &other) && cluster.SameMinor(other.Probe.Version, version)
+	})
 }
 
 // rollBackIsDue reports whether the restarted member failed for good, or passed its deadline. A member whose pod is
 // ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
 // quorum of the others does not gain by it.
 func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
-	if !isRolled(s, m) || !canGoBack(m) || m.IsHealthyVoter() {
+	if !isRolled(s, m) || !canGoBack(s, m) || m.IsHealthyVoter() {
 		return false
 	}
 	_, startedAt, _ := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])

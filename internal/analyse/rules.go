@@ -45,7 +45,7 @@ var Rules = []Rule{
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
 	{RuleRepair, volumesLost},                           // Make sure that a quorum which lost its volumes is reported.
 	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
-	{RuleUpgrade, notYetSupported(versionChange)},       // Make sure that members run the version of the spec.
+	{RuleUpgrade, upgrade},                              // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.
 	{RuleAuthorities, authorityRotation},                // Make sure that members trust the present authorities.
 	{RuleStorageGrowth, notYetSupported(storageChange)}, // Make sure that volumes are as the spec says.
@@ -93,8 +93,8 @@ func Next(s cluster.Snapshot) plan.Decision {
 	return d
 }
 
-// firstOpinion asks the rules in their order. Where a voluntary step is held, a later rule may still take a step: one
-// that repairs what is down, for example.
+// firstOpinion asks the rules in their order. Where a voluntary step is held, or an upgrade is blocked, a later rule may
+// still take a step: one that repairs what is down, for example.
 func firstOpinion(s *cluster.Snapshot) plan.Decision {
 	var held *plan.Decision
 	for _, rule := range Rules {
@@ -105,10 +105,13 @@ func firstOpinion(s *cluster.Snapshot) plan.Decision {
 		d.Rule = rule.Name
 		d.Voluntary = d.Action != nil && s.Cluster.Status.Operation == nil && plan.IsVoluntary(d.Action)
 		refusals := holdRefusals(s.Hold, s.Cluster, d)
-		if len(refusals) == 0 {
+		switch isBlocked := rule.Name == RuleUpgrade && len(d.Refusals) > 0; {
+		case len(refusals) == 0 && !isBlocked:
 			return *d
-		}
-		if held == nil {
+		case held != nil:
+		case isBlocked:
+			held = d
+		default:
 			held = refused(refusals)
 			held.Rule, held.Message = rule.Name, held.Message+" Next: "+d.Message
 		}

@@ -100,7 +100,7 @@ func hasLostItsVolume(m *cluster.Member) bool {
 // isVoterCured reports whether the next rules restart a voter that has failed for what the spec asks for.
 func isVoterCured(s *cluster.Snapshot) bool {
 	d := configurationRoll(s)
-	if d == nil || versionChange(s) != "" {
+	if d == nil {
 		return false
 	}
 	cure, ok := d.Action.(plan.RestartMember)

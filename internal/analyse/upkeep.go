@@ -37,6 +37,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	}
 	list = append(list, removedUpkeep(s)...)
 	list = append(list, hangUpkeep(s)...)
+	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
 	d.Upkeep = slices.DeleteFunc(list, func(u plan.Upkeep) bool { return touchesForeignObject(s, u) })

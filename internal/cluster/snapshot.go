@@ -143,6 +143,8 @@ type Pod struct {
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool
+	// ReadySince is since when the pod is ready, zero while it is not.
+	ReadySince time.Time
 	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
 	StartsEmpty bool
 	// InitialCluster is etcd's initial-cluster for that.

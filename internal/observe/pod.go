@@ -32,7 +32,7 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
-	p.CreatedAt = pod.CreationTimestamp.Time
+	p.CreatedAt, p.ReadySince = pod.CreationTimestamp.Time, readySince(pod)
 	p.Resources, p.Resize = resourcesOf(pod), resizeOf(pod)
 	if etcd := containerStatus(pod); etcd != nil {
 		p.Restarts, p.StartedAt = etcd.RestartCount, startedAt(etcd)
@@ -72,6 +72,16 @@ func split(list string) []string {
 		return nil
 	}
 	return strings.Split(list, ",")
+}
+
+// readySince returns since when the pod is ready; zero where it is not.
+func readySince(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
 }
 
 func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus) bool {

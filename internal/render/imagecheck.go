@@ -3,6 +3,7 @@ package render
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -16,6 +17,14 @@ const (
 	// imageCheckSeconds is how long the pod may take, once it is on a node.
 	imageCheckSeconds = 120
 )
+
+// ImageCheckPodToDelete returns what identifies the pod that looked at an image.
+func ImageCheckPodToDelete(c *v1beta1.EtcdCluster, uid types.UID) *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: cluster.ImageCheckPodName(c.Name), UID: uid},
+	}
+}
 
 // ImageCheckPod builds the pod that looks at the image of an intent before a member runs it. It is scheduled, secured and
 // limited like a member's pod. It has no data, no Secret and no token, and no label by which Services or budgets select

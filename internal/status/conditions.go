@@ -287,6 +287,20 @@ func outOfSpace(s *cluster.Snapshot) []string {
 	return names
 }
 
+func upgradeBlocked(s *cluster.Snapshot) metav1.Condition {
+	refusals := analyse.UpgradeRefusals(s)
+	switch {
+	case len(refusals) > 0:
+		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionTrue, refusals[0].Reason, plan.Messages(refusals))
+	case analyse.AwaitsUpgrade(s):
+		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
+			"Nothing keeps the members from running the version of etcd that the spec asks for.")
+	default:
+		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
+			"The members run the version of etcd that the spec asks for.")
+	}
+}
+
 func restartPending(d *plan.Decision) metav1.Condition {
 	if len(d.StaleTemplates) == 0 {
 		return condition(v1beta1.ConditionRestartPending, metav1.ConditionFalse, v1beta1.ReasonAsExpected,

@@ -1,0 +1,303 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
+)
+
+// pinTime is how long every other member is a healthy voter of the new minor version before the last old one restarts.
+// While a voter of the old minor version answers, every member can go back to it.
+const pinTime = time.Minute
+
+// upgrade brings the members to the version of the spec, one after the other. A patch is a roll. A minor version has
+// more gates: once all members run it, the data cannot be read by the old one. A rotation that goes on is finished
+// first.
+func upgrade(s *cluster.Snapshot) *plan.Decision {
+	if versionChange(s) == "" || rotates(s) || isVoterCured(s) {
+		return nil
+	}
+	m := nextToUpgrade(s)
+	if m == nil {
+		return nil // their StatefulSets are gone: Resume creates them
+	}
+	if refusals := restartRefusals(s, m, upgradeRestart); len(refusals) > 0 {
+		return refused(refusals)
+	}
+	if d := awaitImage(s, m); d != nil {
+		return d
+	}
+	if d := awaitOthers(s, m); d != nil {
+		return d
+	}
+	return restartMember(s, m, v1beta1.ReasonUpgrading)
+}
+
+// AwaitsUpgrade reports whether a member is to run another version.
+func AwaitsUpgrade(s *cluster.Snapshot) bool { return versionChange(s) != "" }
+
+// UpgradeRefusals tell why the version of the spec is not brought to the members; none where nothing prevents it.
+func UpgradeRefusals(s *cluster.Snapshot) []plan.Refusal {
+	if versionChange(s) == "" || s.Cluster.Status.Operation != nil || !s.Founded() {
+		return nil
+	}
+	m := nextToUpgrade(s)
+	if m == nil {
+		return nil
+	}
+	refusals := restartRefusals(s, m, upgradeRestart)
+	for i := range refusals {
+		if refusals[i].Guard == "noAlarm" {
+			refusals[i].Reason = v1beta1.ReasonAlarmActive
+		}
+	}
+	return refusals
+}
+
+// nextToUpgrade is the member that gets the version of the spec next; nil where none can.
+func nextToUpgrade(s *cluster.Snapshot) *cluster.Member {
+	members := membersToRestart(s, v1beta1.ReasonUpgrading)
+	if len(members) == 0 {
+		return nil
+	}
+	return nextToRestart(members)
+}
+
+var upgradeRestart = restart{
+	purpose:        "to run the version of etcd that the spec asks for",
+	isNeeded:       runsAnotherVersion,
+	intent:         versionOf,
+	writesTemplate: true,
+	stopsTheOnly:   true,
+	always: func(m *cluster.Member) []guard {
+		return []guard{
+			versionReachable(m),     // Make sure that etcd can go to this version in one step.
+			versionFits(m),          // Make sure that etcd takes the options in this version.
+			upgradeMayBegin(m),      // Make sure that an upgrade begins on a healthy cluster.
+			imageIsRight(m),         // Make sure that the image exists, and has this version.
+			hasNotFailed(versionOf), // Make sure that what failed is not tried again.
+		}
+	},
+	guards: func(m *cluster.Member) []guard {
+		return []guard{membersAcceptCertificates(m)} // Make sure that the restarted member and the others accept each other.
+	},
+}
+
+// runsAnotherVersion reports whether the member's pod was not made from the version that the spec asks for.
+func runsAnotherVersion(s *cluster.Snapshot, m *cluster.Member) bool {
+	if isBegun(s, m, v1beta1.OperationRollMember) {
+		return !isMadeFromTemplate(m)
+	}
+	want := versionTarget(s, m)
+	return !sameVersion(m.Workload.Intent, want) || awaitsVersion(m)
+}
+
+// awaitsVersion reports whether the member's template has another version than its pod was made with.
+func awaitsVersion(m *cluster.Member) bool {
+	healthy := m.Workload.HealthyIntent
+	return healthy != nil && !sameVersion(*healthy, m.Workload.Intent) && !wasMadeFromTemplate(m)
+}
+
+func sameVersion(a, b cluster.Intent) bool { return a.Version == b.Version && a.Image() == b.Image() }
+
+// versionOf is what the next pod of the member is made from: what it has, in the version of the spec.
+func versionOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+	if isBegun(s, m, v1beta1.OperationRollMember) {
+		return m.Workload.Intent
+	}
+	return withAuthorities(s, versionTarget(s, m))
+}
+
+// versionTarget is the member's intent with the version and the image of the spec. The rest of the spec comes later.
+// Where the version is the same already, so is the image: a change of the image alone is one of the configuration.
+func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+	intent, want := m.Workload.Intent, cluster.IntentOf(s.Cluster)
+	if intent.Version == want.Version {
+		return intent
+	}
+	intent.Version, intent.Repository, intent.Tag, intent.Digest = want.Version, want.Repository, want.Tag, want.Digest
+	return intent.Canonical()
+}
+
+// versionReachable refuses a version that the operator does not support, or that etcd cannot go to in one step.
+func versionReachable(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		from, to := m.Workload.Intent.Version, s.Cluster.Spec.Version
+		if isBegun(s, m, v1beta1.OperationRollMember) {
+			return nil
+		}
+		if r := versionSupported(cluster.IntentOf(s.Cluster)); r != nil {
+			return r
+		}
+		switch steps := cluster.MinorSteps(from, to); {
+		case steps > 1:
+			return &plan.Refusal{
+				Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
+				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes up one minor version at a time. Set spec.version to a 3.%d version first.",
+					m.Name, from, to, cluster.Minor(from)+1),
+			}
+		case steps < 0:
+			return &plan.Refusal{
+				Guard: "versionReachable", Reason: v1beta1.ReasonNotYetSupported,
+				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. This release does not downgrade etcd to another minor version. "+
+					"Set spec.version back.", m.Name, from, to),
+			}
+		}
+		return nil
+	}
+}
+
+// versionFits refuses a version that does not take the member's options.
+func versionFits(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
+			return nil
+		}
+		return optionsAllowed(versionTarget(s, m))
+	}
+}
+
+// isMinorStep reports whether the version of the spec is of another minor version than the member's.
+func isMinorStep(s *cluster.Snapshot, m *cluster.Member) bool {
+	return cluster.MinorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) != 0
+}
+
+// isUnderWay reports whether a member has the version of the spec already.
+func isUnderWay(s *cluster.Snapshot) bool {
+	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return m.Workload != nil && m.Workload.Intent.Version == s.Cluster.Spec.Version
+	})
+}
+
+// upgradeMayBegin refuses to begin an upgrade while the cluster lacks anything. A patch may cure members that have
+// failed. Once it is under way, a member that failed restarts first.
+func upgradeMayBegin(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if isBegun(s, m, v1beta1.OperationRollMember) || isUnderWay(s) || !isMinorStep(s, m) && hasFailed(m) {
+			return nil
+		}
+		if s.Learner() != nil {
+			return &plan.Refusal{
+				Guard: "noLearner", Reason: v1beta1.ReasonLearnerPresent,
+				Message: fmt.Sprintf("%s is a learner. An upgrade is begun only while every member is a voter. Waiting until it is one.", s.Learner().Name),
+			}
+		}
+		refusals := refusalsOf(s, noAlarm("upgraded"), membersHealthy(&cluster.Member{}))
+		if len(refusals) == 0 {
+			return nil
+		}
+		return &refusals[0]
+	}
+}
+
+// imageIsRight refuses an image that does not exist, cannot run, or has another version.
+func imageIsRight(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		check := s.ImageCheck
+		want := versionTarget(s, m)
+		if check == nil || !needsImageCheck(s) || check.Target != cluster.ImageTarget(want) {
+			return nil
+		}
+		advice := "Correct spec.version or spec.image. The operator looks again every few minutes. No member was touched."
+		switch {
+		case check.Version != "" && check.Version != want.Version:
+			return &plan.Refusal{
+				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
+				Message: fmt.Sprintf("Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
+			}
+		case check.Failure != "" && check.Version == "":
+			return &plan.Refusal{
+				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
+				Message: fmt.Sprintf("The operator cannot use image %s for etcd %s: %s. %s", want.Image(), want.Version, check.Failure, advice),
+			}
+		}
+		return nil
+	}
+}
+
+// needsImageCheck reports whether the image of the spec is looked at: a member is to run another version, and none has
+// it yet. Where the operator knows no image of its own, it does not run in a pod, and looks at none.
+func needsImageCheck(s *cluster.Snapshot) bool {
+	return s.OperatorImage != "" && versionChange(s) != "" && !isUnderWay(s)
+}
+
+// awaitImage waits until the image has told its version.
+func awaitImage(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	want := versionTarget(s, m)
+	if !needsImageCheck(s) || s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
+		return nil
+	}
+	return &plan.Decision{
+		Progressing: true, Reason: v1beta1.ReasonCheckingImage,
+		Message: fmt.Sprintf("Before a member runs image %s, pod %s asks it for its version of etcd.", want.Image(), cluster.ImageCheckPodName(s.Cluster.Name)),
+	}
+}
+
+// imageCheckRetry is how long after an image could not be used it is looked at again.
+const imageCheckRetry = 5 * time.Minute
+
+// imageCheckUpkeep creates the pod that looks at the image, and deletes it once it is not needed, is for another image,
+// or has failed some time ago.
+func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
+	check := s.ImageCheck
+	m := nextToUpgrade(s)
+	isWanted := m != nil && needsImageCheck(s) && !rotates(s) && len(restartRefusals(withoutImageCheck(s), m, upgradeRestart)) == 0
+	switch {
+	case check == nil && isWanted:
+		return []plan.Upkeep{plan.Apply{Desired: render.ImageCheckPod(s.Cluster, versionTarget(s, m), s.OperatorImage)}}
+	case check == nil || check.Deleting:
+		return nil
+	case !isWanted, check.Target != cluster.ImageTarget(versionTarget(s, m)),
+		check.Version != versionTarget(s, m).Version && !s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
+		return []plan.Upkeep{plan.Delete{Object: render.ImageCheckPodToDelete(s.Cluster, check.UID)}}
+	}
+	return nil
+}
+
+func withoutImageCheck(s *cluster.Snapshot) *cluster.Snapshot {
+	without := *s
+	without.ImageCheck = nil
+	return &without
+}
+
+// awaitOthers waits, before the last voter of the old minor version restarts, until every other member has been a
+// healthy voter of the new one for a while.
+func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if !isMinorStep(s, m) || len(s.Members) < 2 {
+		return nil
+	}
+	wait := time.Duration(0)
+	for i := range s.Members {
+		other := &s.Members[i]
+		switch {
+		case other.Name == m.Name:
+		case cluster.MinorSteps(runningVersion(other), s.Cluster.Spec.Version) != 0:
+			return nil // another member is old too
+		case other.Pod != nil:
+			wait = max(wait, pinTime-s.Now.Sub(other.Pod.ReadySince))
+		}
+	}
+	if wait <= 0 {
+		return nil
+	}
+	return &plan.Decision{
+		Progressing: true, Reason: v1beta1.ReasonUpgrading, RequeueAfter: wait,
+		Message: fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.", m.Name, pinTime),
+	}
+}
+
+// runningVersion is the version that the member's etcd says it is, and of its template where it does not answer.
+func runningVersion(m *cluster.Member) string {
+	if m.Answers() {
+		return m.Probe.Version
+	}
+	if m.Workload != nil {
+		return m.Workload.Intent.Version
+	}
+	return ""
+}

@@ -1,0 +1,278 @@
+package analyse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+func toVersion(v string) func(*v1beta1.EtcdClusterSpec) {
+	return func(s *v1beta1.EtcdClusterSpec) { s.Version = v }
+}
+
+func readySince(ago time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Pod.ReadySince = Now.Add(-ago)
+		}
+	}
+}
+
+func TestAnUpgradeRollsFollowersFirstAndTheLeaderLastAfterItHandedOver(t *testing.T) {
+	for _, version := range []string{"3.6.17", "3.7.3"} {
+		s := healthy(3).LaterSpec(toVersion(version)).Later(func(s *cluster.Snapshot) { lead(s, "prod-1") }).Later(readySince(time.Hour)).Snapshot()
+		actions, messages := carryOut(t, &s)
+		if diff := cmp.Diff([]string{"roll prod-0", "roll prod-2", "move prod-1", "roll prod-1"}, actions); diff != "" {
+			t.Fatalf("%s: -want +got:\n%s\n%s", version, diff, strings.Join(messages, "\n"))
+		}
+		for i := range s.Members {
+			if got := s.Members[i].Workload.Intent.Version; got != version {
+				t.Errorf("%s runs %s", s.Members[i].Name, got)
+			}
+		}
+		if last := messages[len(messages)-1]; !strings.HasPrefix(last, "Nothing to change") {
+			t.Error(last)
+		}
+	}
+}
+
+func TestSizeVersionAndTemplateOfOneEditAreDoneInTheOrderOfTheRules(t *testing.T) {
+	s := healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+		s.Version, s.Image.Tag = "3.6.17", "v3.6.17-vendor"
+		memory("1Gi")(s)
+	}).Snapshot()
+	d := Next(s)
+	if d.Rule != RuleUpgrade {
+		t.Fatalf("%s comes first: %s", d.Rule, d.Message)
+	}
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	if got := s.Member("prod-1").Workload.Intent; got.Version != "3.6.17" || got.Tag != "v3.6.17-vendor" || !got.Limits.Memory().IsZero() {
+		t.Errorf("the upgrade writes %+v", got)
+	}
+	s = healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Replicas = "3.7.3", 5 }).Snapshot()
+	if d := Next(s); d.Rule != RuleScale {
+		t.Errorf("%s comes before the growth: %s", d.Rule, d.Message)
+	}
+}
+
+func TestWhatBlocksAnUpgradeIsToldByNameAndTouchesNothing(t *testing.T) {
+	none := func(*cluster.Snapshot) {}
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		reason  string
+		says    string
+	}{
+		"a minor version that is skipped": {"3.8.0", none, v1beta1.ReasonUnsupportedVersion, "3.7 from 3.7.0 on"},
+		"a version below a floor":         {"3.6.11", none, v1beta1.ReasonUnsupportedVersion, "Write 3.6.12 or a later patch."},
+		"no version":                      {"3.6", none, v1beta1.ReasonUnsupportedVersion, "is no version"},
+		"an alarm": {"3.7.3", func(s *cluster.Snapshot) {
+			s.Membership.Alarms = []cluster.Alarm{{Kind: cluster.AlarmNoSpace}}
+		}, v1beta1.ReasonAlarmActive, "NOSPACE"},
+		"a member that is down":          {"3.7.3", silent("prod-2"), v1beta1.ReasonMembersNotHealthy, "prod-2"},
+		"a member that has failed":       {"3.7.3", crashing("prod-2", time.Hour), v1beta1.ReasonMembersNotHealthy, "prod-2"},
+		"a patch, a member that is down": {"3.6.17", silent("prod-2"), v1beta1.ReasonMembersNotHealthy, "prod-2"},
+		"an image with another version":  {"3.7.3", checked("3.7.2", ""), v1beta1.ReasonImageNotUsable, "has etcd 3.7.2, and spec.version is 3.7.3"},
+		"an image that cannot be pulled": {"3.7.3", checked("", "image x cannot be pulled"), v1beta1.ReasonImageNotUsable, "image x cannot be pulled"},
+	} {
+		s := healthy(3).LaterSpec(toVersion(c.version)).Later(readySince(time.Hour)).Later(c.change).Snapshot()
+		d := Next(s)
+		told := UpgradeRefusals(&s)
+		if d.Action != nil || d.Rule != RuleUpgrade || d.Progressing {
+			t.Errorf("%s: %s does %s: %s", name, d.Rule, actionText(d.Action), d.Message)
+		}
+		if !slices.ContainsFunc(told, func(r plan.Refusal) bool { return r.Reason == c.reason && strings.Contains(r.Message, c.says) }) {
+			t.Errorf("%s: told %+v", name, told)
+		}
+	}
+}
+
+func withOption(name, value string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Workload.Intent.Options = map[string]string{cluster.OptionVariable(name): value}
+		}
+	}
+}
+
+func TestAVersionThatSkipsAMinorNamesTheOneToGoToFirst(t *testing.T) {
+	s := MakeCluster("prod").Version("3.5.35").Objects().Members(Healthy).LaterSpec(toVersion("3.7.3")).Snapshot()
+	d := Next(s)
+	want := "prod-1 runs etcd 3.5.35, and spec.version is 3.7.3. etcd goes up one minor version at a time. Set spec.version to a 3.6 version first."
+	if d.Reason != v1beta1.ReasonVersionSkipped || d.Message != want || d.Action != nil {
+		t.Errorf("%s: %s", d.Reason, d.Message)
+	}
+}
+
+// checked has the pod that looks at the image of the spec say a version, or fail.
+func checked(version, failure string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.OperatorImage = "operator"
+		s.ImageCheck = &cluster.ImageCheck{
+			UID: "check", CreatedAt: Now.Add(-time.Minute), Version: version, Failure: failure,
+			Target: cluster.ImageTarget(versionTarget(s, s.Member("prod-1"))),
+		}
+	}
+}
+
+func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
+	inPod := func(s *cluster.Snapshot) { s.OperatorImage = "operator" }
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		action string
+		upkeep string
+		reason string
+	}{
+		"makes the pod":                     {inPod, "", "*plan.Apply image-check", v1beta1.ReasonCheckingImage},
+		"waits for it":                      {checked("", ""), "", "", v1beta1.ReasonCheckingImage},
+		"rolls":                             {checked("3.7.3", ""), "roll prod-1", "", v1beta1.ReasonUpgrading},
+		"keeps one that failed":             {checked("", "it crashed"), "", "", v1beta1.ReasonImageNotUsable},
+		"makes none while a member is down": {both(inPod, silent("prod-2")), "", "", v1beta1.ReasonMembersNotHealthy},
+		"makes none where it does not run in one": {func(*cluster.Snapshot) {}, "roll prod-1", "", v1beta1.ReasonUpgrading},
+		"makes another for another image": {both(checked("3.7.3", ""), func(s *cluster.Snapshot) { s.ImageCheck.Target = "another" }),
+			"", "delete", v1beta1.ReasonCheckingImage},
+		"looks again some minutes after a failure": {both(checked("", "no"), func(s *cluster.Snapshot) { s.ImageCheck.CreatedAt = Now.Add(-imageCheckRetry) }),
+			"", "delete", v1beta1.ReasonImageNotUsable},
+		"deletes it once it is not needed": {both(checked("3.7.3", ""), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = Version }),
+			"", "delete", v1beta1.ReasonUpToDate},
+	} {
+		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(c.change).Snapshot()
+		d := Next(s)
+		action := ""
+		if d.Action != nil {
+			action = strings.Fields(actionText(d.Action))[0] + " " + d.Action.Member()
+		}
+		upkeep := ""
+		for _, u := range d.Upkeep {
+			switch u := u.(type) {
+			case plan.Apply:
+				if u.Desired.GetName() == "prod-image-check" {
+					upkeep = "*plan.Apply image-check"
+				}
+			case plan.Delete:
+				upkeep = "delete"
+			}
+		}
+		if action != c.action || upkeep != c.upkeep || d.Reason != c.reason {
+			t.Errorf("%s: action %q, upkeep %q, %s: %s", name, action, upkeep, d.Reason, d.Message)
+		}
+	}
+}
+
+func both(changes ...func(*cluster.Snapshot)) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for _, change := range changes {
+			change(s)
+		}
+	}
+}
+
+// allButTheLeader have been rolled to the version of the spec.
+func allButTheLeader(s *cluster.Snapshot) {
+	for _, name := range []string{"prod-1", "prod-2"} {
+		m := s.Member(name)
+		m.Workload.Intent = versionTarget(s, m)
+		_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+		m.Workload.HealthyIntent = &m.Workload.Intent
+		m.Pod.IntentHash, m.Probe.Version = m.Workload.IntentHash, m.Workload.Intent.Version
+	}
+}
+
+func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		action  string
+	}{
+		"healthy for a minute":         {"3.7.3", readySince(time.Minute), "move prod-0"},
+		"healthy for less":             {"3.7.3", readySince(59 * time.Second), ""},
+		"one of them for less":         {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Pod.ReadySince = Now.Add(-time.Second) }), ""},
+		"a patch":                      {"3.6.17", readySince(time.Second), "move prod-0"},
+		"one of them is not healthy":   {"3.7.3", both(readySince(time.Hour), silent("prod-1")), ""},
+		"one of them runs the old one": {"3.7.3", both(readySince(time.Second), func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Version = Version }), "move prod-0"},
+	} {
+		s := healthy(3).LaterSpec(toVersion(c.version)).Later(allButTheLeader).Later(c.change).Snapshot()
+		d := Next(s)
+		action := ""
+		if d.Action != nil {
+			action = strings.Fields(actionText(d.Action))[0] + " " + d.Action.Member()
+		}
+		if action != c.action {
+			t.Errorf("%s: %q, %s: %s", name, action, d.Reason, d.Message)
+		}
+		if c.action == "" && d.RequeueAfter > pinTime {
+			t.Errorf("%s: looks again in %s", name, d.RequeueAfter)
+		}
+	}
+}
+
+func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
+	failed := func(change func(*cluster.Snapshot)) plan.Decision {
+		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot()
+		s.Now = Now.Add(-2 * time.Minute)
+		d := Next(s)
+		claim(&s, d)
+		writeTemplate(t, &s, d)
+		replacePod(&s, "prod-1")
+		s.Now = Now
+		crashing0("prod-1")(&s)
+		change(&s)
+		return Next(s)
+	}
+	d := failed(func(*cluster.Snapshot) {})
+	if a, ok := d.Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.StatefulSet == nil ||
+		!strings.HasSuffix(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v"+Version) {
+		t.Errorf("%s: %s", actionText(d.Action), d.Message)
+	}
+	newer := func(names ...string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			for _, name := range names {
+				s.Member(name).Probe.Version = "3.7.3"
+			}
+		}
+	}
+	if d := failed(newer("prod-0")); d.Action == nil {
+		t.Errorf("one old voter is enough: %s", d.Message)
+	}
+	if d := failed(newer("prod-0", "prod-2")); d.Action != nil {
+		t.Errorf("no old voter answers: %s: %s", actionText(d.Action), d.Message)
+	}
+	if d := failed(both(newer("prod-0"), silent("prod-2"))); d.Action != nil {
+		t.Errorf("the old voter does not answer: %s: %s", actionText(d.Action), d.Message)
+	}
+}
+
+func TestAVersionThatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
+	s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(func(s *cluster.Snapshot) {
+		m := s.Member("prod-1")
+		m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.FailedIntent(versionTarget(s, m), "it crashed")
+	}).Snapshot()
+	if d := Next(s); d.Action != nil || d.Reason != v1beta1.ReasonRolledBack || !strings.Contains(d.Message, "it crashed") {
+		t.Errorf("%s: %s", d.Reason, d.Message)
+	}
+	s.Cluster.Spec.Version = "3.7.4"
+	if d := Next(s); d.Action == nil {
+		t.Errorf("another version: %s", d.Message)
+	}
+}
+
+func TestABlockedUpgradeHoldsUpNoOtherStep(t *testing.T) {
+	s := healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.9.0"; memory("1Gi")(s) }).Snapshot()
+	if d := Next(s); d.Rule != RuleConfiguration || d.Action == nil {
+		t.Errorf("%s: %s", d.Rule, d.Message)
+	}
+	s = healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.17"; memory("1Gi")(s) }).Later(crashing("prod-2", time.Hour)).Snapshot()
+	d := Next(s)
+	if a, ok := d.Action.(plan.RestartMember); !ok || d.Rule != RuleConfiguration || a.Name != "prod-2" {
+		t.Errorf("a cure waits: %s: %s", d.Rule, d.Message)
+	}
+}
