@@ -111,6 +111,9 @@ func keepPod(object any) (any, error) {
 		return object, nil
 	}
 	kept := &corev1.Pod{ObjectMeta: keptMeta(p, maxAnnotationBytes), Spec: corev1.PodSpec{NodeName: p.Spec.NodeName}}
+	if len(p.Finalizers) <= maxOwners {
+		kept.Finalizers = p.Finalizers
+	}
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
 		InitContainerStatuses: p.Status.InitContainerStatuses, ObservedGeneration: p.Status.ObservedGeneration,

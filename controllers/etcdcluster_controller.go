@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -58,6 +59,8 @@ type EtcdClusterReconciler struct {
 
 	// reports are the last report on each cluster.
 	reports sync.Map
+	// stale is since when every pass of a cluster is out of date before it ends.
+	stale sync.Map
 
 	decisions decisionLog
 }
@@ -90,6 +93,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	if err != nil || snapshot == nil {
 		r.decisions.forget(request.NamespacedName)
 		r.reports.Delete(request.NamespacedName)
+		r.stale.Delete(request.NamespacedName)
 		return ctrl.Result{}, err
 	}
 	decision, err := r.decide(ctx, snapshot)
@@ -99,7 +103,9 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	before := snapshot.Cluster
 	outcome := r.act(ctx, snapshot, &decision)
 	r.decisions.record(ctx, snapshot, decision.WithRefusals(outcome))
-	if outcome != nil && isStale(outcome) {
+	if outcome == nil || !isStale(outcome) {
+		r.stale.Delete(request.NamespacedName)
+	} else if !r.isStaleForLong(ctx, snapshot, outcome) {
 		return r.failed(snapshot, outcome) // what was decided is out of date, and so is what could be told of it
 	}
 	again, err := r.report(ctx, snapshot, before, &decision, outcome)
@@ -107,6 +113,8 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 		return r.failed(snapshot, err)
 	}
 	switch refusals, rest := plan.Refusals(outcome); {
+	case rest != nil && isStale(rest):
+		again = refusalDelay
 	case rest != nil:
 		return r.failed(snapshot, rest)
 	case len(refusals) > 0:
@@ -242,6 +250,20 @@ func retry(err error) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	}
 	return ctrl.Result{}, err
+}
+
+// staleTime is how long passes may be out of date, one after the other, before they are reported all the same.
+const staleTime = 10 * time.Second
+
+// isStaleForLong notes since when every pass is out of date, and reports whether that is too long: no later pass has
+// more to tell.
+func (r *EtcdClusterReconciler) isStaleForLong(ctx context.Context, s *cluster.Snapshot, outcome error) bool {
+	since, _ := r.stale.LoadOrStore(s.Cluster.Key(), s.Now)
+	if at, ok := since.(time.Time); !ok || s.Now.Sub(at) < staleTime {
+		return false
+	}
+	log.FromContext(ctx).Info("Every pass is out of date before it ends", "since", since, "cause", outcome.Error())
+	return true
 }
 
 // isStale reports whether every write failed because its object was written or deleted after it was read.

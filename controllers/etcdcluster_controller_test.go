@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 )
 
 func TestOnlyWritesThatWereAllStaleAreTriedAgainAtOnce(t *testing.T) {
@@ -45,5 +47,23 @@ func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
 	}
 	if _, err := r.failed(snapshot, errors.New("connection refused")); err == nil || strings.Contains(err.Error(), wayOut) || len(recorder.Events) > 0 {
 		t.Errorf("another error was explained the same way: %v", err)
+	}
+}
+
+func TestPassesThatAreOutOfDateForLongAreReported(t *testing.T) {
+	r := &EtcdClusterReconciler{}
+	s := clustertest.MakeCluster("prod").Snapshot()
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "prod-0-0", nil)
+	at := func(after time.Duration) bool {
+		now := s
+		now.Now = s.Now.Add(after)
+		return r.isStaleForLong(t.Context(), &now, conflict)
+	}
+	if at(0) || at(staleTime-1) || !at(staleTime) || !at(time.Hour) {
+		t.Error("passes are not reported after the time")
+	}
+	r.stale.Delete(s.Cluster.Key())
+	if at(2 * time.Hour) {
+		t.Error("one pass that was not out of date does not begin anew")
 	}
 }

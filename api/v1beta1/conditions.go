@@ -254,6 +254,9 @@ const (
 	// ReasonNodeLost: the node of the pod does not answer.
 	// What to do: repair the node, or delete its Node object so that Kubernetes moves the pod.
 	ReasonNodeLost = "NodeLost"
+	// ReasonPodHeld: the pod has ended and is deleted, but finalizers keep it. The next one cannot be created.
+	// What to do: find out what put the finalizers on the pod, and should remove them.
+	ReasonPodHeld = "PodHeld"
 	// ReasonStarting: the pod is starting.
 	// What to do: nothing.
 	ReasonStarting = "Starting"

@@ -77,6 +77,9 @@ func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.
 	switch refusals := restartRefusals(s, m, r); {
 	case m.Pod != nil && m.Pod.Deleting:
 		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, r.purpose)
+		if m.Pod.FailureReason != "" {
+			d.Message += " " + whyNotHealthy(m)
+		}
 	case !r.writesTemplate && !sameHash(m.Workload.Intent, r.intent(s, m)):
 		d.Message = fmt.Sprintf("Updating the StatefulSet of %s. It is restarted %s.", m.Name, r.purpose)
 	case len(refusals) > 0:

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -150,12 +151,20 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 		return
 	}
 	p := podOf(pod)
-	p.NodeLost = p.Deleting && pod.DeletionTimestamp.Time.Add(removalTime).Before(a.snapshot.Now)
+	hasEnded := p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed // the kubelet said so
+	switch isLate := p.Deleting && pod.DeletionTimestamp.Time.Add(removalTime).Before(a.snapshot.Now); {
+	case isLate && !hasEnded:
+		p.NodeLost = true
+	case isLate && len(pod.Finalizers) > 0:
+		p.FailureReason = v1beta1.ReasonPodHeld
+		p.FailureDetail = fmt.Sprintf("its pod %s has ended, and its finalizers keep it: %s. Find out what should remove them",
+			pod.Name, cluster.ForeignText(strings.Join(pod.Finalizers, ", ")))
+	}
 	m, ok := a.members[pod.Labels[cluster.LabelMember]]
 	switch {
 	case ok && m.Workload != nil && owner.UID == m.Workload.Live.UID:
 		m.Pod = &p
-	case !p.NodeLost && p.Phase != corev1.PodSucceeded && p.Phase != corev1.PodFailed:
+	case !p.NodeLost && !hasEnded:
 		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
 			Kind: "Pod", Name: pod.Name, Owner: "belongs to a deleted StatefulSet", Terminating: true,
 		})

@@ -3,6 +3,7 @@ package observe
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -442,5 +443,17 @@ func TestAUsersSecretThatMayNotBeReadIsNotCalledMissing(t *testing.T) {
 	}
 	if got := s.observe(); len(problemsOf(got)) > 0 || len(got.ForeignObjects) != 1 || got.ForeignObjects[0].Unreadable == "" {
 		t.Errorf("got %v, %+v", problemsOf(got), got.ForeignObjects)
+	}
+}
+
+func TestCertificatesFitTheClustersOwnMembersOnly(t *testing.T) {
+	s := cluster.Snapshot{Cluster: &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod"}}}
+	s.Cluster.Spec.Replicas = 2
+	for _, name := range []string{"prod-0", "prod-3", "https://1.2.3.4:2380", "other"} { // the last two were registered by hand
+		s.Members = append(s.Members, cluster.Member{Name: name})
+	}
+	want := []string{"prod-0-0.prod.shop.svc", "prod-3-0.prod.shop.svc"}
+	if got := memberHosts(&s, ""); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
 	}
 }

@@ -325,6 +325,19 @@ func TestANodeIsLostWhenItDoesNotRemoveAPodInTime(t *testing.T) {
 	}
 }
 
+func TestAPodThatHasEndedIsHeldByFinalizersAndNotByItsNode(t *testing.T) {
+	for _, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed} {
+		s := newStage(t, 1)
+		s.volume("prod-0", s.cluster.UID)
+		pod := s.pod("prod-0", "10.0.0.1", s.workload("prod-0").UID)
+		pod.DeletionTimestamp, pod.Finalizers = &metav1.Time{Time: s.now.Add(-time.Hour)}, []string{"test/hold"}
+		pod.Status.Phase = phase
+		if p := s.observe().Member("prod-0").Pod; p == nil || p.NodeLost || p.FailureReason != v1beta1.ReasonPodHeld || !strings.Contains(p.FailureDetail, "test/hold") {
+			t.Errorf("%s: got %+v", phase, p)
+		}
+	}
+}
+
 func TestTheMembershipIsThatOfAVoterThatServes(t *testing.T) {
 	s := newStage(t, 3)
 	serving := cluster.Probe{ClusterID: 0xc1, MemberID: 0xa2, Linearizable: true}

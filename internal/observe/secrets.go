@@ -348,7 +348,9 @@ func (r *secretReader) readAgainWhenDue(due time.Time) {
 func memberHosts(s *cluster.Snapshot, domain string) []string {
 	names := make([]string, 0, s.Cluster.Spec.Replicas)
 	for _, m := range s.Members {
-		names = append(names, m.Name)
+		if _, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name); isOurs { // others may be registered, under any name
+			names = append(names, m.Name)
+		}
 	}
 	for _, v := range s.RetainedVolumes {
 		if len(s.Members) == 0 {
