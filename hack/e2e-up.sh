@@ -18,7 +18,7 @@ operator_image() {
   echo "$tag"
 }
 
-hack/build-tools.sh kubernetes kustomize images etcd-3.5 etcd-3.6 etcd-3.7
+hack/build-tools.sh kubernetes kustomize images etcd-3.5 etcd-3.6 etcd-3.7 etcd-3.6.12 etcd-3.7.1
 IMAGES=$(hack/build-tools.sh dir images)/images
 BIN=$(hack/build-tools.sh dir kubernetes)
 archives=() versions=()
@@ -27,8 +27,13 @@ for minor in 3.5 3.6 3.7; do
   versions+=("${dir##*-}")
   archives+=("$("$IMAGES" etcd --version "${dir##*-}")")
 done
+# Second patches of 3.6 and 3.7 for steps within a minor, with the clients of the first.
+archives+=("$("$IMAGES" etcd --version 3.6.12 --clients "${versions[1]}")" "$("$IMAGES" etcd --version 3.7.1 --clients "${versions[2]}")")
 [ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 archives+=("$("$IMAGES" busybox)")
+# Images that no upgrade survives: an etcd that crashes at its start, and one that is another version than its tag says.
+archives+=("$("$IMAGES" crashing-etcd --version 3.7.98)")
+archives+=("$("$IMAGES" etcd --version "${versions[1]}" --tag gcr.io/etcd-development/etcd:v3.7.99)")
 operator=$(operator_image plain "")
 archives+=("$OUT/operator-plain.tar")
 crashing=$(operator_image failpoints failpoints)
@@ -50,4 +55,7 @@ OPERATOR_IMAGE=$operator
 CRASHING_IMAGE=$crashing
 SHELL_IMAGE=localhost/busybox:1
 ETCD_VERSIONS=${versions[*]}
+ETCD_SECOND_PATCHES=3.6.12 3.7.1
+CRASHING_ETCD_VERSION=3.7.98
+MISLABELLED_ETCD_VERSION=3.7.99
 VALUES

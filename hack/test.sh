@@ -21,7 +21,7 @@ run() {
   case $1 in
     unit) unit_tests 2>&1 | tee "$OUT/unit" | "$SUM" show ;;
     integration)
-      hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7 cert-manager
+      hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7 etcd-3.6.12 etcd-3.7.1 cert-manager
       go_test -tags=integration ./test/integration/... ;;
     release)
       hack/build-tools.sh controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm images

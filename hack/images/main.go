@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ const usage = `usage: images KIND [flags]
        images serve --address HOST:PORT [--cert FILE --key FILE] [--dir DIR]
 
   images etcd --version X.Y.Z                      the official etcd image's layout, from the cached build
+  images etcd --version X.Y.Z --clients X.Y.Z      with the etcdctl and etcdutl of another build
+  images crashing-etcd --version X.Y.Z             an etcd that tells its version and ends whenever it is started
   images operator --binary FILE --version X.Y.Z
   images busybox [--binary FILE]                   a static shell for tests (Debian's busybox-static)
   images pause --binary FILE                       what holds a pod's network namespace
@@ -49,7 +52,7 @@ func main() {
 
 // options are the flags of one invocation.
 type options struct {
-	version, binary, binaries, dir, tag, arch, out, push string
+	version, clients, binary, binaries, dir, tag, arch, out, push string
 }
 
 func run(args []string) error {
@@ -67,6 +70,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	flags.StringVar(&o.version, "version", "", "")
+	flags.StringVar(&o.clients, "clients", "", "")
 	flags.StringVar(&o.binary, "binary", "", "")
 	flags.StringVar(&o.binaries, "binaries", "", "")
 	flags.StringVar(&o.dir, "dir", "", "")
@@ -111,7 +115,9 @@ func recipeFor(kind string, o options) (recipe, error) {
 	version := strings.TrimPrefix(o.version, "v")
 	switch kind {
 	case "etcd":
-		return etcdImage(version, o.binaries)
+		return etcdImage(version, strings.TrimPrefix(o.clients, "v"), o.binaries)
+	case "crashing-etcd":
+		return crashingImage(version, o.binary)
 	case "operator":
 		return operatorImage(version, o.binary)
 	case "busybox":
@@ -133,18 +139,29 @@ func recipeFor(kind string, o options) (recipe, error) {
 }
 
 // etcdImage is laid out as gcr.io/etcd-development/etcd is: no shell, three binaries, root.
-func etcdImage(version, binaries string) (recipe, error) {
+// clients is the version of etcdctl and etcdutl; "" for that of etcd.
+func etcdImage(version, clients, binaries string) (recipe, error) {
 	if version == "" {
 		return recipe{}, fmt.Errorf("--version is needed")
 	}
+	dirs := map[string]string{"etcd": binaries, "etcdctl": binaries, "etcdutl": binaries}
 	if binaries == "" {
 		cache, err := cacheDir()
 		if err != nil {
 			return recipe{}, err
 		}
-		binaries = filepath.Join(cache, "etcd-"+version)
+		server, others := filepath.Join(cache, "etcd-"+version), filepath.Join(cache, "etcd-"+cmp.Or(clients, version))
+		dirs = map[string]string{"etcd": server, "etcdctl": others, "etcdutl": others}
 	}
-	r := recipe{
+	r := etcdLayout(version)
+	for _, name := range []string{"etcd", "etcdctl", "etcdutl"} {
+		r.files = append(r.files, file{path: "usr/local/bin/" + name, source: filepath.Join(dirs[name], name)})
+	}
+	return r, nil
+}
+
+func etcdLayout(version string) recipe {
+	return recipe{
 		tag: "gcr.io/etcd-development/etcd:v" + version,
 		config: v1.Config{
 			Cmd:          []string{"/usr/local/bin/etcd"},
@@ -154,9 +171,19 @@ func etcdImage(version, binaries string) (recipe, error) {
 		},
 		dirs: []string{"usr", "usr/local", "usr/local/bin", "var", "var/etcd", "var/lib", "var/lib/etcd", "tmp"},
 	}
-	for _, name := range []string{"etcd", "etcdctl", "etcdutl"} {
-		r.files = append(r.files, file{path: "usr/local/bin/" + name, source: filepath.Join(binaries, name)})
+}
+
+// crashingImage has an etcd that tells its version and ends whenever it is started.
+func crashingImage(version, shell string) (recipe, error) {
+	if version == "" {
+		return recipe{}, fmt.Errorf("--version is needed")
 	}
+	r := etcdLayout(version)
+	r.dirs = append(r.dirs, "bin")
+	r.addShell(cmp.Or(shell, "/bin/busybox"))
+	r.files = append(r.files, file{path: "usr/local/bin/etcd", text: "#!/bin/sh\n" +
+		"[ \"$1\" != --version ] || { echo 'etcd Version: " + version + "'; exit 0; }\n" +
+		"echo 'panic: this image crashes at its start' >&2; exit 2\n"})
 	return r, nil
 }
 

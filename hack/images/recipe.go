@@ -31,10 +31,17 @@ type recipe struct {
 	arch string
 }
 
-// file is an executable unless it says that it is plain.
+// file is an executable unless it says that it is plain. It has the content of source, or the text.
 type file struct {
-	path, source string
-	plain        bool
+	path, source, text string
+	plain              bool
+}
+
+func (f file) content() ([]byte, error) {
+	if f.source == "" {
+		return []byte(f.text), nil
+	}
+	return os.ReadFile(f.source)
 }
 
 type link struct{ path, target string }
@@ -52,7 +59,9 @@ func (r recipe) isWritten(path string) bool {
 	}
 	sources := []string{program}
 	for _, f := range r.files {
-		sources = append(sources, f.source)
+		if f.source != "" {
+			sources = append(sources, f.source)
+		}
 	}
 	for _, source := range sources {
 		info, err := os.Stat(source)
@@ -133,7 +142,7 @@ func (r recipe) layer() ([]byte, error) {
 		}
 	}
 	for _, f := range r.files {
-		data, err := os.ReadFile(f.source)
+		data, err := f.content()
 		if err != nil {
 			return nil, err
 		}

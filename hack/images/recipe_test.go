@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,7 +107,7 @@ func TestTheOperatorsImageRunsUnprivileged(t *testing.T) {
 
 func TestWhatIsMissingIsNamed(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"unknown"}, {"operator", "--version", "0.1.0"}, {"etcd"}, {"pause"},
+		{}, {"unknown"}, {"operator", "--version", "0.1.0"}, {"etcd"}, {"crashing-etcd"}, {"pause"},
 		{"etcd", "--version", "3.6.16", "--binaries", "/nowhere", "--out", filepath.Join(t.TempDir(), "out.tar")},
 	} {
 		if err := run(args); err == nil {
@@ -128,5 +130,35 @@ func TestALayerIsAWholeArchive(t *testing.T) {
 	const end = 1024 // two blocks of zeros
 	if len(layer)%512 != 0 || !bytes.HasSuffix(layer, make([]byte, end)) {
 		t.Errorf("a layer of %d bytes does not end as an archive does", len(layer))
+	}
+}
+
+func TestTheCrashingEtcdTellsItsVersionAndEndsWhenItIsStarted(t *testing.T) {
+	r, err := crashingImage("3.6.99", "/shell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "etcd")
+	writeFile(t, program, r.files[len(r.files)-1].text)
+	output, err := exec.Command("sh", program, "--version").CombinedOutput()
+	if string(output) != "etcd Version: 3.6.99\n" || err != nil {
+		t.Errorf("its version is %q, %v", output, err)
+	}
+	if output, err := exec.Command("sh", program, "--name=prod-0").CombinedOutput(); err == nil || !strings.HasPrefix(string(output), "panic") {
+		t.Errorf("it starts: %q, %v", output, err)
+	}
+}
+
+func TestAnEtcdMayHaveTheClientsOfAnotherBuild(t *testing.T) {
+	t.Setenv("ETCD_WARDEN_CACHE", "/cache")
+	r, err := etcdImage("3.6.12", "3.6.16", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"/cache/etcd-3.6.12/etcd", "/cache/etcd-3.6.16/etcdctl", "/cache/etcd-3.6.16/etcdutl"}
+	for i, f := range r.files {
+		if f.source != want[i] {
+			t.Errorf("%s is %s, want %s", f.path, f.source, want[i])
+		}
 	}
 }

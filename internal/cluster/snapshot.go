@@ -190,6 +190,15 @@ type Probe struct {
 	CommittedIndex uint64
 	// AppliedIndex is the last entry that the member has applied.
 	AppliedIndex uint64
+	// ClusterVersion is the minor version that the cluster works as, for example 3.6. A binary of an older minor version
+	// refuses to start. It is told where a voter with a leader tells it, and empty while the cluster has none yet.
+	ClusterVersion string
+	// StorageVersion is the minor version of the member's data. It follows the cluster version. etcd 3.5 tells none.
+	StorageVersion string
+	// DowngradeEnabled tells that a downgrade is enabled in etcd. DowngradeTarget is the minor version that it goes to.
+	// Of a member of etcd 3.5 only a voter with a leader tells the former, and none tells the latter.
+	DowngradeEnabled bool
+	DowngradeTarget  string
 	// DatabaseBytes is the size of the database file.
 	DatabaseBytes int64
 	// Errors are what the member itself reports, alarms included.
