@@ -59,11 +59,12 @@ type preview struct {
 func newPreview(s *cluster.Snapshot) *preview {
 	p := &preview{s: *s, hold: s.Hold}
 	p.s.Hold, p.s.Cluster = nil, s.Cluster.DeepCopy()
+	p.s.OperatorImage = "" // the image is taken to be the right one
 	p.s.Members, p.s.LeftOvers = slices.Clone(s.Members), slices.Clone(s.LeftOvers)
 	for i := range p.s.Members { // etcd waits some seconds for connections after a start: that changes no order
 		if m := &p.s.Members[i]; m.Serves() && m.Pod != nil {
 			pod := *m.Pod
-			pod.StartedAt, m.Pod = s.Now.Add(-time.Hour), &pod
+			pod.StartedAt, pod.ReadySince, m.Pod = s.Now.Add(-time.Hour), s.Now.Add(-time.Hour), &pod
 		}
 	}
 	if s.Membership != nil {

@@ -70,7 +70,7 @@ func healthyConfiguration(s *cluster.Snapshot, m *cluster.Member) cluster.Intent
 func canGoBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	healthy := m.Workload.HealthyIntent
 	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) &&
-		(cluster.MinorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
+		(minorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
 }
 
 // isPinned reports whether a voter beside the member answers with the minor version. etcd's leader raises the version of

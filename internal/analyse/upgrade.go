@@ -134,12 +134,12 @@ func versionReachable(m *cluster.Member) guard {
 		if r := versionSupported(cluster.IntentOf(s.Cluster)); r != nil {
 			return r
 		}
-		switch steps := cluster.MinorSteps(from, to); {
+		switch steps := minorSteps(from, to); {
 		case steps > 1:
 			return &plan.Refusal{
 				Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
-				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes up one minor version at a time. Set spec.version to a 3.%d version first.",
-					m.Name, from, to, cluster.Minor(from)+1),
+				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes up one minor version at a time. Set spec.version to %s first.",
+					m.Name, from, to, cluster.VersionBetween(from, to)),
 			}
 		case steps < 0:
 			return &plan.Refusal{
@@ -162,9 +162,16 @@ func versionFits(m *cluster.Member) guard {
 	}
 }
 
+// minorSteps returns how many minor versions a change goes up; down if it is negative. It returns 0 where a version cannot
+// be read: it is refused before.
+func minorSteps(from, to string) int {
+	steps, _ := cluster.MinorSteps(from, to)
+	return steps
+}
+
 // isMinorStep reports whether the version of the spec is of another minor version than the member's.
 func isMinorStep(s *cluster.Snapshot, m *cluster.Member) bool {
-	return cluster.MinorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) != 0
+	return minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) != 0
 }
 
 // isUnderWay reports whether a member has the version of the spec already.
@@ -276,7 +283,7 @@ func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		other := &s.Members[i]
 		switch {
 		case other.Name == m.Name:
-		case cluster.MinorSteps(runningVersion(other), s.Cluster.Spec.Version) != 0:
+		case minorSteps(runningVersion(other), s.Cluster.Spec.Version) != 0:
 			return nil // another member is old too
 		case other.Pod != nil:
 			wait = max(wait, pinTime-s.Now.Sub(other.Pod.ReadySince))
