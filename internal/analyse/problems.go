@@ -78,12 +78,25 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 			list.add(v1beta1.ReasonVolumeLost, "PersistentVolumeClaim %s is being deleted. Kubernetes deletes it when Pod %s ends, and %s then "+
 				"has no data any more. The operator does not restart the member. Keep the pod running, and make a backup.", m.Volume.Name, m.Pod.Name, m.Name)
 		}
+		if m := &s.Members[i]; hasOtherPeerURL(s, m) {
+			e := s.EtcdEntry(m)
+			list.add(v1beta1.ReasonPeerURLChanged, "etcd's member list has %s with the peer URL %s, and it is reached at %s. Once a connection to it is lost, "+
+				"the other members do not find it again. Set it back with: etcdctl member update %s --peer-urls=%s", m.Name,
+				cluster.ForeignText(strings.Join(e.PeerURLs, ",")), m.Volume.PeerURL, e.ID, m.Volume.PeerURL)
+		}
 		if m := &s.Members[i]; m.Volume.IsReplaced() && runsOn(m) {
 			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
 				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)
 		}
 	}
 	return list
+}
+
+// hasOtherPeerURL reports whether etcd's list has the member with another peer URL than it was made with. The operator
+// never changes one.
+func hasOtherPeerURL(s *cluster.Snapshot, m *cluster.Member) bool {
+	e := s.EtcdEntry(m)
+	return e != nil && m.Volume != nil && m.Volume.PeerURL != "" && !slices.Contains(e.PeerURLs, m.Volume.PeerURL)
 }
 
 // isOfRemoved reports whether an object is the pod of the member that the operator removes. It is to go away.

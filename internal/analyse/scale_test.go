@@ -592,6 +592,24 @@ func TestOnlyAServiceThatIsMadeAgainGetsTheNextMembersNumber(t *testing.T) {
 	}
 }
 
+func TestAPeerURLThatWasChangedByHandIsTold(t *testing.T) {
+	s := healthy(3).Snapshot()
+	if d := Next(s); len(d.Problems) > 0 {
+		t.Fatalf("told without a cause: %+v", d.Problems)
+	}
+	changed := *s.Membership
+	changed.Members = slices.Clone(changed.Members)
+	changed.Members[1].PeerURLs = []string{"http://1.2.3.5:2380"}
+	s.Membership = &changed
+	d := Next(s)
+	want := "etcd's member list has prod-1 with the peer URL http://1.2.3.5:2380, and it is reached at http://prod-1-0.prod.shop.svc:2380. " +
+		"Once a connection to it is lost, the other members do not find it again. Set it back with: " +
+		"etcdctl member update a1 --peer-urls=http://prod-1-0.prod.shop.svc:2380"
+	if len(d.Problems) != 1 || d.Problems[0].Reason != v1beta1.ReasonPeerURLChanged || d.Problems[0].Message != want {
+		t.Errorf("told %+v", d.Problems)
+	}
+}
+
 func TestALearnerThatNeverStartedTakesACorrectedSpec(t *testing.T) {
 	spec := func(s *cluster.Snapshot) {
 		s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
