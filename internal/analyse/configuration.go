@@ -70,7 +70,7 @@ func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	case isBegun(s, m, v1beta1.OperationRollMember):
 		return false
 	default:
-		return !sameConfiguration(m.Workload.Intent, targetOf(s, m)) && !resizesInPlace(s, m)
+		return (!sameConfiguration(m.Workload.Intent, targetOf(s, m)) || !hasResourcesOfTemplate(m)) && !resizesInPlace(s, m)
 	}
 }
 

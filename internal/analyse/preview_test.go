@@ -42,12 +42,12 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"more memory and growth": {burstable(1).LaterSpec(moreMemory).LaterSpec(replicas(3)).Snapshot(),
 			"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can. 2. Add prod-1 as a learner, and make it a voter. " +
 				"3. Add prod-2 as a learner, and make it a voter." + thenDone},
-		"less memory while frozen": {
-			burstable(1).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
+		"less CPU while frozen": {
+			burstable(1).LaterSpec(lessCPU).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
 			"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
 				"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
 				"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
-		"less memory": {burstable(3).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Snapshot(),
+		"less CPU": {burstable(3).LaterSpec(lessCPU).Snapshot(),
 			"1. Change CPU and memory of prod-1 without a restart, if Kubernetes can. 2. Change CPU and memory of prod-2 without a restart, if Kubernetes can. " +
 				"3. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
 		"growth": {resized(3, 5).Snapshot(),
