@@ -224,20 +224,23 @@ func quotaHoldsDatabase(m *cluster.Member) guard {
 		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
-		quota := targetOf(s, m).Quota()
-		for i := range s.Members {
-			other := &s.Members[i]
-			if other.Answers() && quota < m.Workload.Intent.Quota() && other.Probe.DatabaseBytes > quota/10*9 {
-				return &plan.Refusal{
-					Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
-					Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
-						"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
-						"compact and defragment first.", other.Name, quota),
-				}
+		return databaseFits(s, targetOf(s, m).Quota(), m.Workload.Intent.Quota())
+	}
+}
+
+// databaseFits refuses a quota that is lower than another one, and that a member's database fills to nine tenths.
+func databaseFits(s *cluster.Snapshot, quota, before int64) *plan.Refusal {
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Answers() && quota < before && m.Probe.DatabaseBytes > quota/10*9 {
+			return &plan.Refusal{
+				Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
+				Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
+					"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
+					"compact and defragment first.", m.Name, quota),
 			}
 		}
-		return nil
 	}
+	return nil
 }
 
 // intentHasNotFailed refuses to restart any member for what one of them did not become healthy with. It allows

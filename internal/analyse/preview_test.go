@@ -93,12 +93,13 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"a learner without an operation": {resized(3, 5, caughtUp, budgeted(3)).Snapshot(),
 			"1. Make the learner prod-3 a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"what is refused": {healthy(3).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
-		"what is refused after other steps": {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(),
-			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. spec.config.extraArgs "},
+		"what is refused after other steps": {resized(3, 1).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(),
+			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. The running cluster stays as it is, "},
+		"an edit that is refused":                 {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
 		"an edit that no release carries out yet": {healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(), "Nothing begins now. "},
-		"a lost quorum":        {resized(3, 5, silent("prod-1"), silent("prod-2")).Snapshot(), "Nothing begins now. "},
-		"a new cluster":        {MakeCluster("prod").Objects().Snapshot(), "1. Creating "},
-		"a founding under way": {MakeCluster("prod").Claim(v1beta1.OperationBootstrap).Objects().Members(Volume, Founding).Snapshot(), "The operation Bootstrap is under way. "},
+		"a lost quorum":                           {resized(3, 5, silent("prod-1"), silent("prod-2")).Snapshot(), "Nothing begins now. "},
+		"a new cluster":                           {MakeCluster("prod").Objects().Snapshot(), "1. Creating "},
+		"a founding under way":                    {MakeCluster("prod").Claim(v1beta1.OperationBootstrap).Objects().Members(Volume, Founding).Snapshot(), "The operation Bootstrap is under way. "},
 	} {
 		before := fmt.Sprintf("%+v", c.s.Cluster) + fmt.Sprint(len(c.s.Members))
 		got := Preview(c.s)
