@@ -257,7 +257,7 @@ func intentHasNotFailed(s *cluster.Snapshot) *plan.Refusal {
 		}
 		return &plan.Refusal{
 			Guard: "intentHasNotFailed", Reason: v1beta1.ReasonRolledBack,
-			Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. %s "+
+			Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. What was wrong then: %s "+
 				"No other member is restarted for it. Correct the spec, or set another value of the annotation %s to try it again.",
 				m.Name, cause, v1beta1.RestartAnnotation),
 		}

@@ -88,7 +88,7 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"a member that goes back": {rolled(t, 2*time.Minute, crashing0("prod-1")),
 			"1. Restart prod-1 with what it ran with before, because it did not become healthy. Then nothing more begins. " +
 				"prod-1 did not become healthy with what the spec asks for, and went back to what it ran with before. " +
-				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. " +
+				"What was wrong then: The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. " +
 				"No other member is restarted for it. Correct the spec, or set another value of the annotation operator.etcd-warden.io/restart to try it again."},
 		"a learner without an operation": {resized(3, 5, caughtUp, budgeted(3)).Snapshot(),
 			"1. Make the learner prod-3 a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
