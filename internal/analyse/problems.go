@@ -248,7 +248,7 @@ func (p *problems) addLeftOver(m *cluster.Member) {
 	}
 	if len(objects) > 0 {
 		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. "+
-			"Delete the StatefulSet. Then set the annotation %s=%s on the PersistentVolumeClaim to keep the data, or delete it too.",
-			strings.Join(objects, " with "), m.Name, cluster.AnnotationMembership, cluster.MembershipRetired)
+			"Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim too.",
+			strings.Join(objects, " with "), m.Name, cluster.VolumeName(m.Name), cluster.AnnotationMembership, cluster.MembershipRetired)
 	}
 }
