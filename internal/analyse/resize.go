@@ -66,8 +66,8 @@ func isResizedToTemplate(m *cluster.Member) bool {
 	return m.Pod.Resize.Target == m.Workload.Intent.TargetHash() && m.Pod.HasResources(m.Workload.Intent.Resources())
 }
 
-// hasResourcesOfTemplate reports whether the pod has the resources of its template. One without the mark of a resize has:
-// what differs there came from a LimitRange, for example.
+// hasResourcesOfTemplate reports whether the pod has the resources of its template. One without the mark of a resize
+// has: what differs there came from a LimitRange, for example.
 func hasResourcesOfTemplate(m *cluster.Member) bool {
 	if m.Pod == nil || m.Pod.Resize.Target == "" || m.Pod.Resize.Target == m.Workload.Intent.TargetHash() {
 		return true
@@ -238,8 +238,8 @@ func ofPod(m *cluster.Member, i cluster.Intent) cluster.Intent {
 }
 
 // resizeWaits reports whether a pod that must be changed has to wait, and the refusal where a guard is the cause. Pods
-// that only gain are changed at once. A lower limit of CPU may slow a member down too far, so it is given to one pod after
-// the other, while the other members are healthy.
+// that only gain are changed at once. A lower limit of CPU may slow a member down too far, so it is given to one pod
+// after the other, while the other members are healthy.
 func resizeWaits(s *cluster.Snapshot, m *cluster.Member) (bool, *plan.Refusal) {
 	if !lowersLimit(s, m) {
 		return false, nil

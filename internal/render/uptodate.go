@@ -16,7 +16,8 @@ import (
 // the hashes in annotations.
 // Fields that only the live object has do not matter: the API server or other clients added them. So fields of the
 // desired object with a zero value do not matter either; where zero means something, the field is a pointer.
-// Lists must have the same length, except owner references. Selectors must be equal: another key selects other pods. UpToDate fails if the two objects have different types.
+// Lists must have the same length, except owner references. Selectors must be equal: another key selects other pods.
+// UpToDate fails if the two objects have different types.
 func UpToDate(desired, live runtime.Object) (bool, error) {
 	if d, l := reflect.TypeOf(desired), reflect.TypeOf(live); d != l {
 		return false, fmt.Errorf("comparing a %v with a %v", d, l)
