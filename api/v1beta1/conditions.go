@@ -251,6 +251,9 @@ const (
 	// operator.etcd-warden.io/accept-volume on the claim to the value in the message. Never do so for a copy, a snapshot
 	// or a restore.
 	ReasonVolumeReplaced = "VolumeReplaced"
+	// ReasonPeerURLChanged: etcd's member list has another peer URL for the member than the operator made it with.
+	// What to do: set the URL back with the command in the message.
+	ReasonPeerURLChanged = "PeerURLChanged"
 	// ReasonNodeLost: the node of the pod does not answer.
 	// What to do: repair the node, or delete its Node object so that Kubernetes moves the pod.
 	ReasonNodeLost = "NodeLost"

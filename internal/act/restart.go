@@ -90,7 +90,7 @@ func noOtherPodGoing(pods []corev1.Pod, evicted string) error {
 	for _, p := range pods {
 		if p.Name != evicted && p.DeletionTimestamp != nil {
 			return disruptionRefused(fmt.Sprintf("Pod %s is not evicted, because Pod %s of the same cluster is being deleted. "+
-				"Waiting until it is back.", evicted, p.Name))
+				"Waiting until it is gone, and its successor is ready if it has one.", evicted, p.Name))
 		}
 	}
 	return nil

@@ -72,7 +72,7 @@ func runsWithAnotherConfiguration(s *cluster.Snapshot, m *cluster.Member) bool {
 	case isBegun(s, m, v1beta1.OperationRollMember):
 		return false
 	default:
-		return !sameConfiguration(m.Workload.Intent, targetOf(s, m)) && !resizesInPlace(s, m)
+		return (!sameConfiguration(m.Workload.Intent, targetOf(s, m)) || !hasResourcesOfTemplate(m)) && !resizesInPlace(s, m)
 	}
 }
 
@@ -228,20 +228,23 @@ func quotaHoldsDatabase(m *cluster.Member) guard {
 		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
-		quota := targetOf(s, m).Quota()
-		for i := range s.Members {
-			other := &s.Members[i]
-			if other.Answers() && quota < m.Workload.Intent.Quota() && other.Probe.DatabaseBytes > quota/10*9 {
-				return &plan.Refusal{
-					Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
-					Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
-						"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
-						"compact and defragment first.", other.Name, quota),
-				}
+		return databaseFits(s, targetOf(s, m).Quota(), m.Workload.Intent.Quota())
+	}
+}
+
+// databaseFits refuses a quota that is lower than another one, and that a member's database fills to nine tenths.
+func databaseFits(s *cluster.Snapshot, quota, before int64) *plan.Refusal {
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Answers() && quota < before && m.Probe.DatabaseBytes > quota/10*9 {
+			return &plan.Refusal{
+				Guard: "quotaHoldsDatabase", Reason: v1beta1.ReasonQuotaTooSmall,
+				Message: fmt.Sprintf("The database of %s fills more than nine tenths of the new quota of %d bytes. etcd takes no more writes once "+
+					"the quota is reached. Set a larger spec.config.quotaBackendBytes (ETCD_QUOTA_BACKEND_BYTES in v1alpha1), or delete keys, "+
+					"compact and defragment first.", m.Name, quota),
 			}
 		}
-		return nil
 	}
+	return nil
 }
 
 // hasNotFailed refuses to restart any member for what one of them did not become healthy with. It allows
@@ -262,7 +265,7 @@ func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.M
 		}
 		return &plan.Refusal{
 			Guard: "intentHasNotFailed", Reason: v1beta1.ReasonRolledBack,
-			Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. %s "+
+			Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. What was wrong then: %s "+
 				"No other member is restarted for it. Correct the spec, or set another value of the annotation %s to try it again.",
 				m.Name, cause, v1beta1.RestartAnnotation),
 		}

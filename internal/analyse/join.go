@@ -72,6 +72,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
 		hasNotFailed(targetOf),      // Make sure that it does not start with what another member failed with.
+		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
@@ -82,6 +83,18 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 // joinerQuotaFits refuses a new member whose database could fill its volume before it reaches its quota.
 func joinerQuotaFits(s *cluster.Snapshot) *plan.Refusal {
 	return quotaFitsVolume(joinerIntent(s).Quota(), cluster.VolumeSize(&s.Cluster.Spec))
+}
+
+// joinerQuotaHolds refuses a new member with a lower quota than the others', which their database fills. One member
+// without room stops the writes of the whole cluster.
+func joinerQuotaHolds(s *cluster.Snapshot) *plan.Refusal {
+	highest := int64(0)
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Workload != nil && m.Answers() {
+			highest = max(highest, m.Workload.Intent.Quota())
+		}
+	}
+	return databaseFits(s, joinerIntent(s).Quota(), highest)
 }
 
 // everyMemberHealthy refuses while a member is not a healthy voter that refuses an empty volume.
@@ -158,6 +171,9 @@ func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
 func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if refusals := refusalsOf(s, joinerQuotaHolds, correctionFits(joinerIntent(s))); len(refusals) > 0 {
+		return refused(refusals) // the spec changed since the learner was registered
+	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
 		return d
 	}
@@ -188,6 +204,7 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	refusals := correctionRefusals(s, want,
 		hasNotFailed(targetOf), // Make sure that it does not start with what another member failed with.
 		volumeStays(m),         // Make sure that the next pod starts on the volume of this one.
+		joinerQuotaHolds,       // Make sure that etcd takes writes when it has joined.
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)

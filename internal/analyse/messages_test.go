@@ -110,7 +110,7 @@ func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
 }
 
 func TestObjectsThatBelongToNoMemberAreNamed(t *testing.T) {
-	const advice = "Delete the StatefulSet. Then set the annotation operator.etcd-warden.io/membership=Retired on the PersistentVolumeClaim"
+	const advice = "Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc data-prod-3 operator.etcd-warden.io/membership=Retired"
 	retired := Changed(func(m *cluster.Member) { m.Volume.Retired = true })
 	for name, c := range map[string]struct {
 		parts []Part

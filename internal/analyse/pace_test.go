@@ -145,7 +145,7 @@ func TestALowerLimitIsHeldAndAHigherOneIsNot(t *testing.T) {
 			resized string
 			held    bool
 		}{
-			"less": {asking("cpu=500m memory=1Gi", "memory=1Gi"), "prod-1", reason != v1beta1.ReasonRollsStopped},
+			"less": {lessCPU, "prod-1", reason != v1beta1.ReasonRollsStopped},
 			"more": {moreMemory, "prod-0 prod-1 prod-2", false},
 		} {
 			s := burstable(3).LaterSpec(c.spec).Snapshot()

@@ -42,12 +42,12 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"more memory and growth": {burstable(1).LaterSpec(moreMemory).LaterSpec(replicas(3)).Snapshot(),
 			"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can. 2. Add prod-1 as a learner, and make it a voter. " +
 				"3. Add prod-2 as a learner, and make it a voter." + thenDone},
-		"less memory while frozen": {
-			burstable(1).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
+		"less CPU while frozen": {
+			burstable(1).LaterSpec(lessCPU).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
 			"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
 				"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
 				"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
-		"less memory": {burstable(3).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Snapshot(),
+		"less CPU": {burstable(3).LaterSpec(lessCPU).Snapshot(),
 			"1. Change CPU and memory of prod-1 without a restart, if Kubernetes can. 2. Change CPU and memory of prod-2 without a restart, if Kubernetes can. " +
 				"3. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
 		"growth": {resized(3, 5).Snapshot(),
@@ -88,17 +88,18 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"a member that goes back": {rolled(t, 2*time.Minute, crashing0("prod-1")),
 			"1. Restart prod-1 with what it ran with before, because it did not become healthy. Then nothing more begins. " +
 				"prod-1 did not become healthy with what the spec asks for, and went back to what it ran with before. " +
-				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. " +
+				"What was wrong then: The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. " +
 				"No other member is restarted for it. Correct the spec, or set another value of the annotation operator.etcd-warden.io/restart to try it again."},
 		"a learner without an operation": {resized(3, 5, caughtUp, budgeted(3)).Snapshot(),
 			"1. Make the learner prod-3 a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"what is refused": {healthy(3).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
-		"what is refused after other steps": {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(),
-			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. spec.config.extraArgs "},
+		"what is refused after other steps": {resized(3, 1).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(),
+			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. The running cluster stays as it is, "},
+		"an edit that is refused":                 {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
 		"an edit that no release carries out yet": {healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(), "Nothing begins now. "},
-		"a lost quorum":        {resized(3, 5, silent("prod-1"), silent("prod-2")).Snapshot(), "Nothing begins now. "},
-		"a new cluster":        {MakeCluster("prod").Objects().Snapshot(), "1. Creating "},
-		"a founding under way": {MakeCluster("prod").Claim(v1beta1.OperationBootstrap).Objects().Members(Volume, Founding).Snapshot(), "The operation Bootstrap is under way. "},
+		"a lost quorum":                           {resized(3, 5, silent("prod-1"), silent("prod-2")).Snapshot(), "Nothing begins now. "},
+		"a new cluster":                           {MakeCluster("prod").Objects().Snapshot(), "1. Creating "},
+		"a founding under way":                    {MakeCluster("prod").Claim(v1beta1.OperationBootstrap).Objects().Members(Volume, Founding).Snapshot(), "The operation Bootstrap is under way. "},
 	} {
 		before := fmt.Sprintf("%+v", c.s.Cluster) + fmt.Sprint(len(c.s.Members))
 		got := Preview(c.s)

@@ -78,12 +78,25 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 			list.add(v1beta1.ReasonVolumeLost, "PersistentVolumeClaim %s is being deleted. Kubernetes deletes it when Pod %s ends, and %s then "+
 				"has no data any more. The operator does not restart the member. Keep the pod running, and make a backup.", m.Volume.Name, m.Pod.Name, m.Name)
 		}
+		if m := &s.Members[i]; hasOtherPeerURL(s, m) {
+			e := s.EtcdEntry(m)
+			list.add(v1beta1.ReasonPeerURLChanged, "etcd's member list has %s with the peer URL %s, and it is reached at %s. Once a connection to it is lost, "+
+				"the other members do not find it again. Set it back with: etcdctl member update %s --peer-urls=%s", m.Name,
+				cluster.ForeignText(strings.Join(e.PeerURLs, ",")), m.Volume.PeerURL, e.ID, m.Volume.PeerURL)
+		}
 		if m := &s.Members[i]; m.Volume.IsReplaced() && runsOn(m) {
 			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
 				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)
 		}
 	}
 	return list
+}
+
+// hasOtherPeerURL reports whether etcd's list has the member with another peer URL than it was made with. The operator
+// never changes one.
+func hasOtherPeerURL(s *cluster.Snapshot, m *cluster.Member) bool {
+	e := s.EtcdEntry(m)
+	return e != nil && m.Volume != nil && m.Volume.PeerURL != "" && !slices.Contains(e.PeerURLs, m.Volume.PeerURL)
 }
 
 // isOfRemoved reports whether an object is the pod of the member that the operator removes. It is to go away.
@@ -235,7 +248,7 @@ func (p *problems) addLeftOver(m *cluster.Member) {
 	}
 	if len(objects) > 0 {
 		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. "+
-			"Delete the StatefulSet. Then set the annotation %s=%s on the PersistentVolumeClaim to keep the data, or delete it too.",
-			strings.Join(objects, " with "), m.Name, cluster.AnnotationMembership, cluster.MembershipRetired)
+			"Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim too.",
+			strings.Join(objects, " with "), m.Name, cluster.VolumeName(m.Name), cluster.AnnotationMembership, cluster.MembershipRetired)
 	}
 }

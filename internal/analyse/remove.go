@@ -52,9 +52,32 @@ func podOf(m *cluster.Member) cluster.Pod {
 	return *m.Pod
 }
 
+func removalGuards(m *cluster.Member) []guard {
+	return []guard{
+		noAlarm("added or removed"), // Make sure that no data is at stake.
+		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
+		specIsAccepted(m),           // Make sure that an edit which is refused changes nothing.
+	}
+}
+
+// specIsAccepted refuses to remove a voter for a spec that has what the operator carries out for no cluster: the same
+// edit may have lowered the size by mistake. A learner may go: it is no voter yet.
+func specIsAccepted(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		refusals := intentRefusals(cluster.IntentOf(s.Cluster))
+		if len(refusals) == 0 || !isListedVoter(s, m) {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard: "specIsAccepted", Reason: refusals[0].Reason,
+			Message: plan.Messages(refusals) + " The running cluster stays as it is: no member is removed for this spec. Set the spec back, or correct it.",
+		}
+	}
+}
+
 // removeMember removes a member from etcd, if the guards allow it. The leader hands over first.
 func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, removalGuards(m)...); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling}
@@ -138,7 +161,7 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case isListedVoter(s, m) && s.Outlook().Voters <= want, !isListedVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(m):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
-	if refusals := refusalsOf(s, noAlarm("added or removed"), removalKeepsQuorum(m)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, removalGuards(m)...); len(refusals) > 0 {
 		return "It was not carried out. " + refusals[0].Message
 	}
 	return deadlinePassed(s, op)

@@ -3,6 +3,7 @@ package analyse
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,16 @@ func isResizedToTemplate(m *cluster.Member) bool {
 	return m.Pod.Resize.Target == m.Workload.Intent.TargetHash() && m.Pod.HasResources(m.Workload.Intent.Resources())
 }
 
+// hasResourcesOfTemplate reports whether the pod has the resources of its template. One without the mark of a resize
+// has: what differs there came from a LimitRange, for example.
+func hasResourcesOfTemplate(m *cluster.Member) bool {
+	if m.Pod == nil || m.Pod.Resize.Target == "" || m.Pod.Resize.Target == m.Workload.Intent.TargetHash() {
+		return true
+	}
+	want := m.Workload.Intent.Resources()
+	return m.Pod.HasResources(want) && !removes(m.Pod.Resources, want)
+}
+
 // resizesInPlace reports whether the member's pod gets what the spec asks for without a restart.
 func resizesInPlace(s *cluster.Snapshot, m *cluster.Member) bool {
 	if !mayResize(s, m) {
@@ -108,15 +119,23 @@ func onlyResourcesDiffer(have, target cluster.Intent) bool {
 
 // kubernetesResizes reports whether Kubernetes changes these resources of a running pod: CPU and memory only, none is
 // removed, and the pod keeps its class of quality of service. Source: ValidatePodResize in Kubernetes' validation.go.
+// A lower limit of memory is left to a restart: see ADR 6.
 func kubernetesResizes(m *cluster.Member, target cluster.Intent) bool {
 	have, want := m.Workload.Intent.Resources(), target.Resources()
-	if removesResource(have.Limits, want.Limits) || removesResource(have.Requests, want.Requests) {
+	if removes(have, want) || isLower(have.Limits, want.Limits, corev1.ResourceMemory) {
 		return false
+	}
+	if resize := &m.Pod.Resize; resize.Target != "" && resize.Target != target.TargetHash() && removes(m.Pod.Resources, want) {
+		return false // what an earlier change added cannot be taken from a running pod
 	}
 	after := corev1.ResourceRequirements{
 		Limits: overlaid(m.Pod.Resources.Limits, want.Limits), Requests: overlaid(m.Pod.Resources.Requests, want.Requests),
 	}
 	return onlyCPUAndMemory(have, want) && qosClass(m.Pod.Resources) == qosClass(after)
+}
+
+func removes(have, want corev1.ResourceRequirements) bool {
+	return removesResource(have.Limits, want.Limits) || removesResource(have.Requests, want.Requests)
 }
 
 func removesResource(have, want corev1.ResourceList) bool {
@@ -219,8 +238,8 @@ func ofPod(m *cluster.Member, i cluster.Intent) cluster.Intent {
 }
 
 // resizeWaits reports whether a pod that must be changed has to wait, and the refusal where a guard is the cause. Pods
-// that only gain are changed at once. A lower limit may stop a member, so it is given to one pod after the other, while
-// the other members are healthy.
+// that only gain are changed at once. A lower limit of CPU may slow a member down too far, so it is given to one pod
+// after the other, while the other members are healthy.
 func resizeWaits(s *cluster.Snapshot, m *cluster.Member) (bool, *plan.Refusal) {
 	if !lowersLimit(s, m) {
 		return false, nil
@@ -249,12 +268,30 @@ func resizeWaits(s *cluster.Snapshot, m *cluster.Member) (bool, *plan.Refusal) {
 
 // lowersLimit reports whether the spec asks for less than the pod may use today.
 func lowersLimit(s *cluster.Snapshot, m *cluster.Member) bool {
-	for name, want := range targetOf(s, m).Resources().Limits {
-		if have, limited := m.Pod.Resources.Limits[name]; !limited || want.Cmp(have) < 0 {
+	for name := range targetOf(s, m).Resources().Limits {
+		if isLower(m.Pod.Resources.Limits, targetOf(s, m).Resources().Limits, name) {
 			return true
 		}
 	}
 	return false
+}
+
+// isLower reports whether a limit goes down, or is new.
+func isLower(have, want corev1.ResourceList, name corev1.ResourceName) bool {
+	after, isLimited := want[name]
+	before, wasLimited := have[name]
+	return isLimited && (!wasLimited || after.Cmp(before) < 0)
+}
+
+// withoutLowerLimits leaves out lower limits in a pass that takes a step: one member is disturbed at a time.
+func withoutLowerLimits(s *cluster.Snapshot, list []plan.Upkeep, d *plan.Decision) []plan.Upkeep {
+	if d.Action == nil {
+		return list
+	}
+	return slices.DeleteFunc(list, func(u plan.Upkeep) bool {
+		ask, ok := u.(plan.ResizePod)
+		return ok && lowersLimit(s, s.Member(ask.Member))
+	})
 }
 
 // awaitResize tells of pods whose resources are being changed without a restart.

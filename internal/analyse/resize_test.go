@@ -40,7 +40,21 @@ func burstable(size int32) *Builder {
 	return MakeCluster("prod").Replicas(size).Resources(resources("cpu=500m memory=1Gi", "memory=2Gi")).Objects().Members(Healthy)
 }
 
-var moreMemory = asking("cpu=500m memory=1Gi", "memory=4Gi")
+var (
+	moreMemory = asking("cpu=500m memory=1Gi", "memory=4Gi")
+	lessMemory = asking("cpu=500m memory=1Gi", "memory=1Gi")
+	lessCPU    = asking("cpu=500m memory=1Gi", "memory=2Gi cpu=1") // they have no limit of CPU
+)
+
+// poison leaves an unfinished change to less memory in the pod of prod-2.
+func poison(s *cluster.Snapshot) {
+	p := s.Member("prod-2").Pod
+	p.Resize = cluster.Resize{Target: "of before", AskedAt: Now.Add(-time.Hour)}
+	p.Resources = corev1.ResourceRequirements{
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("8Mi")},
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("8Mi")},
+	}
+}
 
 // pod changes the pod of a member.
 func pod(name string, change func(*cluster.Pod)) func(*cluster.Snapshot) {
@@ -98,20 +112,40 @@ func TestResourcesChangeWithoutARestartWhereKubernetesTakesThem(t *testing.T) {
 		action  string
 		reason  string
 	}{
-		"more memory":                         {moreMemory, nil, all, "", v1beta1.ReasonResizingPods},
-		"more CPU, another amount of memory":  {asking("cpu=1 memory=512Mi", "memory=2Gi"), nil, all, "", v1beta1.ReasonResizingPods},
-		"a request more":                      {asking("cpu=500m memory=1Gi", "memory=2Gi cpu=2"), nil, "prod-1", "", v1beta1.ReasonResizingPods},
-		"the same, written differently":       {asking("cpu=0.5 memory=1024Mi", "memory=2048Mi"), nil, none, "", v1beta1.ReasonUpToDate},
-		"a lower limit: one member at a time": {asking("cpu=500m memory=1Gi", "memory=1Gi"), nil, "prod-1", "", v1beta1.ReasonResizingPods},
-		"a lower limit while another member is down": {
-			asking("cpu=500m memory=1Gi", "memory=1Gi"), func(s *cluster.Snapshot) { silent("prod-1")(s); silent("prod-2")(s) }, none, "", v1beta1.ReasonMembersNotHealthy,
+		"more memory":                                  {moreMemory, nil, all, "", v1beta1.ReasonResizingPods},
+		"more CPU, another amount of memory":           {asking("cpu=1 memory=512Mi", "memory=2Gi"), nil, all, "", v1beta1.ReasonResizingPods},
+		"a request more":                               {asking("cpu=500m memory=1Gi", "memory=2Gi cpu=2"), nil, "prod-1", "", v1beta1.ReasonResizingPods},
+		"the same, written differently":                {asking("cpu=0.5 memory=1024Mi", "memory=2048Mi"), nil, none, "", v1beta1.ReasonUpToDate},
+		"a lower limit of memory restarts the members": {lessMemory, nil, none, "roll prod-1", v1beta1.ReasonRollingMembers},
+		"a lower limit of memory, back to what the members were healthy with": {
+			asking("cpu=500m memory=1Gi", "memory=2Gi"), asked("prod-1", time.Second, func(r *cluster.Resize) { r.Target = "of more memory" }),
+			"prod-1", "", v1beta1.ReasonResizingPods,
 		},
-		"a lower limit for the member that is down itself": {asking("cpu=500m memory=1Gi", "memory=1Gi"), silent("prod-2"), "prod-2", "", v1beta1.ReasonResizingPods},
+		"a failed pod whose resources are not those of its template": {func(*v1beta1.EtcdClusterSpec) {}, func(s *cluster.Snapshot) {
+			crashing("prod-2", time.Minute)(s)
+			poison(s)
+		}, none, "roll prod-2", v1beta1.ReasonRollingMembers},
+		"a running pod whose resources are not those of its template": {func(*v1beta1.EtcdClusterSpec) {}, poison, "prod-2", "", v1beta1.ReasonResizingPods},
+		"what an earlier change added to a pod": {asking("", ""), func(s *cluster.Snapshot) {
+			poison(s)
+			for i := range s.Members { // they were made without resources
+				m := &s.Members[i]
+				m.Workload.Intent.Limits, m.Workload.Intent.Requests = nil, nil
+			}
+		}, none, "roll prod-2", v1beta1.ReasonRollingMembers},
+		"a lower limit in the pass that restarts another member": {
+			lessCPU, pod("prod-2", func(p *cluster.Pod) { p.IntentHash = "another" }), none, "roll prod-2", v1beta1.ReasonRollingMembers,
+		},
+		"a lower limit: one member at a time": {lessCPU, nil, "prod-1", "", v1beta1.ReasonResizingPods},
+		"a lower limit while another member is down": {
+			lessCPU, func(s *cluster.Snapshot) { silent("prod-1")(s); silent("prod-2")(s) }, none, "", v1beta1.ReasonMembersNotHealthy,
+		},
+		"a lower limit for the member that is down itself": {lessCPU, silent("prod-2"), "prod-2", "", v1beta1.ReasonResizingPods},
 		"a lower limit while another pod waits for its kubelet": {
-			asking("cpu=500m memory=1Gi", "memory=1Gi"), asked("prod-2", time.Second, nil), none, "", v1beta1.ReasonResizingPods,
+			lessCPU, asked("prod-2", time.Second, nil), none, "", v1beta1.ReasonResizingPods,
 		},
 		"a lower limit while an operation is under way": {
-			asking("cpu=500m memory=1Gi", "memory=1Gi"), midRotation("prod-2"), none, "", "",
+			lessCPU, midRotation("prod-2"), none, "", "",
 		},
 		"more memory while a member is down":  {moreMemory, silent("prod-2"), all, "", v1beta1.ReasonResizingPods},
 		"a pod that does not tell its intent": {moreMemory, pod("prod-1", func(p *cluster.Pod) { p.IntentHash = "" }), all, "", v1beta1.ReasonResizingPods},
@@ -229,7 +263,7 @@ func (r *resizing) upkeepOf(d plan.Decision) {
 					p.RenderHash = hash
 				}
 			})
-		case plan.Apply, plan.Delete, plan.RecordMember, plan.SetRetention, plan.WriteAuthority, plan.WriteCertificate:
+		case plan.Apply, plan.Delete, plan.AppendEntry, plan.RecordMember, plan.SetRetention, plan.WriteAuthority, plan.WriteCertificate:
 			r.Fatalf("got %T", u)
 		}
 	}
@@ -259,21 +293,22 @@ func (r *resizing) settle() {
 // TestACrashOrAChangeOfMindInTheMiddleOfAResizeRestartsNoMember stops the operator after each write, and changes the
 // spec there: not at all, to other resources, and back.
 func TestACrashOrAChangeOfMindInTheMiddleOfAResizeRestartsNoMember(t *testing.T) {
+	more := asking("cpu=1 memory=2Gi", "memory=4Gi")
 	for what, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
-		"the same spec": moreMemory,
-		"even more":     asking("cpu=1 memory=4Gi", "memory=8Gi"),
-		"less":          asking("cpu=250m memory=512Mi", "memory=1Gi"),
-		"back":          asking("cpu=500m memory=1Gi", "memory=2Gi"),
+		"the same spec": more,
+		"even more":     asking("cpu=2 memory=4Gi", "memory=8Gi"),
+		"less":          asking("cpu=250m memory=512Mi", "memory=4Gi"),
+		"back":          asking("cpu=500m memory=1Gi", "memory=4Gi"),
 	} {
 		whole := &resizing{T: t, left: 1000}
-		s := burstable(3).LaterSpec(moreMemory).Snapshot()
+		s := burstable(3).LaterSpec(more).Snapshot()
 		whole.s = &s
 		whole.settle()
 		if want := []string{"prod-0", "prod-1", "prod-2"}; !slices.Equal(whole.told, want) || whole.writes != 15 {
 			t.Fatalf("%d writes, told of %v", whole.writes, whole.told)
 		}
 		for crash := range whole.writes {
-			s := burstable(3).LaterSpec(moreMemory).Snapshot()
+			s := burstable(3).LaterSpec(more).Snapshot()
 			r := &resizing{T: t, s: &s, left: crash}
 			for r.left > 0 {
 				r.pass()
@@ -350,13 +385,13 @@ func TestAPodThatAnotherReleaseMadeStaysSoWhenItIsResized(t *testing.T) {
 
 // Limits go down one member after the other, the leader last.
 func TestLowerLimitsAreGivenToOneMemberAfterTheOther(t *testing.T) {
-	s := burstable(3).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Snapshot()
+	s := burstable(3).LaterSpec(lessCPU).Snapshot()
 	r := &resizing{T: t, s: &s, left: 1000}
 	r.settle()
 	if want := []string{"prod-1", "prod-2", "prod-0"}; !slices.Equal(r.told, want) {
 		t.Errorf("the order is %v, want %v", r.told, want)
 	}
-	one := burstable(1).LaterSpec(asking("cpu=500m memory=1Gi", "memory=1Gi")).Snapshot()
+	one := burstable(1).LaterSpec(lessCPU).Snapshot()
 	if got := podsResized(Next(one)); got != "prod-0" {
 		t.Errorf("the only member: resizes %q", got)
 	}

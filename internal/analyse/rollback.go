@@ -19,8 +19,8 @@ const failureGrace = time.Minute
 var definiteFailures = []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonImagePullFailed, v1beta1.ReasonContainerFailed}
 
 // rollBack restarts a member that does not come back with the intent under which it was last healthy. The other
-// members are not touched. The restart that the member did not survive hands over, unless it has ended: its pod may have
-// gone later, in a drain.
+// members are not touched. The restart that the member did not survive hands over, unless it has ended: its pod may
+// have gone later, in a drain.
 func rollBack(s *cluster.Snapshot) *plan.Decision {
 	i := slices.IndexFunc(s.Members, func(m cluster.Member) bool { return rollBackIsDue(s, &m) })
 	if i < 0 {

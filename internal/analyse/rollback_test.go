@@ -203,7 +203,7 @@ func TestWhatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
 		t.Fatalf("the others were touched: %v", actions)
 	}
 	want := "prod-1 did not become healthy with what the spec asks for, and went back to what it ran with before. " +
-		"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. No other member is restarted for it. " +
+		"What was wrong then: The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed. No other member is restarted for it. " +
 		"Correct the spec, or set another value of the annotation operator.etcd-warden.io/restart to try it again."
 	if diff := cmp.Diff(want, messages[len(messages)-1]); diff != "" {
 		t.Error(diff)

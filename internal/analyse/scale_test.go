@@ -210,6 +210,32 @@ func runFor(times ...time.Duration) func(*cluster.Snapshot) {
 	}
 }
 
+// filled gives every member's database a size.
+func filled(bytes int64) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			if p := s.Members[i].Probe; p != nil {
+				p.DatabaseBytes = bytes
+			}
+		}
+	}
+}
+
+func withQuota(quota string) func(*v1beta1.EtcdClusterSpec) {
+	return func(s *v1beta1.EtcdClusterSpec) {
+		s.Config = &v1beta1.Config{QuotaBackendBytes: new(resource.MustParse(quota))}
+	}
+}
+
+// growingTo20Mi has a registered learner, and since then a lower quota in its spec than the database has.
+func growingTo20Mi() cluster.Snapshot {
+	s := growing3(noted("4"), registered, listed, filled(19<<20))
+	changed := *s.Cluster
+	withQuota("20Mi")(&changed.Spec)
+	s.Cluster = &changed
+	return s
+}
+
 // ranFor has the container of the learner run for so long.
 func ranFor(d time.Duration) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) { s.Member("prod-3").Pod.StartedAt = s.Now.Add(-d) }
@@ -270,6 +296,24 @@ func TestScale(t *testing.T) {
 				s.Cluster.Spec.Config = &v1beta1.Config{ExtraArgs: map[string]string{"no-such": "1"}}
 			}).Snapshot(),
 			says{Rule: RuleScale, Reason: "UnsupportedOption"},
+		},
+		"removes no voter for a spec that is refused": {
+			resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), says{Rule: RuleScale, Reason: "UnsupportedOption"},
+		},
+		"removes a learner for a spec that is refused": {
+			resized(3, 3, registered, listed).LaterSpec(option("data-dir", "/tmp")).Snapshot(), step("remove prod-3 (a3) by prod-0"),
+		},
+		"adds no member with a quota that the database fills": {
+			resized(3, 5, filled(19<<20)).LaterSpec(withQuota("20Mi")).Snapshot(), says{Rule: RuleScale, Reason: "QuotaTooSmall"},
+		},
+		"adds one with a lower quota that holds the database": {
+			resized(3, 5, filled(10<<20)).LaterSpec(withQuota("20Mi")).Snapshot(), step("add prod-3+volume by prod-0, next 4"),
+		},
+		"adds one with the quota of the others, however full": {
+			resized(3, 5, filled(1<<40)).Snapshot(), step("add prod-3+volume by prod-0, next 4"),
+		},
+		"starts no learner with a quota that the database fills": {
+			growingTo20Mi(), says{Rule: RuleOperation, Reason: "Scaling"},
 		},
 		"refuses a quota that does not fit on the volume": {
 			resized(3, 5, func(s *cluster.Snapshot) {
@@ -589,6 +633,24 @@ func TestOnlyAServiceThatIsMadeAgainGetsTheNextMembersNumber(t *testing.T) {
 				t.Errorf("the Service notes %q, not %q", have, c.want)
 			}
 		})
+	}
+}
+
+func TestAPeerURLThatWasChangedByHandIsTold(t *testing.T) {
+	s := healthy(3).Snapshot()
+	if d := Next(s); len(d.Problems) > 0 {
+		t.Fatalf("told without a cause: %+v", d.Problems)
+	}
+	changed := *s.Membership
+	changed.Members = slices.Clone(changed.Members)
+	changed.Members[1].PeerURLs = []string{"http://1.2.3.5:2380"}
+	s.Membership = &changed
+	d := Next(s)
+	want := "etcd's member list has prod-1 with the peer URL http://1.2.3.5:2380, and it is reached at http://prod-1-0.prod.shop.svc:2380. " +
+		"Once a connection to it is lost, the other members do not find it again. Set it back with: " +
+		"etcdctl member update a1 --peer-urls=http://prod-1-0.prod.shop.svc:2380"
+	if len(d.Problems) != 1 || d.Problems[0].Reason != v1beta1.ReasonPeerURLChanged || d.Problems[0].Message != want {
+		t.Errorf("told %+v", d.Problems)
 	}
 }
 

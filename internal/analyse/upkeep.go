@@ -25,7 +25,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
-	list = withoutTemplateOf(list, d)
+	list = withoutLowerLimits(s, withoutTemplateOf(list, d), d)
 	if s.Cluster.Spec.Paused {
 		d.Upkeep = append(list, urgentRenewals(s)...)
 		return

@@ -449,7 +449,8 @@ func TestAUsersSecretThatMayNotBeReadIsNotCalledMissing(t *testing.T) {
 func TestCertificatesFitTheClustersOwnMembersOnly(t *testing.T) {
 	s := cluster.Snapshot{Cluster: &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod"}}}
 	s.Cluster.Spec.Replicas = 2
-	for _, name := range []string{"prod-0", "prod-3", "https://1.2.3.4:2380", "other"} { // the last two were registered by hand
+	// The last two were registered by hand.
+	for _, name := range []string{"prod-0", "prod-3", "https://1.2.3.4:2380", "other"} {
 		s.Members = append(s.Members, cluster.Member{Name: name})
 	}
 	want := []string{"prod-0-0.prod.shop.svc", "prod-3-0.prod.shop.svc"}

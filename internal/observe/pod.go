@@ -136,7 +136,7 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 		last = c.LastTerminationState.Terminated
 	}
 	startedOnceMore := c.State.Running != nil && c.RestartCount < 2 // after a reboot, say: it may well come up
-	if last == nil || last.ExitCode == 0 || startedOnceMore {
+	if last == nil || last.ExitCode == 0 || startedOnceMore || last.Reason == "ContainerStatusUnknown" {
 		return "", ""
 	}
 	if last.Reason == "OOMKilled" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +16,8 @@ import (
 // the hashes in annotations.
 // Fields that only the live object has do not matter: the API server or other clients added them. So fields of the
 // desired object with a zero value do not matter either; where zero means something, the field is a pointer.
-// Lists must have the same length, except owner references. UpToDate fails if the two objects have different types.
+// Lists must have the same length, except owner references. Selectors must be equal: another key selects other pods.
+// UpToDate fails if the two objects have different types.
 func UpToDate(desired, live runtime.Object) (bool, error) {
 	if d, l := reflect.TypeOf(desired), reflect.TypeOf(live); d != l {
 		return false, fmt.Errorf("comparing a %v with a %v", d, l)
@@ -29,6 +31,8 @@ var (
 	intOrString     = reflect.TypeFor[intstr.IntOrString]()
 	quantity        = reflect.TypeFor[resource.Quantity]()
 	timestamp       = reflect.TypeFor[metav1.Time]()
+	labelSelector   = reflect.TypeFor[metav1.LabelSelector]()
+	serviceSpec     = reflect.TypeFor[corev1.ServiceSpec]()
 	ownerReferences = reflect.TypeFor[[]metav1.OwnerReference]()
 )
 
@@ -64,7 +68,11 @@ func containsStruct(have, want reflect.Value) bool {
 		return true
 	case intOrString:
 		return have.Equal(want)
-	case quantity, timestamp:
+	case serviceSpec:
+		if !equality.Semantic.DeepEqual(have.FieldByName("Selector").Interface(), want.FieldByName("Selector").Interface()) {
+			return false
+		}
+	case quantity, timestamp, labelSelector:
 		return equality.Semantic.DeepEqual(have.Interface(), want.Interface())
 	}
 	for n := range want.NumField() {

@@ -119,6 +119,7 @@ func TestAServiceIsUpToDateUntilAFieldOfOursDiffers(t *testing.T) {
 		"as it was defaulted":   {func(*corev1.Service) {}, true},
 		"the hash is another":   {func(s *corev1.Service) { s.Annotations[cluster.AnnotationAppliedHash] = "0" }, false},
 		"another selector":      {func(s *corev1.Service) { s.Spec.Selector[cluster.LabelCluster] = "other" }, false},
+		"a selector more":       {func(s *corev1.Service) { s.Spec.Selector["x"] = "y" }, false},
 		"a selector less":       {func(s *corev1.Service) { s.Spec.Selector = nil }, false},
 		"another port":          {func(s *corev1.Service) { s.Spec.Ports[0].Port = 1 }, false},
 		"a port more":           {func(s *corev1.Service) { s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: 1}) }, false},
@@ -147,6 +148,9 @@ func TestABudgetIsUpToDateUntilTheQuorumChanges(t *testing.T) {
 	wantUpToDate(t, Budget(makeCluster(), 2), live, true)
 	wantUpToDate(t, Budget(makeCluster(), 3), live, false)
 	live.Spec.MinAvailable = new(intstr.FromInt32(0))
+	wantUpToDate(t, Budget(makeCluster(), 2), live, false)
+	live = Budget(makeCluster(), 2)
+	live.Spec.Selector.MatchLabels["x"] = "y"
 	wantUpToDate(t, Budget(makeCluster(), 2), live, false)
 }
 

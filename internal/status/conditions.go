@@ -176,7 +176,11 @@ func degraded(v *view, d *plan.Decision, status *v1beta1.EtcdClusterStatus) meta
 	case len(v.problems) > 0:
 		return because(v.problems[0].Reason, v.problemText())
 	case isBlocked(d):
-		return because(d.Reason, d.Message)
+		failures := ""
+		if d.Reason == v1beta1.ReasonRolledBack && status.ReadyReplicas < status.Replicas { // it tells what was, not what is
+			failures = v.failures
+		}
+		return because(d.Reason, sentences(d.Message, failures))
 	case status.ReadyReplicas < status.Replicas && !onlyStarting(v.Snapshot) && !onlyRestarting(v.Snapshot):
 		return because(v1beta1.ReasonMembersNotReady,
 			sentences(fmt.Sprintf("%d of %d members are ready.", status.ReadyReplicas, status.Replicas), v.failures))

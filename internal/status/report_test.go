@@ -96,6 +96,12 @@ func situations() map[string]*Builder {
 			s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.FailedIntent(cluster.IntentOf(s.Cluster),
 				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed.")
 		}),
+		"rolled-back-and-down": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.FailedIntent(cluster.IntentOf(s.Cluster),
+				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed.")
+			m.Pod, m.Probe, m.Workload.CreateFailure = nil, nil, "exceeded quota: pods"
+		}),
 		"no-space": alarm(cluster.AlarmNoSpace),
 		"corrupt": prod().Objects().Members(Healthy, Changed(func(m *cluster.Member) { m.Pod.Ready = false })).
 			Later(func(s *cluster.Snapshot) {

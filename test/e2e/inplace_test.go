@@ -84,12 +84,12 @@ var _ = Describe("CPU and memory of a running cluster", func() {
 		expectMemory(ctx, c, "768Mi")
 		Expect(processesOf(ctx, c)).To(Equal(before))
 
-		edit(ctx, c, withResources("20m", "64Mi", "512Mi"))
+		edit(ctx, c, withResources("20m", "64Mi", "768Mi"))
 		awaitHealthy(ctx, c)
-		expectMemory(ctx, c, "512Mi")
+		expectMemory(ctx, c, "768Mi")
 		Expect(processesOf(ctx, c)).To(Equal(before))
 
-		// The class of quality of service becomes Guaranteed.
+		// The limit of memory goes down, and the class of quality of service becomes Guaranteed.
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 			withResources("100m", "512Mi", "512Mi")(s)
 			s.Resources.Limits[corev1.ResourceCPU] = resource.MustParse("100m")

@@ -87,7 +87,7 @@ func TestResourcesOfRunningPodsAreChangedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	for what, change := range map[string]func(*v1beta1.EtcdCluster){
 		"more memory and CPU":  large,
-		"less memory":          asking("cpu=500m memory=1Gi", "memory=1Gi"),
+		"smaller requests":     asking("cpu=250m memory=512Mi", "memory=2Gi"),
 		"the other way of CPU": asking("cpu=250m memory=1Gi", "memory=2Gi"),
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -143,6 +143,7 @@ func TestMembersRestartWhereRunningPodsCannotBeResized(t *testing.T) {
 	}{
 		"the class of quality of service changes": {equal, nil, ""},
 		"a limit is removed":                      {asking("cpu=500m memory=1Gi", ""), nil, ""},
+		"the limit of memory goes down":           {asking("cpu=500m memory=1Gi", "memory=1Gi"), nil, ""},
 		"the API server has no such subresource":  {large, apierrors.NewNotFound(pods, "resize"), ""},
 		"the role does not allow it":              {large, apierrors.NewForbidden(pods, "prod-0-0", errors.New("cannot patch resource")), ""},
 		"the node is too small":                   {large, nil, "Node didn't have enough capacity: memory"},
