@@ -46,6 +46,7 @@ type World struct {
 	lagging   map[string]bool
 	additions int
 	now       func() time.Time // nil without a clock
+	due       time.Time        // when a leader next compares versions; zero while there is nothing to do
 }
 
 // New returns a world without members.
@@ -69,6 +70,14 @@ type member struct {
 	connectedAt time.Time
 	// match is the last entry that each member is known to have, by its ID. Only a leader has it, from its election on.
 	match map[cluster.ID]int
+	// monitoredTerm is the term in which the member, as leader, last compared versions. versionDue and downgradeDue are
+	// when it next changes the cluster version, and when it ends the downgrade; zero if it does not.
+	monitoredTerm            int
+	versionDue, downgradeDue time.Time
+	// storageDue is when the version of the member's data follows the cluster version.
+	storageDue time.Time
+	// published tells that a process of 3.5 has published itself.
+	published bool
 }
 
 // dataDir is what a member stores on its volume.
@@ -77,6 +86,11 @@ type dataDir struct {
 	name, peerURL       string
 	state               *state
 	removed             bool
+	// storage is the minor version of the data; zero while it has none.
+	storage int
+	// snapshot is the last entry in the newest snapshot of the log, and appliedVersion the last cluster version that the
+	// member applied.
+	snapshot, appliedVersion int
 }
 
 // state is the result of a member's log up to its last entry. It is never changed, only replaced.
@@ -87,6 +101,11 @@ type state struct {
 	alarms      map[cluster.Alarm]bool
 	// removed are the members that were removed from the cluster. Their IDs are not used again.
 	removed map[cluster.ID]bool
+	// clusterVersion is the minor version that all members have, and downgrade the one that a downgrade goes to. Both are
+	// zero for none.
+	clusterVersion, downgrade int
+	// oldEntry is the last entry that 3.7 cannot read; zero without any.
+	oldEntry int
 }
 
 // peer is an entry of the member list.
@@ -98,7 +117,9 @@ type peer struct {
 }
 
 func (s *state) clone() *state {
-	return &state{s.term, s.index, maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms), maps.Clone(s.removed)}
+	next := *s
+	next.members, next.keys, next.alarms, next.removed = maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms), maps.Clone(s.removed)
+	return &next
 }
 
 // newer orders logs as a vote does: by the term of the last entry, then by length.
@@ -172,10 +193,16 @@ func (w *World) Start(o StartOptions) error {
 	if data.removed {
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
 	}
+	if err := refusesToStart(data, minorOf(o.Version)); err != nil {
+		return fmt.Errorf("starting %s: %w", o.Name, err)
+	}
 	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock()}
 	w.settle()
 	if data.removed { // a peer said so
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
+	}
+	if w.members[o.Address] == nil { // it got entries from a peer that its binary does not fit
+		return fmt.Errorf("starting %s: %w", o.Name, refusesToStart(data, minorOf(o.Version)))
 	}
 	return nil
 }
@@ -289,6 +316,7 @@ func (w *World) changeAlarms(address string, change func(*state, cluster.ID)) er
 func (w *World) Ready(address string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	m := w.members[address]
 	if m == nil || !m.serving || m.leader == 0 || m.data.state.members[m.data.memberID].learner {
 		return false
@@ -316,6 +344,7 @@ func (w *World) serving(address string) (*member, error) {
 }
 
 func (w *World) running(address string) (*member, error) {
+	w.tick()
 	if err := w.failures[address]; err != nil {
 		return nil, err
 	}
@@ -344,16 +373,25 @@ func (w *World) group(m *member) []*member {
 	return group
 }
 
-// settle ends removed members, elects leaders and publishes members until nothing changes any more.
+// settle ends removed members, elects leaders, publishes members and compares versions until nothing changes any more.
 func (w *World) settle() {
-	w.endRemoved()
-	for _, m := range w.members {
-		group := w.group(m)
-		leader := elect(group)
-		w.follow(group, leader)
-		if leader != nil {
-			w.publish(leader, group)
+	for changed := true; changed; {
+		changed = false
+		w.due = time.Time{}
+		w.endRemoved()
+		for _, m := range w.members {
+			group := w.group(m)
+			leader := elect(group)
+			w.follow(group, leader)
+			if leader != nil {
+				w.publish(leader, group)
+				w.noteOldEntries(leader, group)
+				changed = w.monitor(leader) || changed
+			}
 		}
+		w.snapshots()
+		w.migrate()
+		changed = w.endUnfit() || changed
 	}
 }
 
