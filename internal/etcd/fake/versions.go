@@ -88,6 +88,10 @@ func refusesToStart(data *dataDir, minor int) error {
 // (server/etcdserver/server.go). It starts again from there.
 const snapshotCount = 10000
 
+// memorySnapshotCount is after how many entries a member of 3.6 or 3.7 forgets the first entry of the log, so that a new
+// member gets a snapshot: memorySnapshotCount and compactRaftLog (server/etcdserver/server.go).
+const memorySnapshotCount = 100
+
 // hasOldEntries reports whether a binary would read entries that it cannot.
 func hasOldEntries(data *dataDir, minor int) bool {
 	return minor >= 7 && data.state.oldEntry > data.snapshot
@@ -101,6 +105,9 @@ func (w *World) snapshots() {
 		isLowered := s.clusterVersion < m.data.appliedVersion
 		if m.serving && m.minor() >= 6 && (isLowered || s.index-m.data.snapshot > snapshotCount) {
 			m.data.snapshot = s.index
+		}
+		if m.minor() >= 6 && (m.data.snapshot > 0 || s.index > memorySnapshotCount) {
+			m.logStart = max(m.logStart, 1)
 		}
 		m.data.appliedVersion = s.clusterVersion
 	}

@@ -76,6 +76,8 @@ type member struct {
 	versionDue, downgradeDue time.Time
 	// storageDue is when the version of the member's data follows the cluster version.
 	storageDue time.Time
+	// logStart is the last entry that the process does not have in its log. A member that needs it gets a snapshot.
+	logStart int
 	// published tells that a process of 3.5 has published itself.
 	published bool
 }
@@ -196,7 +198,7 @@ func (w *World) Start(o StartOptions) error {
 	if err := refusesToStart(data, minorOf(o.Version)); err != nil {
 		return fmt.Errorf("starting %s: %w", o.Name, err)
 	}
-	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock()}
+	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock(), logStart: data.snapshot}
 	w.settle()
 	if data.removed { // a peer said so
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
@@ -455,6 +457,9 @@ func (w *World) follow(group []*member, leader *member) {
 			continue
 		}
 		m.leader = leader.data.memberID
+		if m.data.state.index < leader.logStart { // the leader sends a snapshot instead
+			m.data.snapshot = leader.data.state.index
+		}
 		if !entry.learner || !w.lagging[m.address] {
 			m.serving, m.data.state = true, leader.data.state
 		}

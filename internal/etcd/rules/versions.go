@@ -35,6 +35,7 @@ var versions = []rule{
 	{"a downgrade does not begin before every member answers", silentBeforeDowngrade},
 	{"a cancelled downgrade leaves the cluster version low until the last member of it has gone", cancel},
 	{"a downgrade is allowed to the minor version below the cluster version only", downgradeTarget},
+	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
 	{"a single member goes up and down, and an older binary does not start otherwise", single},
 	{"patches of a minor version run beside each other", patches},
@@ -156,6 +157,27 @@ func oldEntries(l *bench) {
 	l.renewLog(three...)
 	l.roll(a, "3.7")
 	l.holds(a, "key", "3.5")
+
+	// A new member gets the snapshot.
+	leader, _ := l.leader(three...)
+	l.add(leader, d)
+	l.start(isExisting(a, b, c, d), d)
+	l.catchesUp(d, leader)
+}
+
+// A downgrade of 3.5 to 3.4 is allowed, and no member starts any more. Nobody but the users can have enabled it.
+func downgradeOf35(l *bench) {
+	l.foundWith("3.5", three...)
+	leader, followers := l.leader(three...)
+	l.tryEnable("3.4", three...)
+	l.probe(followers[0], "tells that a downgrade is enabled", func(p cluster.Probe) bool {
+		return p.DowngradeEnabled && p.DowngradeTarget == "" && p.ClusterVersion == "3.5"
+	})
+	l.stop(followers[0])
+	l.doesNotServe(followers[0], "3.5")
+	l.cancelDowngrade(leader, followers[1])
+	l.doesNotServe(followers[0], "3.5") // its own data still has it
+	l.put(leader, "key", "value")
 }
 
 func rollBack(l *bench) {
@@ -191,16 +213,26 @@ func silentMember(l *bench) {
 	l.agreeOn("3.6", three...)
 }
 
-// enableDowngrade enables a downgrade by the leader, and checks that it is told.
-func (l *bench) enableDowngrade(minor string, names ...string) {
+// tryEnable enables a downgrade by the leader.
+func (l *bench) tryEnable(minor string, names ...string) {
 	l.t.Helper()
 	l.await("enabling a downgrade to "+minor, func() error {
 		leader, _ := l.leader(names...)
-		if err := l.Changer().ValidateDowngrade(l.t.Context(), l.target(leader), minor); err != nil {
-			return err
+		err := l.Changer().ValidateDowngrade(l.t.Context(), l.target(leader), minor)
+		if err == nil {
+			err = l.Changer().EnableDowngrade(l.t.Context(), l.target(leader), minor)
 		}
-		return l.Changer().EnableDowngrade(l.t.Context(), l.target(leader), minor)
+		if errors.Is(err, etcd.ErrDowngradeEnabled) { // by an earlier try
+			return nil
+		}
+		return err
 	})
+}
+
+// enableDowngrade enables a downgrade by the leader, and checks that it is told.
+func (l *bench) enableDowngrade(minor string, names ...string) {
+	l.t.Helper()
+	l.tryEnable(minor, names...)
 	for _, name := range names {
 		l.probe(name, "tells that a downgrade is enabled", func(p cluster.Probe) bool {
 			return p.DowngradeEnabled && p.DowngradeTarget == minor
@@ -244,8 +276,7 @@ func silentBeforeDowngrade(l *bench) {
 	l.put(a, "key", "value")
 	l.enableDowngrade("3.6", a, b)
 	l.keeps("3.7", a)
-	l.Use(l.t, "3.6")
-	l.refuses(c, isExisting(c)) // its data is of 3.7
+	l.doesNotServe(c, "3.6") // its data is of 3.7
 	l.Use(l.t, "3.7")
 	l.startSelf(c)
 	l.serves(c)
