@@ -211,7 +211,7 @@ func (w *World) isDue(due *time.Time, wanted, atOnce bool, interval time.Duratio
 	return false
 }
 
-// tick does what the monitors do once an interval has passed.
+// tick does what the monitors have done since an interval passed. It comes before every other change, and before answers.
 func (w *World) tick() {
 	if w.now != nil && !w.due.IsZero() && !w.now().Before(w.due) {
 		w.settle()

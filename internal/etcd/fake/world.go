@@ -176,6 +176,7 @@ type StartOptions struct {
 func (w *World) Start(o StartOptions) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	if w.members[o.Address] != nil {
 		return fmt.Errorf("starting %s: the address %s is in use", o.Name, o.Address)
 	}
@@ -213,6 +214,7 @@ func (w *World) Start(o StartOptions) error {
 func (w *World) Stop(address string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	delete(w.members, address)
 	w.settle()
 }
@@ -248,6 +250,7 @@ func (w *World) Heal(address string) { w.setCut(address, false) }
 func (w *World) setCut(address string, cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	if m := w.members[address]; m != nil && w.cut[address] && !cut {
 		m.connectedAt = w.clock()
 	}
