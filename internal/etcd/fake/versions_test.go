@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -95,5 +96,39 @@ func TestWithoutAClockTheVersionsFollowAtOnce(t *testing.T) {
 		if probe := l.probe(t, "prod-0"); probe.ClusterVersion != step.want || probe.StorageVersion != step.want {
 			t.Errorf("got %+v, want %s", probe, step.want)
 		}
+	}
+}
+
+func TestABinaryDoesNotReadDataThatAreNotLoweredYet(t *testing.T) {
+	l := upgraded(t)
+	l.pass(versionInterval)
+	l.probe(t, "prod-0") // raises the cluster version
+	l.pass(versionInterval)
+	leader := ""
+	for _, name := range []string{"prod-0", "prod-1", "prod-2"} {
+		if probe := l.probe(t, name); probe.Leader == probe.MemberID {
+			leader = name
+		}
+	}
+	to := l.probe(t, leader)
+	target := etcd.Target{Endpoint: l.Endpoint(leader), ClusterID: to.ClusterID, MemberID: to.MemberID}
+	if err := l.Changer().EnableDowngrade(t.Context(), target, "3.6"); err != nil {
+		t.Fatal(err)
+	}
+	l.pass(versionInterval)
+	if probe := l.probe(t, leader); probe.ClusterVersion != "3.6" || probe.StorageVersion != "3.7" {
+		t.Fatalf("got %+v", probe)
+	}
+	o := StartOptions{Address: address(leader), Name: leader, PeerURL: peerURL(leader), Volume: "data-" + leader, Version: "3.6.16"}
+	l.Stop(t, leader)
+	if err := l.World.Start(o); !errors.Is(err, ErrNewData) {
+		t.Fatalf("it starts before its data are lowered: %v", err)
+	}
+	l.startAs(t, leader, "3.7.3")
+	l.pass(versionInterval)
+	l.probe(t, leader)
+	l.Stop(t, leader)
+	if err := l.World.Start(o); err != nil {
+		t.Fatalf("it does not start afterwards: %v", err)
 	}
 }
