@@ -19,7 +19,7 @@ type Target struct {
 	ClusterID, MemberID cluster.ID
 }
 
-// Changer changes the membership and the leader of a cluster.
+// Changer changes the membership, the leader and the version of a cluster.
 //
 // Every method first reads the status of the target, and sends the change on the same connection only if cluster ID and
 // member ID are the expected ones. Otherwise it returns a *WrongMemberError, and nothing was sent.
@@ -62,6 +62,24 @@ type Changer interface {
 	//
 	// It fails with ErrNotLeader or ErrNoLeader. Made again, it appends another entry.
 	AppendEntry(ctx context.Context, target Target) error
+	// ValidateDowngrade asks whether a downgrade to a minor version, for example 3.6, could be enabled. It changes nothing.
+	// The target must be the leader. etcd compares the versions only, and neither alarms nor whether members answer.
+	//
+	// It fails with ErrDowngradeTarget unless the cluster version is one minor version above, with ErrDowngradeEnabled,
+	// ErrNoClusterVersion, ErrNotLeader or ErrNoLeader.
+	ValidateDowngrade(ctx context.Context, target Target, minor string) error
+	// EnableDowngrade enables a downgrade to a minor version, for example 3.6. The target must be the leader. The leader
+	// then lowers the cluster version within 4 s of having read a version from every member, and ends the downgrade within
+	// 5 s of having read the minor version from all.
+	//
+	// It fails as ValidateDowngrade does. Made again after its answer was lost, it returns ErrDowngradeEnabled, and
+	// ErrDowngradeTarget once the cluster version has been lowered: what is enabled is then in the member's status.
+	EnableDowngrade(ctx context.Context, target Target, minor string) error
+	// CancelDowngrade ends a downgrade. The target must be the leader. While no member has the older minor version, the
+	// leader then raises the cluster version again within 4 s.
+	//
+	// It fails with ErrNotLeader or ErrNoLeader. Without a downgrade it does nothing, so that it may be made again.
+	CancelDowngrade(ctx context.Context, target Target) error
 }
 
 // The errors of etcd that callers branch on, in etcd's words.
@@ -88,6 +106,12 @@ var (
 	ErrNotLearner = errors.New("etcdserver: can only promote a learner member")
 	// ErrBadTransferee: only a voter can become the leader.
 	ErrBadTransferee = errors.New("etcdserver: bad leader transferee")
+	// ErrDowngradeTarget: the cluster version is not one minor version above the one to downgrade to.
+	ErrDowngradeTarget = errors.New("etcdserver: invalid downgrade target version")
+	// ErrDowngradeEnabled: a downgrade is enabled.
+	ErrDowngradeEnabled = errors.New("etcdserver: cluster has a downgrade job in progress")
+	// ErrNoClusterVersion: the cluster has no version yet.
+	ErrNoClusterVersion = errors.New("etcdserver: cluster version not found during downgrade")
 )
 
 // Errors are the errors of etcd that callers branch on.
@@ -95,6 +119,7 @@ func Errors() []error {
 	return []error{
 		ErrNoLeader, ErrLearner, ErrNotLeader, ErrUnhealthy, ErrNotEnoughStarted, ErrTooManyLearners, ErrPeerURLExists,
 		ErrMemberNotFound, ErrLearnerNotReady, ErrNotLearner, ErrBadTransferee,
+		ErrDowngradeTarget, ErrDowngradeEnabled, ErrNoClusterVersion,
 	}
 }
 

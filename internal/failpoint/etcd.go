@@ -11,7 +11,7 @@ import (
 // EtcdKind is the kind of calls that change etcd. They have no name: the IDs and URLs in them differ from run to run.
 const EtcdKind = "Etcd"
 
-// WrapChanger returns a changer that calls the hooks around every change of c.
+// WrapChanger returns a changer that calls the hooks around every change of c. ValidateDowngrade is none.
 func WrapChanger(c etcd.Changer, hooks Hooks) etcd.Changer {
 	return &changer{Changer: c, hooks: hooks, counts: map[string]int{}}
 }
@@ -71,4 +71,14 @@ func (c *changer) AppendEntry(ctx context.Context, target etcd.Target) error {
 // MoveLeader calls the hooks.
 func (c *changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	return c.do("move-leader", func() error { return c.Changer.MoveLeader(ctx, target, to) })
+}
+
+// EnableDowngrade calls the hooks.
+func (c *changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	return c.do("enable-downgrade", func() error { return c.Changer.EnableDowngrade(ctx, target, minor) })
+}
+
+// CancelDowngrade calls the hooks.
+func (c *changer) CancelDowngrade(ctx context.Context, target etcd.Target) error {
+	return c.do("cancel-downgrade", func() error { return c.Changer.CancelDowngrade(ctx, target) })
 }

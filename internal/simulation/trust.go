@@ -202,6 +202,30 @@ func (p Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID)
 	return fake.Changer{World: p.Etcd}.MoveLeader(ctx, target, to)
 }
 
+// ValidateDowngrade implements etcd.Changer.
+func (p Port) ValidateDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.ValidateDowngrade(ctx, target, minor)
+}
+
+// EnableDowngrade implements etcd.Changer.
+func (p Port) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.EnableDowngrade(ctx, target, minor)
+}
+
+// CancelDowngrade implements etcd.Changer.
+func (p Port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.CancelDowngrade(ctx, target)
+}
+
 // handshake sets up TLS with the member at the endpoint, where one runs there and wants it.
 func (p Port) handshake(e etcd.Endpoint) error {
 	for _, pod := range all[*corev1.Pod](p.Server) {

@@ -649,6 +649,30 @@ func (p port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID)
 	return c.MoveLeader(ctx, target, to)
 }
 
+func (p port) ValidateDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.ValidateDowngrade(ctx, target, minor)
+}
+
+func (p port) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.EnableDowngrade(ctx, target, minor)
+}
+
+func (p port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.CancelDowngrade(ctx, target)
+}
+
 // step is sync for tests.
 func (k *kubernetes) step(t *testing.T) bool {
 	t.Helper()

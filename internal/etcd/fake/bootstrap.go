@@ -67,6 +67,9 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 			self = id
 		}
 	}
+	if !isCompatible(remote.data.state, minorOf(o.Version)) {
+		return nil, ErrIncompatible
+	}
 	s := &state{members: known, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}, removed: map[cluster.ID]bool{}}
 	return &dataDir{clusterID: remote.data.clusterID, memberID: self, name: o.Name, peerURL: o.PeerURL, state: s}, nil
 }

@@ -230,6 +230,7 @@ func (w *World) moveLeader(m *member, to cluster.ID) error {
 	next.index++
 	group[at].data.state, group[at].match = next, nil
 	w.follow(group, group[at])
+	w.settle()
 	return nil
 }
 

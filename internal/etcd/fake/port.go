@@ -39,6 +39,7 @@ func (w *World) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Prob
 		CommittedIndex: uint64(data.state.index),
 		AppliedIndex:   uint64(data.state.index),
 	}
+	m.tellVersions(&probe)
 	if m.leader == 0 {
 		probe.Errors = append(probe.Errors, ErrNoLeader.Error())
 	}

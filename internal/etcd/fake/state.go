@@ -73,6 +73,8 @@ func (w *World) Describe(volumes []string, key string, wanted map[cluster.ID]str
 		}
 		fmt.Fprintf(&text, "%016x %016x %s log %d key %t removed %t", uint64(data.clusterID), uint64(data.memberID), data.name,
 			ranks[[2]int{data.state.term, data.state.index}], data.state.keys[key] == wanted[data.clusterID], data.removed)
+		fmt.Fprintf(&text, " version %d of %d to %d, old entries %t", data.storage, data.state.clusterVersion, data.state.downgrade,
+			data.state.oldEntry > data.snapshot)
 		byName := func(a, b cluster.ID) int {
 			x, y := data.state.members[a], data.state.members[b]
 			return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.peerURL, y.peerURL), cmp.Compare(a, b))
@@ -123,6 +125,7 @@ func (w *World) ClusterID(address string) cluster.ID {
 func (w *World) Runs(address string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	return w.members[address] != nil
 }
 

@@ -46,6 +46,7 @@ type World struct {
 	lagging   map[string]bool
 	additions int
 	now       func() time.Time // nil without a clock
+	due       time.Time        // when a leader next compares versions; zero while there is nothing to do
 }
 
 // New returns a world without members.
@@ -69,6 +70,16 @@ type member struct {
 	connectedAt time.Time
 	// match is the last entry that each member is known to have, by its ID. Only a leader has it, from its election on.
 	match map[cluster.ID]int
+	// monitoredTerm is the term in which the member, as leader, last compared versions. versionDue and downgradeDue are
+	// when it next changes the cluster version, and when it ends the downgrade; zero if it does not.
+	monitoredTerm            int
+	versionDue, downgradeDue time.Time
+	// storageDue is when the version of the member's data follows the cluster version.
+	storageDue time.Time
+	// logStart is the last entry that the process does not have in its log. A member that needs it gets a snapshot.
+	logStart int
+	// published tells that a process of 3.5 has published itself.
+	published bool
 }
 
 // dataDir is what a member stores on its volume.
@@ -77,6 +88,11 @@ type dataDir struct {
 	name, peerURL       string
 	state               *state
 	removed             bool
+	// storage is the minor version of the data; zero while it has none.
+	storage int
+	// snapshot is the last entry in the newest snapshot of the log, and appliedVersion the last cluster version that the
+	// member applied.
+	snapshot, appliedVersion int
 }
 
 // state is the result of a member's log up to its last entry. It is never changed, only replaced.
@@ -87,6 +103,11 @@ type state struct {
 	alarms      map[cluster.Alarm]bool
 	// removed are the members that were removed from the cluster. Their IDs are not used again.
 	removed map[cluster.ID]bool
+	// clusterVersion is the minor version that all members have, and downgrade the one that a downgrade goes to. Both are
+	// zero for none.
+	clusterVersion, downgrade int
+	// oldEntry is the last entry that 3.7 cannot read; zero without any.
+	oldEntry int
 }
 
 // peer is an entry of the member list.
@@ -98,7 +119,9 @@ type peer struct {
 }
 
 func (s *state) clone() *state {
-	return &state{s.term, s.index, maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms), maps.Clone(s.removed)}
+	next := *s
+	next.members, next.keys, next.alarms, next.removed = maps.Clone(s.members), maps.Clone(s.keys), maps.Clone(s.alarms), maps.Clone(s.removed)
+	return &next
 }
 
 // newer orders logs as a vote does: by the term of the last entry, then by length.
@@ -153,6 +176,7 @@ type StartOptions struct {
 func (w *World) Start(o StartOptions) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	if w.members[o.Address] != nil {
 		return fmt.Errorf("starting %s: the address %s is in use", o.Name, o.Address)
 	}
@@ -172,10 +196,16 @@ func (w *World) Start(o StartOptions) error {
 	if data.removed {
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
 	}
-	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock()}
+	if err := refusesToStart(data, minorOf(o.Version)); err != nil {
+		return fmt.Errorf("starting %s: %w", o.Name, err)
+	}
+	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock(), logStart: data.snapshot}
 	w.settle()
 	if data.removed { // a peer said so
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
+	}
+	if w.members[o.Address] == nil { // it got entries from a peer that its binary does not fit
+		return fmt.Errorf("starting %s: %w", o.Name, refusesToStart(data, minorOf(o.Version)))
 	}
 	return nil
 }
@@ -184,6 +214,7 @@ func (w *World) Start(o StartOptions) error {
 func (w *World) Stop(address string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	delete(w.members, address)
 	w.settle()
 }
@@ -219,6 +250,7 @@ func (w *World) Heal(address string) { w.setCut(address, false) }
 func (w *World) setCut(address string, cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	if m := w.members[address]; m != nil && w.cut[address] && !cut {
 		m.connectedAt = w.clock()
 	}
@@ -289,6 +321,7 @@ func (w *World) changeAlarms(address string, change func(*state, cluster.ID)) er
 func (w *World) Ready(address string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tick()
 	m := w.members[address]
 	if m == nil || !m.serving || m.leader == 0 || m.data.state.members[m.data.memberID].learner {
 		return false
@@ -316,6 +349,7 @@ func (w *World) serving(address string) (*member, error) {
 }
 
 func (w *World) running(address string) (*member, error) {
+	w.tick()
 	if err := w.failures[address]; err != nil {
 		return nil, err
 	}
@@ -344,16 +378,25 @@ func (w *World) group(m *member) []*member {
 	return group
 }
 
-// settle ends removed members, elects leaders and publishes members until nothing changes any more.
+// settle ends removed members, elects leaders, publishes members and compares versions until nothing changes any more.
 func (w *World) settle() {
-	w.endRemoved()
-	for _, m := range w.members {
-		group := w.group(m)
-		leader := elect(group)
-		w.follow(group, leader)
-		if leader != nil {
-			w.publish(leader, group)
+	for changed := true; changed; {
+		changed = false
+		w.due = time.Time{}
+		w.endRemoved()
+		for _, m := range w.members {
+			group := w.group(m)
+			leader := elect(group)
+			w.follow(group, leader)
+			if leader != nil {
+				w.publish(leader, group)
+				w.noteOldEntries(leader, group)
+				changed = w.monitor(leader) || changed
+			}
 		}
+		w.snapshots()
+		w.migrate()
+		changed = w.endUnfit() || changed
 	}
 }
 
@@ -417,6 +460,9 @@ func (w *World) follow(group []*member, leader *member) {
 			continue
 		}
 		m.leader = leader.data.memberID
+		if m.data.state.index < leader.logStart { // the leader sends a snapshot instead
+			m.data.snapshot = leader.data.state.index
+		}
 		if !entry.learner || !w.lagging[m.address] {
 			m.serving, m.data.state = true, leader.data.state
 		}

@@ -15,14 +15,20 @@ func TestTheModelKeepsTheRules(t *testing.T) {
 	rules.Run(t, func(*testing.T) rules.Lab { return newLab() })
 }
 
+func TestTheModelKeepsTheRulesOfVersions(t *testing.T) {
+	rules.RunVersions(t, func(*testing.T) rules.Lab { return newLab() })
+}
+
 // lab names the members of a World as rules does. Its time passes in Wait only.
 type lab struct {
 	*World
-	now *time.Time
+	now     *time.Time
+	version *string
 }
 
 func newLab() lab {
-	l := lab{New(), &time.Time{}}
+	version := "3.6.16"
+	l := lab{New(), &time.Time{}, &version}
 	l.SetClock(l.Now)
 	return l
 }
@@ -30,8 +36,8 @@ func newLab() lab {
 func (l lab) Now() time.Time { return *l.now }
 func (l lab) Wait()          { *l.now = l.now.Add(time.Second) }
 
-// Patience is a little more than peers must have been connected for. The model needs time for nothing else.
-func (lab) Patience() time.Duration { return healthInterval + 2*time.Second }
+// Patience is a little more than it takes until the cluster version, then the data's, have changed.
+func (lab) Patience() time.Duration { return 2*versionInterval + 2*time.Second }
 
 func address(name string) string { return name + ":2379" }
 func peerURL(name string) string { return "http://" + name + ":2380" }
@@ -43,11 +49,14 @@ func (l lab) Start(_ *testing.T, name string, initial rules.Initial) error {
 	}
 	return l.World.Start(StartOptions{
 		Address: address(name), Name: name, PeerURL: peerURL(name), InitialCluster: list,
-		State: initial.State, Token: initial.Token, Volume: "data-" + name, Version: "3.6.16",
+		State: initial.State, Token: initial.Token, Volume: "data-" + name, Version: *l.version,
 	})
 }
 
+func (l lab) Use(_ *testing.T, version string) { *l.version = version }
+
 func (l lab) Stop(_ *testing.T, name string) { l.World.Stop(address(name)) }
+func (l lab) End(_ *testing.T, name string)  { l.World.Stop(address(name)) }
 func (l lab) Wipe(_ *testing.T, name string) { l.World.Wipe("data-" + name) }
 func (l lab) Put(_ *testing.T, via, key, value string) error {
 	return l.World.Put(address(via), key, value)

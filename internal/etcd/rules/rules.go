@@ -28,9 +28,14 @@ type Initial struct {
 
 // Lab starts members by name. Each name has an address, a peer URL and a volume of its own.
 type Lab interface {
+	// Use sets the version of etcd that members are started with from then on: x.y.z, or x.y for the patch of the minor
+	// version that is tested most.
+	Use(t *testing.T, version string)
 	// Start returns once the member runs, with or without a quorum, or an error if etcd exits instead.
 	Start(t *testing.T, name string, initial Initial) error
+	// Stop kills a member. End lets it end by itself, as the kubelet does.
 	Stop(t *testing.T, name string)
+	End(t *testing.T, name string)
 	Wipe(t *testing.T, name string)
 	Put(t *testing.T, via, key, value string) error
 	Get(t *testing.T, via, key string) (string, error)

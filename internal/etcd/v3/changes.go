@@ -76,6 +76,44 @@ func (Port) AppendEntry(ctx context.Context, target etcd.Target) error {
 	})
 }
 
+// ValidateDowngrade implements etcd.Changer.
+func (Port) ValidateDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.maintenance.Downgrade(ctx, clientv3.DowngradeValidate, minor)
+		return err
+	})
+}
+
+// EnableDowngrade implements etcd.Changer.
+func (Port) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.maintenance.Downgrade(ctx, clientv3.DowngradeEnable, minor)
+		return err
+	})
+}
+
+// errNotCancelled tells that etcd 3.6 or 3.7 said that a downgrade is cancelled, and that it is not.
+var errNotCancelled = &failure{text: "etcd did not cancel the downgrade"}
+
+// CancelDowngrade implements etcd.Changer. etcd 3.6 and 3.7 only log why they could not cancel, and answer as if they had:
+// downgradeCancel in server/etcdserver/v3_server.go. So the status is read afterwards. etcd 3.5 tells.
+func (Port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
+	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
+		_, err := m.maintenance.Downgrade(ctx, clientv3.DowngradeCancel, "")
+		switch {
+		case errors.Is(err, rpctypes.ErrNoInflightDowngrade):
+			return nil
+		case err != nil:
+			return err
+		}
+		status, err := m.maintenance.Status(ctx, target.Endpoint.Address)
+		if err == nil && status.DowngradeInfo.GetEnabled() {
+			return errNotCancelled
+		}
+		return err
+	})
+}
+
 // recipient says which members a change may be sent to.
 type recipient bool
 

@@ -50,6 +50,11 @@ func changeCalls() map[string]changeCall {
 		"Promote":      {methodPromote, func(ctx context.Context, to etcd.Target) error { return New().Promote(ctx, to, 0xa3) }},
 		"RemoveMember": {methodRemove, func(ctx context.Context, to etcd.Target) error { return New().RemoveMember(ctx, to, 0xa3) }},
 		"MoveLeader":   {methodMove, func(ctx context.Context, to etcd.Target) error { return New().MoveLeader(ctx, to, 0xa1) }},
+		"ValidateDowngrade": {methodVersion, func(ctx context.Context, to etcd.Target) error {
+			return New().ValidateDowngrade(ctx, to, "3.5")
+		}},
+		"EnableDowngrade": {methodVersion, func(ctx context.Context, to etcd.Target) error { return New().EnableDowngrade(ctx, to, "3.5") }},
+		"CancelDowngrade": {methodVersion, func(ctx context.Context, to etcd.Target) error { return New().CancelDowngrade(ctx, to) }},
 	}
 }
 
@@ -60,7 +65,7 @@ func statusOf(clusterID, memberID, leader uint64) func(grpc.ServerStream) error 
 
 func TestSendsAChangeToTheExpectedMemberOnly(t *testing.T) {
 	anyone := slices.Sorted(maps.Keys(changeCalls()))
-	leaderOnly := []string{"Promote", "MoveLeader"}
+	leaderOnly := []string{"Promote", "MoveLeader", "ValidateDowngrade", "EnableDowngrade", "CancelDowngrade"}
 	wrong := func(err error) bool { var e *etcd.WrongMemberError; return errors.As(err, &e) }
 	is := func(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
 	for name, test := range map[string]struct {
@@ -286,8 +291,10 @@ func answerOnceAndLeave(t *testing.T, conn net.Conn) {
 
 func TestAHostileMemberCostsAChangeLittleMemoryAndTime(t *testing.T) {
 	emptyMembers := func(field byte) []byte { return bytes.Repeat([]byte{field<<3 | 2, 0}, (1<<20-64)/2) }
-	list := map[string]byte{methodAdd: 3, methodPromote: 2, methodRemove: 2, methodMove: 1}
-	for name, call := range changeCalls() {
+	list := map[string]byte{methodAdd: 3, methodPromote: 2, methodRemove: 2, methodMove: 1, methodVersion: 1}
+	calls := changeCalls()
+	delete(calls, "ValidateDowngrade") // the same message as EnableDowngrade
+	for name, call := range calls {
 		for what, a := range map[string]answers{
 			"64 MiB":                 honest().but(call.method, sayBytes(megabytes(64)...)),
 			"64 MiB, zipped":         honest().but(call.method, compressed(sayBytes(megabytes(64)...))),

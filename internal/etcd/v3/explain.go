@@ -68,7 +68,7 @@ func knownError(text string, err error) error {
 // explainChange returns the cause of a failed change. The deadline of the call is also that of etcd's own work, so that
 // either side may tell first that it has passed.
 func (m *member) explainChange(ctx context.Context, err error) error {
-	if errors.Is(err, errNotEtcd) {
+	if errors.Is(err, errNotEtcd) || errors.Is(err, errNotCancelled) {
 		return err
 	}
 	err = m.explain(ctx, err)

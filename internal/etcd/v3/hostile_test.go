@@ -35,6 +35,7 @@ const (
 	methodPromote = "/etcdserverpb.Cluster/MemberPromote"
 	methodRemove  = "/etcdserverpb.Cluster/MemberRemove"
 	methodMove    = "/etcdserverpb.Maintenance/MoveLeader"
+	methodVersion = "/etcdserverpb.Maintenance/Downgrade"
 )
 
 // raw is an answer that is sent as it is.
@@ -83,6 +84,7 @@ func honest() answers {
 		methodPromote: say(&etcdserverpb.MemberPromoteResponse{Header: header}),
 		methodRemove:  say(&etcdserverpb.MemberRemoveResponse{Header: header}),
 		methodMove:    say(&etcdserverpb.MoveLeaderResponse{Header: header}),
+		methodVersion: say(&etcdserverpb.DowngradeResponse{Header: header, Version: "3.6"}),
 	}
 }
 
@@ -196,6 +198,9 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 	for name, address := range map[string]func(*testing.T) string{
 		"a status of 64 MiB": func(t *testing.T) string { return serveGRPC(t, honest().but(methodStatus, sayBytes(megabytes(64)...))) },
 		"a read of 64 MiB":   func(t *testing.T) string { return serveGRPC(t, honest().but(methodRange, sayBytes(megabytes(64)...))) },
+		"a cluster version of 64 MiB": func(t *testing.T) string {
+			return serveGRPC(t, honest().but(methodVersion, sayBytes(megabytes(64)...)))
+		},
 		"a member list of 64 MiB": func(t *testing.T) string {
 			return serveGRPC(t, honest().but(methodMembers, sayBytes(megabytes(64)...)))
 		},
@@ -225,9 +230,12 @@ func TestAHostileMemberCostsLittleMemoryAndTime(t *testing.T) {
 		"endless frames of no stream": func(t *testing.T) string {
 			return serveFrames(t, endless(func(f *http2.Framer) error { return f.WriteRawFrame(0xee, 0, 7, frame) }))
 		},
-		"silence":                    serveSilence,
-		"silence in the status":      func(t *testing.T) string { return serveGRPC(t, honest().but(methodStatus, hang)) },
-		"silence in the read":        func(t *testing.T) string { return serveGRPC(t, honest().but(methodRange, hang)) },
+		"silence":               serveSilence,
+		"silence in the status": func(t *testing.T) string { return serveGRPC(t, honest().but(methodStatus, hang)) },
+		"silence in the read":   func(t *testing.T) string { return serveGRPC(t, honest().but(methodRange, hang)) },
+		"silence in the cluster version": func(t *testing.T) string {
+			return serveGRPC(t, honest().but(methodVersion, hang))
+		},
 		"silence in the member list": func(t *testing.T) string { return serveGRPC(t, honest().but(methodMembers, hang)) },
 		"silence in the alarms":      func(t *testing.T) string { return serveGRPC(t, honest().but(methodAlarm, hang)) },
 	} {

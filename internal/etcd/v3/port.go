@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -57,8 +58,23 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		// ForeignText also normalizes the spaces of a printed alarm. They differ between builds of etcd.
 		probe.Errors = append(probe.Errors, cluster.ForeignText(text))
 	}
-	probe.Linearizable = !probe.Learner && probe.Leader != 0 && member.reads(ctx)
+	probe.StorageVersion = cluster.MinorOf(cluster.ForeignVersion(status.StorageVersion))
+	if downgrade := status.DowngradeInfo; downgrade.GetEnabled() {
+		probe.DowngradeEnabled = true
+		probe.DowngradeTarget = cluster.MinorOf(cluster.ForeignVersion(downgrade.TargetVersion))
+	}
+	if !probe.Learner && probe.Leader != 0 {
+		member.asksQuorum(ctx, &probe)
+	}
 	return probe, nil
+}
+
+// asksQuorum adds what a member tells after it has reached a quorum. Both questions are asked at once.
+func (m *member) asksQuorum(ctx context.Context, probe *cluster.Probe) {
+	var asked sync.WaitGroup
+	asked.Go(func() { probe.Linearizable = m.reads(ctx) })
+	m.readClusterVersion(ctx, probe)
+	asked.Wait()
 }
 
 // Membership implements etcd.Port.
@@ -214,4 +230,36 @@ func (m *member) close() {
 func (m *member) reads(ctx context.Context) bool {
 	_, err := m.client.Get(clientv3.WithRequireLeader(ctx), probeKey, clientv3.WithCountOnly())
 	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied)
+}
+
+// readClusterVersion finds out the cluster version. No call tells it on the connection that shows whose answer it is, but
+// the answer to whether a downgrade would be allowed depends on it: etcd first compares the cluster version, then looks
+// whether a downgrade is enabled, in downgradeValidate of server/etcdserver/v3_server.go (3.5), and in DowngradeValidate of
+// server/etcdserver/version/version.go (3.6, 3.7).
+func (m *member) readClusterVersion(ctx context.Context, probe *cluster.Probe) {
+	// It is at most the member's own minor version, and at most one below.
+	candidates := []string{cluster.MinorOf(probe.Version), cluster.NextMinor(probe.Version, -1)}
+	if probe.DowngradeTarget != "" {
+		// It is one above the target, or soon the target. Other questions would be answered with what etcd counts as a
+		// failure, for which there are alerts.
+		candidates = []string{cluster.NextMinor(probe.DowngradeTarget, 1)}
+	}
+	for _, candidate := range candidates {
+		if candidate == "" {
+			return
+		}
+		_, err := m.maintenance.Downgrade(clientv3.WithRequireLeader(ctx), clientv3.DowngradeValidate, cluster.NextMinor(candidate, -1))
+		isInvalid := errors.Is(err, rpctypes.ErrInvalidDowngradeTargetVersion)
+		switch {
+		case err == nil:
+			probe.ClusterVersion = candidate
+		case errors.Is(err, rpctypes.ErrDowngradeInProcess):
+			probe.ClusterVersion, probe.DowngradeEnabled = candidate, true
+		case isInvalid:
+			probe.ClusterVersion = probe.DowngradeTarget
+		}
+		if !isInvalid {
+			return
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"net"
@@ -17,7 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +31,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
@@ -43,10 +47,19 @@ const (
 	callTime = 10 * time.Second
 )
 
+// TestMain runs more tests beside each other than there are processors: they wait for etcd most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // minors are the minor versions that the operator supports.
 var minors = []string{"3.5", "3.6", "3.7"}
 
-// binaries returns the folder of etcd's programs by minor version.
+// binaries returns the folders of etcd's programs by version, and that of the newest patch by minor version.
 // They come from ETCD_WARDEN_ETCD_DIRS, a list like PATH, or from the cache that hack/build-tools.sh fills;
 // a version that is missing is a failure of the suite.
 var binaries = sync.OnceValues(func() (map[string]string, error) {
@@ -71,21 +84,30 @@ var binaries = sync.OnceValues(func() (map[string]string, error) {
 		if err != nil {
 			continue // a folder that is being built, or something else
 		}
-		version := strings.Fields(string(output))[2]
-		found[version[:strings.LastIndex(version, ".")]] = dir
+		found[strings.Fields(string(output))[2]] = dir
+	}
+	newest := map[string]string{}
+	for v := range found {
+		if minor := cluster.MinorOf(v); newest[minor] == "" || version.MustParseSemantic(newest[minor]).LessThan(version.MustParseSemantic(v)) {
+			newest[minor] = v
+		}
+	}
+	for minor, v := range newest {
+		found[minor] = found[v]
 	}
 	return found, nil
 })
 
-func binary(t *testing.T, minor string) string {
+// binary returns the program of a version, x.y.z or x.y.
+func binary(t *testing.T, version string) string {
 	t.Helper()
 	found, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, ok := found[minor]
+	dir, ok := found[version]
 	if !ok {
-		t.Fatalf("etcd %s is missing: run hack/build-tools.sh etcd-%s, or name its folder in ETCD_WARDEN_ETCD_DIRS", minor, minor)
+		t.Fatalf("etcd %s is missing: run hack/build-tools.sh etcd-%s, or name its folder in ETCD_WARDEN_ETCD_DIRS", version, version)
 	}
 	return filepath.Join(dir, "etcd")
 }
@@ -163,6 +185,11 @@ func (l *lab) PeerURL(name string) string         { return l.peerURL(name) }
 func (l *lab) Patience() time.Duration { return patience }
 func (l *lab) Now() time.Time          { return time.Now() }
 func (l *lab) Wait()                   { <-time.After(50 * time.Millisecond) }
+
+func (l *lab) Use(t *testing.T, version string) {
+	t.Helper()
+	l.binary = binary(t, version)
+}
 
 func (l *lab) Start(t *testing.T, name string, initial rules.Initial) error {
 	t.Helper()
@@ -251,8 +278,7 @@ func (l *lab) Stop(t *testing.T, name string) {
 	delete(l.running, name)
 }
 
-// end has a member end by itself, as the kubelet does.
-func (l *lab) end(t *testing.T, name string) {
+func (l *lab) End(t *testing.T, name string) {
 	t.Helper()
 	if err := l.running[name].command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ func (s *secured) restartAll(t *testing.T) {
 	order := slices.Clone(threeMembers)
 	slices.SortStableFunc(order, func(a, b string) int { return leads(a) - leads(b) })
 	for _, name := range order {
-		s.end(t, name)
+		s.End(t, name)
 		if err := s.Start(t, name, rules.Initial{State: "existing", Members: []string{name}, Token: "token"}); err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func TestMembersAndClientsTakeRenewedCertificatesUpWithoutARestart(t *testing.T)
 		if after := s.served(t, "prod-1").SerialNumber; after.Cmp(before) == 0 {
 			t.Fatal("the next handshake shows the former certificate")
 		}
-		s.end(t, "prod-2") // its peers meet it with their renewed certificates
+		s.End(t, "prod-2") // its peers meet it with their renewed certificates
 		if err := s.Start(t, "prod-2", rules.Initial{State: "existing", Members: []string{"prod-2"}, Token: "token"}); err != nil {
 			t.Fatal(err)
 		}

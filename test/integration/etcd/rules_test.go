@@ -19,6 +19,14 @@ func TestRealMembersKeepTheRules(t *testing.T) {
 	}
 }
 
+func TestRealMembersKeepTheRulesOfVersions(t *testing.T) {
+	t.Parallel()
+	rules.RunVersions(t, func(t *testing.T) rules.Lab {
+		t.Parallel() // most of the time is spent on waiting for leaders to compare versions
+		return newLab(t, "3.6")
+	})
+}
+
 func TestTheModelComputesTheIDsThatRealMembersDo(t *testing.T) {
 	names := []string{"prod-0", "prod-1", "prod-2"}
 	eachMinor(t, func(t *testing.T, l *lab) {
