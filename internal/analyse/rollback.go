@@ -27,6 +27,11 @@ func rollBack(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	}
 	m := &s.Members[i]
+	if stopsFirst(s, m) {
+		d := stopMember(s, m)
+		d.HandOver = s.Cluster.Status.Operation != nil && d.Action != nil
+		return d
+	}
 	d := restartMember(s, m, v1beta1.ReasonRollingBack)
 	if d.Action == nil {
 		return nil
@@ -85,7 +90,7 @@ func isPinned(s *cluster.Snapshot, m *cluster.Member, version string) bool {
 // ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
 // quorum of the others does not gain by it.
 func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
-	if !isRolled(s, m) || !canGoBack(s, m) || m.IsHealthyVoter() {
+	if !isRolled(s, m) || !canGoBack(s, m) && !stopsFirst(s, m) || m.IsHealthyVoter() {
 		return false
 	}
 	_, startedAt, _ := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])

@@ -73,7 +73,7 @@ func TestAMemberThatDoesNotComeBackGoesBack(t *testing.T) {
 		"one that was never healthy": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Workload.HealthyIntent = nil }, false},
 		"one that was healthy with an older minor version": {defaultDeadline, func(s *cluster.Snapshot) {
 			s.Member("prod-1").Workload.HealthyIntent.Version = "3.5.35"
-		}, false},
+		}, true},
 		"one whose volume is being deleted": {defaultDeadline, func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }, false},
 	} {
 		d := Next(rolled(t, c.ago, c.change))

@@ -243,12 +243,93 @@ func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
 	if d := failed(newer("prod-0")); d.Action == nil {
 		t.Errorf("one old voter is enough: %s", d.Message)
 	}
-	if d := failed(newer("prod-0", "prod-2")); d.Action != nil {
-		t.Errorf("no old voter answers: %s: %s", actionText(d.Action), d.Message)
+	for name, change := range map[string]func(*cluster.Snapshot){
+		"no old voter answers":          newer("prod-0", "prod-2"),
+		"the old voter does not answer": both(newer("prod-0"), silent("prod-2")),
+	} {
+		d := failed(change)
+		a, ok := d.Action.(plan.RestartMember)
+		if !ok || a.For != v1beta1.OperationRollBack || a.Pod != "" || *a.StatefulSet.Spec.Replicas != 0 ||
+			!strings.HasSuffix(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v3.7.3") {
+			t.Errorf("%s: it is not stopped first: %s: %s", name, actionText(d.Action), d.Message)
+		}
 	}
-	if d := failed(both(newer("prod-0"), silent("prod-2"))); d.Action != nil {
-		t.Errorf("the old voter does not answer: %s: %s", actionText(d.Action), d.Message)
+}
+
+// stopped has prod-1, the last member that was rolled to 3.7.3, fail and be stopped.
+func stopped(t *testing.T, size int32, change func(*cluster.Snapshot)) cluster.Snapshot {
+	t.Helper()
+	s := healthy(size).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot()
+	last := s.Members[len(s.Members)-1].Name
+	for i := range s.Members[:len(s.Members)-1] {
+		m := &s.Members[i]
+		m.Workload.Intent = versionTarget(&s, m)
+		_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+		m.Workload.HealthyIntent = &m.Workload.Intent
+		m.Pod.IntentHash, m.Probe.Version = m.Workload.IntentHash, "3.7.3"
 	}
+	s.Now = Now.Add(-2 * time.Minute)
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, last)
+	s.Now = Now
+	crashing0(last)(&s)
+	d = Next(s)
+	claim(&s, d)
+	if again := Next(s); actionText(again.Action) != actionText(d.Action) || again.Claim.Type != v1beta1.OperationRollBack {
+		t.Fatalf("after a crash: %s: %s", actionText(again.Action), again.Message)
+	}
+	writeTemplate(t, &s, d)
+	change(&s)
+	return s
+}
+
+func TestTheLastMemberThatFailsIsStoppedBeforeItMayGoBack(t *testing.T) {
+	ended := func(s *cluster.Snapshot) { m := &s.Members[len(s.Members)-1]; m.Pod, m.Probe = nil, nil }
+	works := func(version string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			for i := range s.Members {
+				if p := s.Members[i].Probe; p != nil {
+					p.ClusterVersion = version
+				}
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		size    int32
+		change  func(*cluster.Snapshot)
+		version string // that it starts with; empty where it waits
+	}{
+		"the old version":                  {3, both(ended, works("3.6")), Version},
+		"the new version":                  {3, both(ended, works("3.7")), "3.7.3"},
+		"a version that nobody tells":      {3, both(ended, works("")), ""},
+		"its pod has not ended":            {3, works("3.6"), ""},
+		"the quorum is lost":               {3, both(ended, works("3.6"), silent("prod-0")), ""},
+		"the only member":                  {1, ended, Version},
+		"the only member, whose pod stays": {1, func(*cluster.Snapshot) {}, ""},
+	} {
+		s := stopped(t, c.size, c.change)
+		d := Next(s)
+		a, acts := d.Action.(plan.RestartMember)
+		if acts != (c.version != "") || acts && (*a.StatefulSet.Spec.Replicas != 1 ||
+			!strings.HasSuffix(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v"+c.version)) {
+			t.Errorf("%s: %s: %s", name, actionText(d.Action), d.Message)
+		}
+		for _, u := range d.Upkeep {
+			if u, ok := u.(plan.UpdateStatefulSet); ok && u.Desired.Name == s.Members[len(s.Members)-1].Name {
+				t.Errorf("%s: upkeep starts %s", name, u.Desired.Name)
+			}
+		}
+		if !acts {
+			continue
+		}
+		writeTemplate(t, &s, d)
+		if d := Next(s); d.Action != nil || d.Finished {
+			t.Errorf("%s: afterwards %s: %s", name, actionText(d.Action), d.Message)
+		}
+	}
+
 }
 
 func TestAVersionThatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {

@@ -257,8 +257,12 @@ func usesIPv6(s *cluster.Snapshot) bool {
 // mustNotStart reports whether the next pod of the member could start over other data than its own: its
 // PersistentVolumeClaim is bound to another volume, has no record of the volume, or is gone. One of its name may come
 // back with a copy, and without the operator's labels the operator does not even see it.
-// No member that runs is stopped: a pod keeps its volume for as long as it exists (docs/adr/0002).
+// No member that runs is stopped for that: a pod keeps its volume for as long as it exists (docs/adr/0002). A roll back
+// stops one that failed: see isFenced.
 func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
+	if isFenced(s, m) {
+		return true
+	}
 	if m == nil || m.Workload == nil || runsOn(m) {
 		return false
 	}
