@@ -85,6 +85,13 @@ const (
 	// ReasonUpgrading: the members restart one after the other with the version of etcd that spec.version asks for.
 	// What to do: nothing. The message says how many members have been restarted.
 	ReasonUpgrading = "Upgrading"
+	// ReasonDowngrading: etcd prepares its data for the next lower minor version. Then the members restart one after the
+	// other with it.
+	// What to do: nothing. To stay with the newer version, set spec.version back: the downgrade is then cancelled.
+	ReasonDowngrading = "Downgrading"
+	// ReasonCancellingDowngrade: a downgrade is cancelled, because spec.version has the newer version again.
+	// What to do: nothing.
+	ReasonCancellingDowngrade = "CancellingDowngrade"
 	// ReasonCheckingImage: before the first member runs another version, a pod asks the image for its version of etcd.
 	// What to do: nothing. It takes as long as the image takes to be pulled.
 	ReasonCheckingImage = "CheckingImage"
@@ -363,6 +370,10 @@ const (
 	// ReasonVersionSkipped: spec.version is more than one minor version above what the members run.
 	// What to do: set spec.version to the minor version that the message names, and to the one you want afterwards.
 	ReasonVersionSkipped = "VersionSkipped"
+	// ReasonForeignDowngrade: a downgrade is enabled in etcd that the operator did not enable. No member is added, upgraded or
+	// restarted for its spec meanwhile.
+	// What to do: finish it, or cancel it with etcdctl downgrade cancel.
+	ReasonForeignDowngrade = "ForeignDowngrade"
 	// ReasonLearnerPresent: a member is a learner. An upgrade is begun only while all members are voters.
 	// What to do: nothing. If it does not become a voter, Progressing says why.
 	ReasonLearnerPresent = "LearnerPresent"

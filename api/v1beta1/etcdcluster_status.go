@@ -26,6 +26,8 @@ const (
 	OperationAddMember OperationType = "AddMember"
 	// OperationRemoveMember removes one member: from etcd first, then its pod.
 	OperationRemoveMember OperationType = "RemoveMember"
+	// OperationDowngrade enables a downgrade to the next lower minor version in etcd, or cancels it. No member restarts.
+	OperationDowngrade OperationType = "Downgrade"
 	// OperationRollBack restarts one member with the last pod template with which it was healthy.
 	OperationRollBack OperationType = "RollBack"
 )

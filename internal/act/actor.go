@@ -74,6 +74,8 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 		return a.promoteMember(ctx, s, action)
 	case plan.RemoveMember:
 		return a.removeMember(ctx, s, action)
+	case plan.ChangeDowngrade:
+		return a.changeDowngrade(ctx, s, action)
 	case plan.MoveLeader:
 		return a.moveLeader(ctx, s, action)
 	}

@@ -187,7 +187,7 @@ func (p *Pace) NoteHealthyRestart(ctx context.Context, s *cluster.Snapshot, d *p
 	if p == nil || !d.Finished || d.Abandoned != "" {
 		return
 	}
-	if op := s.Cluster.Status.Operation; op.Type == v1beta1.OperationRollMember && op.Reason == v1beta1.ReasonRollingMembers {
+	if op := s.Cluster.Status.Operation; op.Type == v1beta1.OperationRollMember && plan.IsRoll(op.Reason) {
 		p.RollBacks.reset(ctx)
 	}
 }

@@ -275,8 +275,8 @@ func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.M
 
 // isCuredBySpec reports whether the member failed with its template, and the spec asks for another one since.
 func isCuredBySpec(s *cluster.Snapshot, m *cluster.Member) bool {
-	return m.Workload != nil && hasFailed(m) && isBegun(s, m, v1beta1.OperationRollMember) && isMadeFromTemplate(m) && restartReason(s) == v1beta1.ReasonRollingMembers &&
-		!sameConfiguration(m.Workload.Intent, targetOf(s, m))
+	return m.Workload != nil && hasFailed(m) && isBegun(s, m, v1beta1.OperationRollMember) && isMadeFromTemplate(m) && plan.IsRoll(restartReason(s)) &&
+		(!sameConfiguration(m.Workload.Intent, targetOf(s, m)) || !sameVersion(m.Workload.Intent, versionTarget(s, m)))
 }
 
 func restartReason(s *cluster.Snapshot) string {

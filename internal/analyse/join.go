@@ -71,6 +71,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		noAlarm("added or removed"), // Make sure that no data is at stake.
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
+		noDowngrade,                 // Make sure that etcd waits for no further member.
 		hasNotFailed(targetOf),      // Make sure that it does not start with what another member failed with.
 		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.

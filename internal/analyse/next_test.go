@@ -79,6 +79,11 @@ func actionText(a plan.Action) string {
 		return fmt.Sprintf("promote %s (%s) by %s", a.Name, a.Learner, a.Leader)
 	case plan.RemoveMember:
 		return fmt.Sprintf("remove %s (%s) by %s", a.Name, a.ID, a.Leader)
+	case plan.ChangeDowngrade:
+		if a.Target == "" {
+			return "cancel the downgrade by " + a.Leader
+		}
+		return fmt.Sprintf("downgrade to %s by %s", a.Target, a.Leader)
 	case plan.MoveLeader:
 		return fmt.Sprintf("move the leader from %s to %s (%s) for %s", a.Name, a.To, a.ToID, a.For)
 	}

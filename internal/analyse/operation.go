@@ -41,6 +41,7 @@ func init() { // not a literal: proceed leads back to the table
 		v1beta1.OperationAddMember:    {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
 		v1beta1.OperationRemoveMember: {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval},
 		v1beta1.OperationRollMember:   {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
+		v1beta1.OperationDowngrade:    {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
 		v1beta1.OperationRollBack:     {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
 	}
 }

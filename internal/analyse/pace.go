@@ -78,7 +78,7 @@ func fewOthers(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.
 
 // rollsNotStopped refuses to restart a member for its spec after many members in a row had to go back.
 func rollsNotStopped(h *cluster.Hold, _ *v1beta1.EtcdCluster, d *plan.Decision) *plan.Refusal {
-	if h.StoppedRolls == "" || d.Reason != v1beta1.ReasonRollingMembers {
+	if h.StoppedRolls == "" || !plan.IsRoll(d.Reason) {
 		return nil
 	}
 	return &plan.Refusal{

@@ -43,6 +43,7 @@ var restarts map[string]restart
 func init() { // not a literal: the guards lead back to the table
 	restarts = map[string]restart{
 		v1beta1.ReasonUpgrading:           upgradeRestart,
+		v1beta1.ReasonDowngrading:         upgradeRestart,
 		v1beta1.ReasonRollingMembers:      configurationRestart,
 		v1beta1.ReasonRollingBack:         rollBackRestart,
 		v1beta1.ReasonRotatingAuthorities: authorityRestart,
@@ -167,6 +168,7 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 	if !costsNothing(m, r) {
 		guards = append(guards,
 			noStepOverdue(m),     // Make sure that a member which did not come back stops the roll.
+			noForeignDowngrade,   // Make sure that nobody else changes the version meanwhile.
 			noAlarm("restarted"), // Make sure that no data is at stake.
 			membersHealthy(m),    // Make sure that no other member is down, and none is joining.
 			followerCanLead(m),   // Make sure that the leader hands over to a follower that lacks nothing.

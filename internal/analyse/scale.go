@@ -13,13 +13,14 @@ import (
 )
 
 // scale adds or removes one member at a time until there are as many voters as the spec says. A rotation of authorities
-// that goes on is finished first. A refusal is no opinion where a later rule restarts a member that is unhealthy.
+// that goes on is finished first. A refusal is no opinion where a later rule restarts a member that is unhealthy, or
+// finishes a downgrade.
 func scale(s *cluster.Snapshot) *plan.Decision {
 	if rotates(s) {
 		return nil
 	}
 	d := scaleStep(s)
-	if d != nil && len(d.Refusals) > 0 && isCuredByRestart(s) {
+	if d != nil && len(d.Refusals) > 0 && (isCuredByRestart(s) || isDowngrading(s)) {
 		return nil
 	}
 	return d

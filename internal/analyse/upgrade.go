@@ -19,12 +19,15 @@ const pinTime = time.Minute
 // more gates: once all members run it, the data cannot be read by the old one. A rotation that goes on is finished
 // first.
 func upgrade(s *cluster.Snapshot) *plan.Decision {
-	if versionChange(s) == "" || rotates(s) || isVoterCured(s) {
+	if rotates(s) || isVoterCured(s) {
 		return nil
+	}
+	if d := endDowngrade(s); d != nil {
+		return d
 	}
 	m := nextToUpgrade(s)
 	if m == nil {
-		return nil // their StatefulSets are gone: Resume creates them
+		return nil
 	}
 	if refusals := restartRefusals(s, m, upgradeRestart); len(refusals) > 0 {
 		return refused(refusals)
@@ -32,10 +35,17 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if d := awaitImage(s, m); d != nil {
 		return d
 	}
+	if d := beginDowngrade(s); d != nil {
+		return d
+	}
 	if d := awaitOthers(s, m); d != nil {
 		return d
 	}
-	return restartMember(s, m, v1beta1.ReasonUpgrading)
+	reason := v1beta1.ReasonUpgrading
+	if minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) < 0 {
+		reason = v1beta1.ReasonDowngrading
+	}
+	return restartMember(s, m, reason)
 }
 
 // AwaitsUpgrade reports whether a member is to run another version.
@@ -141,11 +151,11 @@ func versionReachable(m *cluster.Member) guard {
 				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes up one minor version at a time. Set spec.version to %s first.",
 					m.Name, from, to, cluster.VersionBetween(from, to)),
 			}
-		case steps < 0:
+		case steps < -1:
 			return &plan.Refusal{
-				Guard: "versionReachable", Reason: v1beta1.ReasonNotYetSupported,
-				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. This release does not downgrade etcd to another minor version. "+
-					"Set spec.version back.", m.Name, from, to),
+				Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
+				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes down one minor version at a time. Set spec.version to %s first.",
+					m.Name, from, to, cluster.VersionBetween(from, to)),
 			}
 		}
 		return nil
@@ -275,7 +285,7 @@ func withoutImageCheck(s *cluster.Snapshot) *cluster.Snapshot {
 // awaitOthers waits, before the last voter of the old minor version restarts, until every other member has been a
 // healthy voter of the new one for a while.
 func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if !isMinorStep(s, m) || len(s.Members) < 2 {
+	if minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) <= 0 || len(s.Members) < 2 {
 		return nil
 	}
 	wait := time.Duration(0)

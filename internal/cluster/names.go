@@ -45,6 +45,7 @@ const (
 
 	// On the Service of the peers.
 	AnnotationNextMember = Prefix + "next-member" // number of the next member, above all that were ever used
+	AnnotationDowngrade  = Prefix + "downgrade"   // minor version of the downgrade that the operator enabled last
 
 	// On StatefulSets.
 	AnnotationIntent        = Prefix + "intent"         // JSON of the Intent that the template was made from

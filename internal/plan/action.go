@@ -97,6 +97,16 @@ type RemoveMember struct {
 	Leader string
 }
 
+// ChangeDowngrade enables a downgrade in etcd, or cancels one. Before it is enabled, the Service of the peers notes it: so
+// it is known later whose it is.
+type ChangeDowngrade struct {
+	onAllMembers
+	// Target is the minor version to go down to, for example 3.6; empty to cancel.
+	Target string
+	// Leader is the member that the change is sent to.
+	Leader string
+}
+
 // MoveLeader makes a follower the leader. It is a part of the operation that needs it.
 type MoveLeader struct {
 	// Name is the member that leads, and that the operation is for.
@@ -114,7 +124,7 @@ func IsVoluntary(action Action) bool {
 		return false
 	case RestartMember:
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
-	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
+	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader, ChangeDowngrade:
 		return true
 	}
 	return false
@@ -160,6 +170,9 @@ func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.Operatio
 
 // Operation implements Action.
 func (RemoveMember) Operation() v1beta1.OperationType { return v1beta1.OperationRemoveMember }
+
+// Operation implements Action.
+func (ChangeDowngrade) Operation() v1beta1.OperationType { return v1beta1.OperationDowngrade }
 
 // Operation implements Action.
 func (m MoveLeader) Operation() v1beta1.OperationType { return m.For }

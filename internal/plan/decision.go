@@ -53,6 +53,11 @@ type Decision struct {
 	InvalidatesSecrets bool
 }
 
+// IsRoll reports whether a reason is that of restarts for what the spec asks for.
+func IsRoll(reason string) bool {
+	return slices.Contains([]string{v1beta1.ReasonRollingMembers, v1beta1.ReasonUpgrading, v1beta1.ReasonDowngrading}, reason)
+}
+
 // WritesObjects reports whether upkeep writes objects of Kubernetes. Those are watched, so they bring the next pass.
 func (d *Decision) WritesObjects() bool {
 	return slices.ContainsFunc(d.Upkeep, func(u Upkeep) bool {

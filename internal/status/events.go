@@ -145,6 +145,8 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberPromoted, d.Message}
 	case plan.RemoveMember:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRemoved, d.Message}
+	case plan.ChangeDowngrade:
+		return Event{corev1.EventTypeNormal, d.Reason, d.Message}
 	case plan.MoveLeader:
 		return Event{corev1.EventTypeNormal, v1beta1.EventLeaderMoved, d.Message}
 	}

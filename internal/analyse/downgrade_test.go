@@ -1,0 +1,152 @@
+package analyse
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// on37 is a healthy cluster that works as etcd 3.7, and whose spec asks for 3.6.
+func on37(changes ...func(*cluster.Snapshot)) *cluster.Snapshot {
+	s := MakeCluster("prod").Version("3.7.3").Objects().Members(Healthy).Later(readySince(time.Hour)).Later(tells("3.7", "3.7", "")).
+		LaterSpec(toVersion("3.6.16")).Later(both(changes...)).Snapshot()
+	return &s
+}
+
+// tells has every member tell the version of the cluster, of its data, and the downgrade that is enabled, if any.
+func tells(works, stores, target string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			p := *s.Members[i].Probe
+			p.ClusterVersion, p.StorageVersion, p.DowngradeTarget, p.DowngradeEnabled = works, stores, target, target != ""
+			s.Members[i].Probe = &p
+		}
+	}
+}
+
+func notedAs(target string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		service := s.PeerService.DeepCopy()
+		metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationDowngrade, target)
+		s.PeerService = service
+	}
+}
+
+// enabled is a downgrade to 3.6 that the operator enabled, and for which all data are prepared.
+var enabled = both(tells("3.6", "3.6", "3.6"), notedAs("3.6"))
+
+func rolledTo(version string, names ...string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		for _, name := range names {
+			m := s.Member(name)
+			m.Workload.Intent.Version = version
+			m.Workload.Intent = m.Workload.Intent.Canonical()
+			_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+			m.Workload.HealthyIntent = &m.Workload.Intent
+			m.Pod.IntentHash = m.Workload.IntentHash
+			p := *m.Probe
+			p.Version, m.Probe = version, &p
+		}
+	}
+}
+
+func TestADowngradeTakesItsSteps(t *testing.T) {
+	const claim, cancel = "downgrade to 3.6 by prod-0", "cancel the downgrade by prod-0"
+	for name, c := range map[string]struct {
+		s      *cluster.Snapshot
+		action string
+		reason string
+	}{
+		"enables it":                            {on37(), claim, v1beta1.ReasonDowngrading},
+		"waits for the cluster version":         {on37(tells("3.7", "3.6", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
+		"waits for the data":                    {on37(tells("3.6", "3.7", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
+		"waits for every member":                {on37(enabled, func(s *cluster.Snapshot) { s.Member("prod-2").Probe.StorageVersion = "3.7" }), "", v1beta1.ReasonDowngrading},
+		"rolls followers first":                 {on37(enabled), "roll prod-1", v1beta1.ReasonDowngrading},
+		"hands the leader over":                 {on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2")), "move prod-0", v1beta1.ReasonDowngrading},
+		"waits for etcd to end it":              {on37(enabled, rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonDowngrading},
+		"is at rest":                            {on37(tells("3.6", "3.6", ""), notedAs("3.6"), rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonUpToDate},
+		"cancels after a change of mind":        {on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), cancel, v1beta1.ReasonCancellingDowngrade},
+		"cancels where a member is lost":        {on37(enabled, silent("prod-2")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"rolls plainly where a voter has it":    {on37(tells("3.6", "3.6", ""), rolledTo("3.6.16", "prod-2")), "roll prod-1", v1beta1.ReasonDowngrading},
+		"does not begin beside a silent member": {on37(silent("prod-2")), "", v1beta1.ReasonMembersNotHealthy},
+		"does not begin while an alarm is active": {on37(func(s *cluster.Snapshot) {
+			s.Membership.Alarms = []cluster.Alarm{{Kind: cluster.AlarmNoSpace}}
+		}), "", v1beta1.ReasonMembersNotHealthy},
+		"reports another's":                       {on37(tells("3.6", "3.6", "3.6")), "", v1beta1.ReasonForeignDowngrade},
+		"reports another's to another version":    {on37(tells("3.6", "3.6", "3.6"), notedAs("3.5")), "", v1beta1.ReasonForeignDowngrade},
+		"reports another's without a change":      {on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), "", v1beta1.ReasonForeignDowngrade},
+		"goes down one minor version at a time":   {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" }), "", v1beta1.ReasonVersionSkipped},
+		"rolls within a minor version":            {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.1" }), "roll prod-1", v1beta1.ReasonUpgrading},
+		"waits for a leader before it enables it": {on37(leaderless), "", v1beta1.ReasonMembersNotHealthy},
+	} {
+		d := Next(*c.s)
+		if got := stepOf(d.Action); got != c.action || d.Reason != c.reason {
+			t.Errorf("%s: %q, %s: %s", name, got, d.Reason, d.Message)
+		}
+	}
+}
+
+func leaderless(s *cluster.Snapshot) {
+	for i := range s.Members {
+		p := *s.Members[i].Probe
+		p.Leader, p.Linearizable, s.Members[i].Probe = 0, false, &p
+	}
+}
+
+func stepOf(a plan.Action) string {
+	switch a := a.(type) {
+	case nil:
+		return ""
+	case plan.ChangeDowngrade:
+		return actionText(a)
+	default:
+		return strings.Fields(actionText(a))[0] + " " + a.Member()
+	}
+}
+
+func TestADowngradeIsClaimedUntilItsDataArePrepared(t *testing.T) {
+	s := on37()
+	d := Next(*s)
+	claim(s, d)
+	if d.Claim == nil || d.Claim.Type != v1beta1.OperationDowngrade || d.Claim.Member != "" {
+		t.Fatalf("claims %+v", d.Claim)
+	}
+	if again := Next(*s); actionText(again.Action) != actionText(d.Action) || again.Finished {
+		t.Errorf("after a crash: %s: %s", actionText(again.Action), again.Message)
+	}
+	both(tells("3.7", "3.7", "3.6"), notedAs("3.6"))(s)
+	if d := Next(*s); d.Action != nil || d.Finished {
+		t.Errorf("while etcd prepares: %s: %s", actionText(d.Action), d.Message)
+	}
+	s.Cluster.Spec.Version = "3.7.3"
+	if d := Next(*s); !d.Finished || d.Abandoned == "" {
+		t.Errorf("a change of mind: %s", d.Message)
+	}
+	s.Cluster.Spec.Version = "3.6.16"
+	enabled(s)
+	if d := Next(*s); !d.Finished || d.Abandoned != "" {
+		t.Errorf("once all are prepared: %s", d.Message)
+	}
+}
+
+func TestNoMemberJoinsWhileADowngradeIsEnabled(t *testing.T) {
+	s := on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 })
+	if d := Next(*s); d.Rule != RuleUpgrade || stepOf(d.Action) != "roll prod-1" {
+		t.Errorf("the downgrade is not finished first: %s: %s: %s", d.Rule, actionText(d.Action), d.Message)
+	}
+	s = on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 })
+	if d := Next(*s); d.Rule != RuleScale || d.Action != nil || d.Reason != v1beta1.ReasonForeignDowngrade {
+		t.Errorf("growth beside a foreign downgrade: %s: %s: %s", d.Rule, actionText(d.Action), d.Message)
+	}
+	s = on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3"; memory("1Gi")(&s.Cluster.Spec) })
+	if d := Next(*s); d.Action != nil || d.Reason != v1beta1.ReasonForeignDowngrade {
+		t.Errorf("a roll beside a foreign downgrade: %s: %s", actionText(d.Action), d.Message)
+	}
+}
