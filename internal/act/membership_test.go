@@ -161,6 +161,28 @@ func (c changer) AppendEntry(ctx context.Context, t etcd.Target) error {
 	return c.w.call("append entry", func() error { return c.Changer.AppendEntry(ctx, t) })
 }
 
+func (c changer) ValidateDowngrade(ctx context.Context, t etcd.Target, minor string) error {
+	return c.w.call("validate downgrade", func() error { return c.Changer.ValidateDowngrade(ctx, t, minor) })
+}
+
+func (c changer) EnableDowngrade(ctx context.Context, t etcd.Target, minor string) error {
+	return c.w.call("enable downgrade", func() error { return c.Changer.EnableDowngrade(ctx, t, minor) })
+}
+
+func (c changer) CancelDowngrade(ctx context.Context, t etcd.Target) error {
+	return c.w.call("cancel downgrade", func() error { return c.Changer.CancelDowngrade(ctx, t) })
+}
+
+// hasVersion lets the time pass that etcd's leader takes to give the cluster a version.
+func hasVersion(w *memberWorld) {
+	now := clustertest.Now
+	w.etcd.SetClock(func() time.Time { return now })
+	for range 3 {
+		w.look()
+		now = now.Add(10 * time.Second)
+	}
+}
+
 func (c changer) MoveLeader(ctx context.Context, t etcd.Target, to cluster.ID) error {
 	return c.w.call("move leader", func() error { return c.Changer.MoveLeader(ctx, t, to) })
 }
@@ -211,6 +233,25 @@ var changes = map[string]change{
 			return e != nil && e.Learner && w.s.PeerService.Annotations[cluster.AnnotationNextMember] == "4" &&
 				w.Get(w.Context(), client.ObjectKey{Namespace: "shop", Name: "data-prod-3"}, claim) == nil
 		},
+	},
+	"enable a downgrade": {
+		operation: v1beta1.OperationDowngrade, calls: []string{"patch prod", "validate downgrade", "enable downgrade"},
+		prepare: hasVersion,
+		plan:    func(w *memberWorld) plan.Action { return plan.ChangeDowngrade{Target: "3.5", Leader: w.leader()} },
+		isDone:  func(w *memberWorld) bool { w.look(); return w.s.Leader().Probe.DowngradeEnabled },
+	},
+	"cancel a downgrade": {
+		operation: v1beta1.OperationDowngrade, calls: []string{"cancel downgrade"},
+		prepare: func(w *memberWorld) {
+			hasVersion(w)
+			p := w.s.Leader().Probe
+			must(w.T, fake.Changer{World: w.etcd}.EnableDowngrade(w.Context(), etcd.Target{
+				Endpoint:  etcd.Endpoint{Address: address(slices.IndexFunc(w.s.Members, func(m cluster.Member) bool { return m.Leads() }))},
+				ClusterID: p.ClusterID, MemberID: p.MemberID,
+			}, "3.5"))
+		},
+		plan:   func(w *memberWorld) plan.Action { return plan.ChangeDowngrade{Leader: w.leader()} },
+		isDone: func(w *memberWorld) bool { w.look(); return !w.s.Leader().Probe.DowngradeEnabled },
 	},
 	"promote": {
 		operation: v1beta1.OperationAddMember, member: "prod-3", calls: []string{"promote"},
