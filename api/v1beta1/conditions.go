@@ -27,6 +27,10 @@ const (
 	// ConditionUpgradeBlocked is true while something keeps the members from running spec.version.
 	// What to do: see the reasons. The members continue to run what they run.
 	ConditionUpgradeBlocked = "UpgradeBlocked"
+	// ConditionVersionAdvisory is true while a member runs a version of etcd with known security holes. The operator runs
+	// it all the same.
+	// What to do: set spec.version to the version in the message, or to a later patch.
+	ConditionVersionAdvisory = "VersionAdvisory"
 )
 
 // Reasons of Available and QuorumLost.
@@ -383,6 +387,13 @@ const (
 	// ReasonImageNotUsable: the image does not exist, cannot run, or has another version of etcd. No member was touched.
 	// What to do: correct spec.version or spec.image.
 	ReasonImageNotUsable = "ImageNotUsable"
+)
+
+// Reasons of VersionAdvisory.
+const (
+	// ReasonSecurityFix: a later patch of the same minor version closes security holes.
+	// What to do: set spec.version to the version in the message, or to a later patch.
+	ReasonSecurityFix = "SecurityFix"
 )
 
 // Reasons of the condition Upgradeable. OLM reads it in the OperatorCondition of the operator before it upgrades.

@@ -293,7 +293,7 @@ func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		other := &s.Members[i]
 		switch {
 		case other.Name == m.Name:
-		case minorSteps(runningVersion(other), s.Cluster.Spec.Version) != 0:
+		case minorSteps(RunningVersion(other), s.Cluster.Spec.Version) != 0:
 			return nil // another member is old too
 		case other.Pod != nil:
 			wait = max(wait, pinTime-s.Now.Sub(other.Pod.ReadySince))
@@ -308,8 +308,8 @@ func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	}
 }
 
-// runningVersion is the version that the member's etcd says it is, and of its template where it does not answer.
-func runningVersion(m *cluster.Member) string {
+// RunningVersion is the version that the member's etcd says it is, and of its template where it does not answer.
+func RunningVersion(m *cluster.Member) string {
 	if m.Answers() {
 		return m.Probe.Version
 	}

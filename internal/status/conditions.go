@@ -291,6 +291,27 @@ func outOfSpace(s *cluster.Snapshot) []string {
 	return names
 }
 
+// versionAdvisory tells of the security holes of what the members run, or will run where there are none yet.
+func versionAdvisory(s *cluster.Snapshot) metav1.Condition {
+	var names []string
+	var worst *cluster.Advisory
+	version := ""
+	for i := range s.Members {
+		m := &s.Members[i]
+		runs := analyse.RunningVersion(m)
+		if a := cluster.AdvisoryFor(runs); a != nil {
+			names, worst, version = append(names, m.Name), a, runs
+		}
+	}
+	if worst == nil {
+		return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
+			"No security hole is known of the versions of etcd that the members run.")
+	}
+	return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionTrue, v1beta1.ReasonSecurityFix,
+		fmt.Sprintf("etcd %s has known security holes, and runs in %s. %s Set spec.version to %s or a later patch.",
+			version, strings.Join(names, ", "), worst.Holes, worst.FixedIn))
+}
+
 func upgradeBlocked(s *cluster.Snapshot) metav1.Condition {
 	refusals := analyse.UpgradeRefusals(s)
 	switch {

@@ -92,6 +92,8 @@ func situations() map[string]*Builder {
 			p := s.Member("prod-1").Pod
 			p.CreatedAt, p.FailureReason, p.FailureDetail = Now.Add(-time.Minute), v1beta1.ReasonCrashLooping, "etcd used more memory than its limit and was killed"
 		}),
+		"old-version":     MakeCluster("prod").Version("3.6.13").Objects().Members(Healthy),
+		"version-skipped": MakeCluster("prod").Version("3.5.35").Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.3" }),
 		"rolled-back": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(func(s *cluster.Snapshot) {
 			s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.FailedIntent(cluster.IntentOf(s.Cluster),
 				"The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed.")
