@@ -21,6 +21,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/pki"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
@@ -338,7 +339,7 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	if !ok || call.Verb == simulation.Create {
 		return
 	}
-	if stops(set) && !stops(live) && h.runsOnItsOwnVolume(set.Name) {
+	if stops(set) && !stops(live) && h.runsOnItsOwnVolume(set.Name) && !h.goesBack(set.Name) {
 		h.wrong("%s stops a member that runs on its own volume", call)
 	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
@@ -355,10 +356,16 @@ func (h *history) rolls(member string) bool {
 		(op.Type == v1beta1.OperationRollMember || op.Type == v1beta1.OperationRollBack || op.Type == v1beta1.OperationAddMember))
 }
 
+// goesBack reports whether the member is being rolled back. The last one of a minor step is stopped first.
+func (h *history) goesBack(member string) bool {
+	op := h.cluster().Status.Operation
+	return op != nil && op.Member == member && op.Type == v1beta1.OperationRollBack
+}
+
 // isAskedFor reports whether the user asked for the restart under way: then the only member restarts too.
 func (h *history) isAskedFor() bool {
 	op := h.cluster().Status.Operation
-	return op != nil && op.Reason == v1beta1.ReasonRollingMembers
+	return op != nil && plan.IsRoll(op.Reason)
 }
 
 func stops(set *appsv1.StatefulSet) bool { return set.Spec.Replicas != nil && *set.Spec.Replicas == 0 }
