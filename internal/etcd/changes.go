@@ -74,6 +74,7 @@ type Changer interface {
 	//
 	// It fails as ValidateDowngrade does. Made again after its answer was lost, it returns ErrDowngradeEnabled, and
 	// ErrDowngradeTarget once the cluster version has been lowered: what is enabled is then in the member's status.
+	// A member of etcd 3.5 never answers, though it enables the downgrade.
 	EnableDowngrade(ctx context.Context, target Target, minor string) error
 	// CancelDowngrade ends a downgrade. The target must be the leader. While no member has the older minor version, the
 	// leader then raises the cluster version again within 4 s.

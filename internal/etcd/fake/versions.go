@@ -301,6 +301,9 @@ func (c Changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor 
 		}
 		w.commit(m, func(s *state) { s.downgrade = minorOf(minor) })
 		w.settle()
+		if m.minor() < 6 { // Apply in server/etcdserver/apply.go (3.5) has no result for who waits
+			return ErrNoAnswer
+		}
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -169,7 +170,9 @@ func oldEntries(l *bench) {
 func downgradeOf35(l *bench) {
 	l.foundWith("3.5", three...)
 	leader, followers := l.leader(three...)
-	l.tryEnable("3.4", three...)
+	if err := l.Changer().EnableDowngrade(l.t.Context(), l.target(leader), "3.4"); !errors.Is(err, context.DeadlineExceeded) {
+		l.t.Fatalf("etcd 3.5 answers: %v", err)
+	}
 	l.probe(followers[0], "tells that a downgrade is enabled", func(p cluster.Probe) bool {
 		return p.DowngradeEnabled && p.DowngradeTarget == "" && p.ClusterVersion == "3.5"
 	})
