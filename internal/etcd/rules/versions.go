@@ -34,7 +34,8 @@ var versions = []rule{
 	{"three members go from 3.7.1 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7.1") }},
 	{"three members go from 3.7 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7") }},
 	{"a downgrade does not begin before every member answers", silentBeforeDowngrade},
-	{"a cancelled downgrade leaves the cluster version low until the last member of it has gone", cancel},
+	{"a cancelled downgrade to 3.6 leaves the cluster version low until the last member of 3.6 has gone", func(l *bench) { cancel(l, "3.7") }},
+	{"a cancelled downgrade to 3.5 leaves the cluster version low until the last member of 3.5 has gone", func(l *bench) { cancel(l, "3.6") }},
 	{"a downgrade is allowed to the minor version below the cluster version only", downgradeTarget},
 	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
@@ -288,22 +289,27 @@ func silentBeforeDowngrade(l *bench) {
 	l.holds(c, "key", "value")
 }
 
-func cancel(l *bench) {
-	l.foundWith("3.7", three...)
-	l.enableDowngrade("3.6", three...)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeEnabled, etcd.ErrDowngradeTarget) // as after a lost answer
-	l.lowered("3.6", three...)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeTarget)
-	l.refusesDowngrade("3.5", etcd.ErrDowngradeEnabled)
-	l.roll(a, "3.6")
+func cancel(l *bench, from string) {
+	minor := cluster.NextMinor(from, -1)
+	l.foundWith(from, three...)
+	l.enableDowngrade(minor, three...)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeEnabled, etcd.ErrDowngradeTarget) // as after a lost answer
+	l.lowered(minor, three...)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeTarget)
+	l.refusesDowngrade(cluster.NextMinor(minor, -1), etcd.ErrDowngradeEnabled)
+	l.roll(a, minor)
+	l.await("handing over", func() error { // 3.5 cancels without an answer
+		leader, _ := l.leader(three...)
+		return l.tryMove(leader, l.target(a).MemberID)
+	})
 	for range 2 { // the second time as after a lost answer
 		l.cancelDowngrade(three...)
 	}
-	l.keeps("3.6", b)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeTarget) // so a mixed cluster goes back by a roll
-	l.roll(a, "3.7")
-	l.agreeOn("3.7", three...)
-	l.enableDowngrade("3.6", three...)
+	l.keeps(minor, b)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeTarget) // so a mixed cluster goes back by a roll
+	l.roll(a, from)
+	l.agreeOn(from, three...)
+	l.enableDowngrade(minor, three...)
 }
 
 func (l *bench) cancelDowngrade(names ...string) {
