@@ -62,8 +62,9 @@ type Changer interface {
 	//
 	// It fails with ErrNotLeader or ErrNoLeader. Made again, it appends another entry.
 	AppendEntry(ctx context.Context, target Target) error
-	// ValidateDowngrade asks whether a downgrade to a minor version, for example 3.6, could be enabled. It changes nothing.
-	// The target must be the leader. etcd compares the versions only, and neither alarms nor whether members answer.
+	// ValidateDowngrade asks whether a downgrade to a minor version, for example 3.6, could be enabled. It changes
+	// nothing. The target must be the leader. etcd compares the versions only, and neither alarms nor whether members
+	// answer.
 	//
 	// It fails with ErrDowngradeTarget unless the cluster version is one minor version above, with ErrDowngradeEnabled,
 	// ErrNoClusterVersion, ErrNotLeader or ErrNoLeader.

@@ -70,8 +70,9 @@ func (l *bench) keeps(minor, via string) {
 	}
 }
 
-// roll starts a member again with another version. A member that was killed may have lost the version that its data was
-// lowered to in the last 100 ms: UpdateStorageVersion in server/etcdserver/adapters.go leaves the commit to the next batch.
+// roll starts a member again with another version. A member that was killed may have lost the version that its data
+// was lowered to in the last 100 ms: UpdateStorageVersion in server/etcdserver/adapters.go leaves the commit to the
+// next batch.
 func (l *bench) roll(name, version string) cluster.Probe {
 	l.t.Helper()
 	l.End(l.t, name)
@@ -113,8 +114,8 @@ func (l *bench) lowered(minor string, names ...string) {
 	}
 }
 
-// renewLog makes members of 3.6 write a snapshot, by a downgrade that is cancelled. It rids their logs of the entries of
-// 3.5. ClusterVersionSet in server/etcdserver/apply/apply.go (3.6) forces a snapshot.
+// renewLog makes members of 3.6 write a snapshot, by a downgrade that is cancelled. It rids their logs of the entries
+// of 3.5. ClusterVersionSet in server/etcdserver/apply/apply.go (3.6) forces a snapshot.
 func (l *bench) renewLog(names ...string) {
 	l.t.Helper()
 	l.enableDowngrade("3.5", names...)

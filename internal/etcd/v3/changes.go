@@ -100,8 +100,8 @@ var errNotCancelled = &failure{text: "etcd did not cancel the downgrade"}
 // server/etcdserver/apply.go (3.5) has no result for it, so that nobody who waits is told.
 const cancelTime = 2 * time.Second
 
-// CancelDowngrade implements etcd.Changer. etcd 3.6 and 3.7 only log why they could not cancel, and answer as if they had:
-// downgradeCancel in server/etcdserver/v3_server.go. So the status is read afterwards. etcd 3.5 is asked again.
+// CancelDowngrade implements etcd.Changer. etcd 3.6 and 3.7 only log why they could not cancel, and answer as if they
+// had: downgradeCancel in server/etcdserver/v3_server.go. So the status is read afterwards. etcd 3.5 is asked again.
 func (Port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
 	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
 		first, cancel := context.WithTimeout(ctx, cancelTime)
