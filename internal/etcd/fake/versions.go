@@ -273,7 +273,8 @@ func (m *member) tellVersions(probe *cluster.Probe) {
 		probe.StorageVersion = versionOf(m.data.storage)
 		probe.DowngradeEnabled, probe.DowngradeTarget = s.downgrade != 0, versionOf(s.downgrade)
 	}
-	if isKnown := s.clusterVersion >= m.minor()-1; probe.Linearizable && isKnown {
+	isKnown := s.clusterVersion >= m.minor()-1 || probe.DowngradeEnabled // see readClusterVersion in internal/etcd/v3
+	if probe.Linearizable && isKnown {
 		probe.ClusterVersion, probe.DowngradeEnabled = versionOf(s.clusterVersion), s.downgrade != 0
 	}
 }

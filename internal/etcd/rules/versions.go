@@ -37,6 +37,7 @@ var versions = []rule{
 	{"a cancelled downgrade to 3.6 leaves the cluster version low until the last member of 3.6 has gone", func(l *bench) { cancel(l, "3.7") }},
 	{"a cancelled downgrade to 3.5 leaves the cluster version low until the last member of 3.5 has gone", func(l *bench) { cancel(l, "3.6") }},
 	{"a downgrade is allowed to the minor version below the cluster version only", downgradeTarget},
+	{"a mixed cluster of 3.6 and 3.7 may be downgraded to 3.5, two minor versions below some members", mixedDowngrade},
 	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
 	{"a single member goes up and down, and an older binary does not start otherwise", single},
@@ -166,6 +167,17 @@ func oldEntries(l *bench) {
 	l.add(leader, d)
 	l.start(isExisting(a, b, c, d), d)
 	l.catchesUp(d, leader)
+}
+
+// etcd compares the cluster version only. So the operator has to see that every member has the newer minor version.
+func mixedDowngrade(l *bench) {
+	l.foundWith("3.6", three...)
+	l.roll(a, "3.7")
+	l.tryEnable("3.5", three...)
+	l.lowered("3.5", three...)
+	l.roll(a, "3.6")
+	l.cancelDowngrade(three...)
+	l.agreeOn("3.6", three...)
 }
 
 // A downgrade of 3.5 to 3.4 is allowed, and no member starts any more. Nobody but the users can have enabled it.
