@@ -31,8 +31,8 @@ var versions = []rule{
 	{"3.7 does not start while the log has entries of 3.5, which a cancelled downgrade gets rid of", oldEntries},
 	{"while a member of the old minor version answers, the others go back to it", rollBack},
 	{"while a member does not answer, the cluster version does not rise, learner or not", silentMember},
-	{"three members go from 3.7.1 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7.1") }},
-	{"three members go from 3.7 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7") }},
+	{"three members go from 3.7.1 to 3.6.12 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7.1", "3.6.12", "3.5") }},
+	{"three members go from 3.7 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7", "3.6", "3.5") }},
 	{"a downgrade does not begin before every member answers", silentBeforeDowngrade},
 	{"a cancelled downgrade to 3.6 leaves the cluster version low until the last member of 3.6 has gone", func(l *bench) { cancel(l, "3.7") }},
 	{"a cancelled downgrade to 3.5 leaves the cluster version low until the last member of 3.5 has gone", func(l *bench) { cancel(l, "3.6") }},
@@ -41,7 +41,8 @@ var versions = []rule{
 	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
 	{"a single member goes up and down, and an older binary does not start otherwise", single},
-	{"patches of a minor version run beside each other", patches},
+	{"patches of 3.6 run beside each other", func(l *bench) { patches(l, "3.6.12", "3.6") }},
+	{"patches of 3.7 run beside each other", func(l *bench) { patches(l, "3.7.1", "3.7") }},
 }
 
 // foundWith starts members of a version and waits until it is the cluster version.
@@ -132,11 +133,11 @@ func upgrade(l *bench) {
 	l.upgradeTo("3.7")
 }
 
-func (l *bench) upgradeTo(minor string) {
+func (l *bench) upgradeTo(version string) {
 	l.t.Helper()
-	from := cluster.NextMinor(minor, -1)
+	minor, from := cluster.MinorOf(version), cluster.NextMinor(version, -1)
 	l.put(a, "key", from)
-	l.rollAll(minor, func(name string, isLast bool) {
+	l.rollAll(version, func(name string, isLast bool) {
 		if isLast {
 			return
 		}
@@ -152,10 +153,10 @@ func (l *bench) upgradeTo(minor string) {
 
 func oldEntries(l *bench) {
 	l.foundWith("3.5", three...)
-	l.upgradeTo("3.6")
+	l.upgradeTo("3.6.12")
 	l.stop(a)
 	l.doesNotServe(a, "3.7")
-	l.Use(l.t, "3.6")
+	l.Use(l.t, "3.6.12")
 	l.startSelf(a)
 	l.holds(a, "key", "3.5")
 	l.renewLog(three...)
@@ -258,11 +259,12 @@ func (l *bench) enableDowngrade(minor string, names ...string) {
 }
 
 // downgradeTo takes members down by one minor version.
-func (l *bench) downgradeTo(minor string, names ...string) {
+func (l *bench) downgradeTo(version string, names ...string) {
 	l.t.Helper()
+	minor := cluster.MinorOf(version)
 	l.enableDowngrade(minor, names...)
 	l.lowered(minor, names...)
-	l.rollAll(minor, func(name string, isLast bool) {
+	l.rollAll(version, func(name string, isLast bool) {
 		l.agreeOn(minor, name)
 		if !isLast {
 			l.probe(name, "tells that a downgrade is enabled", func(p cluster.Probe) bool { return p.DowngradeEnabled })
@@ -275,12 +277,12 @@ func (l *bench) downgradeTo(minor string, names ...string) {
 	}
 }
 
-func downgrade(l *bench, from string) {
+func downgrade(l *bench, from string, to ...string) {
 	l.foundWith(from, three...)
 	l.fill(a, 50)
 	l.put(a, "key", "value")
-	for _, minor := range []string{"3.6", "3.5"} {
-		l.downgradeTo(minor, three...)
+	for _, version := range to {
+		l.downgradeTo(version, three...)
 		for _, name := range three {
 			l.holds(name, "key", "value")
 		}
@@ -413,16 +415,17 @@ func single(l *bench) {
 	l.holds(a, "key", "value")
 }
 
-func patches(l *bench) {
-	l.foundWith("3.7.1", three...)
-	l.roll(a, "3.7")
+func patches(l *bench, older, newer string) {
+	minor := cluster.MinorOf(newer)
+	l.foundWith(older, three...)
+	l.roll(a, newer)
 	l.put(a, "key", "value")
-	l.agreeOn("3.7", three...)
-	l.roll(a, "3.7.1")
+	l.agreeOn(minor, three...)
+	l.roll(a, older)
 	l.holds(a, "key", "value")
 	for _, name := range three {
-		l.roll(name, "3.7")
+		l.roll(name, newer)
 	}
-	l.agreeOn("3.7", three...)
+	l.agreeOn(minor, three...)
 	l.holds(a, "key", "value")
 }
