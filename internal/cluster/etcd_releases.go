@@ -1,7 +1,7 @@
 package cluster
 
-// This file holds all that is known of etcd's releases. To support a new patch of etcd, raise its tested version here and
-// in hack/tools, add the security holes that it closes, and run make test.
+// This file holds all that is known of etcd's releases. To support a new patch of etcd, raise its tested version here
+// and in hack/tools, add the security holes that it closes, and run make test.
 
 // etcdMinor is a minor version of etcd 3 that the operator supports.
 type etcdMinor struct {

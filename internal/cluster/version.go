@@ -82,8 +82,8 @@ func VersionBetween(from, to string) string {
 	return ""
 }
 
-// MinorOf returns the minor version of a version as etcd writes a cluster version, for example 3.6. It returns "" for what
-// is no version.
+// MinorOf returns the minor version of a version as etcd writes a cluster version, for example 3.6. It returns "" for
+// what is no version.
 func MinorOf(v string) string { return NextMinor(v, 0) }
 
 // NextMinor returns the minor version that is some minor versions above a version, or below it, for example 3.6. It

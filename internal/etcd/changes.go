@@ -62,8 +62,9 @@ type Changer interface {
 	//
 	// It fails with ErrNotLeader or ErrNoLeader. Made again, it appends another entry.
 	AppendEntry(ctx context.Context, target Target) error
-	// ValidateDowngrade asks whether a downgrade to a minor version, for example 3.6, could be enabled. It changes nothing.
-	// The target must be the leader. etcd compares the versions only, and neither alarms nor whether members answer.
+	// ValidateDowngrade asks whether a downgrade to a minor version, for example 3.6, could be enabled. It changes
+	// nothing. The target must be the leader. etcd compares the versions only, and neither alarms nor whether members
+	// answer.
 	//
 	// It fails with ErrDowngradeTarget unless the cluster version is one minor version above, with ErrDowngradeEnabled,
 	// ErrNoClusterVersion, ErrNotLeader or ErrNoLeader.
@@ -74,6 +75,7 @@ type Changer interface {
 	//
 	// It fails as ValidateDowngrade does. Made again after its answer was lost, it returns ErrDowngradeEnabled, and
 	// ErrDowngradeTarget once the cluster version has been lowered: what is enabled is then in the member's status.
+	// A member of etcd 3.5 never answers, though it enables the downgrade.
 	EnableDowngrade(ctx context.Context, target Target, minor string) error
 	// CancelDowngrade ends a downgrade. The target must be the leader. While no member has the older minor version, the
 	// leader then raises the cluster version again within 4 s.

@@ -88,8 +88,8 @@ func refusesToStart(data *dataDir, minor int) error {
 // (server/etcdserver/server.go). It starts again from there.
 const snapshotCount = 10000
 
-// memorySnapshotCount is after how many entries a member of 3.6 or 3.7 forgets the first entry of the log, so that a new
-// member gets a snapshot: memorySnapshotCount and compactRaftLog (server/etcdserver/server.go).
+// memorySnapshotCount is after how many entries a member of 3.6 or 3.7 forgets the first entry of the log, so that a
+// new member gets a snapshot: memorySnapshotCount and compactRaftLog (server/etcdserver/server.go).
 const memorySnapshotCount = 100
 
 // hasOldEntries reports whether a binary would read entries that it cannot.
@@ -124,14 +124,15 @@ func (w *World) noteOldEntries(leader *member, group []*member) {
 	}
 }
 
-// isTooOld reports whether a binary ends when it learns of the cluster version. 3.5 does not mind it while a downgrade to
-// 3.5 is enabled.
+// isTooOld reports whether a binary ends when it learns of the cluster version. 3.5 does not mind it while a
+// downgrade to 3.5 is enabled.
 func isTooOld(s *state, minor int) bool {
 	return minor < s.clusterVersion && (minor >= 6 || s.downgrade != minor)
 }
 
-// isCompatible reports whether a member may join a cluster: isCompatibleWithCluster (server/etcdserver/cluster_util.go).
-// While a downgrade is enabled, the cluster version must be exactly one above that of the member.
+// isCompatible reports whether a member may join a cluster: isCompatibleWithCluster
+// (server/etcdserver/cluster_util.go). While a downgrade is enabled, the cluster version must be exactly one above
+// that of the member.
 func isCompatible(s *state, minor int) bool {
 	if s.downgrade != 0 {
 		return s.clusterVersion == minor+1
@@ -211,7 +212,8 @@ func (w *World) isDue(due *time.Time, wanted, atOnce bool, interval time.Duratio
 	return false
 }
 
-// tick does what the monitors have done since an interval passed. It comes before every other change, and before answers.
+// tick does what the monitors have done since an interval passed. It comes before every other change, and before
+// answers.
 func (w *World) tick() {
 	if w.now != nil && !w.due.IsZero() && !w.now().Before(w.due) {
 		w.settle()
@@ -271,7 +273,8 @@ func (m *member) tellVersions(probe *cluster.Probe) {
 		probe.StorageVersion = versionOf(m.data.storage)
 		probe.DowngradeEnabled, probe.DowngradeTarget = s.downgrade != 0, versionOf(s.downgrade)
 	}
-	if isKnown := s.clusterVersion >= m.minor()-1; probe.Linearizable && isKnown {
+	isKnown := s.clusterVersion >= m.minor()-1 || probe.DowngradeEnabled // see readClusterVersion in internal/etcd/v3
+	if probe.Linearizable && isKnown {
 		probe.ClusterVersion, probe.DowngradeEnabled = versionOf(s.clusterVersion), s.downgrade != 0
 	}
 }
@@ -301,6 +304,9 @@ func (c Changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor 
 		}
 		w.commit(m, func(s *state) { s.downgrade = minorOf(minor) })
 		w.settle()
+		if m.minor() < 6 { // Apply in server/etcdserver/apply.go (3.5) has no result for who waits
+			return ErrNoAnswer
+		}
 		return nil
 	})
 }

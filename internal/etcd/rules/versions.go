@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,15 +31,18 @@ var versions = []rule{
 	{"3.7 does not start while the log has entries of 3.5, which a cancelled downgrade gets rid of", oldEntries},
 	{"while a member of the old minor version answers, the others go back to it", rollBack},
 	{"while a member does not answer, the cluster version does not rise, learner or not", silentMember},
-	{"three members go from 3.7.1 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7.1") }},
-	{"three members go from 3.7 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7") }},
+	{"three members go from 3.7.1 to 3.6.12 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7.1", "3.6.12", "3.5") }},
+	{"three members go from 3.7 to 3.6 to 3.5 by downgrades that etcd ends itself", func(l *bench) { downgrade(l, "3.7", "3.6", "3.5") }},
 	{"a downgrade does not begin before every member answers", silentBeforeDowngrade},
-	{"a cancelled downgrade leaves the cluster version low until the last member of it has gone", cancel},
+	{"a cancelled downgrade to 3.6 leaves the cluster version low until the last member of 3.6 has gone", func(l *bench) { cancel(l, "3.7") }},
+	{"a cancelled downgrade to 3.5 leaves the cluster version low until the last member of 3.5 has gone", func(l *bench) { cancel(l, "3.6") }},
 	{"a downgrade is allowed to the minor version below the cluster version only", downgradeTarget},
+	{"a mixed cluster of 3.6 and 3.7 may be downgraded to 3.5, two minor versions below some members", mixedDowngrade},
 	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
 	{"a single member goes up and down, and an older binary does not start otherwise", single},
-	{"patches of a minor version run beside each other", patches},
+	{"patches of 3.6 run beside each other", func(l *bench) { patches(l, "3.6.12", "3.6") }},
+	{"patches of 3.7 run beside each other", func(l *bench) { patches(l, "3.7.1", "3.7") }},
 }
 
 // foundWith starts members of a version and waits until it is the cluster version.
@@ -68,8 +72,9 @@ func (l *bench) keeps(minor, via string) {
 	}
 }
 
-// roll starts a member again with another version. A member that was killed may have lost the version that its data was
-// lowered to in the last 100 ms: UpdateStorageVersion in server/etcdserver/adapters.go leaves the commit to the next batch.
+// roll starts a member again with another version. A member that was killed may have lost the version that its data
+// was lowered to in the last 100 ms: UpdateStorageVersion in server/etcdserver/adapters.go leaves the commit to the
+// next batch.
 func (l *bench) roll(name, version string) cluster.Probe {
 	l.t.Helper()
 	l.End(l.t, name)
@@ -111,8 +116,8 @@ func (l *bench) lowered(minor string, names ...string) {
 	}
 }
 
-// renewLog makes members of 3.6 write a snapshot, by a downgrade that is cancelled. It rids their logs of the entries of
-// 3.5. ClusterVersionSet in server/etcdserver/apply/apply.go (3.6) forces a snapshot.
+// renewLog makes members of 3.6 write a snapshot, by a downgrade that is cancelled. It rids their logs of the entries
+// of 3.5. ClusterVersionSet in server/etcdserver/apply/apply.go (3.6) forces a snapshot.
 func (l *bench) renewLog(names ...string) {
 	l.t.Helper()
 	l.enableDowngrade("3.5", names...)
@@ -128,11 +133,11 @@ func upgrade(l *bench) {
 	l.upgradeTo("3.7")
 }
 
-func (l *bench) upgradeTo(minor string) {
+func (l *bench) upgradeTo(version string) {
 	l.t.Helper()
-	from := cluster.NextMinor(minor, -1)
+	minor, from := cluster.MinorOf(version), cluster.NextMinor(version, -1)
 	l.put(a, "key", from)
-	l.rollAll(minor, func(name string, isLast bool) {
+	l.rollAll(version, func(name string, isLast bool) {
 		if isLast {
 			return
 		}
@@ -148,10 +153,10 @@ func (l *bench) upgradeTo(minor string) {
 
 func oldEntries(l *bench) {
 	l.foundWith("3.5", three...)
-	l.upgradeTo("3.6")
+	l.upgradeTo("3.6.12")
 	l.stop(a)
 	l.doesNotServe(a, "3.7")
-	l.Use(l.t, "3.6")
+	l.Use(l.t, "3.6.12")
 	l.startSelf(a)
 	l.holds(a, "key", "3.5")
 	l.renewLog(three...)
@@ -165,11 +170,24 @@ func oldEntries(l *bench) {
 	l.catchesUp(d, leader)
 }
 
+// etcd compares the cluster version only. So the operator has to see that every member has the newer minor version.
+func mixedDowngrade(l *bench) {
+	l.foundWith("3.6", three...)
+	l.roll(a, "3.7")
+	l.tryEnable("3.5", three...)
+	l.lowered("3.5", three...)
+	l.roll(a, "3.6")
+	l.cancelDowngrade(three...)
+	l.agreeOn("3.6", three...)
+}
+
 // A downgrade of 3.5 to 3.4 is allowed, and no member starts any more. Nobody but the users can have enabled it.
 func downgradeOf35(l *bench) {
 	l.foundWith("3.5", three...)
 	leader, followers := l.leader(three...)
-	l.tryEnable("3.4", three...)
+	if err := l.Changer().EnableDowngrade(l.t.Context(), l.target(leader), "3.4"); !errors.Is(err, context.DeadlineExceeded) {
+		l.t.Fatalf("etcd 3.5 answers: %v", err)
+	}
 	l.probe(followers[0], "tells that a downgrade is enabled", func(p cluster.Probe) bool {
 		return p.DowngradeEnabled && p.DowngradeTarget == "" && p.ClusterVersion == "3.5"
 	})
@@ -241,11 +259,12 @@ func (l *bench) enableDowngrade(minor string, names ...string) {
 }
 
 // downgradeTo takes members down by one minor version.
-func (l *bench) downgradeTo(minor string, names ...string) {
+func (l *bench) downgradeTo(version string, names ...string) {
 	l.t.Helper()
+	minor := cluster.MinorOf(version)
 	l.enableDowngrade(minor, names...)
 	l.lowered(minor, names...)
-	l.rollAll(minor, func(name string, isLast bool) {
+	l.rollAll(version, func(name string, isLast bool) {
 		l.agreeOn(minor, name)
 		if !isLast {
 			l.probe(name, "tells that a downgrade is enabled", func(p cluster.Probe) bool { return p.DowngradeEnabled })
@@ -258,12 +277,12 @@ func (l *bench) downgradeTo(minor string, names ...string) {
 	}
 }
 
-func downgrade(l *bench, from string) {
+func downgrade(l *bench, from string, to ...string) {
 	l.foundWith(from, three...)
 	l.fill(a, 50)
 	l.put(a, "key", "value")
-	for _, minor := range []string{"3.6", "3.5"} {
-		l.downgradeTo(minor, three...)
+	for _, version := range to {
+		l.downgradeTo(version, three...)
 		for _, name := range three {
 			l.holds(name, "key", "value")
 		}
@@ -285,22 +304,27 @@ func silentBeforeDowngrade(l *bench) {
 	l.holds(c, "key", "value")
 }
 
-func cancel(l *bench) {
-	l.foundWith("3.7", three...)
-	l.enableDowngrade("3.6", three...)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeEnabled, etcd.ErrDowngradeTarget) // as after a lost answer
-	l.lowered("3.6", three...)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeTarget)
-	l.refusesDowngrade("3.5", etcd.ErrDowngradeEnabled)
-	l.roll(a, "3.6")
+func cancel(l *bench, from string) {
+	minor := cluster.NextMinor(from, -1)
+	l.foundWith(from, three...)
+	l.enableDowngrade(minor, three...)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeEnabled, etcd.ErrDowngradeTarget) // as after a lost answer
+	l.lowered(minor, three...)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeTarget)
+	l.refusesDowngrade(cluster.NextMinor(minor, -1), etcd.ErrDowngradeEnabled)
+	l.roll(a, minor)
+	l.await("handing over", func() error { // 3.5 cancels without an answer
+		leader, _ := l.leader(three...)
+		return l.tryMove(leader, l.target(a).MemberID)
+	})
 	for range 2 { // the second time as after a lost answer
 		l.cancelDowngrade(three...)
 	}
-	l.keeps("3.6", b)
-	l.refusesDowngrade("3.6", etcd.ErrDowngradeTarget) // so a mixed cluster goes back by a roll
-	l.roll(a, "3.7")
-	l.agreeOn("3.7", three...)
-	l.enableDowngrade("3.6", three...)
+	l.keeps(minor, b)
+	l.refusesDowngrade(minor, etcd.ErrDowngradeTarget) // so a mixed cluster goes back by a roll
+	l.roll(a, from)
+	l.agreeOn(from, three...)
+	l.enableDowngrade(minor, three...)
 }
 
 func (l *bench) cancelDowngrade(names ...string) {
@@ -391,16 +415,17 @@ func single(l *bench) {
 	l.holds(a, "key", "value")
 }
 
-func patches(l *bench) {
-	l.foundWith("3.7.1", three...)
-	l.roll(a, "3.7")
+func patches(l *bench, older, newer string) {
+	minor := cluster.MinorOf(newer)
+	l.foundWith(older, three...)
+	l.roll(a, newer)
 	l.put(a, "key", "value")
-	l.agreeOn("3.7", three...)
-	l.roll(a, "3.7.1")
+	l.agreeOn(minor, three...)
+	l.roll(a, older)
 	l.holds(a, "key", "value")
 	for _, name := range three {
-		l.roll(name, "3.7")
+		l.roll(name, newer)
 	}
-	l.agreeOn("3.7", three...)
+	l.agreeOn(minor, three...)
 	l.holds(a, "key", "value")
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -95,11 +96,20 @@ func (Port) EnableDowngrade(ctx context.Context, target etcd.Target, minor strin
 // errNotCancelled tells that etcd 3.6 or 3.7 said that a downgrade is cancelled, and that it is not.
 var errNotCancelled = &failure{text: "etcd did not cancel the downgrade"}
 
-// CancelDowngrade implements etcd.Changer. etcd 3.6 and 3.7 only log why they could not cancel, and answer as if they had:
-// downgradeCancel in server/etcdserver/v3_server.go. So the status is read afterwards. etcd 3.5 tells.
+// cancelTime is how long a member of 3.5 is waited for. It cancels a downgrade at once, but never answers: Apply in
+// server/etcdserver/apply.go (3.5) has no result for it, so that nobody who waits is told.
+const cancelTime = 2 * time.Second
+
+// CancelDowngrade implements etcd.Changer. etcd 3.6 and 3.7 only log why they could not cancel, and answer as if they
+// had: downgradeCancel in server/etcdserver/v3_server.go. So the status is read afterwards. etcd 3.5 is asked again.
 func (Port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
 	return change(ctx, target, leaderOnly, func(ctx context.Context, m *member) error {
-		_, err := m.maintenance.Downgrade(ctx, clientv3.DowngradeCancel, "")
+		first, cancel := context.WithTimeout(ctx, cancelTime)
+		defer cancel()
+		_, err := m.maintenance.Downgrade(first, clientv3.DowngradeCancel, "")
+		if err != nil && first.Err() != nil && ctx.Err() == nil {
+			_, err = m.maintenance.Downgrade(ctx, clientv3.DowngradeCancel, "")
+		}
 		switch {
 		case errors.Is(err, rpctypes.ErrNoInflightDowngrade):
 			return nil

@@ -232,10 +232,10 @@ func (m *member) reads(ctx context.Context) bool {
 	return err == nil || errors.Is(err, rpctypes.ErrPermissionDenied)
 }
 
-// readClusterVersion finds out the cluster version. No call tells it on the connection that shows whose answer it is, but
-// the answer to whether a downgrade would be allowed depends on it: etcd first compares the cluster version, then looks
-// whether a downgrade is enabled, in downgradeValidate of server/etcdserver/v3_server.go (3.5), and in DowngradeValidate of
-// server/etcdserver/version/version.go (3.6, 3.7).
+// readClusterVersion finds out the cluster version. No call tells it on the connection that shows whose answer it is,
+// but the answer to whether a downgrade would be allowed depends on it: etcd first compares the cluster version, then
+// looks whether a downgrade is enabled, in downgradeValidate of server/etcdserver/v3_server.go (3.5), and in
+// DowngradeValidate of server/etcdserver/version/version.go (3.6, 3.7).
 func (m *member) readClusterVersion(ctx context.Context, probe *cluster.Probe) {
 	// It is at most the member's own minor version, and at most one below.
 	candidates := []string{cluster.MinorOf(probe.Version), cluster.NextMinor(probe.Version, -1)}

@@ -29,6 +29,8 @@ type versionServer struct {
 	target           string // of a downgrade that is enabled
 	// failure is the answer to each question for the cluster version; nil for etcd's.
 	failure error
+	// silent tells that the member cancels a downgrade and does not answer, as 3.5.
+	silent bool
 	// keepsDowngrade tells that the member says that it cancels a downgrade, and does not.
 	keepsDowngrade bool
 
@@ -50,7 +52,7 @@ func (s *versionServer) Range(context.Context, *etcdserverpb.RangeRequest) (*etc
 	return &etcdserverpb.RangeResponse{}, nil
 }
 
-func (s *versionServer) Downgrade(_ context.Context, r *etcdserverpb.DowngradeRequest) (*etcdserverpb.DowngradeResponse, error) {
+func (s *versionServer) Downgrade(ctx context.Context, r *etcdserverpb.DowngradeRequest) (*etcdserverpb.DowngradeResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -62,6 +64,10 @@ func (s *versionServer) Downgrade(_ context.Context, r *etcdserverpb.DowngradeRe
 		}
 		if !s.keepsDowngrade {
 			s.target = ""
+		}
+		if s.silent {
+			<-ctx.Done()
+			return nil, ctx.Err()
 		}
 		return &etcdserverpb.DowngradeResponse{}, nil
 	}
@@ -143,10 +149,11 @@ func TestACancelledDowngradeIsEnabledNoMore(t *testing.T) {
 		server *versionServer
 		want   error
 	}{
-		"a downgrade":         {&versionServer{version: "3.6.16", target: "3.5.0"}, nil},
-		"no downgrade":        {&versionServer{version: "3.6.16"}, nil},
-		"no downgrade of 3.5": {&versionServer{version: "3.5.35", isOld: true}, nil},
-		"a downgrade that only says that it ends": {&versionServer{version: "3.6.16", target: "3.5.0", keepsDowngrade: true}, errNotCancelled},
+		"a downgrade":  {&versionServer{version: "3.6.16", target: "3.5.0"}, nil},
+		"no downgrade": {&versionServer{version: "3.6.16"}, nil},
+		"a downgrade that 3.5 does not answer for": {&versionServer{version: "3.5.35", isOld: true, target: "3.5.0", silent: true}, nil},
+		"no downgrade of 3.5":                      {&versionServer{version: "3.5.35", isOld: true}, nil},
+		"a downgrade that only says that it ends":  {&versionServer{version: "3.6.16", target: "3.5.0", keepsDowngrade: true}, errNotCancelled},
 	} {
 		err := New().CancelDowngrade(t.Context(), targetAt(test.server.serve(t)))
 		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
