@@ -93,6 +93,10 @@ const (
 	// other with it.
 	// What to do: nothing. To stay with the newer version, set spec.version back: the downgrade is then cancelled.
 	ReasonDowngrading = "Downgrading"
+	// ReasonRenewingLog: before the first member runs etcd 3.7, every member writes a snapshot of its log. For that a
+	// downgrade to 3.5 is enabled for some seconds, and no member restarts.
+	// What to do: nothing.
+	ReasonRenewingLog = "RenewingLog"
 	// ReasonCancellingDowngrade: a downgrade is cancelled, because spec.version has the newer version again.
 	// What to do: nothing.
 	ReasonCancellingDowngrade = "CancellingDowngrade"

@@ -2,8 +2,8 @@ package act
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -15,11 +15,11 @@ import (
 // changeDowngrade notes a downgrade on the Service of the peers, and enables it in etcd if etcd itself agrees; or it
 // cancels the one that is enabled.
 func (a *Actor) changeDowngrade(ctx context.Context, s *cluster.Snapshot, action plan.ChangeDowngrade) error {
+	if err := a.notePeers(ctx, s, action.Notes); err != nil {
+		return err
+	}
 	if action.Target == "" {
 		return a.changeEtcd(ctx, s, action.Leader, "cancelling the downgrade", nil, a.Etcd.CancelDowngrade)
-	}
-	if err := a.noteDowngrade(ctx, s, action.Target); err != nil {
-		return err
 	}
 	doing := "enabling the downgrade to etcd " + action.Target
 	return a.changeEtcd(ctx, s, action.Leader, doing, etcd.ErrDowngradeEnabled, func(ctx context.Context, target etcd.Target) error {
@@ -30,23 +30,25 @@ func (a *Actor) changeDowngrade(ctx context.Context, s *cluster.Snapshot, action
 	})
 }
 
-func (a *Actor) noteDowngrade(ctx context.Context, s *cluster.Snapshot, target string) error {
+// notePeers writes annotations on the Service of the peers, where they differ.
+func (a *Actor) notePeers(ctx context.Context, s *cluster.Snapshot, notes map[string]string) error {
 	service := s.PeerService
 	if service == nil {
-		return errors.New("noting the downgrade: there is no Service of the peers")
+		return fmt.Errorf("noting a downgrade: there is no Service %s", cluster.PeerServiceName(s.Cluster.Name))
 	}
-	if service.Annotations[cluster.AnnotationDowngrade] == target {
+	changes := maps.Clone(notes)
+	maps.DeleteFunc(changes, func(key, value string) bool { return service.Annotations[key] == value })
+	if len(changes) == 0 {
 		return nil
 	}
-	patch, err := annotationPatch(map[string]string{cluster.AnnotationDowngrade: target},
-		map[string]string{"uid": string(service.UID), "resourceVersion": service.ResourceVersion})
+	patch, err := annotationPatch(changes, map[string]string{"uid": string(service.UID), "resourceVersion": service.ResourceVersion})
 	if err != nil {
 		return err
 	}
 	object := &corev1.Service{}
 	object.Namespace, object.Name = service.Namespace, service.Name
 	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
-		return fmt.Errorf("noting the downgrade: %w", writeError("annotating", "Service", service.Name, err))
+		return writeError("annotating", "Service", service.Name, err)
 	}
 	return nil
 }

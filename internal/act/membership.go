@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -82,17 +81,7 @@ func (a *Actor) noteNumber(ctx context.Context, s *cluster.Snapshot, next int) e
 	if n, err := strconv.Atoi(service.Annotations[cluster.AnnotationNextMember]); err == nil && n >= next {
 		return nil
 	}
-	patch, err := annotationPatch(map[string]string{cluster.AnnotationNextMember: strconv.Itoa(next)},
-		map[string]string{"uid": string(service.UID), "resourceVersion": service.ResourceVersion})
-	if err != nil {
-		return err
-	}
-	object := &corev1.Service{}
-	object.Namespace, object.Name = service.Namespace, service.Name
-	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
-		return writeError("annotating", "Service", service.Name, err)
-	}
-	return nil
+	return a.notePeers(ctx, s, map[string]string{cluster.AnnotationNextMember: strconv.Itoa(next)})
 }
 
 // stillClaimed reads the cluster from the API server again. It fails if the operation is not the one that this pass

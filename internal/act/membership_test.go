@@ -237,8 +237,10 @@ var changes = map[string]change{
 	"enable a downgrade": {
 		operation: v1beta1.OperationDowngrade, calls: []string{"patch prod", "validate downgrade", "enable downgrade"},
 		prepare: hasVersion,
-		plan:    func(w *memberWorld) plan.Action { return plan.ChangeDowngrade{Target: "3.5", Leader: w.leader()} },
-		isDone:  func(w *memberWorld) bool { w.look(); return w.s.Leader().Probe.DowngradeEnabled },
+		plan: func(w *memberWorld) plan.Action {
+			return plan.ChangeDowngrade{Target: "3.5", Leader: w.leader(), Notes: map[string]string{cluster.AnnotationDowngrade: "3.5"}}
+		},
+		isDone: func(w *memberWorld) bool { w.look(); return w.s.Leader().Probe.DowngradeEnabled },
 	},
 	"cancel a downgrade": {
 		operation: v1beta1.OperationDowngrade, calls: []string{"cancel downgrade"},

@@ -13,17 +13,23 @@ import (
 // middle. It waits for etcd to end it otherwise, and reports one that is not the operator's.
 func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	target, isEnabled := enabledDowngrade(s)
+	want := s.Cluster.Spec.Version
 	silent := slices.IndexFunc(s.Members, func(m cluster.Member) bool { return !m.Answers() })
 	switch {
 	case !isEnabled:
 		return nil
 	case !isOwnDowngrade(s, target):
 		return refused([]plan.Refusal{*noForeignDowngrade(s)})
-	case target != cluster.MinorOf(s.Cluster.Spec.Version):
-		return changeDowngrade(s, "", fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", s.Cluster.Spec.Version, target))
 	case silent >= 0:
-		return changeDowngrade(s, "", fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It goes on when the member is back.",
+		return changeDowngrade(s, "", nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
 			s.Members[silent].Name, target))
+	case renewsLog(s) && isLowered(s, target):
+		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
+			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
+	case renewsLog(s):
+		return awaitLowered(target)
+	case target != cluster.MinorOf(want):
+		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
 	case versionChange(s) == "":
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
@@ -41,23 +47,68 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 	switch {
 	case isEnabled && !isLowered(s, target):
 		return awaitLowered(target)
-	case isEnabled || !needsDowngrade(s):
+	case isEnabled:
 		return nil
+	case needsLogRenewal(s):
+		return changeDowngrade(s, oldEntriesOf, map[string]string{cluster.AnnotationDowngrade: oldEntriesOf, cluster.AnnotationLogRenewal: cluster.LogRenewalBegun},
+			"Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd 3.7 cannot read what etcd 3.5 wrote there.")
+	case needsDowngrade(s):
+		return changeDowngrade(s, want, map[string]string{cluster.AnnotationDowngrade: want, cluster.AnnotationLogRenewal: ""},
+			fmt.Sprintf("Enabling the downgrade to etcd %s. etcd then prepares its data for that version.", want))
+	case leadsTo37(s) && clusterVersion(s) != "3.6":
+		return &plan.Decision{
+			Progressing: true, Reason: v1beta1.ReasonUpgrading,
+			Message: "Waiting until the leader of etcd tells that the cluster works as etcd 3.6 again.",
+		}
 	}
-	return changeDowngrade(s, want, fmt.Sprintf("Enabling the downgrade to etcd %s. etcd then prepares its data for that version.", want))
+	return nil
+}
+
+// oldEntriesOf is the minor version whose entries in the log a later one cannot read. etcd 3.5 writes the attributes of
+// members and the version of the cluster as requests of its second API. etcd 3.6 reads them, and 3.7 panics. They are gone
+// once a member of 3.6 has written a snapshot, which it does each 10,000 entries, and when the version of the cluster goes
+// down. Source: Apply in etcd's server/etcdserver/apply/apply.go, and ClusterVersionSet there in 3.6.
+const oldEntriesOf = "3.5"
+
+// leadsTo37 reports whether no member runs etcd 3.7 yet, and the spec asks for it.
+func leadsTo37(s *cluster.Snapshot) bool {
+	return cluster.MinorOf(s.Cluster.Spec.Version) == "3.7" && !isUnderWay(s) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return cluster.MinorOf(RunningVersion(&m)) != "3.6"
+	})
+}
+
+// needsLogRenewal reports whether the log may have entries that the version of the spec cannot read.
+func needsLogRenewal(s *cluster.Snapshot) bool {
+	return leadsTo37(s) && (s.PeerService == nil || s.PeerService.Annotations[cluster.AnnotationLogRenewal] != cluster.LogRenewalDone)
+}
+
+// renewsLog reports whether the downgrade that is enabled is there to renew the log.
+func renewsLog(s *cluster.Snapshot) bool {
+	return leadsTo37(s) && s.PeerService != nil && s.PeerService.Annotations[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun
+}
+
+// clusterVersion is the minor version that the cluster works as; empty where the leader does not tell it.
+func clusterVersion(s *cluster.Snapshot) string {
+	if leader := s.Leader(); leader != nil && leader.Serves() {
+		return leader.Probe.ClusterVersion
+	}
+	return ""
 }
 
 // changeDowngrade enables a downgrade to a minor version, or cancels the one that is enabled.
-func changeDowngrade(s *cluster.Snapshot, target, message string) *plan.Decision {
+func changeDowngrade(s *cluster.Snapshot, target string, notes map[string]string, message string) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonDowngrading, Message: message}
-	if target == "" {
+	switch {
+	case target == "":
 		d.Reason = v1beta1.ReasonCancellingDowngrade
+	case notes[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun:
+		d.Reason = v1beta1.ReasonRenewingLog
 	}
 	if leaderTarget(s) == "" {
 		d.Message = awaitsLeader
 		return d
 	}
-	d.Action = plan.ChangeDowngrade{Target: target, Leader: leaderTarget(s)}
+	d.Action = plan.ChangeDowngrade{Target: target, Notes: notes, Leader: leaderTarget(s)}
 	return d
 }
 
@@ -157,12 +208,16 @@ func downgradeChanged(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	return isEnabled && isLowered(s, target)
 }
 
-// downgradeAbandonedFor abandons one that was not enabled yet if the spec asks for something else, or the guards refuse
-// it, and any at its deadline. The rule then cancels it, or begins anew.
+// downgradeAbandonedFor abandons one that is not needed any more, and any at its deadline. The rule then cancels it, or
+// begins anew.
 func downgradeAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	target, isEnabled := enabledDowngrade(s)
 	switch {
 	case op.Reason == v1beta1.ReasonCancellingDowngrade:
+	case op.Reason == v1beta1.ReasonRenewingLog:
+		if !leadsTo37(s) {
+			return "spec.version asks for another version now."
+		}
 	case isEnabled && target != cluster.MinorOf(s.Cluster.Spec.Version):
 		return "spec.version asks for another version now."
 	case !isEnabled && !needsDowngrade(s):
@@ -176,11 +231,11 @@ func awaitDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
 	isCancelled := op.Reason == v1beta1.ReasonCancellingDowngrade
 	switch {
 	case isCancelled && isEnabled:
-		return changeDowngrade(s, "", fmt.Sprintf("Cancelling the downgrade to etcd %s.", target))
+		return changeDowngrade(s, "", nil, fmt.Sprintf("Cancelling the downgrade to etcd %s.", target))
 	case !isCancelled && !isEnabled:
-		want := cluster.MinorOf(s.Cluster.Spec.Version)
-		return changeDowngrade(s, want, fmt.Sprintf("Enabling the downgrade to etcd %s.", want))
-	default:
-		return awaitLowered(target)
+		if d := beginDowngrade(s); d != nil {
+			return d
+		}
 	}
+	return awaitLowered(target)
 }

@@ -136,6 +136,49 @@ func TestADowngradeIsClaimedUntilItsDataArePrepared(t *testing.T) {
 	}
 }
 
+// TestTheLogIsRenewedBeforeEtcd37 holds the way of a cluster that may have entries of etcd 3.5 in its log.
+func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
+	note := func(value string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			service := s.PeerService.DeepCopy()
+			metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationLogRenewal, value)
+			s.PeerService = service
+		}
+	}
+	begun := both(note(cluster.LogRenewalBegun), notedAs("3.5"))
+	const cancel = "cancel the downgrade by prod-0"
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		action  string
+		reason  string
+	}{
+		"enables a downgrade":                  {"3.7.3", note(""), "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
+		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
+		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
+		"cancels it":                           {"3.7.3", both(begun, tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
+		"rolls":                                {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.6", "3.6", "")), "roll prod-1", v1beta1.ReasonUpgrading},
+		"begins again where it was cancelled":  {"3.7.3", begun, "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
+		"cancels it after a change of mind":    {"3.6.16", both(begun, tells("3.6", "3.6", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"cancels it where a member is silent":  {"3.7.3", both(begun, tells("3.6", "3.6", "3.5"), silent("prod-2")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"does not begin with a silent member":  {"3.7.3", both(note(""), silent("prod-2")), "", v1beta1.ReasonMembersNotHealthy},
+		"is not needed for a patch":            {"3.6.17", note(""), "roll prod-1", v1beta1.ReasonUpgrading},
+		"is not asked of members of etcd 3.7":  {"3.7.3", both(note(""), rolledTo("3.7.3", "prod-1")), "roll prod-2", v1beta1.ReasonUpgrading},
+		"goes on where the operator had ended": {"3.7.3", both(note(cluster.LogRenewalDone), notedAs("3.5"), tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
+	} {
+		s := healthy(3).LaterSpec(toVersion(c.version)).Later(readySince(time.Hour)).Later(c.change).Snapshot()
+		d := Next(s)
+		if got := stepOf(d.Action); got != c.action || d.Reason != c.reason {
+			t.Errorf("%s: %q, %s: %s", name, got, d.Reason, d.Message)
+		}
+		a, _ := d.Action.(plan.ChangeDowngrade)
+		if done := a.Notes[cluster.AnnotationLogRenewal] == cluster.LogRenewalDone; done != (name == "cancels it") {
+			t.Errorf("%s: notes %v", name, a.Notes)
+		}
+	}
+}
+
 func TestNoMemberJoinsWhileADowngradeIsEnabled(t *testing.T) {
 	s := on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 })
 	if d := Next(*s); d.Rule != RuleUpgrade || stepOf(d.Action) != "roll prod-1" {

@@ -507,7 +507,7 @@ func TestNext(t *testing.T) {
 		},
 		"rolls a change of version": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
-			says{Rule: RuleUpgrade, Reason: "Upgrading", Progressing: true, Action: "roll prod-1 (pod-prod-1)"},
+			says{Rule: RuleUpgrade, Reason: "RenewingLog", Progressing: true, Action: "downgrade to 3.5 by prod-0"},
 		},
 		"rolls a change of the template": {
 			prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) {

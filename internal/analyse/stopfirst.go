@@ -49,10 +49,7 @@ func isFenced(s *cluster.Snapshot, m *cluster.Member) bool {
 func lookBack(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonRollingBack}
 	healthy := *m.Workload.HealthyIntent
-	old, now := cluster.MinorOf(healthy.Version), ""
-	if leader := s.Leader(); leader != nil && leader.Serves() {
-		now = leader.Probe.ClusterVersion
-	}
+	old, now := cluster.MinorOf(healthy.Version), clusterVersion(s)
 	switch {
 	case m.Pod != nil:
 		d.Message = fmt.Sprintf("%s is being stopped, to find out whether it may go back to etcd %s.", m.Name, old)

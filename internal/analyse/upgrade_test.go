@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -18,11 +19,16 @@ func toVersion(v string) func(*v1beta1.EtcdClusterSpec) {
 	return func(s *v1beta1.EtcdClusterSpec) { s.Version = v }
 }
 
+// readySince has every member ready for so long, in a cluster that works as etcd 3.6 and whose log was renewed.
 func readySince(ago time.Duration) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		for i := range s.Members {
 			s.Members[i].Pod.ReadySince = Now.Add(-ago)
+			s.Members[i].Probe.ClusterVersion = "3.6"
 		}
+		service := s.PeerService.DeepCopy()
+		metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationLogRenewal, cluster.LogRenewalDone)
+		s.PeerService = service
 	}
 }
 

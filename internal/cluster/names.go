@@ -46,6 +46,12 @@ const (
 	// On the Service of the peers.
 	AnnotationNextMember = Prefix + "next-member" // number of the next member, above all that were ever used
 	AnnotationDowngrade  = Prefix + "downgrade"   // minor version of the downgrade that the operator enabled last
+	AnnotationLogRenewal = Prefix + "log-renewal" // LogRenewalBegun or LogRenewalDone
+
+	// LogRenewalBegun tells that a downgrade is enabled only to have every member write a snapshot of its log, and
+	// LogRenewalDone that they have. It counts until etcd 3.5 runs again.
+	LogRenewalBegun = "Begun"
+	LogRenewalDone  = "Done"
 
 	// On StatefulSets.
 	AnnotationIntent        = Prefix + "intent"         // JSON of the Intent that the template was made from

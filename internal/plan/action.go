@@ -97,12 +97,14 @@ type RemoveMember struct {
 	Leader string
 }
 
-// ChangeDowngrade enables a downgrade in etcd, or cancels one. Before it is enabled, the Service of the peers notes it: so
-// it is known later whose it is.
+// ChangeDowngrade enables a downgrade in etcd, or cancels one. The Service of the peers notes it first: so it is known
+// later whose it is.
 type ChangeDowngrade struct {
 	onAllMembers
 	// Target is the minor version to go down to, for example 3.6; empty to cancel.
 	Target string
+	// Notes are the annotations that the Service of the peers gets first. One without a value is removed.
+	Notes map[string]string
 	// Leader is the member that the change is sent to.
 	Leader string
 }
