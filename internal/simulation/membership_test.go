@@ -28,6 +28,9 @@ const (
 	removeMember simulation.Verb = "remove member"
 	moveLeader   simulation.Verb = "move leader"
 	appendEntry  simulation.Verb = "append entry"
+
+	enableDowngrade simulation.Verb = "enable downgrade"
+	cancelDowngrade simulation.Verb = "cancel downgrade"
 )
 
 // membership is what the oracle knows of etcd's members.
@@ -77,6 +80,14 @@ func (c changer) RemoveMember(ctx context.Context, target etcd.Target, id cluste
 
 func (c changer) AppendEntry(ctx context.Context, target etcd.Target) error {
 	return c.call(appendEntry, "", target, func() error { return c.Port.AppendEntry(ctx, target) })
+}
+
+func (c changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
+	return c.call(enableDowngrade, minor, target, func() error { return c.Port.EnableDowngrade(ctx, target, minor) })
+}
+
+func (c changer) CancelDowngrade(ctx context.Context, target etcd.Target) error {
+	return c.call(cancelDowngrade, "", target, func() error { return c.Port.CancelDowngrade(ctx, target) })
 }
 
 func (c changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
@@ -307,6 +318,22 @@ func TestAClusterGrowsAndShrinks(t *testing.T) {
 	}
 }
 
+// workUntilKilled has the operator work until it is killed at a write. It reports false where it came to rest before.
+func (h *history) workUntilKilled(write int, kill func(*operator, int)) bool {
+	rested := 0
+	for left := write; left >= 0 && rested < 6; left -= h.writes {
+		_ = h.pass(func(o *operator) { kill(o, left) })
+		h.runKubernetes()
+		h.CollectGarbage(1 << 10)
+		h.observe()
+		h.wait(10 * time.Second)
+		if rested++; h.writes > 0 {
+			rested = 0
+		}
+	}
+	return rested < 6
+}
+
 // The operator is killed before or after each write and each call to etcd, and its answer is lost.
 func TestEveryKillOfAResizeLeadsToTheSameSize(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
@@ -321,18 +348,7 @@ func TestEveryKillOfAResizeLeadsToTheSameSize(t *testing.T) {
 				h.settled(t)
 				h.put()
 				h.resize(sizes[n+1])
-				rested := 0
-				for left := at; left >= 0 && rested < 6; left -= h.writes {
-					_ = h.pass(func(o *operator) { kill(o, left) })
-					h.runKubernetes()
-					h.CollectGarbage(1 << 10)
-					h.observe()
-					h.wait(10 * time.Second)
-					if rested++; h.writes > 0 {
-						rested = 0
-					}
-				}
-				more = rested < 6
+				more = h.workUntilKilled(at, kill)
 				if h.settle(); len(h.broken) > 0 {
 					t.Fatalf("from %d to %d, stopped at write %d: %s", sizes[n], sizes[n+1], at, h.failure())
 				}

@@ -31,3 +31,30 @@ func TestAClusterIsUpgradedAndDowngraded(t *testing.T) {
 		}
 	}
 }
+
+// The operator is killed before or after each write and each call to etcd, and its answer is lost.
+func TestEveryKillOfAChangeOfVersionLeadsToIt(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}} {
+		for at, more := 0, true; more; at++ {
+			for _, kill := range []func(*operator, int){
+				func(o *operator, write int) { o.killBefore = write },
+				func(o *operator, write int) { o.killAfter = write },
+				func(o *operator, write int) { o.loseAnswer = write },
+			} {
+				h := newHistory(3, false)
+				h.bringTo(step[0])
+				h.settled(t)
+				h.put()
+				h.bringTo(step[1])
+				more = h.workUntilKilled(at, kill)
+				if h.settle(); len(h.broken) > 0 {
+					t.Fatalf("from %s to %s, stopped at write %d: %s", step[0], step[1], at, h.failure())
+				}
+				if got := h.cluster().Status.Version; got != step[1] {
+					t.Fatalf("from %s to %s, stopped at write %d: the members run %q: %s", step[0], step[1], at, got, h.failure())
+				}
+			}
+		}
+	}
+}
