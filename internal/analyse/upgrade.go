@@ -142,6 +142,7 @@ func versionReachable(m *cluster.Member) guard {
 			return nil
 		}
 		if r := versionSupported(cluster.IntentOf(s.Cluster)); r != nil {
+			r.Message += " The running cluster stays as it is. Set the spec back, or correct it."
 			return r
 		}
 		switch steps := minorSteps(from, to); {

@@ -88,7 +88,6 @@ var _ = Describe("A running cluster", func() {
 			change func(*v1beta1.EtcdClusterSpec)
 			says   []string
 		}{
-			{func(s *v1beta1.EtcdClusterSpec) { s.Version = versionOf("3.7") }, []string{"spec.version is " + versionOf("3.7"), "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) { s.TLS = nil }, []string{"spec.tls", "Set the spec back"}},
 			{func(s *v1beta1.EtcdClusterSpec) {
 				s.Storage.VolumeClaimTemplate.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("600Mi")

@@ -61,8 +61,6 @@ func TestAChangeOfARunningClusterTouchesNothing(t *testing.T) {
 		says   string
 		reason string // NotYetSupported if it is empty
 	}{
-		{"of the patch version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.6.17" }, "spec.version is 3.6.17", ""},
-		{"of the minor version", func(c *v1beta1.EtcdCluster) { c.Spec.Version = "3.7.0" }, "spec.version is 3.7.0", ""},
 		{"to an option that is refused", withOption("max-txn-ops", "many"), "max-txn-ops: its value must be", v1beta1.ReasonUnsupportedOption},
 		{"of the volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(16) }, "16Gi", ""},
 		{"to smaller volumes", func(c *v1beta1.EtcdCluster) { c.Spec.Storage = clustertest.Gibibytes(4) }, "volumes of 4Gi", ""},

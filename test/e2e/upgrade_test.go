@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/test/world"
+)
+
+var _ = Describe("The version of etcd in a running cluster", func() {
+	It("goes up and down by minor versions, member by member, the leader last, while clients write", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		steps := []string{versionOf("3.6"), versionOf("3.7"), versionOf("3.6"), versionOf("3.5")}
+		if world.Full() {
+			steps = []string{secondPatch("3.6"), versionOf("3.6"), secondPatch("3.7"), versionOf("3.6"), versionOf("3.7"), versionOf("3.6"), versionOf("3.5")}
+		}
+		for _, version := range steps {
+			By("version " + version)
+			story := follow(ctx, c)
+			toVersion(ctx, c, version)
+			awaitVersion(ctx, c, version)
+			story.end()
+			expectEachReplaced(story, 1)
+			story.expectTold(ctx, c)
+			story.expectQuorumOfPods(2)
+			Expect(story.progress("2 of 3 members have been restarted")).NotTo(BeEmpty())
+			awaitNoImageCheck(ctx, c)
+		}
+		writers.end(ctx, c)
+	})
+
+	for fault, f := range map[string]struct{ version, says string }{
+		"does not exist":            {"3.6.97", "cannot be pulled"},
+		"has another version of it": {settings["MISLABELLED_ETCD_VERSION"], "and spec.version is"},
+	} {
+		It("does not change where the image "+fault+", and no member is touched", func(ctx SpecContext) {
+			from := versionOf("3.6")
+			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+			before := uidsOfPods(ctx, c)
+			toVersion(ctx, c, f.version)
+			awaitConditions(ctx, c, wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonImageNotUsable}.saying(f.says),
+				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
+			Expect(uidsOfPods(ctx, c)).To(Equal(before))
+			Expect(c.Status.Version).To(Equal(from))
+			toVersion(ctx, c, from)
+			awaitVersion(ctx, c, from)
+			awaitNoImageCheck(ctx, c)
+			Expect(uidsOfPods(ctx, c)).To(Equal(before))
+		})
+	}
+
+	It("takes the first member back where the new etcd crashes at its start, leaves the others, and goes on to a version that works", func(ctx SpecContext) {
+		from := versionOf("3.6")
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		before := uidsOfPods(ctx, c)
+		toVersion(ctx, c, settings["CRASHING_ETCD_VERSION"])
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack),
+			wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonRolledBack},
+			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
+		touched := 0
+		for pod, uid := range uidsOfPods(ctx, c) {
+			if uid != before[pod] {
+				touched++
+			}
+		}
+		Expect(touched).To(Equal(1))
+		Expect(c.Status.Version).To(Equal(from))
+		toVersion(ctx, c, versionOf("3.7"))
+		awaitVersion(ctx, c, versionOf("3.7"))
+		writers.end(ctx, c)
+	})
+
+	for rolled, count := range map[string]int{"one member has": 1, "two members have": 2, "all members have": 3} {
+		It("goes back where the old version is set again after "+rolled+" been rolled", func(ctx SpecContext) {
+			if count != 2 && !world.Full() {
+				Skip("one number is enough but for the whole matrix")
+			}
+			from, to := versionOf("3.6"), versionOf("3.7")
+			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+			writers := appendOn(ctx, c)
+			awaitDisruptionsAllowed(ctx, c, 1)
+			toVersion(ctx, c, to)
+			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(5 * time.Minute).Should(BeNumerically(">=", count))
+			toVersion(ctx, c, from)
+			awaitVersion(ctx, c, from)
+			writers.end(ctx, c)
+		})
+	}
+
+	It("goes up and down in a cluster of one member", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), ofSize(1), ofVersion(versionOf("3.5"))))
+		kept := bury(ctx, c)
+		for _, version := range []string{versionOf("3.6"), versionOf("3.7"), versionOf("3.6")} {
+			toVersion(ctx, c, version)
+			awaitVersion(ctx, c, version)
+		}
+		kept.expectFound(ctx, c)
+	})
+})
+
+func toVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
+	GinkgoHelper()
+	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version = version })
+}
+
+// awaitVersion waits until every member runs a version, and nothing is left to do.
+func awaitVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
+	GinkgoHelper()
+	awaitHealthy(ctx, c)
+	Expect(c.Status.Version).To(Equal(version))
+	Expect(c.Status.TargetVersion).To(Equal(version))
+}
+
+// runningVersion counts the members that run a version.
+func runningVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) int {
+	now := c.DeepCopy()
+	if err := kube.Get(ctx, client.ObjectKeyFromObject(c), now); err != nil {
+		return 0
+	}
+	count := 0
+	for _, m := range now.Status.Members {
+		if m.Version == version && m.Ready {
+			count++
+		}
+	}
+	return count
+}
+
+// awaitNoImageCheck waits until the pod that looked at the image is gone.
+func awaitNoImageCheck(ctx context.Context, c *v1beta1.EtcdCluster) {
+	GinkgoHelper()
+	Eventually(ctx, func() bool {
+		pod := &corev1.Pod{}
+		return apierrors.IsNotFound(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: cluster.ImageCheckPodName(c.Name)}, pod))
+	}).Should(BeTrue())
+}
+
+// secondPatch returns the second patch of a minor version that there is an image of.
+func secondPatch(minor string) string {
+	GinkgoHelper()
+	for _, version := range strings.Fields(settings["ETCD_SECOND_PATCHES"]) {
+		if strings.HasPrefix(version, minor+".") {
+			return version
+		}
+	}
+	Fail("there is no image of a second patch of etcd " + minor)
+	return ""
+}
