@@ -81,7 +81,7 @@ var _ = Describe("A leader whose pod is deleted from outside", func() {
 			Expect(err).NotTo(HaveOccurred(), out)
 			awaitSuccessor(ctx, before)
 			awaitHealthy(ctx, c)
-			Expect(c.Status.Leader).NotTo(Equal(leader))
+			Eventually(ctx, func() (string, error) { return c.Status.Leader, kube.Get(ctx, client.ObjectKeyFromObject(c), c) }).ShouldNot(Equal(leader))
 			expectHandedOver(ctx, c, writers.kept.Members[leader])
 			writers.end(ctx, c)
 		})
