@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -40,13 +41,14 @@ func (a *Actor) addMember(ctx context.Context, s *cluster.Snapshot, action plan.
 			return err
 		}
 	}
-	return a.changeEtcd(ctx, s, action.Leader, "adding learner "+action.Name, etcd.ErrPeerURLExists, func(ctx context.Context, target etcd.Target) error {
+	add := func(ctx context.Context, target etcd.Target) error {
 		id, _, err := a.Etcd.AddLearner(ctx, target, action.PeerURL)
 		if err == nil {
 			log.FromContext(ctx).Info("Added learner", "member", action.Name, "id", id)
 		}
 		return err
-	})
+	}
+	return a.changeEtcd(ctx, s, action.Leader, "adding learner "+action.Name, etcd.ErrPeerURLExists, a.askAnyVoter(s, action.Leader, "", add))
 }
 
 // changeEtcd sends a change to a member, if the operation is still the one that was claimed. One deadline is for both:
@@ -56,19 +58,55 @@ func (a *Actor) changeEtcd(
 	ctx context.Context, s *cluster.Snapshot, member, doing string, done error,
 	change func(context.Context, etcd.Target) error,
 ) error {
+	err := a.sendChange(ctx, s, member, change)
+	switch {
+	case err == nil, done != nil && errors.Is(err, done):
+		return nil
+	case apierrors.IsConflict(err):
+		return err
+	default:
+		return membershipError(doing, err)
+	}
+}
+
+func (a *Actor) sendChange(ctx context.Context, s *cluster.Snapshot, member string, change func(context.Context, etcd.Target) error) error {
 	target, err := a.target(s, member)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
 	defer cancel()
 	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	if err := change(bounded, target); err != nil && (done == nil || !errors.Is(err, done)) {
-		return membershipError(doing, err)
+	return change(bounded, target)
+}
+
+// askAnyVoter returns a change that asks the other voters if the leader refuses because too few voters are connected.
+// Each member knows its own connections only, and may be wrong: where a message to the old address of a peer fails after
+// the peer has come back, etcd takes the peer for inactive as long as their new connections last. The operator saw them
+// healthy in this pass, and the voter that agrees has checked its own connections. It forwards the change to the leader.
+// Source: pipeline.handle in etcd's server/etcdserver/api/rafthttp/pipeline.go.
+func (a *Actor) askAnyVoter(
+	s *cluster.Snapshot, leader, removed string, change func(context.Context, etcd.Target) error,
+) func(context.Context, etcd.Target) error {
+	return func(ctx context.Context, target etcd.Target) error {
+		err := change(ctx, target)
+		for i := range s.Members {
+			m := &s.Members[i]
+			if !errors.Is(err, etcd.ErrUnhealthy) {
+				return err
+			}
+			if m.Name == leader || m.Name == removed || !m.IsHealthyVoter() {
+				continue
+			}
+			if other, unreachable := a.target(s, m.Name); unreachable == nil {
+				log.FromContext(ctx).Info("The leader counts too few connected voters. Asking another one", "leader", leader, "member", m.Name)
+				err = change(ctx, other)
+			}
+		}
+		return err
 	}
-	return nil
 }
 
 // noteNumber writes the next member's number on the Service of the peers. So no number is used twice, even where
@@ -149,9 +187,10 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 			return err
 		}
 	}
-	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, func(ctx context.Context, target etcd.Target) error {
+	remove := func(ctx context.Context, target etcd.Target) error {
 		return a.Etcd.RemoveMember(ctx, target, action.ID)
-	})
+	}
+	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
 }
 
 // moveLeader is done where the member leads no more.

@@ -41,6 +41,8 @@ type memberWorld struct {
 	after bool
 	// dead tells that no call after the failing one is made.
 	dead bool
+	// disconnected are the addresses of members that take peers for inactive which are connected.
+	disconnected []string
 }
 
 var errLost = errors.New("the connection was lost")
@@ -145,7 +147,13 @@ type changer struct {
 }
 
 func (c changer) AddLearner(ctx context.Context, t etcd.Target, url string) (id cluster.ID, list []cluster.EtcdMember, err error) {
-	err = c.w.call("add learner", func() error { id, list, err = c.Changer.AddLearner(ctx, t, url); return err })
+	err = c.w.call("add learner", func() error {
+		if slices.Contains(c.w.disconnected, t.Endpoint.Address) {
+			return etcd.ErrUnhealthy
+		}
+		id, list, err = c.Changer.AddLearner(ctx, t, url)
+		return err
+	})
 	return id, list, err
 }
 
@@ -154,7 +162,12 @@ func (c changer) Promote(ctx context.Context, t etcd.Target, id cluster.ID) erro
 }
 
 func (c changer) RemoveMember(ctx context.Context, t etcd.Target, id cluster.ID) error {
-	return c.w.call("remove member", func() error { return c.Changer.RemoveMember(ctx, t, id) })
+	return c.w.call("remove member", func() error {
+		if slices.Contains(c.w.disconnected, t.Endpoint.Address) {
+			return etcd.ErrUnhealthy
+		}
+		return c.Changer.RemoveMember(ctx, t, id)
+	})
 }
 
 func (c changer) AppendEntry(ctx context.Context, t etcd.Target) error {
@@ -467,6 +480,34 @@ func TestAnEntryIsAppendedWithoutAClaim(t *testing.T) {
 	w.s.Membership.ClusterID++
 	if _, err := w.actor().Upkeep(t.Context(), &w.s, entry); err == nil {
 		t.Error("an entry was appended to the log of another cluster")
+	}
+}
+
+func TestAnotherVoterIsAskedWhereTheLeaderTakesAPeerForInactive(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind    string
+		refuses func(leader, other int, name string) bool // whether the member refuses
+		calls   int
+		done    bool
+	}{
+		"the leader refuses to add":                 {"add", func(leader, n int, _ string) bool { return n == leader }, 4, true},
+		"every voter refuses to add":                {"add", func(int, int, string) bool { return true }, 5, false},
+		"the leader refuses to remove":              {"remove", func(leader, n int, _ string) bool { return n == leader }, 3, true},
+		"all refuse but the member that is removed": {"remove", func(_, _ int, name string) bool { return name != "prod-2" }, 3, false},
+	} {
+		change := changes[c.kind]
+		w := change.world(t)
+		leader := slices.IndexFunc(w.s.Members, func(m cluster.Member) bool { return m.Leads() })
+		for n := range w.s.Members {
+			if c.refuses(leader, n, w.s.Members[n].Name) {
+				w.disconnected = append(w.disconnected, address(n))
+			}
+		}
+		err := w.actor().Act(t.Context(), &w.s, change.plan(w))
+		refusals, _ := plan.Refusals(err)
+		if w.look(); change.isDone(w) != c.done || c.done != (err == nil) || !c.done && len(refusals) != 1 || len(w.calls) != c.calls {
+			t.Errorf("%s: done %t, calls %v, %v", name, change.isDone(w), w.calls, err)
+		}
 	}
 }
 

@@ -81,7 +81,10 @@ var _ = Describe("A leader whose pod is deleted from outside", func() {
 			Expect(err).NotTo(HaveOccurred(), out)
 			awaitSuccessor(ctx, before)
 			awaitHealthy(ctx, c)
-			Expect(c.Status.Leader).NotTo(Equal(leader))
+			Eventually(ctx, func(g Gomega) {
+				g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+				g.Expect(c.Status.Leader).NotTo(Equal(leader))
+			}).Should(Succeed())
 			expectHandedOver(ctx, c, writers.kept.Members[leader])
 			writers.end(ctx, c)
 		})
