@@ -79,10 +79,13 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 		"does not begin while an alarm is active": {on37(func(s *cluster.Snapshot) {
 			s.Membership.Alarms = []cluster.Alarm{{Kind: cluster.AlarmNoSpace}}
 		}), "", v1beta1.ReasonMembersNotHealthy},
-		"reports another's":                       {on37(tells("3.6", "3.6", "3.6")), "", v1beta1.ReasonForeignDowngrade},
-		"reports another's to another version":    {on37(tells("3.6", "3.6", "3.6"), notedAs("3.5")), "", v1beta1.ReasonForeignDowngrade},
-		"reports another's without a change":      {on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), "", v1beta1.ReasonForeignDowngrade},
-		"goes down one minor version at a time":   {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" }), "", v1beta1.ReasonVersionSkipped},
+		"reports another's":                     {on37(tells("3.6", "3.6", "3.6")), "", v1beta1.ReasonForeignDowngrade},
+		"reports another's to another version":  {on37(tells("3.6", "3.6", "3.6"), notedAs("3.5")), "", v1beta1.ReasonForeignDowngrade},
+		"reports another's without a change":    {on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), "", v1beta1.ReasonForeignDowngrade},
+		"goes down one minor version at a time": {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" }), "", v1beta1.ReasonVersionSkipped},
+		"goes down one at a time, a mixed cluster too": {on37(rolledTo("3.6.16", "prod-1"), tells("3.6", "3.6", ""), func(s *cluster.Snapshot) {
+			s.Cluster.Spec.Version = "3.5.35"
+		}), "", v1beta1.ReasonVersionSkipped},
 		"rolls within a minor version":            {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.1" }), "roll prod-1", v1beta1.ReasonUpgrading},
 		"waits for a leader before it enables it": {on37(leaderless), "", v1beta1.ReasonMembersNotHealthy},
 	} {

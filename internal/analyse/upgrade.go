@@ -19,13 +19,13 @@ const pinTime = time.Minute
 // more gates: once all members run it, the data cannot be read by the old one. A rotation that goes on is finished
 // first.
 func upgrade(s *cluster.Snapshot) *plan.Decision {
-	if rotates(s) || isVoterCured(s) {
+	m := nextToUpgrade(s)
+	if _, isEnabled := enabledDowngrade(s); m == nil && !isEnabled || rotates(s) || isVoterCured(s) {
 		return nil
 	}
 	if d := endDowngrade(s); d != nil {
 		return d
 	}
-	m := nextToUpgrade(s)
 	if m == nil {
 		return nil
 	}
@@ -126,10 +126,11 @@ func versionOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 // versionTarget is the member's intent with the version and the image of the spec. The rest of the spec comes later.
 // Where the version is the same already, so is the image: a change of the image alone is one of the configuration.
 func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	intent, want := m.Workload.Intent, cluster.IntentOf(s.Cluster)
-	if intent.Version == want.Version {
+	intent := m.Workload.Intent
+	if intent.Version == s.Cluster.Spec.Version { // the usual case: this runs for each member in each pass
 		return intent
 	}
+	want := cluster.IntentOf(s.Cluster)
 	intent.Version, intent.Repository, intent.Tag, intent.Digest = want.Version, want.Repository, want.Tag, want.Digest
 	return intent.Canonical()
 }
@@ -137,7 +138,7 @@ func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 // versionReachable refuses a version that the operator does not support, or that etcd cannot go to in one step.
 func versionReachable(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		from, to := m.Workload.Intent.Version, s.Cluster.Spec.Version
+		to := s.Cluster.Spec.Version
 		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
@@ -145,21 +146,30 @@ func versionReachable(m *cluster.Member) guard {
 			r.Message += " The running cluster stays as it is. Set the spec back, or correct it."
 			return r
 		}
-		switch steps := minorSteps(from, to); {
-		case steps > 1:
-			return &plan.Refusal{
-				Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
-				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes up one minor version at a time. Set spec.version to %s first.",
-					m.Name, from, to, cluster.VersionBetween(from, to)),
-			}
-		case steps < -1:
-			return &plan.Refusal{
-				Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
-				Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes down one minor version at a time. Set spec.version to %s first.",
-					m.Name, from, to, cluster.VersionBetween(from, to)),
+		for i := range s.Members {
+			if r := stepIsOne(&s.Members[i], to); r != nil {
+				return r
 			}
 		}
 		return nil
+	}
+}
+
+// stepIsOne refuses a version that is more than one minor version from what a member runs. etcd itself takes a downgrade
+// by two, if some members run the newer minor version and some the older one.
+func stepIsOne(m *cluster.Member, to string) *plan.Refusal {
+	from, way := RunningVersion(m), "up"
+	steps := minorSteps(from, to)
+	if -1 <= steps && steps <= 1 {
+		return nil
+	}
+	if steps < 0 {
+		way = "down"
+	}
+	return &plan.Refusal{
+		Guard: "versionReachable", Reason: v1beta1.ReasonVersionSkipped,
+		Message: fmt.Sprintf("%s runs etcd %s, and spec.version is %s. etcd goes %s one minor version at a time. Set spec.version to %s first.",
+			m.Name, from, to, way, cluster.VersionBetween(from, to)),
 	}
 }
 
@@ -263,6 +273,9 @@ const imageCheckRetry = 5 * time.Minute
 // or has failed some time ago.
 func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	check := s.ImageCheck
+	if check == nil && versionChange(s) == "" {
+		return nil
+	}
 	m := nextToUpgrade(s)
 	isWanted := m != nil && needsImageCheck(s) && !rotates(s) && len(restartRefusals(withoutImageCheck(s), m, upgradeRestart)) == 0
 	switch {

@@ -82,6 +82,19 @@ func VersionBetween(from, to string) string {
 	return ""
 }
 
+// TestedVersion returns the newest patch of a minor version that the tests run, and "" for a minor version that is not
+// supported.
+func TestedVersion(minor string) string {
+	v, err := version.ParseGeneric(minor)
+	if err != nil {
+		return ""
+	}
+	if s := etcdMinorOf(v); s != nil {
+		return fmt.Sprintf("3.%d.%d", s.minor, s.tested)
+	}
+	return ""
+}
+
 // MinorOf returns the minor version of a version as etcd writes a cluster version, for example 3.6. It returns "" for
 // what is no version.
 func MinorOf(v string) string { return NextMinor(v, 0) }

@@ -31,6 +31,9 @@ const (
 	scaleUp     = "scale-1-3-5"
 	scaleCached = "scale-1-3-5-cached-dns"
 	leaderKill  = "leader-kill-ratio"
+
+	upgradeMinor = "upgrade-minor-s"
+	upgradeGap   = "upgrade-gap-over-control"
 )
 
 // cleanUpWithin bounds what is removed at the end, also after an interruption.
@@ -77,6 +80,7 @@ func benchDay2(ctx context.Context, l *lab) error {
 		{[]string{rollThree, rollWatched}, d.benchRoll},
 		{[]string{scaleUp, scaleCached}, d.benchScale},
 		{[]string{leaderKill}, d.benchKill},
+		{[]string{upgradeMinor, upgradeGap}, d.benchUpgrade},
 	} {
 		if !d.wants(part.figures...) || ctx.Err() != nil {
 			continue
@@ -112,7 +116,7 @@ func (d *day2) readOptions() error {
 			*option.value = n
 		}
 	}
-	known := []string{rollGap, rollGapAtIP, rollThree, rollWatched, scaleUp, scaleCached, leaderKill}
+	known := []string{rollGap, rollGapAtIP, rollThree, rollWatched, scaleUp, scaleCached, leaderKill, upgradeMinor, upgradeGap}
 	d.wanted = known
 	if text := os.Getenv("FIGURES"); text != "" {
 		d.wanted = strings.Split(text, ",")
