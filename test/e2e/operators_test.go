@@ -101,6 +101,7 @@ var _ = Describe("Whatever happens to the operator", Serial, func() {
 				g.Expect(operator.Status.ContainerStatuses).To(HaveLen(1))
 				status := operator.Status.ContainerStatuses[0]
 				g.Expect(status.RestartCount).To(Equal(int32(1)), operator.Spec.Containers[0].Env[0].Value)
+				g.Expect(status.LastTerminationState.Terminated).NotTo(BeNil()) // the kubelet counts the restart first
 				g.Expect(status.LastTerminationState.Terminated.ExitCode).To(Equal(int32(137)))
 			}).Should(Succeed())
 			awaitHealthy(ctx, c)
