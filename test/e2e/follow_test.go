@@ -120,6 +120,7 @@ var beginnings = map[v1beta1.OperationType][]string{
 	v1beta1.OperationRemoveMember: {v1beta1.EventMemberRemoved, v1beta1.EventLeaderMoved},
 	v1beta1.OperationRollMember:   {v1beta1.EventMemberRolled, v1beta1.EventLeaderMoved},
 	v1beta1.OperationRollBack:     {v1beta1.EventMemberRolledBack},
+	v1beta1.OperationDowngrade:    {v1beta1.ReasonDowngrading, v1beta1.ReasonRenewingLog, v1beta1.ReasonCancellingDowngrade},
 }
 
 // expectTold checks that users could follow: the status told of every operation what it is, since when and what it
@@ -128,11 +129,14 @@ func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	operations, told := s.end(), eventsOf(ctx, c)
 	for i, op := range operations {
-		what := fmt.Sprintf("%s of %s", op.Type, op.Member)
+		what, names := fmt.Sprintf("%s of %s", op.Type, op.Member), op.Member+`\b`
+		if op.Member == "" { // it is about all members
+			what, names = string(op.Type), "."
+		}
 		Expect(op.Reason).NotTo(BeEmpty(), what)
 		Expect(op.WaitingFor).NotTo(BeEmpty(), what)
 		Expect(op.StartedAt.IsZero()).To(BeFalse(), what)
-		Expect(notes(told, beginnings[op.Type]...)).To(ContainElement(MatchRegexp(op.Member+`\b`)), "nothing began "+what)
+		Expect(notes(told, beginnings[op.Type]...)).To(ContainElement(MatchRegexp(names)), "nothing began "+what)
 		if next := i + 1; next < len(operations) && operations[next].Member == op.Member && operations[next].StartedAt.Equal(&op.StartedAt) {
 			continue // it was handed over
 		}

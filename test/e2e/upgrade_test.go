@@ -41,15 +41,18 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		writers.end(ctx, c)
 	})
 
-	for fault, f := range map[string]struct{ version, says string }{
-		"does not exist":            {"3.6.97", "cannot be pulled"},
-		"has another version of it": {settings["MISLABELLED_ETCD_VERSION"], "and spec.version is"},
+	for fault, f := range map[string]struct {
+		version func() string // the settings are read later than this table
+		says    string
+	}{
+		"does not exist":            {func() string { return "3.6.97" }, "cannot be pulled"},
+		"has another version of it": {func() string { return settings["MISLABELLED_ETCD_VERSION"] }, "and spec.version is"},
 	} {
 		It("does not change where the image "+fault+", and no member is touched", func(ctx SpecContext) {
 			from := versionOf("3.6")
 			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
 			before := uidsOfPods(ctx, c)
-			toVersion(ctx, c, f.version)
+			toVersion(ctx, c, f.version())
 			awaitConditions(ctx, c, wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonImageNotUsable}.saying(f.says),
 				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 			Expect(uidsOfPods(ctx, c)).To(Equal(before))
