@@ -83,10 +83,10 @@ func (a *Actor) sendChange(ctx context.Context, s *cluster.Snapshot, member stri
 }
 
 // askAnyVoter returns a change that asks the other voters if the leader refuses because too few voters are connected.
-// Each member knows its own connections only, and may be wrong: where a message to the old address of a peer fails after
-// the peer has come back, etcd takes the peer for inactive as long as their new connections last. The operator saw them
-// healthy in this pass, and the voter that agrees has checked its own connections. It forwards the change to the leader.
-// Source: pipeline.handle in etcd's server/etcdserver/api/rafthttp/pipeline.go.
+// Each member knows its own connections only, and may be wrong: where a message to the old address of a peer fails
+// after the peer has come back, etcd takes the peer for inactive as long as their new connections last. The operator
+// saw them healthy in this pass, and the voter that agrees has checked its own connections. It forwards the change to
+// the leader. Source: pipeline.handle in etcd's server/etcdserver/api/rafthttp/pipeline.go.
 func (a *Actor) askAnyVoter(
 	s *cluster.Snapshot, leader, removed string, change func(context.Context, etcd.Target) error,
 ) func(context.Context, etcd.Target) error {
