@@ -372,15 +372,14 @@ const (
 	EventConversionNotRepaired = "ConversionNotRepaired"
 )
 
-// Reasons of UpgradeBlocked. It also has reasons of Progressing: UnsupportedVersion, UnsupportedOption, MembersNotHealthy,
-// RolledBack, and what else keeps a member from being restarted.
+// Reasons of UpgradeBlocked. It also has reasons of Progressing: UnsupportedVersion, UnsupportedOption,
+// MembersNotHealthy, RolledBack, and what else keeps a member from being restarted.
 const (
 	// ReasonVersionSkipped: spec.version is more than one minor version above what the members run.
 	// What to do: set spec.version to the minor version that the message names, and to the one you want afterwards.
 	ReasonVersionSkipped = "VersionSkipped"
-	// ReasonForeignDowngrade: a downgrade is enabled in etcd that the operator did not enable. No member is added, upgraded or
-	// restarted for its spec meanwhile.
-	// What to do: finish it, or cancel it with etcdctl downgrade cancel.
+	// ReasonForeignDowngrade: a downgrade is enabled in etcd that the operator did not enable. No member is added,
+	// upgraded or restarted for its spec meanwhile. What to do: finish it, or cancel it with etcdctl downgrade cancel.
 	ReasonForeignDowngrade = "ForeignDowngrade"
 	// ReasonLearnerPresent: a member is a learner. An upgrade is begun only while all members are voters.
 	// What to do: nothing. If it does not become a voter, Progressing says why.

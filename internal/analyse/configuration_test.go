@@ -129,10 +129,10 @@ func carryOut(t *testing.T, s *cluster.Snapshot) (actions, messages []string) {
 			claim(s, plan.Decision{})
 		}
 		for _, u := range d.Upkeep {
-			switch u := u.(type) {
-			case plan.UpdateStatefulSet:
+			if u, ok := u.(plan.UpdateStatefulSet); ok {
 				writeTemplate(t, s, plan.Decision{Action: plan.RestartMember{Name: u.Desired.Name, StatefulSet: u.Desired}})
-			case plan.RecordMember:
+			}
+			if u, ok := u.(plan.RecordMember); ok {
 				volume := *s.Member(u.Member).Volume
 				volume.Version, s.Member(u.Member).Volume = u.Annotations[cluster.AnnotationEtcdVersion], &volume
 			}

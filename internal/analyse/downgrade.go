@@ -39,8 +39,8 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// beginDowngrade enables a downgrade where the data must be lowered before a member restarts, and waits for it. It has no
-// opinion where members can restart.
+// beginDowngrade enables a downgrade where the data must be lowered before a member restarts, and waits for it. It has
+// no opinion where members can restart.
 func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 	want := cluster.MinorOf(s.Cluster.Spec.Version)
 	target, isEnabled := enabledDowngrade(s)
@@ -64,10 +64,10 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// oldEntriesOf is the minor version whose entries in the log a later one cannot read. etcd 3.5 writes the attributes of
-// members and the version of the cluster as requests of its second API. etcd 3.6 reads them, and 3.7 panics. They are gone
-// once a member of 3.6 has written a snapshot, which it does each 10,000 entries, and when the version of the cluster goes
-// down. Source: Apply in etcd's server/etcdserver/apply/apply.go, and ClusterVersionSet there in 3.6.
+// oldEntriesOf is the minor version whose entries in the log a later one cannot read. etcd 3.5 writes the attributes
+// of members and the version of the cluster as requests of its second API. etcd 3.6 reads them, and 3.7 panics. They
+// are gone once a member of 3.6 has written a snapshot, which it does each 10,000 entries, and when the version of the
+// cluster goes down. Source: Apply in etcd's server/etcdserver/apply/apply.go, and ClusterVersionSet there in 3.6.
 const oldEntriesOf = "3.5"
 
 // leadsTo37 reports whether no member runs etcd 3.7 yet, and the spec asks for it.
@@ -119,16 +119,16 @@ func awaitLowered(target string) *plan.Decision {
 	}
 }
 
-// needsDowngrade reports whether the data must be lowered before a member can run the version of the spec. While a voter
-// of that minor version answers, they never were raised.
+// needsDowngrade reports whether the data must be lowered before a member can run the version of the spec. While a
+// voter of that minor version answers, they never were raised.
 func needsDowngrade(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		return m.Workload != nil && minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) == -1 && !isPinned(s, &m, s.Cluster.Spec.Version)
 	})
 }
 
-// enabledDowngrade returns the minor version of the downgrade that is enabled in etcd, and false where none is. A member
-// of etcd 3.5 tells no target: there it is the note's.
+// enabledDowngrade returns the minor version of the downgrade that is enabled in etcd, and false where none is. A
+// member of etcd 3.5 tells no target: there it is the note's.
 func enabledDowngrade(s *cluster.Snapshot) (target string, isEnabled bool) {
 	for i := range s.Members {
 		if p := s.Members[i].Probe; p.Answered() && p.DowngradeEnabled {

@@ -104,14 +104,13 @@ func leaderless(s *cluster.Snapshot) {
 }
 
 func stepOf(a plan.Action) string {
-	switch a := a.(type) {
-	case nil:
+	if a == nil {
 		return ""
-	case plan.ChangeDowngrade:
-		return actionText(a)
-	default:
-		return strings.Fields(actionText(a))[0] + " " + a.Member()
 	}
+	if change, ok := a.(plan.ChangeDowngrade); ok {
+		return actionText(change)
+	}
+	return strings.Fields(actionText(a))[0] + " " + a.Member()
 }
 
 func TestADowngradeIsClaimedUntilItsDataArePrepared(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -93,6 +94,10 @@ func (p *preview) next() string {
 	if p.resizePods(&d) {
 		return ""
 	}
+	if _, isEnabled := enabledDowngrade(&p.s); isEnabled && d.Reason == v1beta1.ReasonDowngrading && d.Action == nil && versionChange(&p.s) == "" {
+		p.changeDowngrade(nil) // etcd ends it
+		return ""
+	}
 	switch {
 	case d.Rule == "" && len(p.steps) == 0:
 		return d.Message
@@ -131,6 +136,9 @@ func (p *preview) take(d *plan.Decision) string {
 	case plan.StartLearner, plan.PromoteMember:
 		p.steps = append(p.steps, fmt.Sprintf("Make the learner %s a voter", a.Member()))
 		p.join(a.Member())
+	case plan.ChangeDowngrade:
+		p.steps = append(p.steps, strings.TrimSuffix(d.Message, "."))
+		p.changeDowngrade(a)
 	case plan.RemoveMember:
 		p.steps = append(p.steps, "Remove "+a.Name)
 		p.remove(a.Name)
@@ -166,6 +174,34 @@ func (p *preview) finishOperation() string {
 	return ""
 }
 
+// changeDowngrade takes a downgrade to be enabled, with all data prepared, or to be cancelled. A renewal of the log is
+// both.
+func (p *preview) changeDowngrade(action plan.Action) {
+	change, _ := action.(plan.ChangeDowngrade)
+	if p.s.PeerService != nil {
+		p.s.PeerService = p.s.PeerService.DeepCopy()
+		for key, value := range change.Notes {
+			metav1.SetMetaDataAnnotation(&p.s.PeerService.ObjectMeta, key, value)
+		}
+		if change.Notes[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun {
+			p.s.PeerService.Annotations[cluster.AnnotationLogRenewal] = cluster.LogRenewalDone
+			change.Target = ""
+		}
+	}
+	for i := range p.s.Members {
+		m := &p.s.Members[i]
+		if m.Probe == nil {
+			continue
+		}
+		probe := *m.Probe
+		probe.DowngradeTarget, probe.DowngradeEnabled = change.Target, change.Target != ""
+		if change.Target != "" {
+			probe.ClusterVersion, probe.StorageVersion = change.Target, change.Target
+		}
+		m.Probe = &probe
+	}
+}
+
 // complete changes the snapshot to how it is when an operation is done whose step was taken.
 func (p *preview) complete(op *v1beta1.Operation) {
 	switch op.Type {
@@ -173,6 +209,8 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.join(op.Member)
 	case v1beta1.OperationRemoveMember:
 		p.remove(op.Member)
+	case v1beta1.OperationDowngrade:
+		p.changeDowngrade(awaitDowngrade(&p.s, op).Action)
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
@@ -256,6 +294,10 @@ func (p *preview) makeHealthy(m *cluster.Member) {
 		pod.RenderHash = m.Workload.Live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
 	}
 	probe := cluster.Probe{Version: m.Workload.Intent.Version, Linearizable: true}
+	if m.Probe != nil {
+		probe.ClusterVersion, probe.StorageVersion = m.Probe.ClusterVersion, m.Probe.StorageVersion
+		probe.DowngradeTarget, probe.DowngradeEnabled = m.Probe.DowngradeTarget, m.Probe.DowngradeEnabled
+	}
 	if m.Volume != nil {
 		probe.MemberID, probe.ClusterID = m.Volume.MemberID, m.Volume.ClusterID
 	}

@@ -93,6 +93,10 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"a learner without an operation": {resized(3, 5, caughtUp, budgeted(3)).Snapshot(),
 			"1. Make the learner prod-3 a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"what is refused": {healthy(3).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
+		"an upgrade by a minor version": {healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot(),
+			"1. Restart prod-1. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
+		"a downgrade": {*on37(), "1. Enabling the downgrade to etcd 3.6. etcd then prepares its data for that version. 2. Restart prod-1. 3. Restart prod-2. " +
+			"4. Move the leader from prod-0 to prod-1. 5. Restart prod-0." + thenDone},
 		"what is refused after other steps": {resized(3, 1).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(),
 			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. The running cluster stays as it is, "},
 		"an edit that is refused":                 {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
@@ -178,7 +182,7 @@ func TestAPreviewOfAResizeTellsWhatIsDone(t *testing.T) {
 			case plan.MoveLeader:
 				step = fmt.Sprintf("%d. Move the leader from %s to %s. ", n, a.Name, a.To)
 				lead(&s, a.To)
-			case plan.CreateFounders, plan.TakeBackVolumes, plan.StartMembers, plan.StartLearner, plan.PromoteMember, plan.RestartMember:
+			case plan.CreateFounders, plan.TakeBackVolumes, plan.StartMembers, plan.StartLearner, plan.PromoteMember, plan.RestartMember, plan.ChangeDowngrade:
 				t.Fatalf("%+v", d)
 			}
 			if d.Action == nil {

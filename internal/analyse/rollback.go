@@ -78,8 +78,9 @@ func canGoBack(s *cluster.Snapshot, m *cluster.Member) bool {
 		(minorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
 }
 
-// isPinned reports whether a voter beside the member answers with the minor version. etcd's leader raises the version of
-// the cluster only when every member is newer. Source: decideClusterVersion in etcd's server/etcdserver/cluster_util.go.
+// isPinned reports whether a voter beside the member answers with the minor version. etcd's leader raises the version
+// of the cluster only when every member is newer. Source: decideClusterVersion in etcd's
+// server/etcdserver/cluster_util.go.
 func isPinned(s *cluster.Snapshot, m *cluster.Member, version string) bool {
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
 		return other.Name != m.Name && other.Answers() && isListedVoter(s, &other) && cluster.SameMinor(other.Probe.Version, version)

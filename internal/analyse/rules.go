@@ -93,8 +93,8 @@ func Next(s cluster.Snapshot) plan.Decision {
 	return d
 }
 
-// firstOpinion asks the rules in their order. Where a voluntary step is held, or an upgrade is blocked, a later rule may
-// still take a step: one that repairs what is down, for example.
+// firstOpinion asks the rules in their order. Where a voluntary step is held, or an upgrade is blocked, a later rule
+// may still take a step: one that repairs what is down, for example.
 func firstOpinion(s *cluster.Snapshot) plan.Decision {
 	var held *plan.Decision
 	for _, rule := range Rules {

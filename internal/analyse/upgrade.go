@@ -155,8 +155,8 @@ func versionReachable(m *cluster.Member) guard {
 	}
 }
 
-// stepIsOne refuses a version that is more than one minor version from what a member runs. etcd itself takes a downgrade
-// by two, if some members run the newer minor version and some the older one.
+// stepIsOne refuses a version that is more than one minor version from what a member runs. etcd itself takes a
+// downgrade by two, if some members run the newer minor version and some the older one.
 func stepIsOne(m *cluster.Member, to string) *plan.Refusal {
 	from, way := RunningVersion(m), "up"
 	steps := minorSteps(from, to)
@@ -183,8 +183,8 @@ func versionFits(m *cluster.Member) guard {
 	}
 }
 
-// minorSteps returns how many minor versions a change goes up; down if it is negative. It returns 0 where a version cannot
-// be read: it is refused before.
+// minorSteps returns how many minor versions a change goes up; down if it is negative. It returns 0 where a version
+// cannot be read: it is refused before.
 func minorSteps(from, to string) int {
 	steps, _ := cluster.MinorSteps(from, to)
 	return steps

@@ -102,14 +102,6 @@ func TestWhatBlocksAnUpgradeIsToldByNameAndTouchesNothing(t *testing.T) {
 	}
 }
 
-func withOption(name, value string) func(*cluster.Snapshot) {
-	return func(s *cluster.Snapshot) {
-		for i := range s.Members {
-			s.Members[i].Workload.Intent.Options = map[string]string{cluster.OptionVariable(name): value}
-		}
-	}
-}
-
 func TestAVersionThatSkipsAMinorNamesTheOneToGoToFirst(t *testing.T) {
 	s := MakeCluster("prod").Version("3.5.35").Objects().Members(Healthy).LaterSpec(toVersion("3.7.3")).Snapshot()
 	d := Next(s)
@@ -159,12 +151,10 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 		}
 		upkeep := ""
 		for _, u := range d.Upkeep {
-			switch u := u.(type) {
-			case plan.Apply:
-				if u.Desired.GetName() == "prod-image-check" {
-					upkeep = "*plan.Apply image-check"
-				}
-			case plan.Delete:
+			if u, ok := u.(plan.Apply); ok && u.Desired.GetName() == "prod-image-check" {
+				upkeep = "*plan.Apply image-check"
+			}
+			if _, ok := u.(plan.Delete); ok {
 				upkeep = "delete"
 			}
 		}

@@ -26,9 +26,9 @@ func ImageCheckPodToDelete(c *v1beta1.EtcdCluster, uid types.UID) *corev1.Pod {
 	}
 }
 
-// ImageCheckPod builds the pod that looks at the image of an intent before a member runs it. It is scheduled, secured and
-// limited like a member's pod. It has no data, no Secret and no token, and no label by which Services or budgets select
-// members.
+// ImageCheckPod builds the pod that looks at the image of an intent before a member runs it. It is scheduled, secured
+// and limited like a member's pod. It has no data, no Secret and no token, and no label by which Services or budgets
+// select members.
 func ImageCheckPod(c *v1beta1.EtcdCluster, intent cluster.Intent, operatorImage string) *corev1.Pod {
 	etcd := container(MemberInput{Cluster: c, Name: c.Name, Intent: intent})
 	check := func(name, image string, command ...string) corev1.Container {
