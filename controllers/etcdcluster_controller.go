@@ -128,18 +128,19 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 // decide asks the pace before a voluntary step begins, and decides again with its answer: what is held gives way to
 // what repairs. The answer to the plan annotation tells what is held.
 func (r *EtcdClusterReconciler) decide(ctx context.Context, s *cluster.Snapshot) (plan.Decision, error) {
-	decision, ask := analyse.Next(*s), r.Pace.Ask
+	decision := analyse.Next(*s)
 	switch {
 	case decision.Plan != "":
-		ask = r.Pace.Look
+		s.Hold = r.Pace.Look(ctx, s)
 	case !decision.Voluntary:
 		return decision, nil
+	default:
+		hold, err := r.Pace.Ask(ctx, s)
+		if err != nil {
+			return decision, err
+		}
+		s.Hold = hold
 	}
-	hold, err := ask(ctx, s)
-	if err != nil {
-		return decision, err
-	}
-	s.Hold = hold
 	decision = analyse.Next(*s)
 	if !decision.Voluntary {
 		r.Pace.Release(s.Cluster.Key())

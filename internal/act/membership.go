@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -58,28 +57,19 @@ func (a *Actor) changeEtcd(
 	ctx context.Context, s *cluster.Snapshot, member, doing string, done error,
 	change func(context.Context, etcd.Target) error,
 ) error {
-	err := a.sendChange(ctx, s, member, change)
-	switch {
-	case err == nil, done != nil && errors.Is(err, done):
-		return nil
-	case apierrors.IsConflict(err):
-		return err
-	default:
-		return membershipError(doing, err)
-	}
-}
-
-func (a *Actor) sendChange(ctx context.Context, s *cluster.Snapshot, member string, change func(context.Context, etcd.Target) error) error {
 	target, err := a.target(s, member)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
 	defer cancel()
 	if err := a.stillClaimed(bounded, s); err != nil {
 		return err
 	}
-	return change(bounded, target)
+	if err := change(bounded, target); err != nil && (done == nil || !errors.Is(err, done)) {
+		return membershipError(doing, err)
+	}
+	return nil
 }
 
 // askAnyVoter returns a change that asks the other voters if the leader refuses because too few voters are connected.

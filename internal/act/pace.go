@@ -63,27 +63,27 @@ type Pace struct {
 // cluster that has a place: thousands may wait for one.
 func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
 	if p == nil || p.Frozen {
-		return p.Look(ctx, s)
+		return p.Look(ctx, s), nil
 	}
 	if free, err := p.takePlace(ctx, s); err != nil || !free {
 		return &cluster.Hold{Limit: p.Max}, err
 	}
-	h, err := p.Look(ctx, s)
-	if err != nil || h.ByNamespace || h.Unreadable != "" {
+	h := p.Look(ctx, s)
+	if h.ByNamespace || h.Unreadable != "" {
 		p.Release(s.Cluster.Key())
 	}
-	return h, err
+	return h, nil
 }
 
 // Look returns what holds the voluntary steps of a cluster, but for the steps of other clusters.
-func (p *Pace) Look(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
+func (p *Pace) Look(ctx context.Context, s *cluster.Snapshot) *cluster.Hold {
 	h := &cluster.Hold{}
 	if p == nil {
-		return h, nil
+		return h
 	}
 	if p.Frozen {
 		h.ByOperator = true
-		return h, nil
+		return h
 	}
 	var err error
 	if h.ByNamespace, err = p.isNamespaceFrozen(ctx, s); err == nil {
@@ -92,7 +92,7 @@ func (p *Pace) Look(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, er
 	if err != nil { // it holds the step, and nothing else of the pass
 		h.Unreadable = err.Error()
 	}
-	return h, nil
+	return h
 }
 
 // isNamespaceFrozen asks the API server: nobody watches namespaces, because a Role allows to get its own one only.

@@ -293,11 +293,10 @@ func correctionRefusals(s *cluster.Snapshot, want cluster.Intent, more ...guard)
 // correctionFits refuses a corrected spec that the operator would refuse for a new cluster.
 func correctionFits(want cluster.Intent) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		refusals := intentRefusals(want)
-		if len(refusals) == 0 {
-			return quotaFitsVolume(want.Quota(), cluster.VolumeSize(&s.Cluster.Spec))
+		if refusal := intentRefusal(want, ""); refusal != nil {
+			return refusal
 		}
-		return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals)}
+		return quotaFitsVolume(want.Quota(), cluster.VolumeSize(&s.Cluster.Spec))
 	}
 }
 

@@ -191,13 +191,7 @@ func targetAllowed(m *cluster.Member) guard {
 		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
-		if refusals := intentRefusals(targetOf(s, m)); len(refusals) > 0 {
-			return &plan.Refusal{
-				Guard: refusals[0].Guard, Reason: refusals[0].Reason,
-				Message: plan.Messages(refusals) + " The running cluster stays as it is. Set the spec back, or correct it.",
-			}
-		}
-		return nil
+		return intentRefusal(targetOf(s, m), " The running cluster stays as it is. Set the spec back, or correct it.")
 	}
 }
 

@@ -116,6 +116,15 @@ func intentRefusals(i cluster.Intent) []plan.Refusal {
 	return refusals
 }
 
+// intentRefusal is one refusal for all that is wrong with an intent, nil where nothing is. advice ends its message.
+func intentRefusal(i cluster.Intent, advice string) *plan.Refusal {
+	refusals := intentRefusals(i)
+	if len(refusals) == 0 {
+		return nil
+	}
+	return &plan.Refusal{Guard: refusals[0].Guard, Reason: refusals[0].Reason, Message: plan.Messages(refusals) + advice}
+}
+
 // versionSupported refuses a version of etcd that the operator does not support.
 func versionSupported(i cluster.Intent) *plan.Refusal {
 	why := cluster.UnsupportedVersion(i.Version)

@@ -172,13 +172,14 @@ func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
 func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if refusals := refusalsOf(s, joinerQuotaHolds, correctionFits(joinerIntent(s))); len(refusals) > 0 {
+	want := joinerIntent(s)
+	if refusals := refusalsOf(s, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
 		return refused(refusals) // the spec changed since the learner was registered
 	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
 		return d
 	}
-	in := memberInput(s, m.Name, joinerIntent(s), false)
+	in := memberInput(s, m.Name, want, false)
 	return &plan.Decision{
 		Progressing: true,
 		Reason:      v1beta1.ReasonScaling,
@@ -190,8 +191,8 @@ func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 // isToBeCorrected reports whether a learner's pod has failed, or its etcd stayed silent past the deadline, and the spec
 // asks for another one since. One that is starting keeps the template that it was made with.
 func isToBeCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
-	isLate := s.Cluster.Status.Operation == nil && m.Pod != nil && !m.Answers() && startEvidence(s, m) == ""
-	return m.Workload != nil && (hasFailed(m) || isLate) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
+	isSilent := s.Cluster.Status.Operation == nil && m.Pod != nil && !m.Answers() && startEvidence(s, m) == ""
+	return m.Workload != nil && (hasFailed(m) || isSilent) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
 }
 
 // correctLearner restarts a learner with the corrected spec. It is no voter, so its pod costs nothing.

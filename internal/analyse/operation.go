@@ -96,11 +96,15 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 // deadlinePassed abandons an operation that takes too long: it then no longer keeps other rules from acting.
 // Later rules decide what is still wrong.
 func deadlinePassed(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	deadline := deadlineOf(s, op.Type)
-	if s.Now.Before(op.StartedAt.Add(deadline)) {
+	if !isLate(s, op.Type, op.StartedAt.Time) {
 		return ""
 	}
-	return fmt.Sprintf("It did not finish within %s.", deadline)
+	return fmt.Sprintf("It did not finish within %s.", deadlineOf(s, op.Type))
+}
+
+// isLate reports whether an operation that began at some time is past its deadline.
+func isLate(s *cluster.Snapshot, t v1beta1.OperationType, startedAt time.Time) bool {
+	return !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
 }
 
 // deadlineOf returns how long an operation may take. A roll back keeps the start time of the restart before it, so it

@@ -88,10 +88,7 @@ func rollsNotStopped(h *cluster.Hold, _ *v1beta1.EtcdCluster, d *plan.Decision) 
 	}
 }
 
-// lowersALimit reports whether upkeep lowers a limit of a running pod: that may stop the member.
+// lowersALimit reports whether any upkeep lowers a limit of a running pod.
 func lowersALimit(s *cluster.Snapshot, list []plan.Upkeep) bool {
-	return slices.ContainsFunc(list, func(u plan.Upkeep) bool {
-		resize, ok := u.(plan.ResizePod)
-		return ok && lowersLimit(s, s.Member(resize.Member))
-	})
+	return slices.ContainsFunc(list, func(u plan.Upkeep) bool { return isOfLowerLimit(s, u) })
 }

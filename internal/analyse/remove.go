@@ -64,14 +64,15 @@ func removalGuards(m *cluster.Member) []guard {
 // edit may have lowered the size by mistake. A learner may go: it is no voter yet.
 func specIsAccepted(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		refusals := intentRefusals(cluster.IntentOf(s.Cluster))
-		if len(refusals) == 0 || !isListedVoter(s, m) {
+		if !isListedVoter(s, m) {
 			return nil
 		}
-		return &plan.Refusal{
-			Guard: "specIsAccepted", Reason: refusals[0].Reason,
-			Message: plan.Messages(refusals) + " The running cluster stays as it is: no member is removed for this spec. Set the spec back, or correct it.",
+		refusal := intentRefusal(cluster.IntentOf(s.Cluster),
+			" The running cluster stays as it is: no member is removed for this spec. Set the spec back, or correct it.")
+		if refusal != nil {
+			refusal.Guard = "specIsAccepted"
 		}
+		return refusal
 	}
 }
 

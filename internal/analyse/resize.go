@@ -268,12 +268,19 @@ func resizeWaits(s *cluster.Snapshot, m *cluster.Member) (bool, *plan.Refusal) {
 
 // lowersLimit reports whether the spec asks for less than the pod may use today.
 func lowersLimit(s *cluster.Snapshot, m *cluster.Member) bool {
-	for name := range targetOf(s, m).Resources().Limits {
-		if isLower(m.Pod.Resources.Limits, targetOf(s, m).Resources().Limits, name) {
+	want := targetOf(s, m).Resources().Limits
+	for name := range want {
+		if isLower(m.Pod.Resources.Limits, want, name) {
 			return true
 		}
 	}
 	return false
+}
+
+// isOfLowerLimit reports whether upkeep lowers a limit of a running pod: that may disturb the member.
+func isOfLowerLimit(s *cluster.Snapshot, u plan.Upkeep) bool {
+	ask, ok := u.(plan.ResizePod)
+	return ok && lowersLimit(s, s.Member(ask.Member))
 }
 
 // isLower reports whether a limit goes down, or is new.
@@ -288,10 +295,7 @@ func withoutLowerLimits(s *cluster.Snapshot, list []plan.Upkeep, d *plan.Decisio
 	if d.Action == nil {
 		return list
 	}
-	return slices.DeleteFunc(list, func(u plan.Upkeep) bool {
-		ask, ok := u.(plan.ResizePod)
-		return ok && lowersLimit(s, s.Member(ask.Member))
-	})
+	return slices.DeleteFunc(list, func(u plan.Upkeep) bool { return isOfLowerLimit(s, u) })
 }
 
 // awaitResize tells of pods whose resources are being changed without a restart.

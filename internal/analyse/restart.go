@@ -341,7 +341,7 @@ func isOverdue(s *cluster.Snapshot, m *cluster.Member) bool {
 		}
 		t, startedAt = v1beta1.OperationRollMember, m.Pod.CreatedAt
 	}
-	return !wasHealthyWithTemplate(m) && !s.Now.Before(startedAt.Add(deadlineOf(s, t)))
+	return !wasHealthyWithTemplate(m) && isLate(s, t, startedAt)
 }
 
 // wasHealthyWithTemplate reports whether the member was healthy since its template was written.

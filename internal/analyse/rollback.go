@@ -91,11 +91,14 @@ func isPinned(s *cluster.Snapshot, m *cluster.Member, version string) bool {
 // ready serves its clients, so it stays. One on a lost node would not come back either, and one that only lacks the
 // quorum of the others does not gain by it.
 func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
-	if !isRolled(s, m) || !canGoBack(s, m) && !stopsFirst(s, m) || m.IsHealthyVoter() {
+	if m.IsHealthyVoter() { // the usual case: this runs for each member in each pass
 		return false
 	}
-	_, startedAt, _ := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	late := !s.Now.Before(startedAt.Add(deadlineOf(s, v1beta1.OperationRollMember)))
+	startedAt, isRolled := rolledAt(s, m)
+	if !isRolled || !canGoBack(s, m) && !stopsFirst(s, m) {
+		return false
+	}
+	late := isLate(s, v1beta1.OperationRollMember, startedAt)
 	switch p := m.Pod; {
 	case p == nil:
 		return late && m.Workload.CreateFailure != ""
@@ -108,17 +111,22 @@ func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
 	}
 }
 
-// isRolled reports whether the operation under way has written the member's template to roll it. Without one, the last
-// operation has, the member was not healthy since, and the spec still asks for the same: another spec would cure it.
-func isRolled(s *cluster.Snapshot, m *cluster.Member) bool {
+// rolledAt returns when the operation began that wrote the member's template to roll it, and false unless that is the
+// operation under way. Without one, it is the last operation, the member was not healthy since, and the spec still asks
+// for the same: another spec would cure it.
+func rolledAt(s *cluster.Snapshot, m *cluster.Member) (time.Time, bool) {
 	if m.Workload == nil || m.Workload.Live == nil {
-		return false
+		return time.Time{}, false
 	}
-	if op := s.Cluster.Status.Operation; op != nil {
-		return op.Type == v1beta1.OperationRollMember && isBegun(s, m, op.Type)
+	t, startedAt, isMarked := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	switch {
+	case !isMarked || t != v1beta1.OperationRollMember:
+		return time.Time{}, false
+	case s.Cluster.Status.Operation != nil:
+		return startedAt, isClaimed(s, t) && isBegun(s, m, t) // a roll back keeps the start time
+	default:
+		return startedAt, !wasHealthyWithTemplate(m) && sameConfiguration(m.Workload.Intent, targetOf(s, m))
 	}
-	t, _, ok := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	return ok && t == v1beta1.OperationRollMember && !wasHealthyWithTemplate(m) && sameConfiguration(m.Workload.Intent, targetOf(s, m))
 }
 
 // rollBackAbandonedFor abandons a roll back at its deadline, which is twice that of a restart.

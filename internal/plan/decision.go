@@ -60,10 +60,7 @@ func IsRoll(reason string) bool {
 
 // WritesObjects reports whether upkeep writes objects of Kubernetes. Those are watched, so they bring the next pass.
 func (d *Decision) WritesObjects() bool {
-	return slices.ContainsFunc(d.Upkeep, func(u Upkeep) bool {
-		_, isEntry := u.(AppendEntry)
-		return !isEntry
-	})
+	return slices.ContainsFunc(d.Upkeep, func(u Upkeep) bool { return u.Writes() != ObjectName{} })
 }
 
 // ResizedPods names the pods that got the resources of their templates without a restart.

@@ -17,7 +17,7 @@ import (
 //sumtype:decl
 type Upkeep interface {
 	upkeep()
-	// Writes names the object that is written. A foreign object of this name is left alone.
+	// Writes names the object that is written; empty where none is. A foreign object of this name is left alone.
 	Writes() ObjectName
 	// Uses names the other objects that the write needs. It is not made while one of them is foreign.
 	Uses() []ObjectName
@@ -162,8 +162,11 @@ type AppendEntry struct {
 	Learner, Leader string
 }
 
-// Writes implements Upkeep: the entry is for the member of this StatefulSet.
-func (a AppendEntry) Writes() ObjectName { return ObjectName{"StatefulSet", a.Learner} }
+// Writes implements Upkeep: the write goes to etcd.
+func (AppendEntry) Writes() ObjectName { return ObjectName{} }
+
+// Uses implements Upkeep: the entry is for the member of this StatefulSet.
+func (a AppendEntry) Uses() []ObjectName { return []ObjectName{{"StatefulSet", a.Learner}} }
 
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
