@@ -30,9 +30,11 @@ func instrument(c client.Client) client.Client {
 	}
 	dieAt := func(moment string, w failpoint.Write) {
 		if moment == when && w.String() == write && claimMarker() {
-			fmt.Fprintf(os.Stderr, "etcd-warden: failpoint %s:%s\n", when, write)
 			os.Exit(killed)
 		}
+	}
+	if _, err := os.Stat(os.Getenv(markerVariable)); err == nil {
+		fmt.Fprintf(os.Stderr, "etcd-warden: starting again after failpoint %s:%s\n", when, write)
 	}
 	return failpoint.Wrap(c, failpoint.Hooks{
 		Before: func(w failpoint.Write) error { dieAt("before", w); return nil },
