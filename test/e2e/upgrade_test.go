@@ -123,6 +123,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		toFailingImage(ctx, c)
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying(last, "this etcd fails 10 seconds after its start"),
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk))
+		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, last, "The cluster works as etcd 3.7 by now")
 		failAfter(ctx, c, last, never)
 		awaitVersion(ctx, c, to)
 		story.end()
