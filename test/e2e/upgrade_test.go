@@ -100,6 +100,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		writers := appendOn(ctx, c)
 		awaitDisruptionsAllowed(ctx, c, 1)
 		toFailingImage(ctx, c)
+		awaitRestart(ctx, c, last)
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying(last),
 			wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonRolledBack},
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
@@ -121,6 +122,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		awaitDisruptionsAllowed(ctx, c, 1)
 		story := follow(ctx, c)
 		toFailingImage(ctx, c)
+		awaitRestart(ctx, c, last)
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying(last, "this etcd fails 10 seconds after its start"),
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk))
 		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, last, "The cluster works as etcd 3.7 by now")
@@ -178,7 +180,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 			writers := appendOn(ctx, c)
 			awaitDisruptionsAllowed(ctx, c, 1)
 			toVersion(ctx, c, to)
-			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(5 * time.Minute).Should(BeNumerically(">=", count))
+			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(upgradeTime).Should(BeNumerically(">=", count))
 			toVersion(ctx, c, from)
 			awaitVersion(ctx, c, from)
 			writers.end(ctx, c)
@@ -224,11 +226,24 @@ func failAfter(ctx context.Context, c *v1beta1.EtcdCluster, member string, secon
 	runOnVolume(ctx, c, member, script)
 }
 
+// upgradeTime is how long an upgrade by a minor version may take: the last member alone waits for a minute.
+const upgradeTime = 8 * time.Minute
+
+// awaitRestart waits until a member restarts.
+func awaitRestart(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
+	GinkgoHelper()
+	before := uidsOfPods(ctx, c)[cluster.PodName(member)]
+	Eventually(ctx, func() string { return uidsOfPods(ctx, c)[cluster.PodName(member)] }).WithTimeout(upgradeTime).ShouldNot(BeElementOf("", before))
+}
+
 // awaitVersion waits until every member runs a version, and nothing is left to do.
 func awaitVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
 	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		g.Expect(c.Status.Version).To(Equal(version))
+	}).WithTimeout(upgradeTime).Should(Succeed())
 	awaitHealthy(ctx, c)
-	Expect(c.Status.Version).To(Equal(version))
 	Expect(c.Status.TargetVersion).To(Equal(version))
 }
 
