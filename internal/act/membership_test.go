@@ -451,7 +451,8 @@ func TestWhatEtcdRefusesForNowIsToldAndTriedAgain(t *testing.T) {
 func TestADowngradeThatEtcdRefusesIsToldAndEnablesNothing(t *testing.T) {
 	c := changes["enable a downgrade"]
 	w := c.world(t)
-	err := w.actor().Act(t.Context(), &w.s, plan.ChangeDowngrade{Target: "3.4", Leader: w.leader()}) // two minor versions below
+	// 3.4 is two minor versions below.
+	err := w.actor().Act(t.Context(), &w.s, plan.ChangeDowngrade{Target: "3.4", Leader: w.leader()})
 	if !errors.Is(err, etcd.ErrDowngradeTarget) || !strings.Contains(err.Error(), "enabling the downgrade to etcd 3.4") {
 		t.Fatalf("got %v", err)
 	}

@@ -18,7 +18,9 @@ func TestConditionsTellWhatBlocksAVersionAndWhichHolesItHas(t *testing.T) {
 	to := func(version string) func(*v1beta1.EtcdClusterSpec) {
 		return func(s *v1beta1.EtcdClusterSpec) { s.Version = version }
 	}
-	alarm := func(s *cluster.Snapshot) { s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}} }
+	alarm := func(s *cluster.Snapshot) {
+		s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
+	}
 	const blocked, advisory = v1beta1.ConditionUpgradeBlocked, v1beta1.ConditionVersionAdvisory
 	for name, c := range map[string]struct {
 		cluster         *Builder
