@@ -17,12 +17,14 @@ run() { show "$@"; "$@"; }
 
 # watch_until VERSION MEMBERS prints each change of the cluster until that many members, and no more, run that version.
 watch_until() {
-  local get="kubectl -n $NAMESPACE get etcd example" wait="kubectl -n $NAMESPACE wait etcd/example --timeout=300s"
+  local get="kubectl -n $NAMESPACE get etcd example" line=''
   show "$get -w"
-  $get -w & watch=$!
-  $wait --for=jsonpath='{.status.version}'="$1" >/dev/null
-  $wait --for=jsonpath='{.status.ready}'="$2/$2" >/dev/null
-  $wait --for=condition=Progressing=False >/dev/null
+  exec 5< <(exec $get -w)
+  watch=$!
+  until [[ $line =~ ^example\ +$1\ +$1\ +$2/$2\ +True\ +UpToDate\  ]]; do
+    IFS= read -r -t 300 -u 5 line || { echo "Nothing changed for five minutes: kubectl -n $NAMESPACE describe etcd example" >&2; exit 1; }
+    printf '%s\n' "$line"
+  done
   stop_watch
 }
 stop_watch() {
