@@ -378,6 +378,9 @@ const (
 	// ReasonVersionSkipped: spec.version is more than one minor version above what the members run.
 	// What to do: set spec.version to the minor version that the message names, and to the one you want afterwards.
 	ReasonVersionSkipped = "VersionSkipped"
+	// ReasonDowngradeRefused: etcd refuses to prepare its data for the older version. No member is restarted. What to
+	// do: See the message, which has etcd's own words. To stay with what runs, set spec.version back.
+	ReasonDowngradeRefused = "DowngradeRefused"
 	// ReasonForeignDowngrade: a downgrade is enabled in etcd that the operator did not enable. No member is added,
 	// upgraded or restarted for its spec meanwhile. What to do: finish it, or cancel it with etcdctl downgrade cancel.
 	ReasonForeignDowngrade = "ForeignDowngrade"

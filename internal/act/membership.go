@@ -205,5 +205,11 @@ func membershipError(doing string, err error) error {
 			Message: fmt.Sprintf("etcd refuses %s: %v. The operator tries again.", doing, err),
 		}
 	}
+	if errors.Is(err, etcd.ErrDowngradeTarget) || errors.Is(err, etcd.ErrDowngradeEnabled) || errors.Is(err, etcd.ErrNoClusterVersion) {
+		return &plan.Refusal{
+			Guard: "etcdAgrees", Reason: v1beta1.ReasonDowngradeRefused,
+			Message: fmt.Sprintf("etcd refuses %s: %v. No member is restarted. The operator asks again; to stay with what runs, set spec.version back.", doing, err),
+		}
+	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -453,7 +453,9 @@ func TestADowngradeThatEtcdRefusesIsToldAndEnablesNothing(t *testing.T) {
 	w := c.world(t)
 	// 3.4 is two minor versions below.
 	err := w.actor().Act(t.Context(), &w.s, plan.ChangeDowngrade{Target: "3.4", Leader: w.leader()})
-	if !errors.Is(err, etcd.ErrDowngradeTarget) || !strings.Contains(err.Error(), "enabling the downgrade to etcd 3.4") {
+	refusals, other := plan.Refusals(err)
+	if other != nil || len(refusals) != 1 || refusals[0].Reason != v1beta1.ReasonDowngradeRefused ||
+		!strings.Contains(refusals[0].Message, "enabling the downgrade to etcd 3.4: etcdserver: invalid downgrade target version") {
 		t.Fatalf("got %v", err)
 	}
 	if w.look(); w.s.Leader().Probe.DowngradeEnabled {

@@ -39,7 +39,7 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if d := awaitImage(s, m); d != nil {
 		return d
 	}
-	if d := beginDowngrade(s); d != nil {
+	if d := beginDowngrade(s); d != nil && !hasNoWayBack(s, m) {
 		return d
 	}
 	if d := awaitOthers(s, m); d != nil {
@@ -210,7 +210,7 @@ func isUnderWay(s *cluster.Snapshot) bool {
 // failed. Once it is under way, a member that failed restarts first.
 func upgradeMayBegin(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m, v1beta1.OperationRollMember) || isUnderWay(s) || !isMinorStep(s, m) && hasFailed(m) {
+		if isBegun(s, m, v1beta1.OperationRollMember) || isUnderWay(s) || !isMinorStep(s, m) && hasFailed(m) || hasNoWayBack(s, m) {
 			return nil
 		}
 		if s.Learner() != nil {
@@ -225,6 +225,12 @@ func upgradeMayBegin(m *cluster.Member) guard {
 		}
 		return &refusals[0]
 	}
+}
+
+// hasNoWayBack reports whether the only member fails with what it went back to: the new minor version had changed its
+// data before it failed. Another patch of that version is the way out.
+func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
+	return len(s.Members) == 1 && hasFailed(m) && m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] != ""
 }
 
 // imageIsRight refuses an image that does not exist, cannot run, or has another version.

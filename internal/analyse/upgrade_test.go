@@ -385,6 +385,27 @@ func TestTheLastMemberThatFailsIsStoppedBeforeItMayGoBack(t *testing.T) {
 
 }
 
+// The new version had changed the data before it failed, so the old one ends over them.
+func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *testing.T) {
+	stuck := func(version, failed string, size int32) *plan.Decision {
+		s := healthy(size).LaterSpec(toVersion(version)).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
+			s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationFailedIntent] = failed
+		}).Snapshot()
+		d := Next(s)
+		return &d
+	}
+	tried := cluster.FailedIntent(cluster.Intent{Version: "3.7.3"}, "it crashed")
+	if d := stuck("3.7.4", tried, 1); d.Action == nil {
+		t.Errorf("it is stuck: %s: %s", d.Reason, d.Message)
+	}
+	if d := stuck("3.7.4", "", 1); d.Action != nil {
+		t.Errorf("a member that failed for another reason gets a new minor version: %s", d.Message)
+	}
+	if d := stuck("3.7.4", tried, 3); d.Action != nil {
+		t.Errorf("one of three gets a new minor version while it fails: %s", d.Message)
+	}
+}
+
 func TestAVersionThatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
 	s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(func(s *cluster.Snapshot) {
 		m := s.Member("prod-1")

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -293,27 +294,32 @@ func outOfSpace(s *cluster.Snapshot) []string {
 
 // versionAdvisory tells of the security holes of what the members run, or will run where there are none yet.
 func versionAdvisory(s *cluster.Snapshot) metav1.Condition {
-	var names []string
-	var worst *cluster.Advisory
-	version := ""
+	members := map[string][]string{} // by version
 	for i := range s.Members {
-		m := &s.Members[i]
-		runs := analyse.RunningVersion(m)
-		if a := cluster.AdvisoryFor(runs); a != nil {
-			names, worst, version = append(names, m.Name), a, runs
+		if v := analyse.RunningVersion(&s.Members[i]); cluster.AdvisoryFor(v) != nil {
+			members[v] = append(members[v], s.Members[i].Name)
 		}
 	}
-	if worst == nil {
+	if len(members) == 0 {
 		return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
 			"No security hole is known of the versions of etcd that the members run.")
 	}
-	return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionTrue, v1beta1.ReasonSecurityFix,
-		fmt.Sprintf("etcd %s has known security holes, and runs in %s. %s Set spec.version to %s or a later patch.",
-			version, strings.Join(names, ", "), worst.Holes, worst.FixedIn))
+	var texts []string
+	for _, v := range slices.Sorted(maps.Keys(members)) {
+		a := cluster.AdvisoryFor(v)
+		texts = append(texts, fmt.Sprintf("etcd %s has known security holes, and runs in %s. %s Set spec.version to %s or a later patch.",
+			v, strings.Join(members[v], ", "), a.Holes, a.FixedIn))
+	}
+	return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionTrue, v1beta1.ReasonSecurityFix, strings.Join(texts, " "))
 }
 
-func upgradeBlocked(s *cluster.Snapshot) metav1.Condition {
+func upgradeBlocked(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 	refusals := analyse.UpgradeRefusals(s)
+	for _, r := range d.Refusals {
+		if r.Reason == v1beta1.ReasonDowngradeRefused {
+			refusals = append(refusals, r)
+		}
+	}
 	switch {
 	case len(refusals) > 0:
 		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionTrue, refusals[0].Reason, plan.Messages(refusals))

@@ -61,7 +61,7 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	status.ClientSecretName = clientSecretName(s)
 	v := viewOf(s, d)
 	for _, c := range []metav1.Condition{
-		available(v), progressing(d), degraded(v, d, &status), quorumLost(v), storageAlarm(s), restartPending(d), upgradeBlocked(s), versionAdvisory(s),
+		available(v), progressing(d), degraded(v, d, &status), quorumLost(v), storageAlarm(s), restartPending(d), upgradeBlocked(s, d), versionAdvisory(s),
 	} {
 		setCondition(&status, s, c)
 	}

@@ -165,7 +165,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		story.expectQuorumOfPods(2)
 		for _, pod := range podsOf(ctx, c) {
 			Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))
-			Expect(story.replaced[pod.Name]).To(BeNumerically("<=", 2), pod.Name) // once for the version, and once for the template
+			Expect(story.replaced[pod.Name]).To(BeNumerically("<=", 2), pod.Name) // once for each of both
 		}
 		writers.end(ctx, c)
 	})
