@@ -32,7 +32,7 @@ import (
 )
 
 var _ = Describe("A Kubernetes API server whose store is the cluster", func() {
-	It("loses no object, hides no event and repeats no resource version while etcd is upgraded twice and resized", func(ctx SpecContext) {
+	It("keeps every object, and its watches every event in order, while etcd is upgraded from 3.5 to 3.7 and resized", func(ctx SpecContext) {
 		onLocalCluster() // the API server runs beside it, and reaches the Service
 		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))
 		kept := bury(ctx, c)
@@ -71,36 +71,12 @@ const (
 	logShown = 20_000
 )
 
-// startAPIServer starts a kube-apiserver on this machine that knows of etcd what the cluster's users know: the name of
-// the Service for clients and what is in the Secret for clients. It returns how to reach it.
-//
-// The API server compacts nothing. So whatever a watch is told of versions that are gone is a fault, and at the end one
-// can ask for everything again.
+// startAPIServer starts a kube-apiserver on this machine whose store is the cluster. It returns how to reach it.
 func startAPIServer(ctx context.Context, c *v1beta1.EtcdCluster) *rest.Config {
 	GinkgoHelper()
-	dir := GinkgoT().TempDir()
-	file := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		Expect(os.WriteFile(path, data, 0o600)).To(Succeed())
-		return path
-	}
-	ca := pkitest.NewAuthority(GinkgoTB(), "api")
-	serving := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "kube-apiserver", IPs: []net.IP{net.IPv4(127, 0, 0, 1)}})
-	tokens := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "tokens"})
+	dir, port, ca := GinkgoT().TempDir(), freePort(), pkitest.NewAuthority(GinkgoTB(), "api")
+	runAPIServer(ctx, dir, append(etcdFlags(ctx, c, dir), servingFlags(dir, port, ca)...))
 	user := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "user"})
-	authority, tokenKey, etcd, port := file("ca.crt", ca.PEM), file("tokens.key", tokens.Key), secretOf(ctx, c, cluster.RoleClient), freePort()
-	flags := []string{
-		fmt.Sprintf("--etcd-servers=https://%s.%s.svc.cluster.local:%d", c.Status.ServiceName, c.Namespace, cluster.ClientPort),
-		"--etcd-cafile=" + file("etcd-ca.crt", etcd.Data["ca.crt"]),
-		"--etcd-certfile=" + file("etcd.crt", etcd.Data["tls.crt"]), "--etcd-keyfile=" + file("etcd.key", etcd.Data["tls.key"]),
-		"--etcd-compaction-interval=0", "--watch-cache-sizes=" + resourceOf(uncached).Resource + "#0",
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + port, "--endpoint-reconciler-type=none",
-		"--tls-cert-file=" + file("serving.crt", serving.Certificate), "--tls-private-key-file=" + file("serving.key", serving.Key),
-		"--client-ca-file=" + authority, "--anonymous-auth=false", "--service-cluster-ip-range=10.97.0.0/24",
-		"--service-account-issuer=https://api", "--service-account-key-file=" + file("tokens.crt", tokens.Certificate),
-		"--service-account-signing-key-file=" + tokenKey,
-	}
-	runAPIServer(ctx, dir, flags)
 	server := &rest.Config{
 		Host: "https://127.0.0.1:" + port, QPS: -1,
 		TLSClientConfig: rest.TLSClientConfig{CAData: ca.PEM, CertData: user.Certificate, KeyData: user.Key},
@@ -108,11 +84,46 @@ func startAPIServer(ctx context.Context, c *v1beta1.EtcdCluster) *rest.Config {
 	api, err := kubernetes.NewForConfig(server)
 	Expect(err).NotTo(HaveOccurred())
 	Eventually(ctx, func() error { return api.CoreV1().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() }).Should(Succeed())
-	Eventually(ctx, func() error {
-		_, err := api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: workspace}}, metav1.CreateOptions{})
-		return err
-	}).Should(Or(Succeed(), Satisfy(apierrors.IsAlreadyExists)))
+	_, err = api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: workspace}}, metav1.CreateOptions{})
+	Expect(err).NotTo(HaveOccurred())
 	return server
+}
+
+// etcdFlags tell the API server what the cluster's users know: the name of the Service for clients, and what is in the
+// Secret for clients. The API server compacts nothing: when it tells a watch that versions are gone, that is a fault.
+func etcdFlags(ctx context.Context, c *v1beta1.EtcdCluster, dir string) []string {
+	GinkgoHelper()
+	secret := secretOf(ctx, c, cluster.RoleClient)
+	return []string{
+		fmt.Sprintf("--etcd-servers=https://%s.%s.svc.cluster.local:%d", c.Status.ServiceName, c.Namespace, cluster.ClientPort),
+		"--etcd-cafile=" + writeFile(dir, "etcd-ca.crt", secret.Data["ca.crt"]),
+		"--etcd-certfile=" + writeFile(dir, "etcd.crt", secret.Data["tls.crt"]),
+		"--etcd-keyfile=" + writeFile(dir, "etcd.key", secret.Data["tls.key"]),
+		"--etcd-compaction-interval=0", "--watch-cache-sizes=" + resourceOf(uncached).Resource + "#0",
+	}
+}
+
+// servingFlags have it serve on the loopback those who have a certificate of an authority.
+func servingFlags(dir, port string, ca *pkitest.Authority) []string {
+	GinkgoHelper()
+	serving := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "kube-apiserver", IPs: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	tokens := ca.Issue(GinkgoTB(), pkitest.Leaf{CommonName: "tokens"})
+	return []string{
+		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + port, "--endpoint-reconciler-type=none",
+		"--tls-cert-file=" + writeFile(dir, "serving.crt", serving.Certificate),
+		"--tls-private-key-file=" + writeFile(dir, "serving.key", serving.Key),
+		"--client-ca-file=" + writeFile(dir, "ca.crt", ca.PEM), "--anonymous-auth=false", "--service-cluster-ip-range=10.97.0.0/24",
+		"--service-account-issuer=https://api", "--service-account-key-file=" + writeFile(dir, "tokens.crt", tokens.Certificate),
+		"--service-account-signing-key-file=" + writeFile(dir, "tokens.key", tokens.Key),
+	}
+}
+
+// writeFile returns the path of the file.
+func writeFile(dir, name string, data []byte) string {
+	GinkgoHelper()
+	path := filepath.Join(dir, name)
+	Expect(os.WriteFile(path, data, 0o600)).To(Succeed())
+	return path
 }
 
 // runAPIServer runs the process until the spec ends. It looks names up where pods do: in a mount namespace of its own
@@ -121,8 +132,7 @@ func runAPIServer(ctx context.Context, dir string, flags []string) {
 	GinkgoHelper()
 	var dns corev1.Service
 	Expect(kube.Get(ctx, client.ObjectKey{Namespace: "kube-system", Name: "kube-dns"}, &dns)).To(Succeed())
-	resolver := filepath.Join(dir, "resolv.conf")
-	Expect(os.WriteFile(resolver, []byte("nameserver "+dns.Spec.ClusterIP+"\n"), 0o600)).To(Succeed())
+	resolver := writeFile(dir, "resolv.conf", []byte("nameserver "+dns.Spec.ClusterIP+"\n"))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	Expect(err).NotTo(HaveOccurred())
 	binary := filepath.Join(filepath.Dir(settings["KUBECTL"]), "kube-apiserver")
@@ -293,7 +303,11 @@ func (u *apiUsers) watch(ctx context.Context, name string) {
 	u.watches = append(u.watches, seen)
 	u.watching.Go(func() {
 		for tick := time.NewTicker(writeEvery); ; {
-			if err := u.watchOnce(ctx, seen); apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			err := u.watchOnce(ctx, seen)
+			if ctx.Err() != nil {
+				return
+			}
+			if u.fails(err) && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)) {
 				seen.Gone(err, u.log.Highest())
 			}
 			select {
