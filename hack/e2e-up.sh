@@ -31,8 +31,8 @@ done
 archives+=("$("$IMAGES" etcd --version 3.6.12 --clients "${versions[1]}")" "$("$IMAGES" etcd --version 3.7.1 --clients "${versions[2]}")")
 [ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 archives+=("$("$IMAGES" busybox)")
-# Images that no upgrade survives: an etcd that crashes at its start, and one that is another version than its tag says.
-archives+=("$("$IMAGES" crashing-etcd --version 3.7.98)")
+# Images for upgrades that fail: an etcd that ends where its volume says so, and one of another version than its tag says.
+archives+=("$("$IMAGES" failing-etcd --version "${versions[2]}")")
 archives+=("$("$IMAGES" etcd --version "${versions[1]}" --tag gcr.io/etcd-development/etcd:v3.7.99)")
 operator=$(operator_image plain "")
 archives+=("$OUT/operator-plain.tar")
@@ -56,6 +56,6 @@ CRASHING_IMAGE=$crashing
 SHELL_IMAGE=localhost/busybox:1
 ETCD_VERSIONS=${versions[*]}
 ETCD_SECOND_PATCHES=3.6.12 3.7.1
-CRASHING_ETCD_VERSION=3.7.98
+FAILING_ETCD_TAG=v${versions[2]}-failing
 MISLABELLED_ETCD_VERSION=3.7.99
 VALUES

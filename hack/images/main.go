@@ -20,7 +20,7 @@ const usage = `usage: images KIND [flags]
 
   images etcd --version X.Y.Z                      the official etcd image's layout, from the cached build
   images etcd --version X.Y.Z --clients X.Y.Z      with the etcdctl and etcdutl of another build
-  images crashing-etcd --version X.Y.Z             an etcd that tells its version and ends whenever it is started
+  images failing-etcd --version X.Y.Z              an etcd that ends where its volume says so
   images operator --binary FILE --version X.Y.Z
   images busybox [--binary FILE]                   a static shell for tests (Debian's busybox-static)
   images pause --binary FILE                       what holds a pod's network namespace
@@ -116,8 +116,8 @@ func recipeFor(kind string, o options) (recipe, error) {
 	switch kind {
 	case "etcd":
 		return etcdImage(version, strings.TrimPrefix(o.clients, "v"), o.binaries)
-	case "crashing-etcd":
-		return crashingImage(version, o.binary)
+	case "failing-etcd":
+		return failingImage(version, o.binaries)
 	case "operator":
 		return operatorImage(version, o.binary)
 	case "busybox":
@@ -173,19 +173,28 @@ func etcdLayout(version string) recipe {
 	}
 }
 
-// crashingImage has an etcd that tells its version and ends whenever it is started.
-func crashingImage(version, shell string) (recipe, error) {
-	if version == "" {
-		return recipe{}, fmt.Errorf("--version is needed")
+// failingImage is etcdImage whose etcd fails where the file "fail" on its volume says so: as many seconds after its start
+// as the file tells, and at once for 0.
+func failingImage(version, binaries string) (recipe, error) {
+	r, err := etcdImage(version, "", binaries)
+	if err != nil {
+		return recipe{}, err
 	}
-	r := etcdLayout(version)
+	r.tag += "-failing"
+	r.files[0].path = "usr/local/bin/working-etcd"
 	r.dirs = append(r.dirs, "bin")
-	r.addShell(cmp.Or(shell, "/bin/busybox"))
-	r.files = append(r.files, file{path: "usr/local/bin/etcd", text: "#!/bin/sh\n" +
-		"[ \"$1\" != --version ] || { echo 'etcd Version: " + version + "'; exit 0; }\n" +
-		"echo 'panic: this image crashes at its start' >&2; exit 2\n"})
+	r.addShell("/bin/busybox")
+	r.files = append(r.files, file{path: "usr/local/bin/etcd", text: failingEtcd})
 	return r, nil
 }
+
+const failingEtcd = `#!/bin/sh
+if [ "$1" = --version ] || ! [ -s /var/etcd/fail ]; then exec working-etcd "$@"; fi
+read -r seconds < /var/etcd/fail
+[ "$seconds" = 0 ] || timeout -s KILL "$seconds" working-etcd "$@"
+echo "panic: this etcd fails $seconds seconds after its start" >&2
+exit 2
+`
 
 func operatorImage(version, binary string) (recipe, error) {
 	if version == "" || binary == "" {

@@ -107,7 +107,7 @@ func TestTheOperatorsImageRunsUnprivileged(t *testing.T) {
 
 func TestWhatIsMissingIsNamed(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"unknown"}, {"operator", "--version", "0.1.0"}, {"etcd"}, {"crashing-etcd"}, {"pause"},
+		{}, {"unknown"}, {"operator", "--version", "0.1.0"}, {"etcd"}, {"failing-etcd"}, {"pause"},
 		{"etcd", "--version", "3.6.16", "--binaries", "/nowhere", "--out", filepath.Join(t.TempDir(), "out.tar")},
 	} {
 		if err := run(args); err == nil {
@@ -133,19 +133,40 @@ func TestALayerIsAWholeArchive(t *testing.T) {
 	}
 }
 
-func TestTheCrashingEtcdTellsItsVersionAndEndsWhenItIsStarted(t *testing.T) {
-	r, err := crashingImage("3.6.99", "/shell")
+func TestTheFailingEtcdEndsWhereItsVolumeSaysSo(t *testing.T) {
+	r, err := failingImage("3.6.99", "/binaries")
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(t.TempDir(), "etcd")
-	writeFile(t, program, r.files[len(r.files)-1].text)
-	output, err := exec.Command("sh", program, "--version").CombinedOutput()
-	if string(output) != "etcd Version: 3.6.99\n" || err != nil {
-		t.Errorf("its version is %q, %v", output, err)
+	if r.tag != "gcr.io/etcd-development/etcd:v3.6.99-failing" {
+		t.Errorf("its tag is %s", r.tag)
 	}
-	if output, err := exec.Command("sh", program, "--name=prod-0").CombinedOutput(); err == nil || !strings.HasPrefix(string(output), "panic") {
+	dir := t.TempDir()
+	fail, program := filepath.Join(dir, "fail"), filepath.Join(dir, "etcd")
+	writeFile(t, program, strings.ReplaceAll(r.files[len(r.files)-1].text, "/var/etcd/fail", fail))
+	writeFile(t, filepath.Join(dir, "working-etcd"), "#!/bin/sh\necho working \"$@\"\n[ \"$1\" = --version ] || [ ! -s "+fail+" ] || exec sleep 60\n")
+	if err := os.Chmod(filepath.Join(dir, "working-etcd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(argument string) (string, error) {
+		command := exec.Command("sh", program, argument)
+		command.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+	if output, err := run("--name=prod-0"); output != "working --name=prod-0\n" || err != nil {
+		t.Errorf("it does not start: %q, %v", output, err)
+	}
+	writeFile(t, fail, "0\n")
+	if output, err := run("--version"); output != "working --version\n" || err != nil {
+		t.Errorf("it does not tell its version: %q, %v", output, err)
+	}
+	if output, err := run("--name=prod-0"); !strings.HasPrefix(output, "panic") || err == nil {
 		t.Errorf("it starts: %q, %v", output, err)
+	}
+	writeFile(t, fail, "1\n")
+	if output, err := run("--name=prod-0"); !strings.Contains(output, "working --name=prod-0\n") || !strings.Contains(output, "\npanic") || err == nil {
+		t.Errorf("it does not fail after a second: %q, %v", output, err)
 	}
 }
 

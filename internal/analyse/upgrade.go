@@ -15,6 +15,10 @@ import (
 // While a voter of the old minor version answers, every member can go back to it.
 const pinTime = time.Minute
 
+// trialTime is how long a member must be ready with another minor version of etcd until the next one restarts. One that
+// fails before that goes back, as one does that never came up.
+const trialTime = 15 * time.Second
+
 // upgrade brings the members to the version of the spec, one after the other. A patch is a roll. A minor version has
 // more gates: once all members run it, the data cannot be read by the old one. A rotation that goes on is finished
 // first.
@@ -296,30 +300,51 @@ func withoutImageCheck(s *cluster.Snapshot) *cluster.Snapshot {
 	return &without
 }
 
-// awaitOthers waits, before the last voter of the old minor version restarts, until every other member has been a
-// healthy voter of the new one for a while.
+// awaitOthers waits, in a minor step, until the member that restarted before has been ready for a while. The last voter
+// of the old minor version waits for longer, until every other member has been a healthy voter of the new one.
 func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	if minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) <= 0 || len(s.Members) < 2 {
+	steps := minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version)
+	if steps == 0 || len(s.Members) < 2 {
 		return nil
 	}
-	wait := time.Duration(0)
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonUpgrading}
+	if steps < 0 {
+		d.Reason = v1beta1.ReasonDowngrading
+	}
+	isLast := steps > 0
 	for i := range s.Members {
 		other := &s.Members[i]
-		switch {
-		case other.Name == m.Name:
-		case minorSteps(RunningVersion(other), s.Cluster.Spec.Version) != 0:
-			return nil // another member is old too
-		case other.Pod != nil:
-			wait = max(wait, pinTime-s.Now.Sub(other.Pod.ReadySince))
+		if other.Name == m.Name {
+			continue
+		}
+		if wait := trialLeft(s, other); wait > d.RequeueAfter {
+			d.RequeueAfter = wait
+			d.Message = fmt.Sprintf("%s restarts once %s has been ready with etcd %s for %s.", m.Name, other.Name, other.Workload.Intent.Version, trialTime)
+		}
+		isLast = isLast && minorSteps(RunningVersion(other), s.Cluster.Spec.Version) == 0
+	}
+	for i := range s.Members {
+		if other := &s.Members[i]; isLast && other.Name != m.Name && other.Pod != nil {
+			if wait := pinTime - s.Now.Sub(other.Pod.ReadySince); wait > d.RequeueAfter {
+				d.RequeueAfter = wait
+				d.Message = fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.",
+					m.Name, pinTime)
+			}
 		}
 	}
-	if wait <= 0 {
+	if d.RequeueAfter <= 0 {
 		return nil
 	}
-	return &plan.Decision{
-		Progressing: true, Reason: v1beta1.ReasonUpgrading, RequeueAfter: wait,
-		Message: fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.", m.Name, pinTime),
+	return d
+}
+
+// trialLeft is how much longer the member must be ready until it counts as healthy with another minor version than the
+// one it was last healthy with; zero or less where it need not.
+func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
+	if m.Workload == nil || m.Workload.HealthyIntent == nil || m.Pod == nil || minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) == 0 {
+		return 0
 	}
+	return trialTime - s.Now.Sub(m.Pod.ReadySince)
 }
 
 // RunningVersion is the version that the member's etcd says it is, and of its template where it does not answer.

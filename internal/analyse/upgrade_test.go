@@ -211,6 +211,61 @@ func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
 	}
 }
 
+// onTrial has prod-1 restarted with 3.7.3, or another version, and be ready for a while. The operation has ended.
+func onTrial(t *testing.T, version string, ready time.Duration) cluster.Snapshot {
+	t.Helper()
+	s := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Snapshot()
+	s.Now = Now.Add(-2 * time.Minute)
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	replacePod(&s, "prod-1")
+	s.Now = Now
+	serve(&s, "prod-1")
+	s.Member("prod-1").Probe.Version = version
+	s.Member("prod-1").Pod.ReadySince = Now.Add(-ready)
+	if d := Next(s); !d.Finished {
+		t.Fatalf("the restart is not over: %s", d.Message)
+	}
+	s.Cluster = s.Cluster.DeepCopy()
+	s.Cluster.Status.Operation = nil
+	return s
+}
+
+func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		version string
+		ready   time.Duration
+		acts    bool
+	}{
+		"ready for less":              {"3.7.3", trialTime - time.Second, false},
+		"ready for long enough":       {"3.7.3", trialTime, true},
+		"a patch, ready for a moment": {"3.6.17", time.Second, true},
+	} {
+		d := Next(onTrial(t, c.version, c.ready))
+		records := false
+		for _, u := range d.Upkeep {
+			if u, ok := u.(plan.UpdateStatefulSet); ok && u.Desired.Name == "prod-1" {
+				records = u.Desired.Annotations[cluster.AnnotationHealthyIntent] == u.Desired.Annotations[cluster.AnnotationIntent]
+			}
+		}
+		if acts := d.Action != nil; acts != c.acts || records != c.acts {
+			t.Errorf("%s: acts %t, records prod-1 as healthy %t: %s", name, acts, records, d.Message)
+		}
+		if !c.acts && (d.RequeueAfter != trialTime-c.ready || !strings.Contains(d.Message, "prod-1")) {
+			t.Errorf("%s: looks again after %s: %s", name, d.RequeueAfter, d.Message)
+		}
+	}
+	failed := func(version string) plan.Decision {
+		s := onTrial(t, version, time.Second)
+		crashing0("prod-1")(&s)
+		return Next(s)
+	}
+	if a, ok := failed("3.7.3").Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.Name != "prod-1" {
+		t.Errorf("one that fails on trial does not go back: %+v", a)
+	}
+}
+
 func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
 	failed := func(change func(*cluster.Snapshot)) plan.Decision {
 		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot()

@@ -227,7 +227,7 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 		in.Start = startOf(s, m, intent)
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
-		in.HealthyIntent = healthyIntent(m, started)
+		in.HealthyIntent = healthyIntent(s, m, started)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
 		in.FailedIntent = m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
 	}
@@ -235,10 +235,11 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 }
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
-// none. Its pod must be ready, as at the end of a restart: one that answers once and is killed goes back.
-func healthyIntent(m *cluster.Member, started bool) string {
+// none. Its pod must be ready, as at the end of a restart: one that answers once and is killed goes back. With another
+// minor version of etcd it must have been ready for a while.
+func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string {
 	annotations := m.Workload.Live.Annotations
-	if started && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
+	if started && trialLeft(s, m) <= 0 && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]

@@ -29,15 +29,15 @@ var _ = Describe("Every node drained, back to back, while clients write", Serial
 		writers.end(ctx, c)
 	})
 
-	It("costs neither in the middle of the operator's own roll", func(ctx SpecContext) {
-		c := create(ctx, makeCluster(newNamespace(ctx), managed))
+	It("costs neither in the middle of the operator's own roll, to another version of etcd and another pod template", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.6"))))
 		writers := appendOn(ctx, c)
 		awaitDisruptionsAllowed(ctx, c, 1)
 		story := follow(ctx, c)
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.PodTemplate = labelled("team", "a") })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version, s.PodTemplate = versionOf("3.7"), labelled("team", "a") })
 		awaitOperation(ctx, c, v1beta1.OperationRollMember)
 		drainEveryNode(ctx)
-		awaitHealthy(ctx, c)
+		awaitVersion(ctx, c, versionOf("3.7"))
 		story.expectQuorumOfPods(2)
 		for _, pod := range podsOf(ctx, c) {
 			Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))

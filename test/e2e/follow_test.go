@@ -32,6 +32,7 @@ type story struct {
 	pods     map[string]*corev1.Pod
 	up       []int // how many pods were up after each change of a pod
 	replaced map[string]int
+	images   map[string][]string // of etcd, by pod, the same one not twice in a row
 }
 
 // follow begins to watch.
@@ -40,7 +41,7 @@ func follow(ctx context.Context, c *v1beta1.EtcdCluster) *story {
 	watcher, err := client.NewWithWatch(config, client.Options{Scheme: kube.Scheme()})
 	Expect(err).NotTo(HaveOccurred())
 	bounded, stop := context.WithCancel(ctx)
-	s := &story{stop: stop, pods: map[string]*corev1.Pod{}, replaced: map[string]int{}}
+	s := &story{stop: stop, pods: map[string]*corev1.Pod{}, replaced: map[string]int{}, images: map[string][]string{}}
 	s.watch(bounded, watcher, 0, &v1beta1.EtcdClusterList{}, func(x watch.Event) {
 		if version, ok := x.Object.(*v1beta1.EtcdCluster); ok && version.Name == c.Name {
 			s.versions = append(s.versions, version)
@@ -74,6 +75,7 @@ func (s *story) notePod(pod *corev1.Pod, deleted bool) {
 		s.replaced[pod.Name]++
 	}
 	s.pods[pod.Name] = pod
+	s.images[pod.Name] = slices.Compact(append(s.images[pod.Name], pod.Spec.Containers[0].Image))
 	if deleted {
 		pod.DeletionTimestamp = new(metav1.Now())
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 var _ = Describe("A node that loses its power", Serial, func() {
-	It("takes one member with it: the others serve, the status says why, and all is well when it is back", func(ctx SpecContext) {
+	It("takes one member with it: the others serve, the status says why, an upgrade waits, and all is well when it is back", func(ctx SpecContext) {
 		onLocalCluster()
-		c := create(ctx, makeCluster(newNamespace(ctx)))
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(secondPatch("3.6"))))
 		kept := bury(ctx, c)
 		node := nodeAwayFromTheOperator(ctx, c)
 		lost := memberOn(ctx, c, node)
@@ -37,8 +37,12 @@ var _ = Describe("A node that loses its power", Serial, func() {
 		expectEvent(ctx, c, v1beta1.ReasonMembersNotReady, lost)
 		kept.expectFound(ctx, c, others...)
 
+		running := uidsOfPods(ctx, c)
+		toVersion(ctx, c, versionOf("3.6"))
+		awaitConditions(ctx, c, wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonMembersNotHealthy}.saying(lost))
+		Expect(uidsOfPods(ctx, c)).To(Equal(running))
 		clusterScript(ctx, "node-start", number(node))
-		awaitHealthy(ctx, c)
+		awaitVersion(ctx, c, versionOf("3.6"))
 		kept.expectFound(ctx, c)
 	})
 })

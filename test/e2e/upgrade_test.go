@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,13 +66,16 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		})
 	}
 
-	It("takes the first member back where the new etcd crashes at its start, leaves the others, and goes on to a version that works", func(ctx SpecContext) {
+	It("takes the first member back where the new etcd crashes at its start, leaves the others, and goes on to an image that works", func(ctx SpecContext) {
 		from := versionOf("3.6")
 		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+		for _, m := range c.Status.Members {
+			failAfter(ctx, c, m.Name, 0)
+		}
 		writers := appendOn(ctx, c)
 		awaitDisruptionsAllowed(ctx, c, 1)
 		before := uidsOfPods(ctx, c)
-		toVersion(ctx, c, settings["CRASHING_ETCD_VERSION"])
+		toFailingImage(ctx, c)
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack),
 			wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonRolledBack},
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
@@ -82,8 +87,86 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 		}
 		Expect(touched).To(Equal(1))
 		Expect(c.Status.Version).To(Equal(from))
-		toVersion(ctx, c, versionOf("3.7"))
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image = v1beta1.Image{} })
 		awaitVersion(ctx, c, versionOf("3.7"))
+		writers.end(ctx, c)
+	})
+
+	It("takes the last old member back where the new etcd fails at once: the cluster still works as the old version", func(ctx SpecContext) {
+		from, to := versionOf("3.6"), versionOf("3.7")
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+		last := c.Status.Leader
+		failAfter(ctx, c, last, 0)
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		toFailingImage(ctx, c)
+		awaitRestart(ctx, c, last)
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying(last),
+			wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonRolledBack},
+			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
+		for _, m := range c.Status.Members {
+			Expect(m.Version == from).To(Equal(m.Name == last), m.Name+" runs "+m.Version)
+		}
+		Expect(runningVersion(ctx, c, to)).To(Equal(2))
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image = v1beta1.Image{} })
+		awaitVersion(ctx, c, to)
+		writers.end(ctx, c)
+	})
+
+	It("starts no older etcd where the last old member fails after it has answered, and goes on once it is mended", func(ctx SpecContext) {
+		from, to := versionOf("3.6"), versionOf("3.7")
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+		last := c.Status.Leader
+		failAfter(ctx, c, last, 10)
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		story := follow(ctx, c)
+		toFailingImage(ctx, c)
+		awaitRestart(ctx, c, last)
+		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying(last, "this etcd fails 10 seconds after its start"),
+			available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk))
+		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, last, "The cluster works as etcd 3.7 by now")
+		failAfter(ctx, c, last, never)
+		awaitVersion(ctx, c, to)
+		story.end()
+		Expect(story.images[cluster.PodName(last)]).To(HaveExactElements(HaveSuffix("v"+from), HaveSuffix(settings["FAILING_ETCD_TAG"])), "an older etcd was started")
+		writers.end(ctx, c)
+	})
+
+	It("cancels a downgrade in the middle of which a voter is lost, and ends it once the voter is back", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(versionOf("3.7")), failingImage))
+		lost := c.Status.Leader // the last one to restart
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		failAfter(ctx, c, lost, 0)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image = versionOf("3.6"), v1beta1.Image{} })
+		Eventually(ctx, func() int { return runningVersion(ctx, c, versionOf("3.6")) }).Should(BeNumerically(">=", 1))
+		killContainers(ctx, c, lost)
+		expectEvent(ctx, c, v1beta1.ReasonCancellingDowngrade, lost)
+		failAfter(ctx, c, lost, never)
+		awaitVersion(ctx, c, versionOf("3.6"))
+		writers.end(ctx, c)
+	})
+
+	It("changes together with the size and the pod template, in one edit", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(secondPatch("3.7"))))
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		story := follow(ctx, c)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
+			s.Version, s.Replicas, s.PodTemplate = versionOf("3.7"), 5, labelled("team", "a")
+		})
+		awaitSize(ctx, c, 5)
+		awaitVersion(ctx, c, versionOf("3.7"))
+		operations := story.end()
+		rolls := slices.IndexFunc(operations, func(op v1beta1.Operation) bool { return op.Type == v1beta1.OperationRollMember })
+		Expect(operations[rolls:]).To(HaveEach(HaveField("Type", v1beta1.OperationRollMember)), "it grew after the first restart")
+		story.expectTold(ctx, c)
+		story.expectQuorumOfPods(2)
+		for _, pod := range podsOf(ctx, c) {
+			Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))
+			Expect(story.replaced[pod.Name]).To(BeNumerically("<=", 2), pod.Name) // once for the version, and once for the template
+		}
 		writers.end(ctx, c)
 	})
 
@@ -97,7 +180,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 			writers := appendOn(ctx, c)
 			awaitDisruptionsAllowed(ctx, c, 1)
 			toVersion(ctx, c, to)
-			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(5 * time.Minute).Should(BeNumerically(">=", count))
+			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(upgradeTime).Should(BeNumerically(">=", count))
 			toVersion(ctx, c, from)
 			awaitVersion(ctx, c, from)
 			writers.end(ctx, c)
@@ -107,7 +190,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 	It("goes up and down in a cluster of one member", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx), ofSize(1), ofVersion(versionOf("3.5"))))
 		kept := bury(ctx, c)
-		for _, version := range []string{versionOf("3.6"), versionOf("3.7"), versionOf("3.6")} {
+		for _, version := range []string{versionOf("3.6"), secondPatch("3.7"), versionOf("3.6")} {
 			toVersion(ctx, c, version)
 			awaitVersion(ctx, c, version)
 		}
@@ -120,11 +203,47 @@ func toVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version = version })
 }
 
+// failingImage has the cluster's etcd fail where failAfter says so.
+func failingImage(c *v1beta1.EtcdCluster) { c.Spec.Image.Tag = settings["FAILING_ETCD_TAG"] }
+
+// toFailingImage upgrades etcd to an image whose etcd fails where failAfter says so.
+func toFailingImage(ctx context.Context, c *v1beta1.EtcdCluster) {
+	GinkgoHelper()
+	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
+		s.Version, s.Image.Tag = versionOf("3.7"), settings["FAILING_ETCD_TAG"]
+	})
+}
+
+const never = -1
+
+// failAfter says on a member's volume how many seconds after its start the etcd of the failing image ends.
+func failAfter(ctx context.Context, c *v1beta1.EtcdCluster, member string, seconds int) {
+	GinkgoHelper()
+	script := fmt.Sprintf("echo %d > /volume/fail", seconds)
+	if seconds == never {
+		script = "rm /volume/fail"
+	}
+	runOnVolume(ctx, c, member, script)
+}
+
+// upgradeTime is how long an upgrade by a minor version may take: the last member alone waits for a minute.
+const upgradeTime = 8 * time.Minute
+
+// awaitRestart waits until a member restarts.
+func awaitRestart(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
+	GinkgoHelper()
+	before := uidsOfPods(ctx, c)[cluster.PodName(member)]
+	Eventually(ctx, func() string { return uidsOfPods(ctx, c)[cluster.PodName(member)] }).WithTimeout(upgradeTime).ShouldNot(BeElementOf("", before))
+}
+
 // awaitVersion waits until every member runs a version, and nothing is left to do.
 func awaitVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
 	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		g.Expect(c.Status.Version).To(Equal(version))
+	}).WithTimeout(upgradeTime).Should(Succeed())
 	awaitHealthy(ctx, c)
-	Expect(c.Status.Version).To(Equal(version))
 	Expect(c.Status.TargetVersion).To(Equal(version))
 }
 

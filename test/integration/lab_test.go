@@ -29,6 +29,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/act"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 )
@@ -110,7 +111,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 			switch {
 			case err == nil:
 				o.writes = append(o.writes, w)
-			case apierrors.IsConflict(err):
+			case apierrors.IsConflict(err), errors.Is(err, fake.ErrUnreachable):
 				o.conflicts++
 			}
 			if hooks.After != nil {
@@ -231,7 +232,8 @@ func (l *lab) pass(o *operator) (changed bool) {
 	must(l.T, admin.List(l.Context(), &before, client.InNamespace(l.namespace)))
 	writes, conflicts := len(o.writes), o.conflicts
 	for i := range before.Items {
-		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead {
+		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead &&
+			!errors.Is(err, fake.ErrUnreachable) { // the member ended after the operator had seen it
 			l.Fatalf("reconciling %s: %v", before.Items[i].Name, err)
 		}
 	}
