@@ -33,7 +33,7 @@ help: ## Show this help.
 	  /^[a-z0-9-]+:.*##/ {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Set up everything on this machine and show a healthy etcd cluster.
+demo: ## Set up everything on this machine, show a healthy etcd cluster, upgrade it by a patch and add members.
 	hack/demo.sh
 
 .PHONY: tools

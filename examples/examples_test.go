@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,6 +40,33 @@ func TestExamplesCanBeAppliedBesideEachOther(t *testing.T) {
 		names[c.Name] = path
 	}
 }
+
+// The demo builds the image of this version and applies an example.
+func TestExamplesHaveTheNewestPatchThatIsTested(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, version := range etcdVersion.FindAllStringSubmatch(string(raw), -1) {
+			found++
+			pins, err := os.ReadFile("../hack/tools/etcd-" + cluster.MinorOf(version[1]) + "/go.mod")
+			if err != nil || !strings.Contains(string(pins), "go.etcd.io/etcd/server/v3 v"+version[1]+" ") {
+				t.Errorf("%s has etcd %s, and hack/tools pins another patch (%v)", path, version[1], err)
+			}
+		}
+		return nil
+	})
+	if err != nil || found == 0 {
+		t.Errorf("%d versions of etcd in the examples: %v", found, err)
+	}
+}
+
+var etcdVersion = regexp.MustCompile(`(?m)(?:^  version: |/etcd:v)(\d+\.\d+\.\d+)$`)
 
 // clusters reads the v1beta1 clusters of every example, by file.
 func clusters(t *testing.T) map[string]v1beta1.EtcdCluster {

@@ -156,7 +156,8 @@ type EtcdClusterStatus struct {
 	// +listMapKey=name
 	// +optional
 	Members []MemberStatus `json:"members,omitempty"`
-	// Conditions are Available, Progressing, Degraded, QuorumLost, StorageAlarm and RestartPending.
+	// Conditions are Available, Progressing, Degraded, QuorumLost, StorageAlarm, RestartPending, UpgradeBlocked and
+	// VersionAdvisory.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=type

@@ -448,6 +448,23 @@ func TestWhatEtcdRefusesForNowIsToldAndTriedAgain(t *testing.T) {
 	}
 }
 
+func TestADowngradeThatEtcdRefusesIsToldAndEnablesNothing(t *testing.T) {
+	c := changes["enable a downgrade"]
+	w := c.world(t)
+	// 3.4 is two minor versions below.
+	err := w.actor().Act(t.Context(), &w.s, plan.ChangeDowngrade{Target: "3.4", Leader: w.leader()})
+	if !errors.Is(err, etcd.ErrDowngradeTarget) || !strings.Contains(err.Error(), "enabling the downgrade to etcd 3.4") {
+		t.Fatalf("got %v", err)
+	}
+	if w.look(); w.s.Leader().Probe.DowngradeEnabled {
+		t.Error("a downgrade is enabled")
+	}
+	must(t, w.actor().Act(t.Context(), &w.s, c.plan(w)))
+	if !c.isDone(w) {
+		t.Error("the one that etcd takes is not enabled")
+	}
+}
+
 func TestNoLearnerStartsWithoutTheClaim(t *testing.T) {
 	w := newMemberWorld(t, 3, v1beta1.OperationAddMember, "prod-3")
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod-3"}}

@@ -49,19 +49,36 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return awaitLowered(target)
 	case isEnabled:
 		return nil
+	case (leadsTo37(s) || needsDowngrade(s)) && clusterVersion(s) != minorBeforeChange(s):
+		return awaitClusterVersion(s)
 	case needsLogRenewal(s):
 		return changeDowngrade(s, oldEntriesOf, map[string]string{cluster.AnnotationDowngrade: oldEntriesOf, cluster.AnnotationLogRenewal: cluster.LogRenewalBegun},
 			"Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd 3.7 cannot read what etcd 3.5 wrote there.")
 	case needsDowngrade(s):
 		return changeDowngrade(s, want, map[string]string{cluster.AnnotationDowngrade: want, cluster.AnnotationLogRenewal: ""},
 			fmt.Sprintf("Enabling the downgrade to etcd %s. etcd then prepares its data for that version.", want))
-	case leadsTo37(s) && clusterVersion(s) != "3.6":
-		return &plan.Decision{
-			Progressing: true, Reason: v1beta1.ReasonUpgrading,
-			Message: "Waiting until the leader of etcd tells that the cluster works as etcd 3.6 again.",
-		}
 	}
 	return nil
+}
+
+// minorBeforeChange is the minor version that the cluster must work as before a downgrade is enabled: etcd refuses it
+// otherwise. It follows the members within some seconds.
+func minorBeforeChange(s *cluster.Snapshot) string {
+	if leadsTo37(s) {
+		return "3.6"
+	}
+	return cluster.NextMinor(s.Cluster.Spec.Version, 1)
+}
+
+func awaitClusterVersion(s *cluster.Snapshot) *plan.Decision {
+	reason := v1beta1.ReasonUpgrading
+	if needsDowngrade(s) {
+		reason = v1beta1.ReasonDowngrading
+	}
+	return &plan.Decision{
+		Progressing: true, Reason: reason,
+		Message: fmt.Sprintf("Waiting until the leader of etcd tells that the cluster works as etcd %s.", minorBeforeChange(s)),
+	}
 }
 
 // oldEntriesOf is the minor version whose entries in the log a later one cannot read. etcd 3.5 writes the attributes

@@ -87,6 +87,7 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 			s.Cluster.Spec.Version = "3.5.35"
 		}), "", v1beta1.ReasonVersionSkipped},
 		"rolls within a minor version":            {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.1" }), "roll prod-1", v1beta1.ReasonUpgrading},
+		"waits until etcd allows it":              {on37(tells("3.6", "3.6", "")), "", v1beta1.ReasonDowngrading},
 		"waits for a leader before it enables it": {on37(leaderless), "", v1beta1.ReasonMembersNotHealthy},
 	} {
 		d := Next(*c.s)
@@ -159,6 +160,7 @@ func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
 		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
 		"cancels it":                           {"3.7.3", both(begun, tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"waits until etcd allows it":           {"3.7.3", both(note(""), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
 		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
 		"rolls":                                {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.6", "3.6", "")), "roll prod-1", v1beta1.ReasonUpgrading},
 		"begins again where it was cancelled":  {"3.7.3", begun, "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},

@@ -232,7 +232,7 @@ func imageIsRight(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		check := s.ImageCheck
 		want := versionTarget(s, m)
-		if check == nil || !needsImageCheck(s) || check.Target != cluster.ImageTarget(want) {
+		if check == nil || check.Deleting || !needsImageCheck(s) || check.Target != cluster.ImageTarget(want) {
 			return nil
 		}
 		advice := "Correct spec.version or spec.image. The operator looks again every few minutes. No member was touched."

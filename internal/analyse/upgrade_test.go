@@ -140,6 +140,8 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 			"", "delete", v1beta1.ReasonCheckingImage},
 		"looks again some minutes after a failure": {both(checked("", "no"), func(s *cluster.Snapshot) { s.ImageCheck.CreatedAt = Now.Add(-imageCheckRetry) }),
 			"", "delete", v1beta1.ReasonImageNotUsable},
+		"waits until one that was deleted has gone": {both(checked("", "its pod ended"), func(s *cluster.Snapshot) { s.ImageCheck.Deleting = true }),
+			"", "", v1beta1.ReasonCheckingImage},
 		"deletes it once it is not needed": {both(checked("3.7.3", ""), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = Version }),
 			"", "delete", v1beta1.ReasonUpToDate},
 	} {

@@ -1,8 +1,10 @@
 package simulation_test
 
 import (
+	"errors"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
@@ -56,5 +58,50 @@ func TestEveryKillOfAChangeOfVersionLeadsToIt(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// everyStopOfAChange stops a change of version after each write and each call to etcd, does something, and lets the
+// cluster come to rest at the version that its spec then has.
+func everyStopOfAChange(t *testing.T, from, to string, do func(*history)) {
+	t.Helper()
+	for at, more := 0, true; more; at++ {
+		h := newHistory(3, false)
+		h.bringTo(from)
+		h.settled(t)
+		h.put()
+		h.bringTo(to)
+		more = h.workUntilKilled(at, func(o *operator, write int) { o.killAfter = write })
+		do(h)
+		if h.settle(); len(h.broken) > 0 {
+			t.Fatalf("from %s to %s, stopped at write %d: %s", from, to, at, h.failure())
+		}
+		if got := h.cluster().Status.Version; got != h.spec.Version {
+			t.Fatalf("from %s to %s, stopped at write %d: the members run %q, want %s: %+v", from, to, at, got, h.spec.Version, h.cluster().Status.Conditions)
+		}
+	}
+}
+
+func TestAChangeOfMindAtAnyMomentOfAChangeOfVersionEndsRight(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}} {
+		everyStopOfAChange(t, step[0], step[1], func(h *history) { h.bringTo(step[0]) })
+	}
+}
+
+func TestAVoterThatIsLostAtAnyMomentOfAChangeOfVersionOnlyHoldsItUp(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range [][2]string{{"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}} {
+		everyStopOfAChange(t, step[0], step[1], func(h *history) {
+			lost := h.Address(h.pods()[0])
+			h.Etcd.Fail(lost, errors.New("no answer"))
+			h.Etcd.Partition(lost)
+			for range 10 {
+				h.runKubernetes()
+				_ = h.pass(nil) // etcd may refuse what is begun without the member
+				h.observe()
+				h.wait(10 * time.Second)
+			}
+		})
 	}
 }

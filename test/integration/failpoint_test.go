@@ -39,12 +39,16 @@ type scenario struct {
 	// long marks a scenario that repeats its writes for each member.
 	// Every third write is a failpoint then, and every call to etcd, unless the whole matrix runs.
 	long bool
+	// every is how many writes there are to a failpoint in another long scenario, unless the whole matrix runs.
+	every int
 	// patience is how long the operator waits before it acts on a failure, or etcd before it tells another version. waits
 	// is how often; once where it is zero.
 	patience time.Duration
 	waits    int
 	// reason is what the operator tells in the end; UpToDate where it is empty.
 	reason string
+	// versions are what the members run in the end, in their order; nil for any.
+	versions []string
 	// pairs marks a scenario that two operators play, also where the whole matrix does not run: one of so many writes.
 	pairs int
 }
@@ -62,6 +66,9 @@ func (s *scenario) settle(l *lab) {
 
 // isSampled reports whether the n-th write is a failpoint.
 func (s *scenario) isSampled(n int, w failpoint.Write) bool {
+	if s.every > 0 && !full() {
+		return n%s.every == 0
+	}
 	return !s.long || full() || n%3 == 0 || w.Kind == failpoint.EtcdKind
 }
 
@@ -315,6 +322,13 @@ func (s *scenario) check(l *lab, clusterID string) {
 	if c.Status.Operation != nil {
 		l.Errorf("the claim %+v was left", c.Status.Operation)
 	}
+	var versions []string
+	for _, m := range c.Status.Members {
+		versions = append(versions, m.Version)
+	}
+	if s.versions != nil && !slices.Equal(versions, s.versions) {
+		l.Errorf("the members run %v, want %v", versions, s.versions)
+	}
 	if clusterID != "" && c.Status.ClusterID != clusterID {
 		l.Errorf("cluster ID = %s, want %s as before", c.Status.ClusterID, clusterID)
 	}
@@ -373,14 +387,6 @@ func label(value string) func(*lab) {
 	}
 }
 
-func ofVersion(version string) func(*v1beta1.EtcdCluster) {
-	return func(c *v1beta1.EtcdCluster) { c.Spec.Version = version }
-}
-
-func toVersion(version string) func(*lab) {
-	return func(l *lab) { l.change(ofVersion(version)) }
-}
-
 func askForRestart(l *lab) {
 	l.change(func(c *v1beta1.EtcdCluster) {
 		metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RestartAnnotation, "now")
@@ -431,18 +437,6 @@ func init() {
 		scenario{
 			name: "roll back from an image that cannot be pulled", prepare: ofSize(3), begin: breakImage, numbers: []int{0, 1, 2},
 			patience: 2 * time.Minute, reason: v1beta1.ReasonRolledBack, pairs: 4,
-		},
-		scenario{
-			name: "upgrade to a minor version", prepare: ofSize(3), begin: toVersion("3.7.3"), numbers: []int{0, 1, 2},
-			patience: 70 * time.Second, waits: 5, long: true, pairs: 9,
-		},
-		scenario{
-			name: "downgrade by a minor version", prepare: ofSize(3, ofVersion("3.7.3")), begin: toVersion("3.6.16"), numbers: []int{0, 1, 2},
-			patience: 70 * time.Second, waits: 4, long: true, pairs: 9,
-		},
-		scenario{
-			name: "upgrade the only member", prepare: ofSize(1), begin: toVersion("3.7.3"), numbers: []int{0},
-			patience: 70 * time.Second, waits: 4, long: true,
 		},
 		scenario{name: "grow with managed certificates", prepare: ofSize(1, withManagedTLS), begin: resize(3), resized: 3, secrets: managedSecrets, long: true},
 	)

@@ -45,6 +45,10 @@ type kubernetes struct {
 	addresses  int
 	// held are the pods whose containers the kubelet does not start, as if their nodes were down.
 	held map[string]bool
+	// failures are how etcd fails, by pod.
+	failures map[string]failure
+	// starts are the versions of etcd that were started, by pod.
+	starts map[string][]string
 	// disruptionsForbidden makes the disruption controller allow no eviction.
 	disruptionsForbidden bool
 	// infeasible is why the kubelet resizes no running pod; empty where it does.
@@ -66,12 +70,23 @@ type container struct {
 	// waiting is why the kubelet does not start it; ended is what it said when it ended by itself.
 	waiting, ended string
 	unschedulable  string
+	// since is when it was last started, and retryAt when it is started again after a failure, both by the lab's clock.
+	since, retryAt time.Time
 }
+
+// failure is how etcd of a minor version fails on a volume.
+type failure struct {
+	minor string
+	after time.Duration
+}
+
+// backOff is how long the kubelet waits before it starts a container that failed.
+const backOff = 5 * time.Minute
 
 func newKubernetes(namespace string, now func() time.Time) *kubernetes {
 	world := fake.New()
 	world.SetClock(now)
-	return &kubernetes{namespace: namespace, now: now, world: world, containers: map[types.UID]*container{}, held: map[string]bool{}}
+	return &kubernetes{namespace: namespace, now: now, world: world, containers: map[types.UID]*container{}, held: map[string]bool{}, failures: map[string]failure{}, starts: map[string][]string{}}
 }
 
 // objects are what exists in the namespace.
@@ -307,7 +322,12 @@ func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed b
 		if c.running && !k.world.Runs(c.address) { // its member was removed
 			c.running, changed = false, true
 		}
-		if c.running {
+		if f, fails := k.failureOf(pod); fails && c.running && !k.now().Before(c.since.Add(f.after)) {
+			k.world.Stop(c.address)
+			k.fail(c)
+			changed = true
+		}
+		if c.running || k.now().Before(c.retryAt) {
 			continue
 		}
 		volume := o.volume(claimOf(pod))
@@ -408,15 +428,58 @@ func (k *kubernetes) start(pod *corev1.Pod, c *container, volume *corev1.Persist
 		host, _, _ := strings.Cut(strings.TrimPrefix(options["advertise-client-urls"], "https://"), ":")
 		c.serverName = host
 	}
-	_, version, _ := strings.Cut(path.Base(pod.Spec.Containers[0].Image), ":v")
+	k.starts[pod.Name] = append(k.starts[pod.Name], versionOf(pod))
+	if f, fails := k.failureOf(pod); fails && f.after == 0 {
+		k.fail(c)
+		return
+	}
 	err := k.world.Start(fake.StartOptions{
 		Address: c.address, Name: options["name"], PeerURL: options["initial-advertise-peer-urls"], InitialCluster: initial,
-		State: options["initial-cluster-state"], Token: options["initial-cluster-token"], Volume: string(volume.UID), Version: version,
+		State: options["initial-cluster-state"], Token: options["initial-cluster-token"], Volume: string(volume.UID), Version: versionOf(pod),
 	})
-	c.running, c.ended, c.started = err == nil, "", metav1.Now().Rfc3339Copy()
+	c.running, c.ended, c.started, c.since = err == nil, "", metav1.Now().Rfc3339Copy(), k.now()
 	if err != nil {
 		c.restarts = max(c.restarts, 1)
 		c.ended = fmt.Sprintf(`{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"discovery failed","error":%q}`, err.Error())
+	}
+}
+
+func versionOf(pod *corev1.Pod) string {
+	_, version, _ := strings.Cut(path.Base(pod.Spec.Containers[0].Image), ":v")
+	return version
+}
+
+// failureOf returns how the etcd of a pod fails, and whether it does.
+func (k *kubernetes) failureOf(pod *corev1.Pod) (failure, bool) {
+	f, ok := k.failures[pod.Name]
+	return f, ok && cluster.MinorOf(versionOf(pod)) == f.minor
+}
+
+func (k *kubernetes) fail(c *container) {
+	c.running, c.ended, c.started = false, "panic: it fails here", metav1.Now().Rfc3339Copy()
+	c.restarts++
+	c.retryAt = k.now().Add(backOff)
+}
+
+// breaks has etcd of a minor version fail in a pod, so long after each start; mend ends all of it.
+func (k *kubernetes) breaks(pod, minor string, after time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failures[pod] = failure{minor, after}
+}
+
+func (k *kubernetes) started(pod string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.starts[pod])
+}
+
+func (k *kubernetes) mend() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.failures)
+	for _, c := range k.containers {
+		c.retryAt = time.Time{}
 	}
 }
 
@@ -489,6 +552,12 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 	}
 	if status.Phase == corev1.PodRunning {
 		status.PodIP, status.PodIPs = ip, []corev1.PodIP{{IP: ip}}
+	}
+	ready.LastTransitionTime = metav1.NewTime(k.now()).Rfc3339Copy()
+	for _, was := range status.Conditions {
+		if was.Type == ready.Type && was.Status == ready.Status {
+			ready.LastTransitionTime = was.LastTransitionTime
+		}
 	}
 	status.Conditions = []corev1.PodCondition{scheduled, ready}
 	if status.ObservedGeneration = pod.Generation; k.infeasible != "" && pod.Generation > 1 {

@@ -377,7 +377,7 @@ func Serving(b *Builder, m *cluster.Member) {
 	m.Pod.Ready, m.Pod.PassesReadiness = true, true
 	m.Probe = &cluster.Probe{
 		ClusterID: ClusterID, MemberID: b.memberID(m.Name), Leader: b.memberID(cluster.MemberName(b.s.Cluster.Name, 0)),
-		Version: b.s.Cluster.Spec.Version, Linearizable: true,
+		Version: b.s.Cluster.Spec.Version, ClusterVersion: cluster.MinorOf(b.s.Cluster.Spec.Version), Linearizable: true,
 	}
 	if m.Workload != nil && m.Volume.Started() {
 		recordHealthy(m)

@@ -1,0 +1,51 @@
+package status
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+)
+
+func TestConditionsTellWhatBlocksAVersionAndWhichHolesItHas(t *testing.T) {
+	runs := func(version string) *Builder { return MakeCluster("prod").Version(version).Objects().Members(Healthy) }
+	to := func(version string) func(*v1beta1.EtcdClusterSpec) {
+		return func(s *v1beta1.EtcdClusterSpec) { s.Version = version }
+	}
+	alarm := func(s *cluster.Snapshot) {
+		s.Membership.Alarms = []cluster.Alarm{{Member: 0xa1, Kind: cluster.AlarmNoSpace}}
+	}
+	const blocked, advisory = v1beta1.ConditionUpgradeBlocked, v1beta1.ConditionVersionAdvisory
+	for name, c := range map[string]struct {
+		cluster         *Builder
+		condition       string
+		isTrue          bool
+		reason, message string
+	}{
+		"a version with holes":     {runs("3.6.12"), advisory, true, v1beta1.ReasonSecurityFix, "Set spec.version to 3.6.14 or a later patch."},
+		"a version without":        {runs("3.6.16"), advisory, false, v1beta1.ReasonAsExpected, "No security hole is known"},
+		"holes name their members": {runs("3.7.0"), advisory, true, v1beta1.ReasonSecurityFix, "runs in prod-0, prod-1, prod-2."},
+		"nothing to do":            {runs("3.6.16"), blocked, false, v1beta1.ReasonAsExpected, "The members run the version"},
+		"nothing in the way":       {runs("3.6.16").LaterSpec(to("3.6.17")), blocked, false, v1beta1.ReasonAsExpected, "Nothing keeps the members"},
+		"a skipped minor version":  {runs("3.5.35").LaterSpec(to("3.7.3")), blocked, true, v1beta1.ReasonVersionSkipped, "Set spec.version to 3.6.16 first."},
+		"an alarm":                 {runs("3.6.16").LaterSpec(to("3.7.3")).Later(alarm), blocked, true, v1beta1.ReasonAlarmActive, "NOSPACE"},
+		"a version below a floor":  {runs("3.6.16").LaterSpec(to("3.6.11")), blocked, true, v1beta1.ReasonUnsupportedVersion, "Write 3.6.12 or a later patch."},
+	} {
+		s := c.cluster.Snapshot()
+		d := analyse.Next(s)
+		report := Of(&s, &d, nil)
+		got := meta.FindStatusCondition(report.Status.Conditions, c.condition)
+		if got == nil || (got.Status == metav1.ConditionTrue) != c.isTrue || got.Reason != c.reason || !strings.Contains(got.Message, c.message) {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if available := meta.FindStatusCondition(report.Status.Conditions, v1beta1.ConditionAvailable); available.Status != metav1.ConditionTrue {
+			t.Errorf("%s: it does not serve: %+v", name, available)
+		}
+	}
+}
