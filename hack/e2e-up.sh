@@ -31,7 +31,7 @@ done
 archives+=("$("$IMAGES" etcd --version 3.6.12 --clients "${versions[1]}")" "$("$IMAGES" etcd --version 3.7.1 --clients "${versions[2]}")")
 [ -x /bin/busybox ] || { [ "$(id -u)" = 0 ] && apt-get install -y -qq busybox-static >&2; } || { echo "install busybox-static" >&2; exit 1; }
 archives+=("$("$IMAGES" busybox)")
-# Images for upgrades that fail: an etcd that ends where its volume says so, and one of another version than its tag says.
+# Images for upgrades that fail: an etcd that ends where its volume says so, and one of another version than its tag.
 archives+=("$("$IMAGES" failing-etcd --version "${versions[2]}")")
 archives+=("$("$IMAGES" etcd --version "${versions[1]}" --tag gcr.io/etcd-development/etcd:v3.7.99)")
 operator=$(operator_image plain "")

@@ -173,8 +173,8 @@ func etcdLayout(version string) recipe {
 	}
 }
 
-// failingImage is etcdImage whose etcd fails where the file "fail" on its volume says so: as many seconds after its start
-// as the file tells, and at once for 0.
+// failingImage is etcdImage whose etcd fails where the file "fail" on its volume says so: as many seconds after its
+// start as the file tells, and at once for 0.
 func failingImage(version, binaries string) (recipe, error) {
 	r, err := etcdImage(version, "", binaries)
 	if err != nil {

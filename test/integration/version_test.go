@@ -137,11 +137,12 @@ func failsAndIsMended(l *lab) {
 	l.kubernetes.mend()
 }
 
-// losesAVoter keeps the leader, which is the last to restart, away from the moment that a downgrade has restarted
-// another member until it has been cancelled.
+// losesAVoter keeps the last member to restart away from the moment that a downgrade has restarted the first one until
+// it has been cancelled.
 func losesAVoter(l *lab) {
 	toVersion(older)(l)
 	l.until(older, 1)
+	l.lead("prod-1")
 	l.kubernetes.hold("prod-0-0")
 	l.kubernetes.restart("prod-0-0")
 	for range 3 {
