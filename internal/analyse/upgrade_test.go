@@ -334,14 +334,17 @@ func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
 		volume string
 		newer  []string
 		starts string
+		spec   string
 	}{
-		"a member that was upgraded":               {"3.7.3", []string{"prod-1"}, "3.7.3"},
-		"one that was not":                         {Version, []string{"prod-0"}, Version},
-		"the last old one":                         {Version, []string{"prod-0", "prod-1"}, "3.7.3"},
-		"one that is older than an upgrade can be": {"3.5.35", []string{"prod-0", "prod-1"}, ""},
-		"the first one that was upgraded":          {"3.7.3", nil, "3.7.3"},
+		"a member that was upgraded":               {"3.7.3", []string{"prod-1"}, "3.7.3", "3.7.3"},
+		"one that was not":                         {Version, []string{"prod-0"}, Version, "3.7.3"},
+		"the last old one":                         {Version, []string{"prod-0", "prod-1"}, "3.7.3", "3.7.3"},
+		"one that is older than an upgrade can be": {"3.5.35", []string{"prod-0", "prod-1"}, "", "3.7.3"},
+		"the first one that was upgraded":          {"3.7.3", nil, "3.7.3", "3.7.3"},
+		"the last one of a downgrade":              {"3.7.3", nil, Version, Version},
+		"one that skips a minor version":           {"3.8.0", nil, "", Version},
 	} {
-		s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(toVersion("3.7.3")).Later(rolledTo("3.7.3", c.newer...)).Snapshot()
+		s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(toVersion(c.spec)).Later(rolledTo("3.7.3", c.newer...)).Snapshot()
 		for i := range s.Members {
 			s.Members[i].Volume.Version = RunningVersion(&s.Members[i])
 		}

@@ -280,7 +280,7 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
 	for _, v := range volumesToStart(s) {
 		want := resumedIntent(s, &v).Version
-		if v.Version == "" || cluster.SameMinor(v.Version, want) || isLastOfStep(s, &v, want) {
+		if v.Version == "" || cluster.SameMinor(v.Version, want) || followsOthers(s, &v, want) {
 			continue
 		}
 		return &plan.Refusal{
@@ -314,12 +314,19 @@ func resumedIntent(s *cluster.Snapshot, v *cluster.Volume) cluster.Intent {
 	return intent.Canonical()
 }
 
-// isLastOfStep reports whether a volume is one minor version behind what its member starts with, and another volume has
-// that already: an upgrade to it had begun.
-func isLastOfStep(s *cluster.Snapshot, v *cluster.Volume, want string) bool {
-	return minorSteps(v.Version, want) == 1 && slices.ContainsFunc(volumesToStart(s), func(other cluster.Volume) bool {
-		return other.Version != "" && cluster.SameMinor(other.Version, want)
-	})
+// followsOthers reports whether the member of a volume may start with the next minor version, since another volume has
+// it already, or with the one before, since a voter that answers runs it: while one does, all data are fit for it.
+func followsOthers(s *cluster.Snapshot, v *cluster.Volume, want string) bool {
+	switch minorSteps(v.Version, want) {
+	case 1:
+		return slices.ContainsFunc(volumesToStart(s), func(other cluster.Volume) bool {
+			return other.Version != "" && cluster.SameMinor(other.Version, want)
+		})
+	case -1:
+		m := s.Member(v.Member)
+		return m != nil && isPinned(s, m, want)
+	}
+	return false
 }
 
 // peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.
