@@ -380,7 +380,7 @@ func (h *history) runsOnItsOwnVolume(member string) bool {
 }
 
 func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolumeClaim) {
-	if call.Verb == simulation.Create && h.closed[identityOf(claim)] {
+	if call.Verb == simulation.Create && h.closed[identityOf(claim)] && !h.isOfDeleted(claim) {
 		h.wrong("%s: the member had started, so its volume is lost", call)
 	}
 	live, ok := call.Live.(*corev1.PersistentVolumeClaim)
@@ -392,6 +392,12 @@ func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolu
 	if owner := cluster.DeletedWith(claim); taken && owner != "" && string(owner) != claim.Annotations[user] {
 		h.wrong("%s takes back a volume that is deleted with another cluster", call)
 	}
+}
+
+// isOfDeleted reports whether the cluster of a claim was deleted. Its volumes are not missed: a pass that was parked
+// since may make one again.
+func (h *history) isOfDeleted(claim *corev1.PersistentVolumeClaim) bool {
+	return h.cluster() == nil || claim.Annotations[cluster.AnnotationClusterUID] != string(h.cluster().UID)
 }
 
 // checkPod holds a pod's end against the quorum, and a pod's new form against the memory of its volume.
@@ -454,7 +460,7 @@ func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClai
 		h.wrong("%s starts on volume %s, which is not its own", start.Name, claim.Spec.VolumeName)
 	}
 	empty := !h.Etcd.HasData(start.Volume)
-	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] {
+	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] && !h.isOfDeleted(claim) {
 		h.wrong("%s starts with new over an empty volume, and it had started before", start.Name)
 	}
 	owner := metav1.GetControllerOf(pod)
@@ -663,7 +669,7 @@ func (h *history) heal() {
 	h.refused, h.skew = nil, 0
 	h.RecoverNodes()
 	for _, claim := range h.claims() {
-		if memberOf(claim) == "" || h.replaced[claim.UID] && h.cluster() != nil && claim.Annotations[cluster.AnnotationClusterUID] != string(h.cluster().UID) {
+		if memberOf(claim) == "" || h.replaced[claim.UID] && h.cluster() != nil && h.isOfDeleted(claim) {
 			simulation.Erase(h.World, claim) // the user takes it away, as the condition says
 			continue
 		}
