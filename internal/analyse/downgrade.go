@@ -10,7 +10,7 @@ import (
 )
 
 // endDowngrade cancels a downgrade that is enabled if the spec has the newer version again, or a member is lost in the
-// middle. It waits for etcd to end it otherwise, and reports one that is not the operator's.
+// middle or removed. It waits for etcd to end it otherwise, and reports one that is not the operator's.
 func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	target, isEnabled := enabledDowngrade(s)
 	want := s.Cluster.Spec.Version
@@ -23,6 +23,9 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	case silent >= 0:
 		return changeDowngrade(s, "", nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
 			s.Members[silent].Name, target))
+	case s.Outlook().Voters == 2: // a user removed one of three
+		return changeDowngrade(s, "", nil, fmt.Sprintf("etcd has 2 voters, and neither can restart: both are the quorum. The downgrade to etcd %s is cancelled, "+
+			"since no member is added while one is enabled. It is enabled again when there are more.", target))
 	case renewsLog(s) && isLowered(s, target):
 		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")

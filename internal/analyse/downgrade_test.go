@@ -64,16 +64,19 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 		action string
 		reason string
 	}{
-		"enables it":                            {on37(), claim, v1beta1.ReasonDowngrading},
-		"waits for the cluster version":         {on37(tells("3.7", "3.6", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
-		"waits for the data":                    {on37(tells("3.6", "3.7", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
-		"waits for every member":                {on37(enabled, func(s *cluster.Snapshot) { s.Member("prod-2").Probe.StorageVersion = "3.7" }), "", v1beta1.ReasonDowngrading},
-		"rolls followers first":                 {on37(enabled), "roll prod-1", v1beta1.ReasonDowngrading},
-		"hands the leader over":                 {on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2")), "move prod-0", v1beta1.ReasonDowngrading},
-		"waits for etcd to end it":              {on37(enabled, rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonDowngrading},
-		"is at rest":                            {on37(tells("3.6", "3.6", ""), notedAs("3.6"), rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonUpToDate},
-		"cancels after a change of mind":        {on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), cancel, v1beta1.ReasonCancellingDowngrade},
-		"cancels where a member is lost":        {on37(enabled, silent("prod-2")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"enables it":                     {on37(), claim, v1beta1.ReasonDowngrading},
+		"waits for the cluster version":  {on37(tells("3.7", "3.6", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
+		"waits for the data":             {on37(tells("3.6", "3.7", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
+		"waits for every member":         {on37(enabled, func(s *cluster.Snapshot) { s.Member("prod-2").Probe.StorageVersion = "3.7" }), "", v1beta1.ReasonDowngrading},
+		"rolls followers first":          {on37(enabled), "roll prod-1", v1beta1.ReasonDowngrading},
+		"hands the leader over":          {on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2")), "move prod-0", v1beta1.ReasonDowngrading},
+		"waits for etcd to end it":       {on37(enabled, rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonDowngrading},
+		"is at rest":                     {on37(tells("3.6", "3.6", ""), notedAs("3.6"), rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonUpToDate},
+		"cancels after a change of mind": {on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), cancel, v1beta1.ReasonCancellingDowngrade},
+		"cancels where a member is lost": {on37(enabled, silent("prod-2")), cancel, v1beta1.ReasonCancellingDowngrade},
+		"cancels where a user removed one of three voters": {on37(enabled, func(s *cluster.Snapshot) {
+			s.Members, s.Membership.Members = s.Members[:2], s.Membership.Members[:2]
+		}), cancel, v1beta1.ReasonCancellingDowngrade},
 		"rolls plainly where a voter has it":    {on37(tells("3.6", "3.6", ""), rolledTo("3.6.16", "prod-2")), "roll prod-1", v1beta1.ReasonDowngrading},
 		"does not begin beside a silent member": {on37(silent("prod-2")), "", v1beta1.ReasonMembersNotHealthy},
 		"does not begin while an alarm is active": {on37(func(s *cluster.Snapshot) {

@@ -391,6 +391,22 @@ func TestNext(t *testing.T) {
 			prod().Objects().Kept(func(v *cluster.Volume) { v.Version = "3.5.32" }, "prod-0", "prod-1"),
 			says{Rule: RuleBootstrap, Reason: "VersionMismatch"},
 		},
+		"takes the volumes of an upgrade that had begun back": {
+			prod().Replicas(3).Objects().Kept(func(v *cluster.Volume) {
+				if v.Version = "3.5.32"; v.Member == "prod-0" {
+					v.Version = "3.6.16"
+				}
+			}, "prod-0", "prod-1", "prod-2"),
+			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0, prod-1, prod-2"},
+		},
+		"refuses the volumes of an upgrade that had begun with the older minor version": {
+			prod().Objects().Kept(func(v *cluster.Volume) {
+				if v.Member == "prod-0" {
+					v.Version = "3.7.0"
+				}
+			}, "prod-0", "prod-1", "prod-2"),
+			says{Rule: RuleBootstrap, Reason: "VersionMismatch"},
+		},
 		"takes volumes of another patch back": {
 			prod().Replicas(1).Objects().Kept(func(v *cluster.Volume) { v.Version = "3.6.12" }, "prod-0"),
 			says{Rule: RuleBootstrap, Reason: "TakingBack", Progressing: true, Action: "take back prod-0"},

@@ -38,7 +38,7 @@ func resume(s *cluster.Snapshot) *plan.Decision {
 	}
 	action := plan.StartMembers{}
 	for _, name := range names {
-		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, targetIntent(s), true)))
+		action.StatefulSets = append(action.StatefulSets, render.MemberStatefulSet(memberInput(s, name, resumedIntent(s, s.Member(name).Volume), true)))
 	}
 	return &plan.Decision{
 		Progressing: true,

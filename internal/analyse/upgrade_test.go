@@ -406,6 +406,38 @@ func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *test
 	}
 }
 
+// A StatefulSet may be deleted in the middle of an upgrade. Its member's data are not for an older minor version.
+func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
+	for name, c := range map[string]struct {
+		volume string
+		newer  []string
+		starts string
+		spec   string
+	}{
+		"a member that was upgraded":               {"3.7.3", []string{"prod-1"}, "3.7.3", "3.7.3"},
+		"one that was not":                         {Version, []string{"prod-0"}, Version, "3.7.3"},
+		"the last old one":                         {Version, []string{"prod-0", "prod-1"}, "3.7.3", "3.7.3"},
+		"one that is older than an upgrade can be": {"3.5.35", []string{"prod-0", "prod-1"}, "", "3.7.3"},
+		"the first one that was upgraded":          {"3.7.3", nil, "3.7.3", "3.7.3"},
+		"the last one of a downgrade":              {"3.7.3", nil, Version, Version},
+		"one that skips a minor version":           {"3.8.0", nil, "", Version},
+	} {
+		s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-2", Volume, Recorded).LaterSpec(toVersion(c.spec)).Later(rolledTo("3.7.3", c.newer...)).Snapshot()
+		for i := range s.Members {
+			s.Members[i].Volume.Version = RunningVersion(&s.Members[i])
+		}
+		s.Member("prod-2").Volume.Version = c.volume
+		d := Next(s)
+		starts := ""
+		if a, ok := d.Action.(plan.StartMembers); ok {
+			_, starts, _ = strings.Cut(a.StatefulSets[0].Spec.Template.Spec.Containers[0].Image, ":v")
+		}
+		if starts != c.starts || starts == "" && d.Reason != v1beta1.ReasonVersionMismatch {
+			t.Errorf("%s: it starts with %q, %s: %s", name, starts, d.Reason, d.Message)
+		}
+	}
+}
+
 func TestAVersionThatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
 	s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(func(s *cluster.Snapshot) {
 		m := s.Member("prod-1")

@@ -279,18 +279,54 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 // versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
 func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
 	for _, v := range volumesToStart(s) {
-		want := s.Member(v.Member).Intent(targetIntent(s)).Version
-		if v.Version == "" || cluster.SameMinor(v.Version, want) {
+		want := resumedIntent(s, &v).Version
+		if v.Version == "" || cluster.SameMinor(v.Version, want) || followsOthers(s, &v, want) {
 			continue
 		}
 		return &plan.Refusal{
 			Guard:  "versionSkewAllowed",
 			Reason: v1beta1.ReasonVersionMismatch,
-			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and spec.version is %s. An older minor version cannot read it, and this release does not upgrade. "+
-				"Set spec.version to a version of the same minor.", v.Name, v.Version, want),
+			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and its member would start with %s. An older minor version cannot read it, and a newer one is "+
+				"brought only to members that run. Set spec.version to a version of the same minor.", v.Name, v.Version, want),
 		}
 	}
 	return nil
+}
+
+// resumedIntent is what the member of a volume starts with: where it has no StatefulSet, that of the others. In the
+// middle of a change of version it takes the version of a member that has the minor version of its volume, or the
+// spec's.
+func resumedIntent(s *cluster.Snapshot, v *cluster.Volume) cluster.Intent {
+	m := s.Member(v.Member)
+	intent := m.Intent(targetIntent(s))
+	if m != nil && m.Workload != nil || v.Version == "" || cluster.SameMinor(v.Version, intent.Version) {
+		return intent
+	}
+	from := cluster.IntentOf(s.Cluster)
+	for i := range s.Members {
+		if other := s.Members[i].Workload; other != nil && cluster.SameMinor(v.Version, other.Intent.Version) {
+			from = other.Intent
+		}
+	}
+	if cluster.SameMinor(v.Version, from.Version) {
+		intent.Version, intent.Repository, intent.Tag, intent.Digest = from.Version, from.Repository, from.Tag, from.Digest
+	}
+	return intent.Canonical()
+}
+
+// followsOthers reports whether the member of a volume may start with the next minor version, since another volume has
+// it already, or with the one before, since a voter that answers runs it: while one does, all data are fit for it.
+func followsOthers(s *cluster.Snapshot, v *cluster.Volume, want string) bool {
+	switch minorSteps(v.Version, want) {
+	case 1:
+		return slices.ContainsFunc(volumesToStart(s), func(other cluster.Volume) bool {
+			return other.Version != "" && cluster.SameMinor(other.Version, want)
+		})
+	case -1:
+		m := s.Member(v.Member)
+		return m != nil && isPinned(s, m, want)
+	}
+	return false
 }
 
 // peerURLsUnchanged refuses to start volumes whose members' peers know them by other URLs than the pods would use.

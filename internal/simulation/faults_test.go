@@ -72,7 +72,8 @@ func (h *history) backUp(claim *corev1.PersistentVolumeClaim) bool {
 // the time to stop the member.
 func (h *history) awaitsCopy(member string) bool {
 	_, hasSet := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
-	return h.claimOf(member) == nil && (!hasSet || h.missing[member] >= 2)
+	_, hasPod := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	return h.claimOf(member) == nil && (!hasSet && !hasPod || h.missing[member] >= 2)
 }
 
 // restoreCopy puts a copy in the place of a member's volume. Without labels the operator does not see the claim.

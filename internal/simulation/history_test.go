@@ -56,6 +56,7 @@ type history struct {
 	// seesVolumes tells that the operator may read PersistentVolumes.
 	seesVolumes bool
 	volumeFaults
+	versionFaults
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
@@ -246,6 +247,7 @@ func (h *history) observe() {
 	}
 	h.checkWrites()
 	h.checkNames()
+	h.checkVersions()
 	h.checkTrust()
 }
 
@@ -378,7 +380,7 @@ func (h *history) runsOnItsOwnVolume(member string) bool {
 }
 
 func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolumeClaim) {
-	if call.Verb == simulation.Create && h.closed[identityOf(claim)] {
+	if call.Verb == simulation.Create && h.closed[identityOf(claim)] && !h.isOfDeleted(claim) {
 		h.wrong("%s: the member had started, so its volume is lost", call)
 	}
 	live, ok := call.Live.(*corev1.PersistentVolumeClaim)
@@ -390,6 +392,12 @@ func (h *history) checkClaim(call *simulation.Call, claim *corev1.PersistentVolu
 	if owner := cluster.DeletedWith(claim); taken && owner != "" && string(owner) != claim.Annotations[user] {
 		h.wrong("%s takes back a volume that is deleted with another cluster", call)
 	}
+}
+
+// isOfDeleted reports whether the cluster of a claim was deleted. Its volumes are not missed: a pass that was parked
+// since may make one again.
+func (h *history) isOfDeleted(claim *corev1.PersistentVolumeClaim) bool {
+	return h.cluster() == nil || claim.Annotations[cluster.AnnotationClusterUID] != string(h.cluster().UID)
 }
 
 // checkPod holds a pod's end against the quorum, and a pod's new form against the memory of its volume.
@@ -452,7 +460,7 @@ func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClai
 		h.wrong("%s starts on volume %s, which is not its own", start.Name, claim.Spec.VolumeName)
 	}
 	empty := !h.Etcd.HasData(start.Volume)
-	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] {
+	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] && !h.isOfDeleted(claim) {
 		h.wrong("%s starts with new over an empty volume, and it had started before", start.Name)
 	}
 	owner := metav1.GetControllerOf(pod)
@@ -612,11 +620,15 @@ const settleRounds = 150
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
-	idle := 0
-	for range settleRounds {
+	idle, taken := 0, 0
+	for round := range settleRounds {
+		if round == settleRounds/2 {
+			taken = h.restarts
+		}
 		h.runKubernetes()
 		h.CollectGarbage(1 << 10)
 		h.removeForeignLearners()
+		h.cancelForeignDowngrade()
 		h.observe()
 		if err := h.pass(nil); err != nil {
 			h.wrong("a pass that nobody disturbed failed: %v", err)
@@ -640,7 +652,7 @@ func (h *history) rest() bool {
 			h.wait(overlap / 2)
 		}
 	}
-	return false
+	return h.triesTheDead(taken)
 }
 
 // mark is a user who writes the ID of an etcd cluster on a volume.
@@ -657,7 +669,7 @@ func (h *history) heal() {
 	h.refused, h.skew = nil, 0
 	h.RecoverNodes()
 	for _, claim := range h.claims() {
-		if memberOf(claim) == "" {
+		if memberOf(claim) == "" || h.replaced[claim.UID] && h.cluster() != nil && h.isOfDeleted(claim) {
 			simulation.Erase(h.World, claim) // the user takes it away, as the condition says
 			continue
 		}
@@ -700,11 +712,21 @@ func (h *history) podStates() []string {
 	return states
 }
 
+// lostFounder reports whether a founder that nobody saw started has no StatefulSet. Once the others have started, and
+// the claim was wiped, it is a lost member.
+func (h *history) lostFounder() bool {
+	return slices.ContainsFunc(h.claims(), func(claim *corev1.PersistentVolumeClaim) bool {
+		_, hasSet := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(claim))
+		return !hasSet && !recorded(claim) && claim.Annotations[cluster.AnnotationFoundingMembers] != ""
+	})
+}
+
 // settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
 func (h *history) settle() {
 	h.heal()
-	rested := h.restsSpoiled() && h.rest()
+	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
 	h.observe()
+	h.harmed = h.harmed || h.wiped && h.lostFounder()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0
 	for _, pod := range h.pods() {
@@ -726,4 +748,5 @@ func (h *history) settle() {
 	case !h.harmed:
 		h.checkConfigured()
 	}
+	h.checkDowngradeEnded()
 }

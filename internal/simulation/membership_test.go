@@ -51,6 +51,7 @@ type changer struct {
 
 func (c changer) call(verb simulation.Verb, what string, target etcd.Target, change func() error) error {
 	h, call := c.o.h, &simulation.Call{Verb: verb, Kind: etcdKind, Key: types.NamespacedName{Name: what}}
+	h.checkJoin(c.o, call, target.ClusterID)
 	if err := c.o.before(call); err != nil {
 		return err
 	}

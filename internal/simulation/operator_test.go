@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -240,6 +241,10 @@ func (h *history) failure() string {
 	var text strings.Builder
 	for _, t := range h.trace[max(0, len(h.trace)-40):] {
 		fmt.Fprintf(&text, "%s %s", t.at.Format(time.DateTime), t.call)
+		if set, ok := t.call.Stored.(*appsv1.StatefulSet); ok {
+			_, tag, _ := strings.Cut(set.Spec.Template.Spec.Containers[0].Image, ":")
+			text.WriteString(" " + tag)
+		}
 		if t.late {
 			text.WriteString(" by the operator that was parked")
 		}

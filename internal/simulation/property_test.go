@@ -102,6 +102,8 @@ func (v *visited) search(t *rapid.T) {
 	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
 		h.operator = h.startOperator()
 	}
+	h.spec.Version = rapid.SampledFrom([]string{h.spec.Version, h.spec.Version, h.spec.Version, h.spec.Version, "3.5.35", "3.7.1"}).Draw(t, "version")
+	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version = h.spec.Version })
 	h.visit = func() { v.add(h) }
 	events := h.events()
 	events[""] = func(t *rapid.T) {
@@ -129,10 +131,11 @@ func (v *visited) search(t *rapid.T) {
 	}
 }
 
-// headStart begins a history with a new cluster, a founding, a cluster at rest, or one in the middle of a rotation.
+// headStart begins a history with a new cluster, a founding, a cluster at rest, or one in the middle of a rotation or
+// of a change of version.
 func (h *history) headStart(t *rapid.T) {
-	const nothing, founding, atRest, rotating = "nothing", "members that just started", "a cluster at rest", "a rotation"
-	start := rapid.SampledFrom([]string{nothing, founding, atRest, rotating, rotating, rotating}).Draw(t, "start with")
+	const nothing, founding, atRest, rotating, changing = "nothing", "members that just started", "a cluster at rest", "a rotation", "a change of version"
+	start := rapid.SampledFrom([]string{nothing, founding, atRest, rotating, rotating, rotating, changing}).Draw(t, "start with")
 	switch start {
 	case nothing:
 		return
@@ -147,7 +150,15 @@ func (h *history) headStart(t *rapid.T) {
 	}
 	h.rest()
 	h.put()
-	if start == atRest {
+	switch start {
+	case atRest:
+		return
+	case changing:
+		h.changeVersion(t)
+		for range rapid.IntRange(1, 25).Draw(t, "rounds") {
+			h.quickWork()
+			h.wait(5 * time.Second)
+		}
 		return
 	}
 	h.rotate()
@@ -194,7 +205,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}

@@ -221,7 +221,7 @@ func (h *history) restsSpoiled() (rested bool) {
 	rested = h.rest()
 	told := []string{
 		v1beta1.ReasonRolledBack, v1beta1.ReasonDeadlineExceeded, v1beta1.ReasonUpToDate, v1beta1.ReasonBootstrapping,
-		v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonScaling,
+		v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonScaling, v1beta1.ReasonVersionSkipped, v1beta1.ReasonVersionMismatch,
 	}
 	if decided := h.progressing(); rested && !h.harmed && !slices.Contains(told, decided.Reason) {
 		h.wrong("with a spoiled spec it rests, and tells %s: %s", decided.Reason, decided.Message)

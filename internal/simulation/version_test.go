@@ -2,18 +2,23 @@ package simulation_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/cryptotest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
 // versions are those that a cluster is brought to, one after the other. Each step but the patches is a minor version.
 var versions = []string{"3.5.35", "3.6.12", "3.6.16", "3.7.1", "3.7.3", "3.6.16", "3.5.35", "3.6.16", "3.7.3"}
 
 func (h *history) bringTo(version string) {
-	edit := func(spec *v1beta1.EtcdClusterSpec) { spec.Version = version }
+	edit := func(spec *v1beta1.EtcdClusterSpec) { setVersion(spec, version) }
 	edit(&h.spec)
 	h.editCluster(func(c *v1beta1.EtcdCluster) { edit(&c.Spec) })
 }
@@ -104,4 +109,77 @@ func TestAVoterThatIsLostAtAnyMomentOfAChangeOfVersionOnlyHoldsItUp(t *testing.T
 			}
 		})
 	}
+}
+
+// A user deletes a StatefulSet in each round of a change of version. The member comes back with the minor version that
+// its data are for, and the change goes on.
+func TestAStatefulSetThatIsDeletedInAChangeOfVersionComesBack(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range [][2]string{{"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}} {
+		for round := range 12 {
+			h := newHistory(3, false)
+			h.bringTo(step[0])
+			h.settled(t)
+			h.put()
+			h.bringTo(step[1])
+			for range round {
+				h.quickWork()
+				h.wait(10 * time.Second)
+			}
+			h.userDeletes(h.sets()[round%3])
+			h.CollectGarbage(1 << 10)
+			h.RunKubelets()
+			if h.settle(); len(h.broken) > 0 {
+				t.Fatalf("from %s to %s, after %d rounds: %s", step[0], step[1], round, h.failure())
+			}
+			if got := h.cluster().Status.Version; got != step[1] {
+				t.Fatalf("from %s to %s, after %d rounds: the members run %q: %s", step[0], step[1], round, got, h.failure())
+			}
+		}
+	}
+}
+
+// What the search looks for is found: a version that skips a minor version, and one that is too old.
+func TestTheOracleTellsVersionsThatDoNotFit(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for name, c := range map[string]struct{ from, to, want string }{
+		"too old":         {"3.7.1", "3.6.16", "of prod-2 ends: "},
+		"a minor skipped": {"3.5.35", "3.7.1", "of prod-2 ends: "},
+		"the next minor":  {"3.6.16", "3.7.1", ""},
+		"a patch":         {"3.6.16", "3.6.12", ""},
+	} {
+		h := newHistory(3, false)
+		h.bringTo(c.from)
+		h.settled(t)
+		h.startWith("prod-2", c.to)
+		if told := strings.Join(h.broken, "\n"); c.want == "" != (told == "") || !strings.Contains(told, c.want) {
+			t.Errorf("%s: %q", name, told)
+		}
+	}
+	h := newHistory(3, false)
+	h.bringTo("3.7.1")
+	for range 3 {
+		_ = h.pass(nil)
+	}
+	h.RunStatefulSets()
+	h.startWith("prod-2", "3.5.35")
+	h.Etcd.Partition(h.Address(h.pods()[2]))
+	h.RunKubelets()
+	if h.checkVersions(); !strings.Contains(strings.Join(h.broken, "\n"), "run [3.") {
+		t.Errorf("founders two minor versions apart: %q", h.broken)
+	}
+}
+
+// startWith restarts the etcd of a member with another version.
+func (h *history) startWith(member, version string) {
+	pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	simulation.Edit(h.World, pod, func(p *corev1.Pod) {
+		name, _, _ := strings.Cut(p.Spec.Containers[0].Image, ":")
+		p.Spec.Containers[0].Image = name + ":v" + version
+	})
+	h.KillContainer(pod)
+	h.wait(time.Minute)
+	pod, _ = simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	h.RunPod(pod)
+	h.checkVersions()
 }

@@ -68,6 +68,7 @@ func (w *World) join(o StartOptions) (*dataDir, error) {
 		}
 	}
 	if !isCompatible(remote.data.state, minorOf(o.Version)) {
+		w.noteUnfit(&dataDir{clusterID: remote.data.clusterID, name: o.Name}, o.Version, ErrIncompatible)
 		return nil, ErrIncompatible
 	}
 	s := &state{members: known, keys: map[string]string{}, alarms: map[cluster.Alarm]bool{}, removed: map[cluster.ID]bool{}}

@@ -140,6 +140,17 @@ func (w *World) Clusters() map[cluster.ID][]cluster.EtcdMember {
 	return all
 }
 
+// RunningVersions returns the versions of the processes that run, by cluster ID.
+func (w *World) RunningVersions() map[cluster.ID][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := map[cluster.ID][]string{}
+	for _, m := range w.members {
+		all[m.data.clusterID] = append(all[m.data.clusterID], m.version)
+	}
+	return all
+}
+
 // Quorum returns how many voters the newest log of a cluster has, and how many of them run and are not cut off.
 func (w *World) Quorum(id cluster.ID) (voters, alive int) {
 	w.mu.Lock()

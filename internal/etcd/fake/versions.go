@@ -146,14 +146,57 @@ func isCompatible(s *state, minor int) bool {
 func (w *World) endUnfit() bool {
 	var ended []*member
 	for _, m := range w.members {
-		if isTooOld(m.data.state, m.minor()) || hasOldEntries(m.data, m.minor()) {
+		if refusesToRun(m.data, m.minor()) != nil {
 			ended = append(ended, m)
 		}
 	}
 	for _, m := range ended {
+		w.noteUnfit(m.data, m.version, refusesToRun(m.data, m.minor()))
 		delete(w.members, m.address)
 	}
 	return len(ended) > 0
+}
+
+// refusesToRun returns why a binary ends when it learns of what is in its log.
+func refusesToRun(data *dataDir, minor int) error {
+	switch {
+	case isTooOld(data.state, minor):
+		return ErrTooOld
+	case hasOldEntries(data, minor):
+		return ErrOldEntries
+	}
+	return nil
+}
+
+// Unfit is the end of a process whose binary did not fit the data of its member or the version of its cluster.
+type Unfit struct {
+	ClusterID     cluster.ID
+	Name, Version string
+	Err           error
+}
+
+func (w *World) noteUnfit(data *dataDir, version string, err error) {
+	w.unfit = append(w.unfit, Unfit{ClusterID: data.clusterID, Name: data.name, Version: version, Err: err})
+}
+
+// TakeUnfit returns the processes that ended for their binary since it was last asked.
+func (w *World) TakeUnfit() []Unfit {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	unfit := w.unfit
+	w.unfit = nil
+	return unfit
+}
+
+// Downgrade returns the minor version of the downgrade that the newest log of a cluster has enabled; empty for none.
+func (w *World) Downgrade(id cluster.ID) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tick()
+	if s := w.newest()[id]; s != nil {
+		return versionOf(s.downgrade)
+	}
+	return ""
 }
 
 // migrate makes the data of each member follow the cluster version: UpdateStorageVersionIfNeeded
@@ -320,4 +363,38 @@ func (c Changer) CancelDowngrade(ctx context.Context, target etcd.Target) error 
 		}
 		return nil
 	})
+}
+
+// EnableDowngrade enables a downgrade by one minor version through the member at the address, as etcdctl does. None
+// goes below 3.5: 3.5 would take one, and not start again until it is cancelled.
+func (w *World) EnableDowngrade(address string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	minor := m.data.state.clusterVersion - 1
+	if minor < 5 {
+		return etcd.ErrDowngradeTarget
+	}
+	if err := m.validateDowngrade(versionOf(minor)); err != nil {
+		return err
+	}
+	w.commit(m, func(s *state) { s.downgrade = minor })
+	w.settle()
+	return nil
+}
+
+// CancelDowngrade cancels a downgrade through the member at the address, as etcdctl does.
+func (w *World) CancelDowngrade(address string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	w.commit(m, func(s *state) { s.downgrade = 0 })
+	w.settle()
+	return nil
 }

@@ -46,7 +46,8 @@ type World struct {
 	lagging   map[string]bool
 	additions int
 	now       func() time.Time // nil without a clock
-	due       time.Time        // when a leader next compares versions; zero while there is nothing to do
+	unfit     []Unfit
+	due       time.Time // when a leader next compares versions; zero while there is nothing to do
 }
 
 // New returns a world without members.
@@ -197,6 +198,7 @@ func (w *World) Start(o StartOptions) error {
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
 	}
 	if err := refusesToStart(data, minorOf(o.Version)); err != nil {
+		w.noteUnfit(data, o.Version, err)
 		return fmt.Errorf("starting %s: %w", o.Name, err)
 	}
 	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock(), logStart: data.snapshot}
