@@ -55,6 +55,8 @@ type history struct {
 	skewed bool
 	// seesVolumes tells that the operator may read PersistentVolumes.
 	seesVolumes bool
+	// operatorImage is the operator's own image. With it, the operator looks at images of etcd before members run them.
+	operatorImage string
 	volumeFaults
 	versionFaults
 

@@ -92,6 +92,7 @@ func (h *history) startOperator() *operator {
 	cached := cachedClient{conn, o}
 	observer := &observe.Observer{
 		Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: h.seesVolumes, AuthorityOverlap: overlap,
+		OperatorImage: h.operatorImage,
 	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached, Observer: observer, Events: noEvents{},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -62,6 +64,61 @@ func TestEveryKillOfAChangeOfVersionLeadsToIt(t *testing.T) {
 					t.Fatalf("from %s to %s, stopped at write %d: the members run %q: %s", step[0], step[1], at, got, h.failure())
 				}
 			}
+		}
+	}
+}
+
+// The operator looks at an image before a member runs it, and is killed around each write.
+func TestEveryKillOfALookAtAnImageTouchesNoMemberForAWrongOne(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for name, c := range map[string]struct{ tag, has string }{
+		"the right one":         {"3.6.16", ""},
+		"another version":       {"3.6.99", "3.5.35"},
+		"one that is not there": {"3.6.99", simulation.NoImage},
+	} {
+		for at, more := 0, true; more; at++ {
+			for _, kill := range []func(*operator, int){
+				func(o *operator, write int) { o.killBefore = write },
+				func(o *operator, write int) { o.killAfter = write },
+			} {
+				h := newHistory(3, false)
+				h.operatorImage, h.Images = "operator", map[string]string{c.tag: c.has}
+				h.operator = h.startOperator()
+				h.bringTo("3.6.12")
+				h.settled(t)
+				h.put()
+				before := h.pods()
+				h.bringTo(c.tag)
+				more = h.workUntilKilled(at, kill) && at < 60
+				for range 6 {
+					h.quickWork()
+					h.wait(10 * time.Second)
+				}
+				if c.has != "" {
+					h.expectNoneRestarted(t, before, name)
+					blocked := meta.FindStatusCondition(h.cluster().Status.Conditions, v1beta1.ConditionUpgradeBlocked)
+					if blocked.Status != metav1.ConditionTrue || blocked.Reason != v1beta1.ReasonImageNotUsable {
+						t.Fatalf("%s, stopped at write %d: %+v", name, at, blocked)
+					}
+					h.bringTo("3.6.12")
+				}
+				if h.settle(); len(h.broken) > 0 {
+					t.Fatalf("%s, stopped at write %d: %s", name, at, h.failure())
+				}
+				if got := h.cluster().Status.Version; got != h.spec.Version || len(h.pods()) != 3 {
+					t.Fatalf("%s, stopped at write %d: the members run %q, and there are %d pods", name, at, got, len(h.pods()))
+				}
+			}
+		}
+	}
+}
+
+// expectNoneRestarted fails unless every pod is still there.
+func (h *history) expectNoneRestarted(t *testing.T, before []*corev1.Pod, when string) {
+	t.Helper()
+	for _, pod := range before {
+		if now, ok := simulation.Object[*corev1.Pod](h.World, pod.Namespace, pod.Name); !ok || now.UID != pod.UID {
+			t.Fatalf("%s: %s was restarted", when, pod.Name)
 		}
 	}
 }

@@ -32,6 +32,8 @@ type World struct {
 	Started func(*corev1.Pod, *corev1.PersistentVolumeClaim, fake.StartOptions)
 	// Collected is called before the garbage collector deletes an object.
 	Collected func(client.Object)
+	// Images are the versions of etcd in images whose tag names another one; NoImage where there is no such tag.
+	Images map[string]string
 
 	processes map[types.UID]*process // by pod
 	disks     map[string]string      // what lies on a PersistentVolume, by its name
@@ -134,6 +136,8 @@ func (w *World) RunPod(pod *corev1.Pod) {
 	case w.IsLost(pod):
 	case pod.DeletionTimestamp != nil:
 		w.KillPod(pod)
+	case pod.Labels[cluster.LabelImageCheck] != "":
+		w.checkImage(pod)
 	case p != nil && p.running:
 	default:
 		w.startPod(pod)

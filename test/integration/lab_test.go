@@ -111,7 +111,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 			switch {
 			case err == nil:
 				o.writes = append(o.writes, w)
-			case apierrors.IsConflict(err), errors.Is(err, fake.ErrUnreachable):
+			case apierrors.IsConflict(err), isLate(err):
 				o.conflicts++
 			}
 			if hooks.After != nil {
@@ -232,8 +232,7 @@ func (l *lab) pass(o *operator) (changed bool) {
 	must(l.T, admin.List(l.Context(), &before, client.InNamespace(l.namespace)))
 	writes, conflicts := len(o.writes), o.conflicts
 	for i := range before.Items {
-		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead &&
-			!errors.Is(err, fake.ErrUnreachable) { // the member ended after the operator had seen it
+		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead && !isLate(err) {
 			l.Fatalf("reconciling %s: %v", before.Items[i].Name, err)
 		}
 	}
@@ -243,6 +242,12 @@ func (l *lab) pass(o *operator) (changed bool) {
 	must(l.T, admin.List(l.Context(), &after, client.InNamespace(l.namespace)))
 	ofObjects := slices.ContainsFunc(o.writes[writes:], func(w failpoint.Write) bool { return w.Kind != "EtcdCluster" })
 	return ofObjects || o.conflicts > conflicts || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
+}
+
+// isLate reports whether a call to etcd failed because the operator was held up before it: the member has ended since,
+// or the time for the call has passed.
+func isLate(err error) bool {
+	return errors.Is(err, fake.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func versionsOf(list v1beta1.EtcdClusterList) []string {

@@ -137,8 +137,10 @@ func (s *scenario) settleBoth(l *lab, other *operator) {
 	l.Helper()
 	l.settleBoth(other)
 	if s.patience > 0 {
-		l.now = l.now.Add(s.patience)
-		l.settleBoth(other)
+		for range max(1, s.waits) {
+			l.now = l.now.Add(s.patience)
+			l.settleBoth(other)
+		}
 	}
 }
 
