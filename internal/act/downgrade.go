@@ -13,13 +13,16 @@ import (
 )
 
 // changeDowngrade notes a downgrade on the Service of the peers, and enables it in etcd if etcd itself agrees; or it
-// cancels the one that is enabled.
+// cancels the one that is enabled, and takes the note back. So whatever the operator enabled has its note.
 func (a *Actor) changeDowngrade(ctx context.Context, s *cluster.Snapshot, action plan.ChangeDowngrade) error {
+	if action.Target == "" {
+		if err := a.changeEtcd(ctx, s, action.Leader, "cancelling the downgrade", nil, a.Etcd.CancelDowngrade); err != nil {
+			return err
+		}
+		return a.notePeers(ctx, s, action.Notes)
+	}
 	if err := a.notePeers(ctx, s, action.Notes); err != nil {
 		return err
-	}
-	if action.Target == "" {
-		return a.changeEtcd(ctx, s, action.Leader, "cancelling the downgrade", nil, a.Etcd.CancelDowngrade)
 	}
 	doing := "enabling the downgrade to etcd " + action.Target
 	return a.changeEtcd(ctx, s, action.Leader, doing, etcd.ErrDowngradeEnabled, func(ctx context.Context, target etcd.Target) error {

@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -21,18 +22,18 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	case !isOwnDowngrade(s, target):
 		return refused([]plan.Refusal{*noForeignDowngrade(s)})
 	case silent >= 0:
-		return changeDowngrade(s, "", nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
+		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: ""}, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
 			s.Members[silent].Name, target))
 	case s.Outlook().Voters == 2: // a user removed one of three
 		return changeDowngrade(s, "", nil, fmt.Sprintf("etcd has 2 voters, and neither can restart: both are the quorum. The downgrade to etcd %s is cancelled, "+
 			"since no member is added while one is enabled. It is enabled again when there are more.", target))
 	case renewsLog(s) && isLowered(s, target):
-		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
+		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: "", cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
 	case renewsLog(s):
 		return awaitLowered(target)
 	case target != cluster.MinorOf(want):
-		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
+		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: ""}, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
 	case versionChange(s) == "":
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
@@ -148,8 +149,11 @@ func needsDowngrade(s *cluster.Snapshot) bool {
 }
 
 // enabledDowngrade returns the minor version of the downgrade that is enabled in etcd, and false where none is. A
-// member of etcd 3.5 tells no target: there it is the note's.
+// member of etcd 3.5 tells no target: there it is the note's. The leader is the first to know that one was cancelled.
 func enabledDowngrade(s *cluster.Snapshot) (target string, isEnabled bool) {
+	if l := s.Leader(); l != nil && l.Serves() && !l.Probe.DowngradeEnabled && !cluster.SameMinor(l.Probe.Version, "3.5.0") {
+		return "", false
+	}
 	for i := range s.Members {
 		if p := s.Members[i].Probe; p.Answered() && p.DowngradeEnabled {
 			target, isEnabled = max(target, p.DowngradeTarget), true
@@ -195,8 +199,9 @@ func noForeignDowngrade(s *cluster.Snapshot) *plan.Refusal {
 	}
 	return &plan.Refusal{
 		Guard: "noForeignDowngrade", Reason: v1beta1.ReasonForeignDowngrade,
-		Message: "A downgrade is enabled in etcd, and the operator did not enable it. No member is added, upgraded or restarted for its spec. " +
-			"Finish the downgrade, or cancel it: etcdctl downgrade cancel.",
+		Message: fmt.Sprintf("A downgrade to etcd %s is enabled in etcd, and the operator did not enable it. No member is added, upgraded or restarted "+
+			"for its spec. Cancel it with: etcdctl downgrade cancel (etcdctl 3.6 or later). To downgrade, set spec.version afterwards.",
+			cmp.Or(cluster.ForeignText(target), "of an unknown version")),
 	}
 }
 

@@ -183,6 +183,9 @@ func versionFits(m *cluster.Member) guard {
 		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
+		if r := optionsAllowed(cluster.IntentOf(s.Cluster)); r != nil { // what comes after the version
+			return r
+		}
 		return optionsAllowed(versionTarget(s, m))
 	}
 }
@@ -241,17 +244,17 @@ func imageIsRight(m *cluster.Member) guard {
 		if check == nil || check.Deleting || !needsImageCheck(s) || check.Target != cluster.ImageTarget(want) {
 			return nil
 		}
-		advice := "Correct spec.version or spec.image. The operator looks again every few minutes. No member was touched."
+		advice := "Correct spec.version or spec.image, or set spec.version back. The operator looks again every five minutes."
 		switch {
 		case check.Version != "" && check.Version != want.Version:
 			return &plan.Refusal{
 				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
+				Message: fmt.Sprintf("No member was touched. Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
 			}
 		case check.Failure != "" && check.Version == "":
 			return &plan.Refusal{
 				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("The operator cannot use image %s for etcd %s: %s. %s", want.Image(), want.Version, check.Failure, advice),
+				Message: fmt.Sprintf("No member was touched. The image for etcd %s cannot be used: %s. %s", want.Version, check.Failure, advice),
 			}
 		}
 		return nil

@@ -302,7 +302,7 @@ func versionAdvisory(s *cluster.Snapshot) metav1.Condition {
 	}
 	if len(members) == 0 {
 		return condition(v1beta1.ConditionVersionAdvisory, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
-			"No security hole is known of the versions of etcd that the members run.")
+			"This release of the operator knows no security hole of the versions of etcd that the members run.")
 	}
 	var texts []string
 	for _, v := range slices.Sorted(maps.Keys(members)) {
@@ -316,7 +316,8 @@ func versionAdvisory(s *cluster.Snapshot) metav1.Condition {
 func upgradeBlocked(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 	refusals := analyse.UpgradeRefusals(s)
 	for _, r := range d.Refusals {
-		if r.Reason == v1beta1.ReasonDowngradeRefused {
+		isOfImageCheck := d.Reason == v1beta1.ReasonCheckingImage && r.Reason == v1beta1.ReasonWriteRefused
+		if r.Reason == v1beta1.ReasonDowngradeRefused || isOfImageCheck {
 			refusals = append(refusals, r)
 		}
 	}
@@ -325,7 +326,7 @@ func upgradeBlocked(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionTrue, refusals[0].Reason, plan.Messages(refusals))
 	case analyse.AwaitsUpgrade(s):
 		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
-			"Nothing keeps the members from running the version of etcd that the spec asks for.")
+			"The version of etcd that the spec asks for can be reached. Progressing says what is done now, or why nothing is.")
 	default:
 		return condition(v1beta1.ConditionUpgradeBlocked, metav1.ConditionFalse, v1beta1.ReasonAsExpected,
 			"The members run the version of etcd that the spec asks for.")

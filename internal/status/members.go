@@ -174,13 +174,19 @@ func commonVersion(members []v1beta1.MemberStatus) string {
 	return version
 }
 
+// targetVersion is the version of the spec from the first member on that is made for it.
 func targetVersion(s *cluster.Snapshot) string {
+	target := ""
 	for _, m := range s.Members {
-		if m.Workload != nil {
+		switch {
+		case m.Workload == nil:
+		case m.Workload.Intent.Version == s.Cluster.Spec.Version:
 			return m.Workload.Intent.Version
+		case target == "":
+			target = m.Workload.Intent.Version
 		}
 	}
-	return ""
+	return target
 }
 
 func leader(s *cluster.Snapshot) string {

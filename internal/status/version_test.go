@@ -29,14 +29,17 @@ func TestConditionsTellWhatBlocksAVersionAndWhichHolesItHas(t *testing.T) {
 		reason, message string
 	}{
 		"a version with holes":     {runs("3.6.12"), advisory, true, v1beta1.ReasonSecurityFix, "Set spec.version to 3.6.14 or a later patch."},
-		"a version without":        {runs("3.6.16"), advisory, false, v1beta1.ReasonAsExpected, "No security hole is known"},
+		"a version without":        {runs("3.6.16"), advisory, false, v1beta1.ReasonAsExpected, "knows no security hole"},
 		"holes name their members": {runs("3.7.0"), advisory, true, v1beta1.ReasonSecurityFix, "runs in prod-0, prod-1, prod-2."},
 		"each version by itself": {runs("3.6.12").Later(func(s *cluster.Snapshot) { s.Members[1].Probe.Version = "3.7.0" }), advisory, true, v1beta1.ReasonSecurityFix,
 			"runs in prod-0, prod-2. A user"},
 		"nothing to do":           {runs("3.6.16"), blocked, false, v1beta1.ReasonAsExpected, "The members run the version"},
-		"nothing in the way":      {runs("3.6.16").LaterSpec(to("3.6.17")), blocked, false, v1beta1.ReasonAsExpected, "Nothing keeps the members"},
+		"nothing in the way":      {runs("3.6.16").LaterSpec(to("3.6.17")), blocked, false, v1beta1.ReasonAsExpected, "can be reached. Progressing says"},
 		"a skipped minor version": {runs("3.5.35").LaterSpec(to("3.7.3")), blocked, true, v1beta1.ReasonVersionSkipped, "Set spec.version to 3.6.16 first."},
 		"an alarm":                {runs("3.6.16").LaterSpec(to("3.7.3")).Later(alarm), blocked, true, v1beta1.ReasonAlarmActive, "NOSPACE"},
+		"a foreign option": {runs("3.6.16").LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
+			s.Version, s.Config = "3.5.35", &v1beta1.Config{ExtraArgs: map[string]string{"log-format": "console"}}
+		}), blocked, true, v1beta1.ReasonUnsupportedOption, "etcd 3.5"},
 		"a version below a floor": {runs("3.6.16").LaterSpec(to("3.6.11")), blocked, true, v1beta1.ReasonUnsupportedVersion, "Write 3.6.12 or a later patch."},
 	} {
 		s := c.cluster.Snapshot()
