@@ -71,7 +71,7 @@ func templateOnly(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent,
 	in := memberInput(s, m.Name, intent, hasStarted(s, m))
 	in.Operation, in.Stopped = cluster.OperationMark(v1beta1.OperationRollBack, claimedSince(s, m)), isStopped
 	if !sameConfiguration(intent, m.Workload.Intent) {
-		in.FailedIntent = cluster.FailedIntent(m.Workload.Intent, "Its pod did not become healthy.")
+		in.FailedIntent = cluster.AddFailedIntent(in.FailedIntent, m.Workload.Intent, "Its pod did not become healthy.")
 	}
 	return plan.RestartMember{Name: m.Name, For: v1beta1.OperationRollBack, StatefulSet: render.MemberStatefulSet(in), Live: m.Workload.Live}
 }
