@@ -30,7 +30,9 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
 	case renewsLog(s):
-		return awaitLowered(target)
+		d := awaitLowered(target)
+		d.Reason = v1beta1.ReasonRenewingLog
+		return d
 	case target != cluster.MinorOf(want):
 		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
 	case versionChange(s) == "":

@@ -194,8 +194,8 @@ func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 		reason  string
 	}{
 		"enables a downgrade":                  {"3.7.3", note(""), "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
-		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
-		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
+		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
+		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
 		"cancels it":                           {"3.7.3", both(begun, tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
 		"waits until etcd allows it":           {"3.7.3", both(note(""), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
 		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
