@@ -269,10 +269,14 @@ func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.M
 
 // failedWith returns why the member did not become healthy with a target, and false where it was not tried.
 func failedWith(s *cluster.Snapshot, m *cluster.Member, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) (cause string, failed bool) {
-	if m.Workload == nil || m.Workload.Live == nil || m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] == "" { // the usual case
+	if m.Workload == nil || m.Workload.Live == nil {
 		return "", false
 	}
-	return cluster.FailedCause(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent], target(s, m).TargetHash())
+	annotation := m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
+	if annotation == "" { // the usual case, in which no hash is needed
+		return "", false
+	}
+	return cluster.FailedCause(annotation, target(s, m).TargetHash())
 }
 
 // isCuredBySpec reports whether the member failed with its template, and the spec asks for another one that has not
