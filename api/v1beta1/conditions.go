@@ -375,14 +375,15 @@ const (
 // Reasons of UpgradeBlocked. It also has reasons of Progressing: UnsupportedVersion, UnsupportedOption,
 // MembersNotHealthy, RolledBack, and what else keeps a member from being restarted.
 const (
-	// ReasonVersionSkipped: spec.version is more than one minor version above what the members run.
+	// ReasonVersionSkipped: spec.version is more than one minor version above or below what a member runs.
 	// What to do: set spec.version to the minor version that the message names, and to the one you want afterwards.
 	ReasonVersionSkipped = "VersionSkipped"
-	// ReasonDowngradeRefused: etcd refuses to prepare its data for the older version. No member is restarted. What to
-	// do: See the message, which has etcd's own words. To stay with what runs, set spec.version back.
+	// ReasonDowngradeRefused: etcd refuses to prepare its data for the older version. No member is restarted.
+	// What to do: see the message, which has etcd's own words. To stay with what runs, set spec.version back.
 	ReasonDowngradeRefused = "DowngradeRefused"
 	// ReasonForeignDowngrade: a downgrade is enabled in etcd that the operator did not enable. No member is added,
-	// upgraded or restarted for its spec meanwhile. What to do: finish it, or cancel it with etcdctl downgrade cancel.
+	// upgraded or restarted for its spec meanwhile.
+	// What to do: finish it, or cancel it with etcdctl downgrade cancel.
 	ReasonForeignDowngrade = "ForeignDowngrade"
 	// ReasonLearnerPresent: a member is a learner. An upgrade is begun only while all members are voters.
 	// What to do: nothing. If it does not become a voter, Progressing says why.

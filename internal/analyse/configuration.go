@@ -250,11 +250,11 @@ func hasNotFailed(target func(*cluster.Snapshot, *cluster.Member) cluster.Intent
 func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) *plan.Refusal {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Workload == nil || m.Workload.Live == nil || isBegun(s, m, v1beta1.OperationRollMember) {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
 			continue
 		}
-		hash, cause := cluster.FailedTarget(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent])
-		if hash == "" || target(s, m).TargetHash() != hash {
+		cause, failed := failedWith(s, m, target)
+		if !failed {
 			continue
 		}
 		return &plan.Refusal{
@@ -267,10 +267,29 @@ func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.M
 	return nil
 }
 
-// isCuredBySpec reports whether the member failed with its template, and the spec asks for another one since.
+// failedWith returns why the member did not become healthy with a target, and false where it was not tried.
+func failedWith(s *cluster.Snapshot, m *cluster.Member, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) (cause string, failed bool) {
+	if m.Workload == nil || m.Workload.Live == nil {
+		return "", false
+	}
+	annotation := m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
+	if annotation == "" { // the usual case, in which no hash is needed
+		return "", false
+	}
+	return cluster.FailedCause(annotation, target(s, m).TargetHash())
+}
+
+// isCuredBySpec reports whether the member failed with its template, and the spec asks for another one that has not
+// failed.
 func isCuredBySpec(s *cluster.Snapshot, m *cluster.Member) bool {
-	return m.Workload != nil && hasFailed(m) && isBegun(s, m, v1beta1.OperationRollMember) && isMadeFromTemplate(m) && plan.IsRoll(restartReason(s)) &&
-		(!sameConfiguration(m.Workload.Intent, targetOf(s, m)) || !sameVersion(m.Workload.Intent, versionTarget(s, m)))
+	if m.Workload == nil || !hasFailed(m) || !isBegun(s, m, v1beta1.OperationRollMember) || !isMadeFromTemplate(m) || !plan.IsRoll(restartReason(s)) {
+		return false
+	}
+	if _, failed := failedWith(s, m, targetOf); !failed && !sameConfiguration(m.Workload.Intent, targetOf(s, m)) {
+		return true
+	}
+	_, failed := failedWith(s, m, versionTarget)
+	return !failed && !sameVersion(m.Workload.Intent, versionTarget(s, m))
 }
 
 func restartReason(s *cluster.Snapshot) string {

@@ -31,7 +31,9 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: "", cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
 	case renewsLog(s):
-		return awaitLowered(target)
+		d := awaitLowered(target)
+		d.Reason = v1beta1.ReasonRenewingLog
+		return d
 	case target != cluster.MinorOf(want):
 		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: ""}, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
 	case versionChange(s) == "":
@@ -186,9 +188,18 @@ func notedDowngrade(s *cluster.Snapshot) string {
 // isLowered reports whether every member tells that the cluster works as the minor version, and that its data are
 // prepared for it. Members of etcd 3.5 tell nothing of their data.
 func isLowered(s *cluster.Snapshot, minor string) bool {
-	return len(s.Members) > 0 && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return !m.Answers() || m.Probe.ClusterVersion != minor || m.Probe.StorageVersion != minor && m.Probe.StorageVersion != ""
-	})
+	return len(s.Members) > 0 && notLowered(s, minor) == ""
+}
+
+// notLowered names the first member that does not tell so; empty where all do.
+func notLowered(s *cluster.Snapshot, minor string) string {
+	for i := range s.Members {
+		m := &s.Members[i]
+		if !m.Answers() || m.Probe.ClusterVersion != minor || m.Probe.StorageVersion != minor && m.Probe.StorageVersion != "" {
+			return m.Name
+		}
+	}
+	return ""
 }
 
 // noForeignDowngrade refuses while a downgrade is enabled that the operator did not enable.
@@ -233,8 +244,8 @@ func downgradeChanged(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	return isEnabled && isLowered(s, target)
 }
 
-// downgradeAbandonedFor abandons one that is not needed any more, and any at its deadline. The rule then cancels it, or
-// begins anew.
+// downgradeAbandonedFor abandons one that is not needed any more, and any at its deadline. One that is enabled is
+// cancelled before: see isOverdueDowngrade. The rule then begins anew.
 func downgradeAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	target, isEnabled := enabledDowngrade(s)
 	switch {
@@ -248,7 +259,16 @@ func downgradeAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case !isEnabled && !needsDowngrade(s):
 		return "It is not needed any more."
 	}
+	if isOverdueDowngrade(s, op) {
+		return ""
+	}
 	return deadlinePassed(s, op)
+}
+
+// isOverdueDowngrade reports whether members have not prepared their data at the deadline, and the operator can cancel
+// the downgrade: while it is enabled, no member joins.
+func isOverdueDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) bool {
+	return isDowngrading(s) && leaderTarget(s) != "" && isLate(s, op.Type, op.StartedAt.Time)
 }
 
 func awaitDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
@@ -257,10 +277,16 @@ func awaitDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
 	switch {
 	case isCancelled && isEnabled:
 		return changeDowngrade(s, "", nil, fmt.Sprintf("Cancelling the downgrade to etcd %s.", target))
+	case isOverdueDowngrade(s, op):
+		return changeDowngrade(s, "", nil, fmt.Sprintf("%s did not prepare its data for etcd %s within %s, so the downgrade is cancelled. Its log tells why. "+
+			"It is enabled again afterwards. To stay with what runs, set spec.version back.", notLowered(s, target), target, deadlineOf(s, op.Type)))
 	case !isCancelled && !isEnabled:
 		if d := beginDowngrade(s); d != nil {
 			return d
 		}
+	}
+	if !isEnabled {
+		return &plan.Decision{Progressing: true, Message: "Waiting until the leader of etcd tells whether a downgrade is enabled."}
 	}
 	return awaitLowered(target)
 }

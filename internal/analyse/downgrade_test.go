@@ -142,6 +142,40 @@ func TestADowngradeIsClaimedUntilItsDataArePrepared(t *testing.T) {
 	}
 }
 
+// While a downgrade is enabled, no member joins: it is not waited for without an end.
+func TestADowngradeThatEtcdDoesNotFinishIsCancelledAtItsDeadline(t *testing.T) {
+	begun := func(ago time.Duration, changes ...func(*cluster.Snapshot)) *cluster.Snapshot {
+		s := on37()
+		claim(s, Next(*s))
+		s.Now = s.Now.Add(ago)
+		both(tells("3.6", "3.7", "3.6"), notedAs("3.6"), both(changes...))(s)
+		return s
+	}
+	if d := Next(*begun(defaultDeadline - 1)); d.Action != nil || d.Finished {
+		t.Errorf("before the deadline: %s: %s", actionText(d.Action), d.Message)
+	}
+	s := begun(defaultDeadline)
+	if d := Next(*s); d.Finished || stepOf(d.Action) != "cancel the downgrade by prod-0" || !strings.Contains(d.Message, "prod-0 did not prepare its data for etcd 3.6 within 10m0s") {
+		t.Errorf("at the deadline: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
+	}
+	tells("3.7", "3.7", "")(s)
+	if d := Next(*s); !d.Finished || d.Abandoned == "" || d.Action != nil {
+		t.Errorf("once it is cancelled: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
+	}
+	for name, change := range map[string]func(*cluster.Snapshot){
+		"a leader that nobody knows": leaderless,
+		"another's downgrade":        notedAs("3.5"),
+	} {
+		if d := Next(*begun(defaultDeadline, change)); !d.Finished || d.Abandoned == "" {
+			t.Errorf("%s: the claim stays: %s: %s", name, actionText(d.Action), d.Message)
+		}
+	}
+	enabled(s)
+	if d := Next(*s); !d.Finished || d.Abandoned != "" {
+		t.Errorf("data that are prepared late: %s: %s", d.Abandoned, d.Message)
+	}
+}
+
 // TestTheLogIsRenewedBeforeEtcd37 holds the way of a cluster that may have entries of etcd 3.5 in its log.
 func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 	note := func(value string) func(*cluster.Snapshot) {
@@ -160,8 +194,8 @@ func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 		reason  string
 	}{
 		"enables a downgrade":                  {"3.7.3", note(""), "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
-		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
-		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonDowngrading},
+		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
+		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
 		"cancels it":                           {"3.7.3", both(begun, tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
 		"waits until etcd allows it":           {"3.7.3", both(note(""), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
 		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},

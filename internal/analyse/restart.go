@@ -114,9 +114,9 @@ func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart, operation 
 	}
 	if r.writesTemplate && !isBegun(s, m, operation) {
 		in := memberInput(s, m.Name, r.intent(s, m), hasStarted(s, m))
-		in.Operation, in.FailedIntent = cluster.OperationMark(operation, claimedSince(s, m)), ""
+		in.Operation = cluster.OperationMark(operation, claimedSince(s, m))
 		if operation == v1beta1.OperationRollBack {
-			in.FailedIntent = cluster.FailedIntent(m.Workload.Intent, whyNotHealthy(m))
+			in.FailedIntent = cluster.AddFailedIntent(in.FailedIntent, m.Workload.Intent, whyNotHealthy(m))
 		}
 		action.StatefulSet, action.Live = render.MemberStatefulSet(in), m.Workload.Live
 	}

@@ -148,9 +148,9 @@ func TestARollBackTakesTheOperationOverAndRestoresTheHealthyIntent(t *testing.T)
 	if !m.Workload.Intent.SameAs(s.Member("prod-0").Workload.Intent) {
 		t.Errorf("went back to %+v", m.Workload.Intent)
 	}
-	hash, cause := cluster.FailedTarget(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent])
-	if hash != failed.TargetHash() || cause != "The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed." {
-		t.Errorf("remembers %q: %q", hash, cause)
+	cause, isRemembered := cluster.FailedCause(m.Workload.Live.Annotations[cluster.AnnotationFailedIntent], failed.TargetHash())
+	if !isRemembered || cause != "The pod of prod-1 does not run (CrashLooping): etcd used more memory than its limit and was killed." {
+		t.Errorf("remembers %v: %q", isRemembered, cause)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestARollBackGoesOnAfterACrashAtAnyPoint(t *testing.T) {
 				replacePod(&s, "prod-1")
 			}
 		}
-		if hash, _ := cluster.FailedTarget(s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent]); hash == "" {
+		if s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent] == "" {
 			t.Errorf("%s: the failed intent is forgotten", name)
 		}
 		serve(&s, "prod-1")
@@ -220,6 +220,67 @@ func TestWhatFailedIsNotTriedAgainUntilTheSpecChanges(t *testing.T) {
 		if rolls := d.Action != nil; rolls == (after.Cluster.Spec.Resources.Limits == nil) || d.Reason == v1beta1.ReasonRolledBack {
 			t.Errorf("%s: %v: %s", name, d.Action, d.Message)
 		}
+	}
+}
+
+// Two rules restart the member: for the rest of the spec, for its version, and for both. It does not start with what it
+// ran with before either.
+func TestAMemberThatCannotStartIsTriedWithEachTargetAndGoesBack(t *testing.T) {
+	s := healthy(3).LaterSpec(func(spec *v1beta1.EtcdClusterSpec) { spec.Version = "3.6.17"; memory("1Gi")(spec) }).Later(crashing("prod-1", time.Hour)).Snapshot()
+	var tried []string
+	for range 50 {
+		s.Now = s.Now.Add(failureGrace)
+		d := Next(s)
+		claim(&s, d)
+		if d.Action == nil {
+			continue
+		}
+		writeTemplate(t, &s, d)
+		tried = append(tried, d.Reason)
+		replacePod(&s, "prod-1")
+		crashing("prod-1", 0)(&s)
+		s.Member("prod-1").Pod.CreatedAt = s.Now
+	}
+	const version, rest, back = v1beta1.ReasonUpgrading, v1beta1.ReasonRollingMembers, v1beta1.ReasonRollingBack
+	if diff := cmp.Diff([]string{rest, back, version, rest, back, version, back}, tried); diff != "" {
+		t.Error(diff)
+	}
+	if w := s.Member("prod-1").Workload; !sameConfiguration(w.Intent, *w.HealthyIntent) {
+		t.Errorf("it ends with %+v", w.Intent)
+	}
+}
+
+func TestWhatFailedIsForgottenOnceAnotherIntentIsHealthy(t *testing.T) {
+	failed := func() cluster.Snapshot {
+		s := rolled(t, 2*time.Minute, crashing0("prod-1"))
+		d := Next(s)
+		claim(&s, d)
+		writeTemplate(t, &s, d)
+		replacePod(&s, "prod-1")
+		serve(&s, "prod-1")
+		carryOut(t, &s)
+		return s
+	}
+	remembered := func(s *cluster.Snapshot) string {
+		return s.Member("prod-1").Workload.Live.Annotations[cluster.AnnotationFailedIntent]
+	}
+	s := failed()
+	if remembered(&s) == "" {
+		t.Fatal("it is forgotten once the member is healthy with what it ran with before")
+	}
+	memory("2Mi")(&s.Cluster.Spec)
+	s.Member("prod-1").Pod.CreatedAt = s.Now
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	if restarts := d.Action.Member() == "prod-1"; !restarts || remembered(&s) == "" {
+		t.Errorf("%s: it is forgotten before the other intent is healthy", actionText(d.Action))
+	}
+	replacePod(&s, "prod-1")
+	serve(&s, "prod-1")
+	carryOut(t, &s)
+	if text := remembered(&s); text != "" {
+		t.Errorf("remembers %q", text)
 	}
 }
 

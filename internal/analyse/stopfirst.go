@@ -55,6 +55,9 @@ func lookBack(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		d.Message = fmt.Sprintf("%s is being stopped, to find out whether it may go back to etcd %s.", m.Name, old)
 	case now == old, s.Outlook().Voters == 1:
 		d.Message = fmt.Sprintf("The cluster works as etcd %s. Starting %s with what it ran with before.", old, m.Name)
+		if now != old {
+			d.Message = fmt.Sprintf("%s is the only member, so only it can tell whether it may go back to etcd %s. Starting it with what it ran with before.", m.Name, old)
+		}
 		d.Action = templateOnly(s, m, withAuthorities(s, healthy), false)
 	case now == "":
 		d.Message = fmt.Sprintf("%s is stopped. Waiting until the leader of etcd tells the version that the cluster works as.", m.Name)
@@ -71,7 +74,7 @@ func templateOnly(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent,
 	in := memberInput(s, m.Name, intent, hasStarted(s, m))
 	in.Operation, in.Stopped = cluster.OperationMark(v1beta1.OperationRollBack, claimedSince(s, m)), isStopped
 	if !sameConfiguration(intent, m.Workload.Intent) {
-		in.FailedIntent = cluster.FailedIntent(m.Workload.Intent, "Its pod did not become healthy.")
+		in.FailedIntent = cluster.AddFailedIntent(in.FailedIntent, m.Workload.Intent, "Its pod did not become healthy.")
 	}
 	return plan.RestartMember{Name: m.Name, For: v1beta1.OperationRollBack, StatefulSet: render.MemberStatefulSet(in), Live: m.Workload.Live}
 }

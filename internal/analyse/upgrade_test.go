@@ -377,6 +377,9 @@ func TestTheLastMemberThatFailsIsStoppedBeforeItMayGoBack(t *testing.T) {
 		if !acts {
 			continue
 		}
+		if asksItself := strings.Contains(d.Message, "is the only member"); asksItself != (c.size == 1) {
+			t.Errorf("%s: %s", name, d.Message)
+		}
 		writeTemplate(t, &s, d)
 		if d := Next(s); d.Action != nil || d.Finished {
 			t.Errorf("%s: afterwards %s: %s", name, actionText(d.Action), d.Message)

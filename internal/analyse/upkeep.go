@@ -157,7 +157,7 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
 	step := resizeStepOf(s, m)
 	if step == writeTemplateOfResize {
-		in.Intent, in.Operation, in.FailedIntent = withAuthorities(s, targetOf(s, m)), "", ""
+		in.Intent, in.Operation = withAuthorities(s, targetOf(s, m)), ""
 	}
 	desired, paused := render.MemberStatefulSet(in), s.Cluster.Spec.Paused
 	if paused {
@@ -229,9 +229,20 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(s, m, started)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
-		in.FailedIntent = m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
+		in.FailedIntent = failedIntents(m, in.HealthyIntent)
 	}
 	return in
+}
+
+// failedIntents returns the text of the intents that the member did not become healthy with. They are forgotten once
+// it is healthy with another intent than before: a new spec works, so what failed may be tried again later.
+func failedIntents(m *cluster.Member, healthy string) string {
+	annotations := m.Workload.Live.Annotations
+	failed, before := annotations[cluster.AnnotationFailedIntent], m.Workload.HealthyIntent
+	if failed == "" || healthy == annotations[cluster.AnnotationHealthyIntent] || before == nil || sameConfiguration(*before, m.Workload.Intent) {
+		return failed
+	}
+	return ""
 }
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is

@@ -14,6 +14,9 @@ const (
 	defaultProgressDeadline = 10 * time.Minute
 	// maxFailedCause bounds what FailedIntent remembers of the cause: Kubernetes bounds all annotations of an object.
 	maxFailedCause = 512
+	// maxFailedIntents is how many failed intents of a member are remembered. For one spec there are at most three: its
+	// version, the rest of it, and both.
+	maxFailedIntents = 4
 )
 
 // ProgressDeadline returns how long one step may take.
@@ -41,16 +44,34 @@ func MarkedOperation(mark string) (v1beta1.OperationType, time.Time, bool) {
 	return v1beta1.OperationType(name), startedAt, err == nil
 }
 
-// FailedIntent is the value of AnnotationFailedIntent: the TargetHash of an intent under which the member did not
-// become healthy, and the cause.
+// FailedIntent is a line of AnnotationFailedIntent: the TargetHash of an intent under which the member did not become
+// healthy, and the cause.
 func FailedIntent(i Intent, cause string) string {
 	return i.TargetHash() + " " + Shortened(cause, maxFailedCause)
 }
 
-// FailedTarget returns the hash and the cause that FailedIntent wrote.
-func FailedTarget(annotation string) (hash, cause string) {
-	hash, cause, _ = strings.Cut(annotation, " ")
-	return hash, cause
+// AddFailedIntent returns the value of AnnotationFailedIntent with one more intent, and the cause. The newest is the
+// first line, and the oldest ones are forgotten. The first line alone is what earlier releases read.
+func AddFailedIntent(annotation string, i Intent, cause string) string {
+	lines := []string{FailedIntent(i, cause)}
+	for line := range strings.Lines(annotation) {
+		line = strings.TrimSuffix(line, "\n")
+		if hash, _, _ := strings.Cut(line, " "); hash != i.TargetHash() && len(lines) < maxFailedIntents {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// FailedCause returns why the member did not become healthy under the intent with the TargetHash, and false where
+// AnnotationFailedIntent does not have it.
+func FailedCause(annotation, hash string) (cause string, failed bool) {
+	for line := range strings.Lines(annotation) {
+		if failedHash, cause, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " "); failedHash == hash {
+			return cause, true
+		}
+	}
+	return "", false
 }
 
 // TargetHash returns the hash of what the spec asks for. The authorities are left out: they were found, not asked for.

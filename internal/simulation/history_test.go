@@ -622,11 +622,8 @@ const settleRounds = 150
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
-	idle, taken := 0, 0
-	for round := range settleRounds {
-		if round == settleRounds/2 {
-			taken = h.restarts
-		}
+	idle := 0
+	for range settleRounds {
 		h.runKubernetes()
 		h.CollectGarbage(1 << 10)
 		h.removeForeignLearners()
@@ -654,7 +651,7 @@ func (h *history) rest() bool {
 			h.wait(overlap / 2)
 		}
 	}
-	return h.triesTheDead(taken)
+	return false
 }
 
 // mark is a user who writes the ID of an etcd cluster on a volume.

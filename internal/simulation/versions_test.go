@@ -22,8 +22,6 @@ var wantedVersions = []string{"3.5.35", "3.6.12", "3.6.16", "3.7.1", "3.7.3"}
 type versionFaults struct {
 	// foreign tells that a user enabled a downgrade.
 	foreign bool
-	// changed tells that a user asked for another version.
-	changed bool
 }
 
 // changeVersion is a user who asks for a version. It is a patch of the same minor version while a volume does not tell
@@ -39,7 +37,6 @@ func (h *history) changeVersion(t *rapid.T) {
 		t.Skip("nobody knows what version its members run")
 	}
 	h.editSpec(t, func(spec *v1beta1.EtcdClusterSpec) { setVersion(spec, version) })
-	h.changed = true
 }
 
 // setVersion sets the version. A tag that was asked for follows.
@@ -182,11 +179,4 @@ func (h *history) readsVolumes() (rested bool) {
 		h.bringTo(other)
 	}
 	return rested
-}
-
-// triesTheDead reports whether all that goes on is that a member which cannot start at all is restarted: with the
-// version that the spec asks for, then with the rest of the spec, and again, because only the last failure is
-// remembered. The members that serve were not touched since the restarts were counted.
-func (h *history) triesTheDead(restarts int) bool {
-	return h.harmed && h.changed && h.restarts == restarts
 }

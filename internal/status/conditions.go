@@ -292,7 +292,7 @@ func outOfSpace(s *cluster.Snapshot) []string {
 	return names
 }
 
-// versionAdvisory tells of the security holes of what the members run, or will run where there are none yet.
+// versionAdvisory tells of the security holes of what the members run.
 func versionAdvisory(s *cluster.Snapshot) metav1.Condition {
 	members := map[string][]string{} // by version
 	for i := range s.Members {
