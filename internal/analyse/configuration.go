@@ -29,7 +29,7 @@ func configurationStep(s *cluster.Snapshot) *plan.Decision {
 		return d
 	}
 	if members := membersToRestart(s, v1beta1.ReasonRollingMembers); len(members) > 0 {
-		return restartMember(s, nextToRestart(members), v1beta1.ReasonRollingMembers)
+		return rollMember(s, nextToRestart(members))
 	}
 	if d := awaitResize(s); d != nil {
 		return d
@@ -42,6 +42,16 @@ func configurationStep(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
+// rollMember restarts a member, once its image is known to be right.
+func rollMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if len(restartRefusals(s, m, configurationRestart)) == 0 {
+		if d := awaitImage(s, m, targetOf); d != nil {
+			return d
+		}
+	}
+	return restartMember(s, m, v1beta1.ReasonRollingMembers)
+}
+
 var configurationRestart = restart{
 	purpose:        "to load what the spec asks for",
 	isNeeded:       runsWithAnotherConfiguration,
@@ -50,10 +60,11 @@ var configurationRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			targetAllowed(m),       // Make sure that etcd takes the options, and Kubernetes the pod.
-			quotaFitsClaim(m),      // Make sure that a larger database does not fill its volume.
-			quotaHoldsDatabase(m),  // Make sure that etcd takes writes afterwards.
-			hasNotFailed(targetOf), // Make sure that what failed is not tried again.
+			targetAllowed(m),          // Make sure that etcd takes the options, and Kubernetes the pod.
+			quotaFitsClaim(m),         // Make sure that a larger database does not fill its volume.
+			quotaHoldsDatabase(m),     // Make sure that etcd takes writes afterwards.
+			imageIsRight(m, targetOf), // Make sure that another image exists, and has the version of the spec.
+			hasNotFailed(targetOf),    // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {

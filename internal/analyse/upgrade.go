@@ -8,7 +8,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
-	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // pinTime is how long every other member is a healthy voter of the new minor version before the last old one restarts.
@@ -36,7 +35,7 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if refusals := restartRefusals(s, m, upgradeRestart); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	if d := awaitImage(s, m); d != nil {
+	if d := awaitImage(s, m, versionTarget); d != nil {
 		return d
 	}
 	if d := beginDowngrade(s); d != nil && !hasNoWayBack(s, m) {
@@ -90,11 +89,11 @@ var upgradeRestart = restart{
 	stopsTheOnly:   true,
 	always: func(m *cluster.Member) []guard {
 		return []guard{
-			versionReachable(m),     // Make sure that etcd can go to this version in one step.
-			versionFits(m),          // Make sure that etcd takes the options in this version.
-			upgradeMayBegin(m),      // Make sure that an upgrade begins on a healthy cluster.
-			imageIsRight(m),         // Make sure that the image exists, and has this version.
-			hasNotFailed(versionOf), // Make sure that what failed is not tried again.
+			versionReachable(m),            // Make sure that etcd can go to this version in one step.
+			versionFits(m),                 // Make sure that etcd takes the options in this version.
+			upgradeMayBegin(m),             // Make sure that an upgrade begins on a healthy cluster.
+			imageIsRight(m, versionTarget), // Make sure that the image exists, and has this version.
+			hasNotFailed(versionOf),        // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -234,79 +233,6 @@ func upgradeMayBegin(m *cluster.Member) guard {
 // data before it failed. Another patch of that version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	return len(s.Members) == 1 && hasFailed(m) && m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] != ""
-}
-
-// imageIsRight refuses an image that does not exist, cannot run, or has another version.
-func imageIsRight(m *cluster.Member) guard {
-	return func(s *cluster.Snapshot) *plan.Refusal {
-		check := s.ImageCheck
-		want := versionTarget(s, m)
-		if check == nil || check.Deleting || !needsImageCheck(s) || check.Target != cluster.ImageTarget(want) {
-			return nil
-		}
-		advice := "Correct spec.version or spec.image, or set spec.version back. The operator looks again every five minutes."
-		switch {
-		case check.Version != "" && check.Version != want.Version:
-			return &plan.Refusal{
-				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("No member was touched. Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
-			}
-		case check.Failure != "" && check.Version == "":
-			return &plan.Refusal{
-				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("No member was touched. The image for etcd %s cannot be used: %s. %s", want.Version, check.Failure, advice),
-			}
-		}
-		return nil
-	}
-}
-
-// needsImageCheck reports whether the image of the spec is looked at: a member is to run another version, and none has
-// it yet. Where the operator knows no image of its own, it does not run in a pod, and looks at none.
-func needsImageCheck(s *cluster.Snapshot) bool {
-	return s.OperatorImage != "" && versionChange(s) != "" && !isUnderWay(s)
-}
-
-// awaitImage waits until the image has told its version.
-func awaitImage(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	want := versionTarget(s, m)
-	if !needsImageCheck(s) || s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
-		return nil
-	}
-	return &plan.Decision{
-		Progressing: true, Reason: v1beta1.ReasonCheckingImage,
-		Message: fmt.Sprintf("Before a member runs image %s, pod %s asks it for its version of etcd.", want.Image(), cluster.ImageCheckPodName(s.Cluster.Name)),
-	}
-}
-
-// imageCheckRetry is how long after an image could not be used it is looked at again.
-const imageCheckRetry = 5 * time.Minute
-
-// imageCheckUpkeep creates the pod that looks at the image, and deletes it once it is not needed, is for another image,
-// or has failed some time ago.
-func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
-	check := s.ImageCheck
-	if check == nil && versionChange(s) == "" {
-		return nil
-	}
-	m := nextToUpgrade(s)
-	isWanted := m != nil && needsImageCheck(s) && !rotates(s) && len(restartRefusals(withoutImageCheck(s), m, upgradeRestart)) == 0
-	switch {
-	case check == nil && isWanted:
-		return []plan.Upkeep{plan.Apply{Desired: render.ImageCheckPod(s.Cluster, versionTarget(s, m), s.OperatorImage)}}
-	case check == nil || check.Deleting:
-		return nil
-	case !isWanted, check.Target != cluster.ImageTarget(versionTarget(s, m)),
-		check.Version != versionTarget(s, m).Version && !s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
-		return []plan.Upkeep{plan.Delete{Object: render.ImageCheckPodToDelete(s.Cluster, check.UID)}}
-	}
-	return nil
-}
-
-func withoutImageCheck(s *cluster.Snapshot) *cluster.Snapshot {
-	without := *s
-	without.ImageCheck = nil
-	return &without
 }
 
 // awaitOthers waits, in a minor step, until the member that restarted before has been ready for a while. The last voter

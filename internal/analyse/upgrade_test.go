@@ -166,6 +166,50 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 	}
 }
 
+// An image is looked at also where the version stays the same, or changes in the middle of an upgrade.
+func TestEveryOtherImageIsLookedAt(t *testing.T) {
+	toTag := func(s *cluster.Snapshot) {
+		spec := *s.Cluster
+		spec.Spec.Image.Tag = "v3.7.99"
+		s.Cluster, s.OperatorImage = &spec, "operator"
+	}
+	says := func(version string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.ImageCheck = &cluster.ImageCheck{UID: "check", CreatedAt: Now, Version: version, Target: s.Cluster.Spec.Version + " gcr.io/etcd-development/etcd:v3.7.99"}
+		}
+	}
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		action  string
+		reason  string
+	}{
+		"the image alone":                          {Version, toTag, "", v1beta1.ReasonCheckingImage},
+		"the image alone, of another version":      {Version, both(toTag, says("3.7.3")), "", v1beta1.ReasonImageNotUsable},
+		"the image alone, and right":               {Version, both(toTag, says(Version)), "roll", v1beta1.ReasonRollingMembers},
+		"in the middle of an upgrade":              {"3.7.3", both(allButTheLeader, toTag), "", v1beta1.ReasonCheckingImage},
+		"in the middle, of another version":        {"3.7.3", both(allButTheLeader, toTag, says(Version)), "", v1beta1.ReasonImageNotUsable},
+		"in the middle of an upgrade, and right":   {"3.7.3", both(allButTheLeader, toTag, says("3.7.3")), "move", v1beta1.ReasonUpgrading},
+		"where the operator does not run in a pod": {Version, both(toTag, func(s *cluster.Snapshot) { s.OperatorImage = "" }), "roll", v1beta1.ReasonRollingMembers},
+	} {
+		d := Next(healthy(3).LaterSpec(toVersion(c.version)).Later(readySince(time.Hour)).Later(c.change).Snapshot())
+		action := ""
+		if d.Action != nil {
+			action = strings.Fields(actionText(d.Action))[0]
+		}
+		if action != c.action || d.Reason != c.reason {
+			t.Errorf("%s: %q, %s: %s", name, action, d.Reason, d.Message)
+		}
+		makes := slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool {
+			u2, ok := u.(plan.Apply)
+			return ok && u2.Desired.GetName() == "prod-image-check"
+		})
+		if makes != (c.reason == v1beta1.ReasonCheckingImage) {
+			t.Errorf("%s: makes the pod: %t", name, makes)
+		}
+	}
+}
+
 func both(changes ...func(*cluster.Snapshot)) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		for _, change := range changes {

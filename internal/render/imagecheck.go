@@ -2,6 +2,7 @@ package render
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -26,15 +27,16 @@ func ImageCheckPodToDelete(c *v1beta1.EtcdCluster, uid types.UID) *corev1.Pod {
 	}
 }
 
-// ImageCheckPod builds the pod that looks at the image of an intent before a member runs it. It is scheduled, secured
-// and limited like a member's pod. It has no data, no Secret and no token, and no label by which Services or budgets
+// ImageCheckPod builds the pod that looks at the image of an intent before a member runs it. It is secured and limited
+// like a member's pod, and scheduled on the nodes where members may run. But it runs beside the members, so it asks for
+// little, and keeps away from no pod. It has no data, no Secret and no token, and no label by which Services or budgets
 // select members.
 func ImageCheckPod(c *v1beta1.EtcdCluster, intent cluster.Intent, operatorImage string) *corev1.Pod {
 	etcd := container(MemberInput{Cluster: c, Name: c.Name, Intent: intent})
 	check := func(name, image string, command ...string) corev1.Container {
 		return corev1.Container{
 			Name: name, Image: image, ImagePullPolicy: etcd.ImagePullPolicy, Command: command,
-			Resources: etcd.Resources, SecurityContext: etcd.SecurityContext,
+			Resources: checkResources(etcd.Resources), SecurityContext: etcd.SecurityContext,
 			VolumeMounts: []corev1.VolumeMount{{Name: checkVolume, MountPath: checkMount}},
 		}
 	}
@@ -54,7 +56,7 @@ func ImageCheckPod(c *v1beta1.EtcdCluster, intent cluster.Intent, operatorImage 
 			RestartPolicy:                corev1.RestartPolicyNever,
 			ActiveDeadlineSeconds:        new(int64(imageCheckSeconds)),
 			NodeSelector:                 intent.NodeSelector,
-			Affinity:                     intent.Affinity,
+			Affinity:                     nodeAffinity(intent.Affinity),
 			Tolerations:                  intent.Tolerations,
 			PriorityClassName:            intent.PriorityClassName,
 			SchedulerName:                intent.SchedulerName,
@@ -65,4 +67,32 @@ func ImageCheckPod(c *v1beta1.EtcdCluster, intent cluster.Intent, operatorImage 
 			EnableServiceLinks:           new(false),
 		},
 	}
+}
+
+// checkResources returns the member's limits, and small requests: no room is kept free for another member.
+func checkResources(member corev1.ResourceRequirements) corev1.ResourceRequirements {
+	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("16Mi"),
+	}}
+	for name := range r.Requests {
+		limit, isLimited := member.Limits[name]
+		if !isLimited {
+			continue
+		}
+		if r.Limits == nil {
+			r.Limits = corev1.ResourceList{}
+		}
+		r.Limits[name] = limit
+		if limit.Cmp(r.Requests[name]) < 0 {
+			r.Requests[name] = limit
+		}
+	}
+	return r
+}
+
+func nodeAffinity(a *corev1.Affinity) *corev1.Affinity {
+	if a == nil || a.NodeAffinity == nil {
+		return nil
+	}
+	return &corev1.Affinity{NodeAffinity: a.NodeAffinity}
 }

@@ -25,6 +25,8 @@ func checkedImage() (check *corev1.Pod, member corev1.PodTemplateSpec, selector 
 	intent.NodeSelector = map[string]string{"disk": "fast"}
 	intent.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 1}},
+	}, PodAntiAffinity: &corev1.PodAntiAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: corev1.LabelHostname}},
 	}}
 	intent.Tolerations = []corev1.Toleration{{Key: "etcd"}}
 	intent.PriorityClassName, intent.SchedulerName, intent.RuntimeClassName = "high", "bin-packer", "gvisor"
@@ -37,6 +39,9 @@ func checkedImage() (check *corev1.Pod, member corev1.PodTemplateSpec, selector 
 func TestThePodThatLooksAtAnImageIsScheduledSecuredAndLimitedLikeAMember(t *testing.T) {
 	check, template, _ := checkedImage()
 	pod, member := check.Spec, template.Spec
+	if pod.Affinity.PodAntiAffinity != nil || pod.Affinity.PodAffinity != nil {
+		t.Errorf("the members that it runs beside may keep it away: %+v", pod.Affinity)
+	}
 	for what, pair := range map[string][2]any{
 		"node selector":     {pod.NodeSelector, member.NodeSelector},
 		"node affinity":     {pod.Affinity.NodeAffinity, member.Affinity.NodeAffinity},
@@ -58,8 +63,11 @@ func TestThePodThatLooksAtAnImageIsScheduledSecuredAndLimitedLikeAMember(t *test
 		}
 	}
 	for _, one := range append(pod.InitContainers, pod.Containers...) {
-		if diff := cmp.Diff(member.Containers[0].Resources, one.Resources); diff != "" {
-			t.Errorf("resources of %s: -member +check:\n%s", one.Name, diff)
+		if diff := cmp.Diff(member.Containers[0].Resources.Limits, one.Resources.Limits); diff != "" {
+			t.Errorf("limits of %s: -member +check:\n%s", one.Name, diff)
+		}
+		if requests := one.Resources.Requests; requests.Cpu().String() != "10m" || requests.Memory().String() != "16Mi" {
+			t.Errorf("%s needs room beside the members: %v", one.Name, requests)
 		}
 		if diff := cmp.Diff(member.Containers[0].SecurityContext, one.SecurityContext); diff != "" {
 			t.Errorf("security context of %s: -member +check:\n%s", one.Name, diff)
@@ -94,6 +102,23 @@ func TestThePodThatLooksAtAnImageHasNoDataSecretTokenOrLabelOfAMember(t *testing
 		if !strings.HasPrefix(strings.Join(one.Command, " ")+" ", map[string]string{"copy": "/etcd-warden image-check copy /check/etcd-warden ",
 			ContainerName: "/check/etcd-warden image-check run "}[one.Name]) || len(one.Args) > 0 {
 			t.Errorf("container %s runs %v %v", one.Name, one.Command, one.Args)
+		}
+	}
+}
+
+func TestThePodThatLooksAtAnImageRequestsNoMoreThanItsLimits(t *testing.T) {
+	small := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("5m"), corev1.ResourceMemory: resource.MustParse("8Mi")}
+	for what, r := range map[string]corev1.ResourceRequirements{
+		"small limits": checkResources(corev1.ResourceRequirements{Limits: small}),
+		"no limits":    checkResources(corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("13Gi")}}),
+	} {
+		for name, limit := range r.Limits {
+			if request := r.Requests[name]; request.Cmp(limit) > 0 {
+				t.Errorf("%s: requests %s of %s, and the limit is %s", what, request.String(), name, limit.String())
+			}
+		}
+		if r.Requests.Memory().Cmp(resource.MustParse("16Mi")) > 0 {
+			t.Errorf("%s: requests %s", what, r.Requests.Memory())
 		}
 	}
 }

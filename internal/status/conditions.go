@@ -317,7 +317,7 @@ func upgradeBlocked(s *cluster.Snapshot, d *plan.Decision) metav1.Condition {
 	refusals := analyse.UpgradeRefusals(s)
 	for _, r := range d.Refusals {
 		isOfImageCheck := d.Reason == v1beta1.ReasonCheckingImage && r.Reason == v1beta1.ReasonWriteRefused
-		if r.Reason == v1beta1.ReasonDowngradeRefused || isOfImageCheck {
+		if r.Reason == v1beta1.ReasonDowngradeRefused || isOfImageCheck || len(refusals) == 0 && r.Reason == v1beta1.ReasonImageNotUsable {
 			refusals = append(refusals, r)
 		}
 	}
