@@ -243,11 +243,11 @@ func (w *World) isDue(due *time.Time, wanted, atOnce bool, interval time.Duratio
 	case !wanted:
 		*due = time.Time{}
 		return false
-	case w.now == nil, atOnce, !due.IsZero() && !w.now().Before(*due):
+	case w.now == nil, atOnce, !due.IsZero() && !w.moment().Before(*due):
 		*due = time.Time{}
 		return true
 	case due.IsZero():
-		*due = w.now().Add(interval)
+		*due = w.moment().Add(interval)
 	}
 	if w.due.IsZero() || due.Before(w.due) {
 		w.due = *due
@@ -255,12 +255,25 @@ func (w *World) isDue(due *time.Time, wanted, atOnce bool, interval time.Duratio
 	return false
 }
 
-// tick does what the monitors have done since an interval passed. It comes before every other change, and before
-// answers.
+// tick does what the monitors have done since intervals passed, one after the other. It comes before every other change,
+// and before answers.
 func (w *World) tick() {
-	if w.now != nil && !w.due.IsZero() && !w.now().Before(w.due) {
+	if w.now == nil {
+		return
+	}
+	for now := w.now(); !w.due.IsZero() && !now.Before(w.due); {
+		w.at = w.due
 		w.settle()
 	}
+	w.at = time.Time{}
+}
+
+// moment is the time for the monitors: that of what is made up for, or now.
+func (w *World) moment() time.Time {
+	if !w.at.IsZero() {
+		return w.at
+	}
+	return w.now()
 }
 
 // nextClusterVersion is decideClusterVersion (server/etcdserver/version/monitor.go), in 3.5 monitorVersions

@@ -48,6 +48,8 @@ type World struct {
 	now       func() time.Time // nil without a clock
 	unfit     []Unfit
 	due       time.Time // when a leader next compares versions; zero while there is nothing to do
+	// at is the moment that a tick makes up for; zero outside of one.
+	at time.Time
 }
 
 // New returns a world without members.
