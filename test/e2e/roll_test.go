@@ -16,7 +16,6 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
-	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 var _ = Describe("A cluster whose members are restarted while clients write", func() {
@@ -62,55 +61,38 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		writers.end(ctx, c)
 	})
 
-	for fault, f := range map[string]struct {
-		change func(*v1beta1.EtcdClusterSpec)
-		says   string
-		whole  bool // part of the whole matrix only
-	}{
-		"its image cannot be pulled": {func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "localhost/no/such/image" }, "localhost/no/such/image", false},
-		"its container cannot be started": {func(s *v1beta1.EtcdClusterSpec) {
-			s.Image.Repository, s.Image.Tag, _ = strings.Cut(settings["CRASHING_IMAGE"], ":")
-		}, "no such file or directory", true},
-		"etcd is killed again and again": {func(s *v1beta1.EtcdClusterSpec) {
-			s.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("12Mi")}
-		}, "used more memory than its limit", true},
-	} {
-		It("takes a member back that does not come back, once, leaves the others, and rolls on when the spec is corrected: "+fault, func(ctx SpecContext) {
-			if f.whole && !world.Full() {
-				Skip("one fault is enough but for the whole matrix")
-			}
-			c := create(ctx, makeCluster(newNamespace(ctx)))
-			writers := appendOn(ctx, c)
-			awaitDisruptionsAllowed(ctx, c, 1)
-			before := uidsOfPods(ctx, c)
+	It("takes a member back that does not come back, once, leaves the others, and rolls on when the spec is corrected", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx)))
+		writers := appendOn(ctx, c)
+		awaitDisruptionsAllowed(ctx, c, 1)
+		before := uidsOfPods(ctx, c)
 
-			story := follow(ctx, c)
-			edit(ctx, c, f.change)
-			awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying(f.says, "Correct the spec"),
-				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
-			operations := story.end()
-			Expect(operations).To(HaveExactElements(HaveField("Type", v1beta1.OperationRollMember), HaveField("Type", v1beta1.OperationRollBack)))
-			failed := operations[0].Member
-			Expect(operations[1].Member).To(Equal(failed))
-			story.expectTold(ctx, c)
-			expectEvent(ctx, c, v1beta1.EventMemberRolledBack, failed, f.says)
-			awaitReady(ctx, c, failed)
-			restored := uidsOfPods(ctx, c)
-			for pod, uid := range restored {
-				Expect(uid == before[pod]).To(Equal(pod != cluster.PodName(failed)), pod)
-			}
-			Consistently(ctx, func() map[string]string { return uidsOfPods(ctx, c) }).WithTimeout(3*time.Second).Should(Equal(restored), "what failed was tried again")
+		story := follow(ctx, c)
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) })
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying("used more memory than its limit", "Correct the spec"),
+			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
+		operations := story.end()
+		Expect(operations).To(HaveExactElements(HaveField("Type", v1beta1.OperationRollMember), HaveField("Type", v1beta1.OperationRollBack)))
+		failed := operations[0].Member
+		Expect(operations[1].Member).To(Equal(failed))
+		story.expectTold(ctx, c)
+		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, failed, "used more memory than its limit")
+		awaitReady(ctx, c, failed)
+		restored := uidsOfPods(ctx, c)
+		for pod, uid := range restored {
+			Expect(uid == before[pod]).To(Equal(pod != cluster.PodName(failed)), pod)
+		}
+		Consistently(ctx, func() map[string]string { return uidsOfPods(ctx, c) }).WithTimeout(3*time.Second).Should(Equal(restored), "what failed was tried again")
 
-			edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
-				s.Image, s.Resources.Limits, s.PodTemplate = v1beta1.Image{}, nil, labelled("team", "a")
-			})
-			awaitHealthy(ctx, c)
-			for _, pod := range podsOf(ctx, c) {
-				Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))
-			}
-			writers.end(ctx, c)
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
+			s.Resources.Limits, s.PodTemplate = nil, labelled("team", "a")
 		})
-	}
+		awaitHealthy(ctx, c)
+		for _, pod := range podsOf(ctx, c) {
+			Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))
+		}
+		writers.end(ctx, c)
+	})
 
 	It("cures a member that is killed for want of memory before it grows, where one edit asks for both", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx)))

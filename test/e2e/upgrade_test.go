@@ -44,22 +44,24 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 	})
 
 	for fault, f := range map[string]struct {
-		version func() string // the settings are read later than this table
-		says    string
+		change func(*v1beta1.EtcdClusterSpec) // the settings are read later than this table
+		says   string
 	}{
-		"does not exist":            {func() string { return "3.6.97" }, "cannot be pulled"},
-		"has another version of it": {func() string { return settings["MISLABELLED_ETCD_VERSION"] }, "and spec.version is"},
+		"of another version does not exist":  {func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.97" }, "cannot be pulled"},
+		"has another version of it":          {func(s *v1beta1.EtcdClusterSpec) { s.Version = settings["MISLABELLED_ETCD_VERSION"] }, "and spec.version is"},
+		"is another one and does not exist":  {func(s *v1beta1.EtcdClusterSpec) { s.Image.Repository = "localhost/no/such/image" }, "localhost/no/such/image"},
+		"is another one, of another version": {func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "v" + versionOf("3.7") }, "and spec.version is"},
 	} {
 		It("does not change where the image "+fault+", and no member is touched", func(ctx SpecContext) {
 			from := versionOf("3.6")
 			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
 			before := uidsOfPods(ctx, c)
-			toVersion(ctx, c, f.version())
+			edit(ctx, c, f.change)
 			awaitConditions(ctx, c, wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonImageNotUsable}.saying(f.says),
 				available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 			Expect(uidsOfPods(ctx, c)).To(Equal(before))
 			Expect(c.Status.Version).To(Equal(from))
-			toVersion(ctx, c, from)
+			edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image = from, v1beta1.Image{} })
 			awaitVersion(ctx, c, from)
 			awaitNoImageCheck(ctx, c)
 			Expect(uidsOfPods(ctx, c)).To(Equal(before))
