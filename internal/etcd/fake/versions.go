@@ -255,8 +255,8 @@ func (w *World) isDue(due *time.Time, wanted, atOnce bool, interval time.Duratio
 	return false
 }
 
-// tick does what the monitors have done since intervals passed, one after the other. It comes before every other change,
-// and before answers.
+// tick does what the monitors have done since intervals passed, one after the other. It comes before every other
+// change, and before answers.
 func (w *World) tick() {
 	if w.now == nil {
 		return
