@@ -232,7 +232,8 @@ func upgradeMayBegin(m *cluster.Member) guard {
 // hasNoWayBack reports whether the only member fails with what it went back to: the new minor version had changed its
 // data before it failed. Another patch of that version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
-	return len(s.Members) == 1 && hasFailed(m) && m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] != ""
+	t, _, isMarked := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
+	return len(s.Members) == 1 && hasFailed(m) && isMarked && t == v1beta1.OperationRollBack
 }
 
 // awaitOthers waits, in a minor step, until the member that restarted before has been ready for a while. The last voter
@@ -260,7 +261,7 @@ func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	}
 	for i := range s.Members {
 		if other := &s.Members[i]; isLast && other.Name != m.Name && other.Pod != nil {
-			if wait := pinTime - s.Now.Sub(other.Pod.ReadySince); wait > d.RequeueAfter {
+			if wait := min(pinTime, pinTime-s.Now.Sub(other.Pod.ReadySince)); wait > d.RequeueAfter {
 				d.RequeueAfter = wait
 				d.Message = fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.",
 					m.Name, pinTime)
@@ -279,7 +280,10 @@ func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 	if m.Workload == nil || m.Workload.HealthyIntent == nil || m.Pod == nil || minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) == 0 {
 		return 0
 	}
-	return trialTime - s.Now.Sub(m.Pod.ReadySince)
+	if !m.Pod.Ready {
+		return trialTime
+	}
+	return min(trialTime, trialTime-s.Now.Sub(m.Pod.ReadySince))
 }
 
 // RunningVersion is the version that the member's etcd says it is, and of its template where it does not answer.

@@ -434,21 +434,20 @@ func TestTheLastMemberThatFailsIsStoppedBeforeItMayGoBack(t *testing.T) {
 
 // The new version had changed the data before it failed, so the old one ends over them.
 func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *testing.T) {
-	stuck := func(version, failed string, size int32) *plan.Decision {
+	stuck := func(version string, last v1beta1.OperationType, size int32) *plan.Decision {
 		s := healthy(size).LaterSpec(toVersion(version)).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
-			s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationFailedIntent] = failed
+			s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(last, Now.Add(-time.Hour))
 		}).Snapshot()
 		d := Next(s)
 		return &d
 	}
-	tried := cluster.FailedIntent(cluster.Intent{Version: "3.7.3"}, "it crashed")
-	if d := stuck("3.7.4", tried, 1); d.Action == nil {
+	if d := stuck("3.7.4", v1beta1.OperationRollBack, 1); d.Action == nil {
 		t.Errorf("it is stuck: %s: %s", d.Reason, d.Message)
 	}
-	if d := stuck("3.7.4", "", 1); d.Action != nil {
+	if d := stuck("3.7.4", v1beta1.OperationRollMember, 1); d.Action != nil {
 		t.Errorf("a member that failed for another reason gets a new minor version: %s", d.Message)
 	}
-	if d := stuck("3.7.4", tried, 3); d.Action != nil {
+	if d := stuck("3.7.4", v1beta1.OperationRollBack, 3); d.Action != nil {
 		t.Errorf("one of three gets a new minor version while it fails: %s", d.Message)
 	}
 }

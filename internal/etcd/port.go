@@ -17,6 +17,8 @@ type Endpoint struct {
 	ServerName string
 	// Credentials of the operator. They are nil where client traffic is not encrypted.
 	Credentials *Credentials
+	// AtRest tells that no version changes: a probe does not find out the cluster version. That costs a quorum call.
+	AtRest bool
 }
 
 // Credentials are PEM blocks: the operator's client certificate, its key, and the authorities that may issue the

@@ -127,7 +127,7 @@ func endpointOf(s *cluster.Snapshot, m *cluster.Member, credentials *etcd.Creden
 	if !m.Pod.IsRunning() || m.Pod.IP == "" || m.Workload == nil || m.Pod.NodeLost {
 		return etcd.Endpoint{}, false
 	}
-	endpoint := etcd.Endpoint{Address: net.JoinHostPort(m.Pod.IP, strconv.Itoa(cluster.ClientPort))}
+	endpoint := etcd.Endpoint{Address: net.JoinHostPort(m.Pod.IP, strconv.Itoa(cluster.ClientPort)), AtRest: isAtRest(s)}
 	if m.Workload.Intent.ServerSecret == "" {
 		return endpoint, true
 	}
@@ -139,4 +139,12 @@ func endpointOf(s *cluster.Snapshot, m *cluster.Member, credentials *etcd.Creden
 // Endpoint returns where a member is asked, with the credentials that the last pass read.
 func (o *Observer) Endpoint(s *cluster.Snapshot, m *cluster.Member) (etcd.Endpoint, bool) {
 	return endpointOf(s, m, o.secrets.credentialsOf(s.Cluster.Key()))
+}
+
+// isAtRest reports whether no member is to run another version of etcd, and no operation or downgrade is under way.
+func isAtRest(s *cluster.Snapshot) bool {
+	c := s.Cluster
+	return c.Status.Operation == nil && c.Status.Version == c.Spec.Version &&
+		(s.PeerService == nil || s.PeerService.Annotations[cluster.AnnotationDowngrade] == "") &&
+		!slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Workload != nil && m.Workload.Intent.Version != c.Spec.Version })
 }

@@ -148,7 +148,11 @@ func losesAVoter(l *lab) {
 	for range 3 {
 		l.later(pinTime)
 	}
-	for _, address := range l.kubernetes.running() {
+	running := l.kubernetes.running()
+	if len(running) != 2 {
+		l.Errorf("%d members run beside the lost one, want 2", len(running))
+	}
+	for _, address := range running {
 		if p, err := l.kubernetes.world.Probe(l.Context(), etcd.Endpoint{Address: address}); err != nil || p.DowngradeEnabled {
 			l.Errorf("the downgrade was not cancelled while a voter was lost: %+v, %v", p, err)
 		}

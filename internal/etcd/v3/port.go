@@ -64,16 +64,18 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		probe.DowngradeTarget = cluster.MinorOf(cluster.ForeignVersion(downgrade.TargetVersion))
 	}
 	if !probe.Learner && probe.Leader != 0 {
-		member.asksQuorum(ctx, &probe)
+		member.asksQuorum(ctx, &probe, endpoint.AtRest)
 	}
 	return probe, nil
 }
 
 // asksQuorum adds what a member tells after it has reached a quorum. Both questions are asked at once.
-func (m *member) asksQuorum(ctx context.Context, probe *cluster.Probe) {
+func (m *member) asksQuorum(ctx context.Context, probe *cluster.Probe, atRest bool) {
 	var asked sync.WaitGroup
 	asked.Go(func() { probe.Linearizable = m.reads(ctx) })
-	m.readClusterVersion(ctx, probe)
+	if !atRest {
+		m.readClusterVersion(ctx, probe)
+	}
 	asked.Wait()
 }
 

@@ -144,6 +144,14 @@ func TestAProbeTellsTheVersions(t *testing.T) {
 	}
 }
 
+func TestAtRestNobodyIsAskedForTheClusterVersion(t *testing.T) {
+	server := &versionServer{version: "3.7.3", storage: "3.7.0", minor: "3.7"}
+	got, err := New().Probe(t.Context(), etcd.Endpoint{Address: server.serve(t), AtRest: true})
+	if err != nil || !got.Linearizable || got.StorageVersion != "3.7" || got.ClusterVersion != "" || len(server.asked) > 0 {
+		t.Errorf("got %+v, %v, asked for %q", got, err, server.asked)
+	}
+}
+
 func TestACancelledDowngradeIsEnabledNoMore(t *testing.T) {
 	for name, test := range map[string]struct {
 		server *versionServer
