@@ -3,6 +3,7 @@ package analyse
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -22,20 +23,20 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	case !isOwnDowngrade(s, target):
 		return refused([]plan.Refusal{*noForeignDowngrade(s)})
 	case silent >= 0:
-		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: ""}, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
+		return changeDowngrade(s, "", nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
 			s.Members[silent].Name, target))
 	case s.Outlook().Voters == 2: // a user removed one of three
 		return changeDowngrade(s, "", nil, fmt.Sprintf("etcd has 2 voters, and neither can restart: both are the quorum. The downgrade to etcd %s is cancelled, "+
 			"since no member is added while one is enabled. It is enabled again when there are more.", target))
 	case renewsLog(s) && isLowered(s, target):
-		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: "", cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
+		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
 	case renewsLog(s):
 		d := awaitLowered(target)
 		d.Reason = v1beta1.ReasonRenewingLog
 		return d
 	case target != cluster.MinorOf(want):
-		return changeDowngrade(s, "", map[string]string{cluster.AnnotationDowngrade: ""}, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
+		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
 	case versionChange(s) == "":
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
@@ -124,6 +125,9 @@ func changeDowngrade(s *cluster.Snapshot, target string, notes map[string]string
 	switch {
 	case target == "":
 		d.Reason = v1beta1.ReasonCancellingDowngrade
+		taken := map[string]string{cluster.AnnotationDowngrade: ""} // the note goes with what it is about
+		maps.Copy(taken, notes)
+		notes = taken
 	case notes[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun:
 		d.Reason = v1beta1.ReasonRenewingLog
 	}

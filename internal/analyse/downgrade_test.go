@@ -158,6 +158,9 @@ func TestADowngradeThatEtcdDoesNotFinishIsCancelledAtItsDeadline(t *testing.T) {
 	if d := Next(*s); d.Finished || stepOf(d.Action) != "cancel the downgrade by prod-0" || !strings.Contains(d.Message, "prod-0 did not prepare its data for etcd 3.6 within 10m0s") {
 		t.Errorf("at the deadline: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
 	}
+	if note, isTaken := Next(*s).Action.(plan.ChangeDowngrade).Notes[cluster.AnnotationDowngrade]; !isTaken || note != "" {
+		t.Errorf("at the deadline: the note of the downgrade stays: %q", note)
+	}
 	tells("3.7", "3.7", "")(s)
 	if d := Next(*s); !d.Finished || d.Abandoned == "" || d.Action != nil {
 		t.Errorf("once it is cancelled: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
