@@ -68,8 +68,9 @@ var _ = Describe("A deleted cluster", func() {
 		less := makeCluster(c.Namespace)
 		Expect(kube.Create(ctx, less)).To(Succeed())
 		awaitRefusal(ctx, less, v1beta1.ReasonVolumesBelowQuorum, "Only 1 of the 3 volumes", "quorum is 2", v1beta1.BootstrapEmpty)
-		expectNothingMade(ctx, less)
-
+		Consistently(ctx, func(g Gomega) { // Services are made where the operator sees the cluster before the labels
+			expectNone(g, ctx, less, &appsv1.StatefulSetList{}, &corev1.PodList{})
+		}).WithTimeout(3 * time.Second).Should(Succeed())
 		remove(ctx, less)
 
 		for _, name := range []string{"data-prod-1", "data-prod-2"} {

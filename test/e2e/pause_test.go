@@ -51,12 +51,12 @@ var _ = Describe("A pause in the middle, while clients write", func() {
 	It("of a roll back ends with the member back", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		writers := appendOn(ctx, c)
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "does-not-exist" })
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) }) // etcd needs more
 		awaitOperation(ctx, c, v1beta1.OperationRollBack)
 		expectStill(ctx, c)
 		resume(ctx, c)
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack), available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
-		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "" })
+		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Resources.Limits = nil })
 		awaitHealthy(ctx, c)
 		writers.end(ctx, c)
 	})
