@@ -27,6 +27,11 @@ type Operation struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	WaitingFor string `json:"waitingFor,omitempty"`
+	// VolumeUID is the UID of the PersistentVolumeClaim that a lost member was last seen healthy on. No other claim is
+	// deleted when the member is replaced.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VolumeUID string `json:"volumeUID,omitempty"`
 }
 
 // MemberRole is the role of a member in the quorum.
@@ -64,6 +69,10 @@ type MemberStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// VolumeUID is the UID of the PersistentVolumeClaim that the member was last seen healthy on.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VolumeUID string `json:"volumeUID,omitempty"`
 }
 
 // EtcdClusterStatus is the observed state of a cluster.

@@ -82,6 +82,13 @@ const (
 	// ReasonScaling: members are added or removed, one after the other, until there are as many as spec.replicas.
 	// What to do: nothing. If it takes minutes, status.operation names the member and says what it waits for.
 	ReasonScaling = "Scaling"
+	// ReasonReplacingMember: a lost member is removed from etcd, and a new one takes its place.
+	// What to do: nothing. Find out what became of its node or its volume. docs/repair.md says what counts as lost.
+	ReasonReplacingMember = "ReplacingMember"
+	// ReasonNodesNotReady: a member is lost, and more than a third of all nodes are not ready. No lost member is replaced.
+	// What to do: bring the nodes back. To replace a member meanwhile, set the annotation
+	// operator.etcd-warden.io/replace-member.
+	ReasonNodesNotReady = "NodesNotReady"
 	// ReasonRollingMembers: the members restart one after the other, so that they load what the spec or the annotation
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.

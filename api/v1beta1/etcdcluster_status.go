@@ -26,6 +26,8 @@ const (
 	OperationAddMember OperationType = "AddMember"
 	// OperationRemoveMember removes one member: from etcd first, then its pod.
 	OperationRemoveMember OperationType = "RemoveMember"
+	// OperationReplaceMember removes a lost member, so that a new one takes its place.
+	OperationReplaceMember OperationType = "ReplaceMember"
 	// OperationDowngrade enables a downgrade to the next lower minor version in etcd, or cancels it. No member restarts.
 	OperationDowngrade OperationType = "Downgrade"
 	// OperationRollBack restarts one member with the last pod template with which it was healthy.
@@ -50,6 +52,11 @@ type Operation struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	WaitingFor string `json:"waitingFor,omitempty"`
+	// VolumeUID is the UID of the PersistentVolumeClaim that a lost member was last seen healthy on. No other claim is
+	// deleted when the member is replaced.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VolumeUID string `json:"volumeUID,omitempty"`
 }
 
 // MemberRole is the role of a member in the quorum.
@@ -87,6 +94,10 @@ type MemberStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// VolumeUID is the UID of the PersistentVolumeClaim that the member was last seen healthy on.
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	VolumeUID string `json:"volumeUID,omitempty"`
 }
 
 // EtcdClusterStatus is the observed state of a cluster.

@@ -36,6 +36,11 @@ const (
 	MaxRestartValue   = 253
 )
 
+// ReplaceMemberAnnotation on an EtcdCluster makes the operator replace one member by a new one. The value names the member
+// and its ID in etcd: NAME/ID, as status.members has them, so that it never speaks of another member than the user meant.
+// The operator removes the annotation when it has obeyed it.
+const ReplaceMemberAnnotation = "operator.etcd-warden.io/replace-member"
+
 // PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the
 // spec, and in which order. Each new value gets one answer. The annotation changes nothing else.
 // A value of more than MaxPlanValue bytes gets none.
@@ -117,6 +122,11 @@ type EtcdClusterSpec struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Update strategy",order=12,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	UpdateStrategy *UpdateStrategy `json:"updateStrategy,omitempty"`
+
+	// Recovery says what the operator does about members that are lost.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Recovery",order=13,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
+	// +optional
+	Recovery *Recovery `json:"recovery,omitempty"`
 
 	// Bootstrap says how a new cluster starts.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Bootstrap",order=10,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
@@ -242,6 +252,11 @@ type RetentionPolicy struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of removed members",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +optional
 	WhenScaled RetentionPolicyType `json:"whenScaled,omitempty"`
+	// WhenReplaced applies to the volume of a member that is lost and was replaced by another one: Retain, which is the
+	// default, keeps it, Delete deletes it and its data. No member ever uses such a volume again.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of replaced members",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
+	// +optional
+	WhenReplaced RetentionPolicyType `json:"whenReplaced,omitempty"`
 }
 
 // TLS secures the traffic of clients and between members.
@@ -559,6 +574,44 @@ type UpdateStrategy struct {
 	// +optional
 	ProgressDeadlineSeconds int32 `json:"progressDeadlineSeconds,omitempty"`
 }
+
+// Recovery says what the operator does about members that are lost.
+type Recovery struct {
+	// MemberReplacement says when a new member takes the place of one that is lost.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Replacement of members"
+	// +optional
+	MemberReplacement *MemberReplacement `json:"memberReplacement,omitempty"`
+}
+
+// MemberReplacement says when a new member, with a new name and a new volume, takes the place of one that is lost. That
+// happens only while the other members have a quorum.
+type MemberReplacement struct {
+	// Policy says who replaces a lost member. Automatic, which is the default, has the operator do it. Manual has it wait
+	// for the annotation operator.etcd-warden.io/replace-member.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Policy",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Automatic","urn:alm:descriptor:com.tectonic.ui:select:Manual"}
+	// +optional
+	Policy ReplacementPolicy `json:"policy,omitempty"`
+	// After is how long the node of a member may be gone before the member counts as lost, from 10s to 24h. The default
+	// is 5m. A member whose volume can be used on no other node counts as lost at once where Kubernetes knows that the
+	// node does not return: its Node was deleted, or has the taint node.kubernetes.io/out-of-service.
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[1-9][0-9]*(s|m|h)$') && duration(self) >= duration('10s') && duration(self) <= duration('24h')",message="after must be a whole number above 0 with one of the units s, m and h, from 10s to 24h, for example 5m."
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="After",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:text"}
+	// +optional
+	After string `json:"after,omitempty"`
+}
+
+// ReplacementPolicy says who replaces a lost member.
+// +kubebuilder:validation:Enum=Automatic;Manual
+type ReplacementPolicy string
+
+// The policies for lost members.
+const (
+	// ReplaceAutomatically has the operator replace a lost member.
+	ReplaceAutomatically ReplacementPolicy = "Automatic"
+	// ReplaceManually has the operator wait for the annotation operator.etcd-warden.io/replace-member.
+	ReplaceManually ReplacementPolicy = "Manual"
+)
 
 // OperatorUpgradePolicy says what happens if a new release of the operator makes the pods differently.
 // +kubebuilder:validation:Enum=Wait;Roll

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -178,9 +180,45 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 		}
 	}
 	remove := func(ctx context.Context, target etcd.Target) error {
+		if err := a.stillLost(ctx, s, action.Lost); err != nil {
+			return err
+		}
 		return a.Etcd.RemoveMember(ctx, target, action.ID)
 	}
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
+}
+
+// stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were behind.
+func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.Lost) error {
+	switch {
+	case lost == nil:
+		return nil
+	case lost.Node != "":
+		return a.nodeIsGone(ctx, lost.Node)
+	}
+	var claim corev1.PersistentVolumeClaim
+	err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: lost.Claim}, &claim)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && (claim.DeletionTimestamp != nil || lost.ClaimUID != "" && claim.UID == lost.ClaimUID):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading PersistentVolumeClaim %s again: %w", lost.Claim, err)
+	}
+	return conflict("PersistentVolumeClaim", lost.Claim, "it is there again")
+}
+
+func (a *Actor) nodeIsGone(ctx context.Context, name string) error {
+	var node corev1.Node
+	err := a.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading Node %s again: %w", name, err)
+	case cluster.NodeOf(name, &node).IsGone():
+		return nil
+	}
+	return conflict("Node", name, "it is ready again")
 }
 
 // moveLeader is done where the member leads no more.

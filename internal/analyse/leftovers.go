@@ -1,7 +1,6 @@
 package analyse
 
 import (
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -17,7 +16,7 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	var list []plan.Upkeep
 	for i := range s.LeftOvers {
 		m := &s.LeftOvers[i]
-		isClaimed := isClaimed(s, v1beta1.OperationRemoveMember) && s.Cluster.Status.Operation.Member == m.Name
+		isClaimed := isRemovalClaimed(s, m.Name)
 		switch v := m.Volume; {
 		case v != nil && !v.Retired && !v.Deleting && (isClaimed || v.Removing != 0):
 			list = append(list, plan.RecordMember{Member: m.Name, Volume: v.Name, ResourceVersion: v.ResourceVersion, Annotations: map[string]string{

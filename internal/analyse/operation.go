@@ -35,14 +35,15 @@ var operations map[v1beta1.OperationType]operation
 
 func init() { // not a literal: proceed leads back to the table
 	operations = map[v1beta1.OperationType]operation{
-		v1beta1.OperationBootstrap:    {v1beta1.ReasonBootstrapping, foundingIsDone, foundingAbandonedFor, awaitQuorum},
-		v1beta1.OperationTakeBack:     {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
-		v1beta1.OperationResume:       {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
-		v1beta1.OperationAddMember:    {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
-		v1beta1.OperationRemoveMember: {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval},
-		v1beta1.OperationRollMember:   {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
-		v1beta1.OperationDowngrade:    {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
-		v1beta1.OperationRollBack:     {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
+		v1beta1.OperationBootstrap:     {v1beta1.ReasonBootstrapping, foundingIsDone, foundingAbandonedFor, awaitQuorum},
+		v1beta1.OperationTakeBack:      {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationResume:        {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationAddMember:     {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
+		v1beta1.OperationRemoveMember:  {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval},
+		v1beta1.OperationReplaceMember: {v1beta1.ReasonReplacingMember, removalIsDone, replacementAbandonedFor, continueReplacement},
+		v1beta1.OperationRollMember:    {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
+		v1beta1.OperationDowngrade:     {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
+		v1beta1.OperationRollBack:      {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
 	}
 }
 
@@ -84,11 +85,17 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 		Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
 	}
 	claim.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
+	if claim.Type == v1beta1.OperationReplaceMember {
+		claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
+	}
 	if standing := s.Cluster.Status.Operation; standing != nil {
 		claim = *standing // what became of its step has been told
 	}
 	if d.HandOver {
 		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
+		if claim.Type == v1beta1.OperationReplaceMember {
+			claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
+		}
 	}
 	return &claim
 }

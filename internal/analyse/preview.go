@@ -207,7 +207,7 @@ func (p *preview) complete(op *v1beta1.Operation) {
 	switch op.Type {
 	case v1beta1.OperationAddMember:
 		p.join(op.Member)
-	case v1beta1.OperationRemoveMember:
+	case v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember:
 		p.remove(op.Member)
 	case v1beta1.OperationDowngrade:
 		p.changeDowngrade(awaitDowngrade(&p.s, op).Action)

@@ -102,7 +102,7 @@ func hasOtherPeerURL(s *cluster.Snapshot, m *cluster.Member) bool {
 // isOfRemoved reports whether an object is the pod of the member that the operator removes. It is to go away.
 func isOfRemoved(s *cluster.Snapshot, x *cluster.ForeignObject) bool {
 	op := s.Cluster.Status.Operation
-	return isClaimed(s, v1beta1.OperationRemoveMember) && x.Kind == "Pod" && x.Terminating && x.Name == cluster.PodName(op.Member)
+	return op != nil && isRemovalClaimed(s, op.Member) && x.Kind == "Pod" && x.Terminating && x.Name == cluster.PodName(op.Member)
 }
 
 type problems []plan.Problem

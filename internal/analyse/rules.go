@@ -42,8 +42,9 @@ var Rules = []Rule{
 	{RuleBootstrap, bootstrap},                          // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                                // Make sure that every member with data has its StatefulSet.
 	{RuleRollBack, rollBack},                            // Make sure that a member which does not come back goes back.
+	{RuleRepair, takeOver},                              // Make sure that a restart does not keep a lost member from its replacement.
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
-	{RuleRepair, volumesLost},                           // Make sure that a quorum which lost its volumes is reported.
+	{RuleRepair, repair},                                // Make sure that lost members are replaced, and a lost quorum is reported.
 	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, upgrade},                              // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.
@@ -87,8 +88,10 @@ func Next(s cluster.Snapshot) plan.Decision {
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
-	if next := s.NextDeadline(); next > 0 {
-		d.RequeueAfter = min(d.RequeueAfter, next)
+	for _, next := range []time.Duration{s.NextDeadline(), untilLost(&s)} {
+		if next > 0 {
+			d.RequeueAfter = min(d.RequeueAfter, next)
+		}
 	}
 	return d
 }

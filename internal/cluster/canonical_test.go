@@ -88,7 +88,7 @@ var samePods = map[string][2]string{
 	"spread constraints in another order":        {pod(`topologySpreadConstraints: [` + spread("zone") + `, ` + spread("host") + `]`), pod(`topologySpreadConstraints: [` + spread("host") + `, ` + spread("zone") + `]`)},
 	"expressions of a spread constraint":         {pod(`topologySpreadConstraints: [` + constraintOf("a", "b") + `]`), pod(`topologySpreadConstraints: [` + constraintOf("b", "a") + `]`)},
 	"the defaults of a spread constraint":        {pod(`topologySpreadConstraints: [` + spread("zone") + `]`), pod(`topologySpreadConstraints: [` + spread("zone, minDomains: 1, nodeAffinityPolicy: Honor, nodeTaintsPolicy: Ignore") + `]`)},
-	"what no pod depends on":                     {`{}`, `{replicas: 5, paused: true, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}, storage: {retentionPolicy: {whenDeleted: Delete, whenScaled: Delete}}}`},
+	"what no pod depends on":                     {`{}`, `{replicas: 5, paused: true, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}, storage: {retentionPolicy: {whenDeleted: Delete, whenScaled: Delete, whenReplaced: Delete}}, recovery: {memberReplacement: {policy: Manual, after: 1m}}}`},
 	"the operator's client Secret":               {`{tls: {client: {secretRef: {name: s, operatorName: a}}}}`, `{tls: {client: {secretRef: {name: s, operatorName: b, format: TLS}}}}`},
 	"a selector that matches all, in two orders": {podsIn(`{key: a, operator: Exists}, {key: b, operator: Exists}`), podsIn(`{key: b, operator: Exists}, {key: a, operator: Exists}`)},
 	"preferred nodes in another order":           {preferred(`a`, `b`), preferred(`b`, `a`)},

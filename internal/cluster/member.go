@@ -6,6 +6,9 @@ type Member struct {
 	Volume   *Volume
 	Workload *Workload
 	Pod      *Pod
+	// Node is the node of the pod, or else the one that its volume can be used on. It is nil where it is not known: nodes
+	// are read while the member does not answer.
+	Node *Node
 	// Probe is what etcd answered, nil when the member was not asked.
 	Probe *Probe
 }

@@ -39,6 +39,22 @@ func DeletesScaledVolumes(c *v1beta1.EtcdCluster) bool {
 	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenScaled == v1beta1.RetentionDelete
 }
 
+// DeletesReplacedVolumes reports whether the volume of a lost member that was replaced is deleted.
+func DeletesReplacedVolumes(c *v1beta1.EtcdCluster) bool {
+	storage := c.Spec.Storage
+	return storage != nil && storage.RetentionPolicy != nil && storage.RetentionPolicy.WhenReplaced == v1beta1.RetentionDelete
+}
+
+// HealthyVolume returns the UID of the claim that the status says a member was last healthy on; empty for none.
+func HealthyVolume(c *v1beta1.EtcdCluster, member string) string {
+	for i := range c.Status.Members {
+		if m := &c.Status.Members[i]; m.Name == member {
+			return m.VolumeUID
+		}
+	}
+	return ""
+}
+
 // ForeignObjectOf describes an object that is not this cluster's.
 func ForeignObjectOf(c *v1beta1.EtcdCluster, kind string, object metav1.Object) ForeignObject {
 	x := ForeignObject{Kind: kind, Name: object.GetName(), Owner: "has no owner"}

@@ -59,6 +59,8 @@ type Snapshot struct {
 	Membership *Membership
 	// LeaderlessSince is since when IsLeaderless was true in every pass. It is zero while it is not.
 	LeaderlessSince time.Time
+	// Nodes is how many nodes there are. They are counted while a member does not answer.
+	Nodes NodeCount
 	// PeerTrust and ClientTrust are what the Secrets hold.
 	PeerTrust, ClientTrust Trust
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
@@ -73,7 +75,11 @@ type Volume struct {
 	UID             types.UID
 	ResourceVersion string
 	Deleting        bool
-	RequestedBytes  int64
+	// CreatedAt is when the claim was made.
+	CreatedAt time.Time
+	// Confined tells that the volume can be used only on nodes that are gone. It is read with the member's Node.
+	Confined       bool
+	RequestedBytes int64
 	// StorageClass is empty where the claim names none.
 	StorageClass string
 	AccessModes  []corev1.PersistentVolumeAccessMode

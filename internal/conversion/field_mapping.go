@@ -233,11 +233,12 @@ func statusToHub(spoke *v1alpha1.EtcdClusterStatus) v1beta1.EtcdClusterStatus {
 	if o := spoke.Operation; o != nil {
 		status.Operation = &v1beta1.Operation{
 			Type: v1beta1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason, WaitingFor: o.WaitingFor,
+			VolumeUID: o.VolumeUID,
 		}
 	}
 	for _, m := range spoke.Members {
 		status.Members = append(status.Members, v1beta1.MemberStatus{
-			Name: m.Name, ID: m.ID, Role: v1beta1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason,
+			Name: m.Name, ID: m.ID, Role: v1beta1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason, VolumeUID: m.VolumeUID,
 		})
 	}
 	return status
@@ -264,11 +265,12 @@ func statusFromHub(hub *v1beta1.EtcdClusterStatus) v1alpha1.EtcdClusterStatus {
 	if o := hub.Operation; o != nil {
 		status.Operation = &v1alpha1.Operation{
 			Type: v1alpha1.OperationType(o.Type), Member: o.Member, StartedAt: o.StartedAt, Reason: o.Reason, WaitingFor: o.WaitingFor,
+			VolumeUID: o.VolumeUID,
 		}
 	}
 	for _, m := range hub.Members {
 		status.Members = append(status.Members, v1alpha1.MemberStatus{
-			Name: m.Name, ID: m.ID, Role: v1alpha1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason,
+			Name: m.Name, ID: m.ID, Role: v1alpha1.MemberRole(m.Role), Version: m.Version, Ready: m.Ready, Reason: m.Reason, VolumeUID: m.VolumeUID,
 		})
 	}
 	return status

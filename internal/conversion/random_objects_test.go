@@ -35,7 +35,7 @@ func newSource(t *testing.T) source {
 	}
 	t.Logf("seed %d", seed)
 	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
-		fillMeta, fillString, fillImage, fillUpdateStrategy, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+		fillMeta, fillString, fillImage, fillUpdateStrategy, fillReplacement, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
 		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
@@ -141,6 +141,12 @@ func fillUpdateStrategy(u *v1beta1.UpdateStrategy, c randfill.Continue) {
 	*u = v1beta1.UpdateStrategy{
 		OperatorUpgrade:         oneOf(c.Rand, v1beta1.OperatorUpgradeWait, v1beta1.OperatorUpgradeRoll, ""),
 		ProgressDeadlineSeconds: oneOf[int32](c.Rand, 60, 600, 86400, 0),
+	}
+}
+
+func fillReplacement(r *v1beta1.MemberReplacement, c randfill.Continue) {
+	*r = v1beta1.MemberReplacement{
+		Policy: oneOf(c.Rand, v1beta1.ReplaceAutomatically, v1beta1.ReplaceManually, ""), After: oneOf(c.Rand, "10s", "5m", "24h", ""),
 	}
 }
 

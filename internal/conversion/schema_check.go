@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,12 @@ const (
 	maxPullSecrets = 16
 	maxTag         = 128
 	minDeadline    = 60
-	maxDeadline    = 86400
+
+	maxAfterText = 16
+	minAfter     = 10 * time.Second
+	maxAfter     = 24 * time.Hour
+
+	maxDeadline = 86400
 
 	// hack/crdbounds sets these for the types of Kubernetes.
 	maxText           = 317
@@ -61,6 +67,7 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		const path = "spec.storage.retentionPolicy."
 		c.require(path+"whenDeleted", isOneOf(s.RetentionPolicy.WhenDeleted, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 		c.require(path+"whenScaled", isOneOf(s.RetentionPolicy.WhenScaled, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
+		c.require(path+"whenReplaced", isOneOf(s.RetentionPolicy.WhenReplaced, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 	}
 	if spec.TLS != nil {
 		c.tls(spec.TLS)
@@ -77,6 +84,11 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		seconds := u.ProgressDeadlineSeconds
 		c.require(path+"progressDeadlineSeconds", seconds == 0 || seconds >= minDeadline && seconds <= maxDeadline)
 	}
+	if r := spec.Recovery; r != nil && r.MemberReplacement != nil {
+		const path = "spec.recovery.memberReplacement."
+		c.require(path+"policy", isOneOf(r.MemberReplacement.Policy, v1beta1.ReplaceAutomatically, v1beta1.ReplaceManually))
+		c.require(path+"after", isReplacementTime(r.MemberReplacement.After))
+	}
 	if spec.Bootstrap != nil {
 		c.require("spec.bootstrap.existingVolumes", isOneOf(spec.Bootstrap.ExistingVolumes, v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore))
 	}
@@ -88,6 +100,15 @@ func (c *checker) require(path string, valid bool) {
 	if !valid {
 		c.invalid = append(c.invalid, path)
 	}
+}
+
+// isReplacementTime reports whether the text is none, or a time that memberReplacement.after may have.
+func isReplacementTime(text string) bool {
+	if text == "" {
+		return true
+	}
+	after, err := time.ParseDuration(text)
+	return err == nil && periodic.MatchString(text) && isShort(text, maxAfterText) && after >= minAfter && after <= maxAfter
 }
 
 // image checks the fields besides the repository, which v1alpha1 has too.

@@ -173,7 +173,9 @@ func TestEveryObjectThatASchemaAcceptsCanBeConverted(t *testing.T) {
 // tampered are fields that v1alpha1 lacks, or for which it lacks some values.
 var tampered = []string{
 	"image.tag", "image.digest", "image.pullPolicy", "updateStrategy", "updateStrategy.operatorUpgrade", "updateStrategy.progressDeadlineSeconds",
-	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
+	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "storage.retentionPolicy.whenReplaced",
+	"recovery", "recovery.memberReplacement", "recovery.memberReplacement.policy", "recovery.memberReplacement.after",
+	"tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
 	"podTemplate.memberAntiAffinity", "podTemplate.spec.topologySpreadConstraints", "podTemplate.spec.priorityClassName",
 	"podTemplate.spec.schedulerName", "podTemplate.spec.runtimeClassName", "podTemplate.spec.imagePullSecrets", "bootstrap", "bootstrap.existingVolumes",
 }

@@ -24,6 +24,9 @@ type fieldValue struct{ path, value string }
 var onlyHub = []fieldValue{
 	{"spec.storage.retentionPolicy.whenDeleted", `Delete`},
 	{"spec.storage.retentionPolicy.whenScaled", `Delete`},
+	{"spec.storage.retentionPolicy.whenReplaced", `Delete`},
+	{"spec.recovery.memberReplacement.policy", `Manual`},
+	{"spec.recovery.memberReplacement.after", `1m`},
 	{"spec.image.tag", `v3.6.16-1`},
 	{"spec.image.digest", `sha256:0123456789012345678901234567890123456789012345678901234567890123`},
 	{"spec.image.pullPolicy", `Always`},

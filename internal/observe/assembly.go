@@ -71,6 +71,7 @@ func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
 		UID:             claim.UID,
 		ResourceVersion: claim.ResourceVersion,
 		Deleting:        claim.DeletionTimestamp != nil,
+		CreatedAt:       claim.CreationTimestamp.Time,
 		RequestedBytes:  request.Value(),
 		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
 		AccessModes:     claim.Spec.AccessModes,

@@ -38,6 +38,7 @@ type Observer struct {
 	// leaderless is since when each cluster has no leader.
 	leaderless sync.Map
 	classes    classMemory
+	nodes      nodeMemory
 }
 
 // IndexCluster is the index of the caches that finds the volumes, StatefulSets and pods of one cluster.
@@ -80,6 +81,9 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	o.observeEtcd(ctx, s, credentials)
 	o.observeElection(s)
 	if err := o.observeZones(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := o.observeNodes(ctx, s); err != nil {
 		return nil, err
 	}
 	return s, o.observeVolumes(ctx, s)

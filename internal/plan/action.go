@@ -87,7 +87,7 @@ type PromoteMember struct {
 	Leader string
 }
 
-// RemoveMember removes a member from etcd. What is left of it is removed by upkeep.
+// RemoveMember removes a member from etcd, for a smaller size or because it is lost. What is left of it is removed by upkeep.
 type RemoveMember struct {
 	Name string
 	ID   cluster.ID
@@ -95,6 +95,18 @@ type RemoveMember struct {
 	Volume *cluster.Volume
 	// Leader is the member that the change is sent to.
 	Leader string
+	// For is the operation that the removal is a part of: RemoveMember where it is empty.
+	For v1beta1.OperationType
+	// Lost is what must still be gone; nil where the member is removed for a smaller size.
+	Lost *Lost
+}
+
+// Lost is what a lost member lacks: its claim, or its node.
+type Lost struct {
+	Claim string
+	// ClaimUID is that of the claim that stands for no data of the member; empty where there is no claim.
+	ClaimUID types.UID
+	Node     string
 }
 
 // ChangeDowngrade enables a downgrade in etcd, or cancels one. The Service of the peers notes it first: so it is known
@@ -171,7 +183,9 @@ func (StartLearner) Operation() v1beta1.OperationType { return v1beta1.Operation
 func (PromoteMember) Operation() v1beta1.OperationType { return v1beta1.OperationAddMember }
 
 // Operation implements Action.
-func (RemoveMember) Operation() v1beta1.OperationType { return v1beta1.OperationRemoveMember }
+func (a RemoveMember) Operation() v1beta1.OperationType {
+	return cmp.Or(a.For, v1beta1.OperationRemoveMember)
+}
 
 // Operation implements Action.
 func (ChangeDowngrade) Operation() v1beta1.OperationType { return v1beta1.OperationDowngrade }

@@ -1,0 +1,245 @@
+package analyse
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// loss is why a member cannot come back, and from when on it counts as lost.
+type loss struct {
+	// why is a sentence; empty for a member that is not lost.
+	why string
+	at  time.Time
+	// volumeGone tells that the member's volume is gone. Otherwise its node is.
+	volumeGone bool
+}
+
+// isDue reports whether a member counts as lost by now.
+func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at) }
+
+// lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers is
+// never lost, and neither is one whose volume can be used elsewhere: it moves.
+func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
+	if _, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name); !isOurs || m.Answers() || !isListedVoter(s, m) {
+		return loss{}
+	}
+	after, isAlone := cluster.ReplacementTime(s.Cluster), !runsOn(m) || m.Node.IsGone()
+	switch v := m.Volume; {
+	case isAlone && (v == nil || v.Deleting):
+		return loss{fmt.Sprintf("The volume of %s is gone.", m.Name), s.Now, true}
+	case isAlone && v.Phase == corev1.ClaimLost:
+		return loss{fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), claimedAt(m).Add(after), true}
+	case isAlone && v.IsReplaced():
+		return loss{fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), claimedAt(m).Add(after), true}
+	case !m.Node.IsGone():
+		return loss{}
+	case v.Confined && m.Node.IsGoneForGood():
+		return loss{fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), s.Now, false}
+	case m.Node.NotReadySince.IsZero():
+		return loss{} // Kubernetes removes the pod, and the volume moves
+	case v.Confined:
+		return loss{fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(after), false}
+	default:
+		return loss{fmt.Sprintf("%s, and %s did not move to another one.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(2 * after), false}
+	}
+}
+
+// claimedAt is the earliest time at which the member could have lost its volume to what is there now.
+func claimedAt(m *cluster.Member) time.Time {
+	if m.Pod != nil && m.Pod.CreatedAt.After(m.Volume.CreatedAt) {
+		return m.Pod.CreatedAt
+	}
+	return m.Volume.CreatedAt
+}
+
+func goneFor(n *cluster.Node) string {
+	switch {
+	case n.Deleted:
+		return fmt.Sprintf("Node %s was deleted", n.Name)
+	case n.OutOfService:
+		return fmt.Sprintf("Node %s has the taint %s", n.Name, corev1.TaintNodeOutOfService)
+	default:
+		return fmt.Sprintf("Node %s is not ready since %s", n.Name, n.NotReadySince.UTC().Format(time.RFC3339))
+	}
+}
+
+// repair removes lost members from etcd, one by one. The next rule then adds a new member for each: all lost ones go
+// first, because to remove a silent voter never lowers how many more may be lost.
+func repair(s *cluster.Snapshot) *plan.Decision {
+	if d := volumesLost(s); d != nil {
+		return d
+	}
+	m := memberToReplace(s)
+	if m == nil {
+		return nil
+	}
+	d := replaceMember(s, m)
+	if len(d.Refusals) > 0 && (isCuredByRestart(s) || isDowngrading(s)) {
+		return nil
+	}
+	return d
+}
+
+// takeOver hands the restart of a member that was lost meanwhile over to its replacement.
+func takeOver(s *cluster.Snapshot) *plan.Decision {
+	op := s.Cluster.Status.Operation
+	if op == nil || op.Type != v1beta1.OperationRollMember && op.Type != v1beta1.OperationRollBack {
+		return nil
+	}
+	m := s.Member(op.Member)
+	if m == nil || !isToBeReplaced(s, m) {
+		return nil
+	}
+	d := replaceMember(s, m)
+	if d.Action == nil {
+		return nil
+	}
+	d.HandOver = true
+	return d
+}
+
+// memberToReplace returns the member that is lost and is replaced next; nil for none.
+func memberToReplace(s *cluster.Snapshot) *cluster.Member {
+	for i := range s.Members {
+		if m := &s.Members[i]; isToBeReplaced(s, m) {
+			return m
+		}
+	}
+	return nil
+}
+
+// isToBeReplaced reports whether a member is lost, and the operator or a user says that it is replaced.
+func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
+	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now)
+}
+
+// untilLost returns how long it takes until the next member counts as lost; zero for none.
+func untilLost(s *cluster.Snapshot) time.Duration {
+	var next time.Duration
+	for i := range s.Members {
+		l := lossOf(s, &s.Members[i])
+		if left := l.at.Sub(s.Now); l.why != "" && left > 0 && (next == 0 || left < next) {
+			next = left
+		}
+	}
+	return next
+}
+
+// replaceMember removes a lost member from etcd, if the guards allow it.
+func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	l := lossOf(s, m)
+	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonReplacingMember}
+	entry, after := s.EtcdEntry(m), s.After(cluster.Change{Removes: m.Name})
+	switch refusals := refusalsOf(s, replacementGuards(m)...); {
+	case len(refusals) > 0:
+		return refused(refusals)
+	case entry == nil:
+		d.Message = fmt.Sprintf("Waiting until etcd tells whether %s is a member.", m.Name)
+	case leaderTarget(s) == "":
+		d.Message = awaitsLeader
+	default:
+		d.Message = fmt.Sprintf("%s It is removed from etcd, and a new member takes its place. Then %s.", l.why, after)
+		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s), For: v1beta1.OperationReplaceMember, Lost: lostPart(m, l)}
+		if m.Volume != nil && m.Volume.Removing != entry.ID {
+			action.Volume = m.Volume
+		}
+		d.Action = action
+	}
+	return d
+}
+
+// lostPart names what must still be gone when the member is removed.
+func lostPart(m *cluster.Member, l loss) *plan.Lost {
+	switch {
+	case !l.volumeGone:
+		return &plan.Lost{Node: m.Node.Name}
+	case m.Volume == nil:
+		return &plan.Lost{Claim: cluster.VolumeName(m.Name)}
+	default:
+		return &plan.Lost{Claim: m.Volume.Name, ClaimUID: m.Volume.UID}
+	}
+}
+
+func replacementGuards(m *cluster.Member) []guard {
+	return []guard{
+		noForeignObject,             // Make sure that the new member's names are free.
+		specUsable,                  // Make sure that the new member's pod can start.
+		noDowngrade,                 // Make sure that etcd takes the new member.
+		noAlarm("added or removed"), // Make sure that no data is at stake.
+		fewNodesGone,                // Make sure that the fault is not Kubernetes' own.
+		othersHealthy(m),            // Make sure that only lost members are down.
+		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
+	}
+}
+
+// fewNodesGone refuses while more than a third of all nodes are not ready: such a fault is not cured by new members.
+func fewNodesGone(s *cluster.Snapshot) *plan.Refusal {
+	if n := s.Nodes; n.NotReady < 2 || 3*n.NotReady <= n.All {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "fewNodesGone", Reason: v1beta1.ReasonNodesNotReady,
+		Message: fmt.Sprintf("%d of %d nodes are not ready. While more than a third are not, no lost member is replaced: the nodes may come back together. "+
+			"Bring the nodes back, or replace a member with the annotation %s.", s.Nodes.NotReady, s.Nodes.All, v1beta1.ReplaceMemberAnnotation),
+	}
+}
+
+// othersHealthy refuses while another voter is down that is not lost: it comes back, or is cured first.
+func othersHealthy(lost *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		var names []string
+		for i := range s.Members {
+			m := &s.Members[i]
+			if m.Name != lost.Name && isListedVoter(s, m) && !m.IsHealthyVoter() && !isToBeReplaced(s, m) {
+				names = append(names, m.Name)
+			}
+		}
+		if len(names) == 0 {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard: "othersHealthy", Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("%s is lost. It is replaced while all other members are healthy voters. Waiting for %s.", lost.Name, strings.Join(names, ", ")),
+		}
+	}
+}
+
+// replacementAbandonedFor abandons a replacement of a member that came back before its turn, or that the guards refuse.
+func replacementAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
+	m := s.Member(op.Member)
+	switch {
+	case s.Membership == nil:
+		return deadlinePassed(s, op)
+	case m == nil:
+		return ""
+	case lossOf(s, m).why == "":
+		return fmt.Sprintf("%s is not lost any more.", m.Name)
+	case !isToBeReplaced(s, m):
+		return "The spec does not ask for it any more."
+	}
+	if refusals := refusalsOf(s, replacementGuards(m)...); len(refusals) > 0 {
+		return "It was not carried out. " + refusals[0].Message
+	}
+	return deadlinePassed(s, op)
+}
+
+func continueReplacement(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
+	if m := s.Member(op.Member); m != nil && s.Membership != nil {
+		return replaceMember(s, m)
+	}
+	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
+}
+
+// isRemovalClaimed reports whether the operation under way removes a member, or replaces it.
+func isRemovalClaimed(s *cluster.Snapshot, member string) bool {
+	op := s.Cluster.Status.Operation
+	return op != nil && op.Member == member && slices.Contains([]v1beta1.OperationType{v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember}, op.Type)
+}
