@@ -78,6 +78,9 @@ func actionText(a plan.Action) string {
 	case plan.PromoteMember:
 		return fmt.Sprintf("promote %s (%s) by %s", a.Name, a.Learner, a.Leader)
 	case plan.RemoveMember:
+		if a.Lost != nil {
+			return fmt.Sprintf("replace %s (%s) by %s", a.Name, a.ID, a.Leader)
+		}
 		return fmt.Sprintf("remove %s (%s) by %s", a.Name, a.ID, a.Leader)
 	case plan.ChangeDowngrade:
 		if a.Target == "" {
@@ -339,7 +342,7 @@ func TestNext(t *testing.T) {
 		},
 		"does not resume over a volume that is going": {
 			prod().Objects().Members(Healthy).Member("prod-2", Volume, Recorded, Changed(func(m *cluster.Member) { m.Volume.Deleting = true })),
-			says{Reason: "UpToDate"},
+			says{Rule: RuleRepair, Reason: "ReplacingMember", Progressing: true, Action: "replace prod-2 (a2) by prod-0"},
 		},
 		"refuses to resume all members with another minor version": {
 			prod().Objects().Members(Volume, Recorded).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
@@ -601,7 +604,7 @@ func TestNext(t *testing.T) {
 		},
 		"stops a member whose claim is gone and whose pod waits for one": {
 			prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Changed(func(m *cluster.Member) { m.Pod.Phase = corev1.PodPending })),
-			says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+			says{Rule: RuleRepair, Reason: "ReplacingMember", Progressing: true, Action: "replace prod-1 (a1) by prod-0", Upkeep: []string{"stop prod-1"}},
 		},
 		"stops no member that runs because its claim cannot be found": {
 			prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Silent("refused")), says{Reason: "UpToDate"},
@@ -655,7 +658,8 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Founding, FoundingPod, Changed(func(m *cluster.Member) { m.Pod.Phase = corev1.PodPending })), says{Rule: RuleRepair, Reason: "VolumeLost"},
 		},
 		"speaks of no loss while a quorum has its volumes": {
-			prod().Objects().Members(Healthy).Member("prod-1", Sealed), says{Reason: "UpToDate", Upkeep: []string{"stop prod-1"}},
+			prod().Objects().Members(Healthy).Member("prod-1", Sealed),
+			says{Rule: RuleRepair, Reason: "ReplacingMember", Progressing: true, Action: "replace prod-1 (a1) by prod-0", Upkeep: []string{"stop prod-1"}},
 		},
 		"waits until pending claims are gone, and uses their numbers then": {
 			prod().Objects().Kept(func(v *cluster.Volume) { pending(v); v.Deleting = true }, "prod-0", "prod-1"),

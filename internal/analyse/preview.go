@@ -140,7 +140,7 @@ func (p *preview) take(d *plan.Decision) string {
 		p.steps = append(p.steps, strings.TrimSuffix(d.Message, "."))
 		p.changeDowngrade(a)
 	case plan.RemoveMember:
-		p.steps = append(p.steps, "Remove "+a.Name)
+		p.steps = append(p.steps, removalText(a))
 		p.remove(a.Name)
 	}
 	return ""
@@ -154,7 +154,7 @@ func (p *preview) finishOperation() string {
 		return ""
 	}
 	d := firstOpinion(&p.s)
-	if d.Rule != RuleOperation && d.Rule != RuleRollBack {
+	if d.Rule != RuleOperation && d.Rule != RuleRollBack && !d.HandOver {
 		return "The operation " + string(op.Type) + " is under way. " + d.Message
 	}
 	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
@@ -165,13 +165,24 @@ func (p *preview) finishOperation() string {
 	if d.HandOver {
 		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
 	}
-	if restart, ok := d.Action.(plan.RestartMember); ok {
-		p.restart(restart)
-	} else {
+	switch action := d.Action.(type) {
+	case plan.RestartMember:
+		p.restart(action)
+	case plan.RemoveMember:
+		text = removalText(action)
+		p.remove(action.Name)
+	default:
 		p.complete(&op)
 	}
 	p.steps, p.s.Cluster.Status.Operation = append(p.steps, text), nil
 	return ""
+}
+
+func removalText(a plan.RemoveMember) string {
+	if a.For == v1beta1.OperationReplaceMember {
+		return fmt.Sprintf("Remove %s, which is lost", a.Name)
+	}
+	return "Remove " + a.Name
 }
 
 // changeDowngrade takes a downgrade to be enabled, with all data prepared, or to be cancelled. A renewal of the log is

@@ -77,7 +77,8 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 			"1. Finish the operation RollMember of prod-1, which is under way. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
 		"a restart under way of a member whose volume is gone": {rolled(t, time.Minute, func(s *cluster.Snapshot) {
 			s.Member("prod-1").Pod, s.Member("prod-1").Volume = nil, nil
-		}), "1. Finish the operation RollMember of prod-1, which is under way. "},
+		}), "1. Remove prod-1, which is lost. 2. Add prod-3 as a learner, and make it a voter. " +
+			"3. Restart prod-2. 4. Move the leader from prod-0 to prod-2. 5. Restart prod-0." + thenDone},
 		"a restart that was claimed only": {claimed(healthy(3).LaterSpec(memory("1Gi")).Snapshot()),
 			"1. Finish the operation RollMember of prod-1, which is under way. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
 		"a new member under way": {growing3(joined),

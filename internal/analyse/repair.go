@@ -28,7 +28,7 @@ func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at
 // lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers is
 // never lost, and neither is one whose volume can be used elsewhere: it moves.
 func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
-	if _, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name); !isOurs || m.Answers() || !isListedVoter(s, m) {
+	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() {
 		return loss{}
 	}
 	after, isAlone := cluster.ReplacementTime(s.Cluster), !runsOn(m) || m.Node.IsGone()
@@ -170,6 +170,7 @@ func lostPart(m *cluster.Member, l loss) *plan.Lost {
 
 func replacementGuards(m *cluster.Member) []guard {
 	return []guard{
+		noForeignMember,             // Make sure that etcd's list is the operator's own.
 		noForeignObject,             // Make sure that the new member's names are free.
 		specUsable,                  // Make sure that the new member's pod can start.
 		noDowngrade,                 // Make sure that etcd takes the new member.
@@ -178,6 +179,15 @@ func replacementGuards(m *cluster.Member) []guard {
 		othersHealthy(m),            // Make sure that only lost members are down.
 		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
 	}
+}
+
+// noForeignMember refuses while etcd's list has a member that the operator did not add.
+func noForeignMember(s *cluster.Snapshot) *plan.Refusal {
+	if e := s.ForeignEntry(); e != nil {
+		refusal := foreignMember(e)
+		return &refusal
+	}
+	return nil
 }
 
 // fewNodesGone refuses while more than a third of all nodes are not ready: such a fault is not cured by new members.

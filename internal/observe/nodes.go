@@ -32,7 +32,7 @@ func (o *Observer) observeNodes(ctx context.Context, s *cluster.Snapshot) error 
 	}
 	for i := range min(len(s.Members), cluster.MaxMembers) {
 		m := &s.Members[i]
-		if m.Answers() || m.Volume == nil && m.Pod == nil {
+		if m.Answers() || m.Workload == nil || m.Pod != nil && m.Pod.Ready {
 			continue
 		}
 		nodes, err := o.listNodes(ctx, s.Now)
@@ -59,7 +59,8 @@ func (o *Observer) observeNodeOf(ctx context.Context, m *cluster.Member, nodes m
 		}
 		m.Node = cluster.NodeOf(m.Pod.Node, node)
 	}
-	if m.Volume == nil || m.Volume.Identity.Name == "" || m.Node != nil && !m.Node.IsGone() {
+	isElsewhere := m.Node == nil && m.Pod.IsRunning() || m.Node != nil && !m.Node.IsGone()
+	if m.Volume == nil || m.Volume.Identity.Name == "" || isElsewhere {
 		return nil
 	}
 	var volume corev1.PersistentVolume

@@ -304,7 +304,7 @@ func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
 	return cluster.Volume{
 		Name: cluster.VolumeName(member), Member: member, ResourceVersion: "1", RequestedBytes: size.Value(),
 		StorageClass: cluster.VolumeStorageClass(&b.s.Cluster.Spec), AccessModes: cluster.VolumeAccessModes(&b.s.Cluster.Spec),
-		ClusterUID: owner, Token: fmt.Sprintf("%s/%s/%s", Namespace, b.s.Cluster.Name, owner), Founders: b.Founders(), PeerURL: b.peerURL(member),
+		CreatedAt: Now, ClusterUID: owner, Token: fmt.Sprintf("%s/%s/%s", Namespace, b.s.Cluster.Name, owner), Founders: b.Founders(), PeerURL: b.peerURL(member),
 	}
 }
 

@@ -1,0 +1,121 @@
+package analyse
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// lostNode has a member's node be gone in some way. The volume can be used nowhere else.
+func lostNode(name string, node cluster.Node) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		failing(name)(s)
+		m := s.Member(name)
+		node.Name = m.Pod.Node
+		m.Node, m.Volume.Confined = &node, true
+		s.Nodes = cluster.NodeCount{All: 5, NotReady: 1}
+	}
+}
+
+func notReadyFor(d time.Duration) cluster.Node { return cluster.Node{NotReadySince: Now.Add(-d)} }
+
+// movable has a member's volume be usable on other nodes.
+func movable(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member(name).Volume.Confined = false }
+}
+
+func claimGone(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		failing(name)(s)
+		m := s.Member(name)
+		m.Volume, m.Pod.Phase = nil, corev1.PodPending
+	}
+}
+
+// otherVolume has a member's claim stand for another volume since some time.
+func otherVolume(name string, since time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		failing(name)(s)
+		m := s.Member(name)
+		m.Volume.Remembered = cluster.VolumeIdentity{Claim: "claim-1", Name: "pv-1"}
+		m.Volume.Identity = cluster.VolumeIdentity{Claim: "another", Name: "pv-9"}
+		m.Volume.CreatedAt, m.Pod.Phase = Now.Add(-since), corev1.PodPending
+	}
+}
+
+func replacement(r v1beta1.MemberReplacement) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Cluster.Spec.Recovery = &v1beta1.Recovery{MemberReplacement: &r} }
+}
+
+func replaces(member string) says {
+	return says{Rule: RuleRepair, Reason: v1beta1.ReasonReplacingMember, Progressing: true, Action: member}
+}
+
+func refusedRepair(reason string) says { return says{Rule: RuleRepair, Reason: reason} }
+
+// Each cause of a loss, and each guard, has a case that allows and one that refuses.
+func TestReplacesWhatCannotComeBack(t *testing.T) {
+	idle := says{Reason: "UpToDate"}
+	for name, c := range map[string]struct {
+		changes []func(*cluster.Snapshot)
+		want    says
+	}{
+		"a claim that is gone":                         {[]func(*cluster.Snapshot){claimGone("prod-1")}, replaces("replace prod-1 (a1) by prod-0")},
+		"not while the pod runs on":                    {[]func(*cluster.Snapshot){failing("prod-1"), withoutVolume("prod-1")}, idle},
+		"another volume under the claim, after a time": {[]func(*cluster.Snapshot){otherVolume("prod-1", 5*time.Minute)}, replaces("replace prod-1 (a1) by prod-0")},
+		"not before": {[]func(*cluster.Snapshot){otherVolume("prod-1", 4*time.Minute)}, idle},
+		"a lost PersistentVolume, after a time": {[]func(*cluster.Snapshot){otherVolume("prod-1", 6*time.Minute), func(s *cluster.Snapshot) {
+			v := s.Member("prod-1").Volume
+			v.Identity, v.Phase = v.Remembered, corev1.ClaimLost
+		}}, replaces("replace prod-1 (a1) by prod-0")},
+		"a node that is not ready for long":            {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(5*time.Minute))}, replaces("replace prod-1 (a1) by prod-0")},
+		"not one that may come back":                   {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(4*time.Minute))}, idle},
+		"not a member of it that answers":              {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), func(s *cluster.Snapshot) { s.Member("prod-1").Probe = s.Member("prod-2").Probe }}, idle},
+		"after the time that the spec has":             {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(10*time.Second)), replacement(v1beta1.MemberReplacement{After: "10s"})}, replaces("replace prod-1 (a1) by prod-0")},
+		"not by itself where the spec says Manual":     {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})}, idle},
+		"a deleted node, at once":                      {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{Deleted: true})}, replaces("replace prod-1 (a1) by prod-0")},
+		"a node out of service, at once":               {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{OutOfService: true, NotReadySince: Now})}, replaces("replace prod-1 (a1) by prod-0")},
+		"not where the volume moves":                   {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{Deleted: true}), movable("prod-1")}, idle},
+		"a volume that did not move in twice the time": {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(10*time.Minute)), movable("prod-1")}, replaces("replace prod-1 (a1) by prod-0")},
+		"not one that may still move":                  {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(9*time.Minute)), movable("prod-1")}, idle},
+
+		"not beside another member of five that is down": {[]func(*cluster.Snapshot){claimGone("prod-1"), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
+		"beside another one of five that is lost":        {[]func(*cluster.Snapshot){claimGone("prod-1"), claimGone("prod-2")}, replaces("replace prod-1 (a1) by prod-0")},
+		"not without a quorum":                           {[]func(*cluster.Snapshot){claimGone("prod-1"), lostNode("prod-2", notReadyFor(time.Hour))}, refusedRepair(v1beta1.ReasonQuorumAtRisk)},
+		"not under an alarm":                             {[]func(*cluster.Snapshot){claimGone("prod-1"), alarm}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
+		"not beside a foreign member":                    {[]func(*cluster.Snapshot){claimGone("prod-1"), foreign(false, "other", "http://other:2380")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
+		"no foreign member":                              {[]func(*cluster.Snapshot){foreign(false, "prod-9", "http://other:2380")}, says{Rule: RuleScale, Reason: v1beta1.ReasonMembersNotHealthy}},
+		"not while a third of the nodes is gone":         {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), func(s *cluster.Snapshot) { s.Nodes.NotReady = 2 }}, refusedRepair(v1beta1.ReasonNodesNotReady)},
+		"where the only other node is left":              {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), func(s *cluster.Snapshot) { s.Nodes = cluster.NodeCount{All: 2, NotReady: 1} }}, replaces("replace prod-1 (a1) by prod-0")},
+		"not while paused":                               {[]func(*cluster.Snapshot){claimGone("prod-1"), func(s *cluster.Snapshot) { s.Cluster.Spec.Paused = true }}, says{Rule: RulePaused, Reason: v1beta1.ReasonPaused}},
+		"with the spec as it is":                         {[]func(*cluster.Snapshot){claimGone("prod-1"), relabelled}, replaces("replace prod-1 (a1) by prod-0")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			size := int32(3)
+			if strings.Contains(name, "of five") {
+				size = 5
+			}
+			b := MakeCluster("prod").Replicas(size).Objects().Members(Healthy)
+			for _, change := range c.changes {
+				b.Later(change)
+			}
+			d := Next(b.Snapshot())
+			got := sayOf(d)
+			got.Upkeep = nil
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("wanted -, got +:\n%s\n%s", diff, d.Message)
+			}
+			if action, ok := d.Action.(plan.RemoveMember); ok && (action.Lost == nil || d.Claim.Type != v1beta1.OperationReplaceMember) {
+				t.Errorf("got %+v with the claim %+v", action, d.Claim)
+			}
+		})
+	}
+}
