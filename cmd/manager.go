@@ -61,6 +61,7 @@ type options struct {
 	concurrency      int
 	freeze           bool
 	maxDisruptions   int
+	maxReplacements  int
 	lifetimes        act.Lifetimes
 	authorityOverlap time.Duration
 	logging          zap.Options
@@ -90,6 +91,8 @@ func parseOptions(args []string) (*options, error) {
 		"begin no step that may disturb members, in no cluster; the step under way is finished, and what is down is repaired")
 	flags.IntVar(&o.maxDisruptions, "max-disruptions", 10,
 		"number of clusters in which steps that may disturb members are under way at once")
+	flags.IntVar(&o.maxReplacements, "max-replacements", 3,
+		"number of clusters in which a lost member is replaced at once")
 	o.logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -102,6 +105,9 @@ func parseOptions(args []string) (*options, error) {
 	}
 	if o.maxDisruptions < 1 {
 		return nil, errors.New("--max-disruptions must be at least 1; --freeze-disruptions keeps every step from beginning")
+	}
+	if o.maxReplacements < 1 {
+		return nil, errors.New("--max-replacements must be at least 1; spec.recovery.memberReplacement.policy: Manual keeps a cluster from it")
 	}
 	if err := o.checkLifetimes(); err != nil {
 		return nil, err
@@ -259,7 +265,7 @@ func (o *options) pace(mgr ctrl.Manager, writer client.Client) *act.Pace {
 		ctrl.Log.Info("Members that had to go back are counted in memory only", "cause", err.Error())
 	}
 	return &act.Pace{
-		Clusters: mgr.GetClient(), Live: mgr.GetAPIReader(), Frozen: o.freeze, Max: o.maxDisruptions,
+		Clusters: mgr.GetClient(), Live: mgr.GetAPIReader(), Frozen: o.freeze, Max: o.maxDisruptions, MaxReplacements: o.maxReplacements,
 		RollBacks: &act.RollBacks{Live: mgr.GetAPIReader(), Client: writer, Namespace: namespace},
 	}
 }

@@ -65,7 +65,7 @@ type EtcdClusterReconciler struct {
 	decisions decisionLog
 }
 
-// +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/status,verbs=get;update
 // +kubebuilder:rbac:groups=operator.etcd-warden.io,resources=etcdclusters/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;update;delete
@@ -82,7 +82,7 @@ type EtcdClusterReconciler struct {
 // +kubebuilder:rbac:groups=storage.k8s.io,resources=storageclasses,verbs=get;list
 // +kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list
 
 // Reconcile is one pass of the loop: observe, analyse, act, report.
 func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
@@ -135,7 +135,7 @@ func (r *EtcdClusterReconciler) decide(ctx context.Context, s *cluster.Snapshot)
 	case !decision.Voluntary:
 		return decision, nil
 	default:
-		hold, err := r.Pace.Ask(ctx, s)
+		hold, err := r.Pace.Ask(ctx, s, decision.Action)
 		if err != nil {
 			return decision, err
 		}

@@ -264,7 +264,7 @@ const (
 	ReasonCrashLooping = "CrashLooping"
 	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
 	// What to do: bring the volume itself back, as docs/volumes.md says, never a copy, a snapshot or a restore of it. The
-	// cluster serves while a quorum is left. This release does not replace the member.
+	// cluster serves while a quorum is left, and a new member takes the place of this one.
 	ReasonVolumeLost = "VolumeLost"
 	// ReasonVolumeReplaced: the claim of the member is bound to another volume than the one that the member started on.
 	// The operator does not start it: old data under the member's ID can undo acknowledged writes. It stops no pod that
@@ -273,6 +273,9 @@ const (
 	// operator.etcd-warden.io/accept-volume on the claim to the value in the message. Never do so for a copy, a snapshot
 	// or a restore.
 	ReasonVolumeReplaced = "VolumeReplaced"
+	// ReasonNoSuchMember: the annotation operator.etcd-warden.io/replace-member names no member of etcd.
+	// What to do: set it to a member and its ID, as the message lists them, or remove it.
+	ReasonNoSuchMember = "NoSuchMember"
 	// ReasonPeerURLChanged: etcd's member list has another peer URL for the member than the operator made it with.
 	// What to do: set the URL back with the command in the message.
 	ReasonPeerURLChanged = "PeerURLChanged"
@@ -287,7 +290,7 @@ const (
 	ReasonStarting = "Starting"
 	// ReasonNeverStarted: the pod exists for more than 5 minutes, and its container has never run.
 	// What to do: kubectl describe pod shows the cause. The member starts when the cause is removed. If the others have a
-	// quorum, they serve without it. This release does not replace the member.
+	// quorum, they serve without it.
 	ReasonNeverStarted = "NeverStarted"
 	// ReasonNotAnswering: etcd does not answer the operator. A member that has never started gets 30 seconds for that.
 	// What to do: read kubectl logs of the pod. NetworkPolicies must let the operator connect to port 2379 of the

@@ -40,6 +40,12 @@ func Disrupted(object client.Object) []string {
 	return nil // of another release, or a repair
 }
 
+// place is that of a cluster among those with a step under way.
+type place struct {
+	since    time.Time
+	replaces bool
+}
+
 // Pace limits the voluntary steps of all clusters together. It is asked before such a step is claimed.
 // A nil Pace limits nothing.
 type Pace struct {
@@ -48,25 +54,28 @@ type Pace struct {
 	// Frozen is the operator's --freeze-disruptions, Max its --max-disruptions.
 	Frozen bool
 	Max    int
+	// MaxReplacements is its --max-replacements.
+	MaxReplacements int
 	// RollBacks are the members that had to go back.
 	RollBacks *RollBacks
 
 	mu sync.Mutex
-	// places are the clusters whose claim the caches may not show yet, and since when.
-	places map[types.NamespacedName]time.Time
+	// places are the clusters whose claim the caches may not show yet.
+	places map[types.NamespacedName]place
 	// frozen are the namespaces that were seen frozen, and when.
 	frozen map[string]time.Time
 }
 
 // Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has
-// a place afterwards. Release gives back the place of a step that was not claimed. The API server is asked only for a
+// a place afterwards. The action is nil where only upkeep may disturb members. Release gives back the place of a step that was not claimed. The API server is asked only for a
 // cluster that has a place: thousands may wait for one.
-func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot) (*cluster.Hold, error) {
+func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot, action plan.Action) (*cluster.Hold, error) {
 	if p == nil || p.Frozen {
 		return p.Look(ctx, s), nil
 	}
-	if free, err := p.takePlace(ctx, s); err != nil || !free {
-		return &cluster.Hold{Limit: p.Max}, err
+	replaces := action != nil && action.Operation() == v1beta1.OperationReplaceMember
+	if full, err := p.takePlace(ctx, s, replaces); err != nil || full != nil {
+		return full, err
 	}
 	h := p.Look(ctx, s)
 	if h.ByNamespace || h.Unreadable != "" {
@@ -130,35 +139,48 @@ func (p *Pace) wasFrozen(name string, now time.Time) bool {
 }
 
 // takePlace counts the other clusters with a step under way: those in the caches, and those whose claim is being
-// written. Two passes at once never take the same place.
-func (p *Pace) takePlace(ctx context.Context, s *cluster.Snapshot) (bool, error) {
+// written. Two passes at once never take the same place. Where there is none, it returns what is full.
+func (p *Pace) takePlace(ctx context.Context, s *cluster.Snapshot, replaces bool) (full *cluster.Hold, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var list v1beta1.EtcdClusterList
 	if err := p.Clusters.List(ctx, &list, client.MatchingFields{IndexDisrupted: "true"}, client.UnsafeDisableDeepCopy); err != nil {
-		return false, fmt.Errorf("listing EtcdClusters with a step under way: %w", err)
+		return nil, fmt.Errorf("listing EtcdClusters with a step under way: %w", err)
 	}
-	busy := map[types.NamespacedName]bool{}
+	busy := map[types.NamespacedName]bool{} // the value tells whether the step replaces a lost member
 	for i := range list.Items {
-		busy[list.Items[i].Key()] = true
+		busy[list.Items[i].Key()] = list.Items[i].Status.Operation.Type == v1beta1.OperationReplaceMember
 	}
-	for key, since := range p.places {
-		if s.Now.Before(since.Add(placeTime)) {
-			busy[key] = true
+	for key, place := range p.places {
+		if s.Now.Before(place.since.Add(placeTime)) {
+			busy[key] = busy[key] || place.replaces
 		} else {
 			delete(p.places, key)
 		}
 	}
 	key := s.Cluster.Key()
 	delete(busy, key)
-	if len(busy) >= p.Max {
-		return false, nil
+	switch {
+	case len(busy) >= p.Max:
+		return &cluster.Hold{Limit: p.Max}, nil
+	case replaces && countTrue(busy) >= p.MaxReplacements:
+		return &cluster.Hold{Replacements: p.MaxReplacements}, nil
 	}
 	if p.places == nil {
-		p.places = map[types.NamespacedName]time.Time{}
+		p.places = map[types.NamespacedName]place{}
 	}
-	p.places[key] = s.Now
-	return true, nil
+	p.places[key] = place{since: s.Now, replaces: replaces}
+	return nil, nil
+}
+
+func countTrue(of map[types.NamespacedName]bool) int {
+	n := 0
+	for _, is := range of {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 // Release gives back the place of a cluster whose step was not claimed.

@@ -76,7 +76,7 @@ func newPaceWorld(t *testing.T, limit int, objects ...client.Object) *paceWorld 
 
 // restart starts another process of the operator.
 func (w *paceWorld) restart(limit int) {
-	w.Pace = &Pace{Clusters: w.WithWatch, Live: w.WithWatch, Max: limit, RollBacks: &RollBacks{Live: w.WithWatch, Client: w.WithWatch, Namespace: "warden"}}
+	w.Pace = &Pace{Clusters: w.WithWatch, Live: w.WithWatch, Max: limit, MaxReplacements: 1, RollBacks: &RollBacks{Live: w.WithWatch, Client: w.WithWatch, Namespace: "warden"}}
 }
 
 func (w *paceWorld) of(name string) *cluster.Snapshot {
@@ -87,9 +87,43 @@ func (w *paceWorld) of(name string) *cluster.Snapshot {
 
 func (w *paceWorld) ask(name string) cluster.Hold {
 	w.Helper()
-	h, err := w.Ask(w.Context(), w.of(name))
+	h, err := w.Ask(w.Context(), w.of(name), nil)
 	must(w.T, err)
 	return *h
+}
+
+// asksToReplace asks for a place to replace a lost member.
+func (w *paceWorld) asksToReplace(name string) cluster.Hold {
+	w.Helper()
+	h, err := w.Ask(w.Context(), w.of(name), plan.RemoveMember{Name: name + "-1", For: v1beta1.OperationReplaceMember, Lost: &plan.Lost{}})
+	must(w.T, err)
+	return *h
+}
+
+// What looks like the loss of many members may be a fault of Kubernetes.
+func TestReplacesFewLostMembersAtOnce(t *testing.T) {
+	w := newPaceWorld(t, 3)
+	for _, step := range []struct {
+		name string
+		want cluster.Hold
+	}{{"a", cluster.Hold{}}, {"a", cluster.Hold{}}, {"b", cluster.Hold{Replacements: 1}}} {
+		if h := w.asksToReplace(step.name); h != step.want {
+			t.Errorf("%s: %+v, want %+v", step.name, h, step.want)
+		}
+	}
+	if h := w.ask("c"); h != (cluster.Hold{}) {
+		t.Errorf("another step is held: %+v", h)
+	}
+	w.Release(w.of("a").Cluster.Key())
+	if h := w.asksToReplace("b"); h != (cluster.Hold{}) {
+		t.Errorf("the place was not given back: %+v", h)
+	}
+	replacing := clustertest.MakeCluster("d").Snapshot().Cluster
+	replacing.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationReplaceMember, Member: "d-1"}
+	w = newPaceWorld(t, 3, replacing)
+	if h := w.asksToReplace("b"); h != (cluster.Hold{Replacements: 1}) {
+		t.Errorf("beside one in the caches: %+v", h)
+	}
 }
 
 // goesBack is the pass that hands the restart of a member over to a roll back.
@@ -222,7 +256,7 @@ func TestPassesAtOnceTakeNoMorePlacesThanThereAre(t *testing.T) {
 	for n := range 16 {
 		s := w.of(fmt.Sprintf("c-%d", n))
 		passes.Go(func() {
-			h, err := w.Ask(t.Context(), s)
+			h, err := w.Ask(t.Context(), s, nil)
 			if mu.Lock(); err == nil && h.Limit == 0 {
 				began = append(began, s.Cluster.Name)
 			}
@@ -254,7 +288,7 @@ func TestAHeldClusterTakesNoPlace(t *testing.T) {
 	w.ask("frozen")
 	elsewhere := w.of("prod")
 	elsewhere.Cluster.Namespace = "other"
-	if h, err := w.Ask(t.Context(), elsewhere); err != nil || h.Limit != 0 {
+	if h, err := w.Ask(t.Context(), elsewhere, nil); err != nil || h.Limit != 0 {
 		t.Errorf("%+v, %v", h, err)
 	}
 	w = newPaceWorld(t, 1, namespace(nil))
@@ -407,7 +441,7 @@ func TestAnOperatorWithoutANamespaceCountsInMemory(t *testing.T) {
 func TestWithoutAPaceNothingIsHeld(t *testing.T) {
 	var p *Pace
 	s := clustertest.MakeCluster("prod").Claim(v1beta1.OperationRollMember).Snapshot()
-	h, err := p.Ask(t.Context(), &s)
+	h, err := p.Ask(t.Context(), &s, nil)
 	p.Release(s.Cluster.Key())
 	p.NoteHealthyRestart(t.Context(), &s, &plan.Decision{Finished: true})
 	if err := errors.Join(err, p.NoteRollBack(t.Context(), &s, handOver("prod-1"))); err != nil || *h != (cluster.Hold{}) {

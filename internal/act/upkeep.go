@@ -64,6 +64,8 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.resizePod(ctx, s, item)
 	case plan.AppendEntry:
 		return a.appendEntry(ctx, s, item)
+	case plan.RemoveAnnotation:
+		return a.removeAnnotation(ctx, s, item)
 	case plan.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case plan.WriteCertificate:
@@ -86,6 +88,22 @@ func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
 	err := a.Client.Delete(ctx, copyOf(item.Object), preconditions)
 	if err := client.IgnoreNotFound(err); err != nil {
 		return writeError("deleting", name.Kind, name.Name, err)
+	}
+	return nil
+}
+
+// removeAnnotation removes an annotation of the EtcdCluster, if nobody wrote the object since it was read.
+func (a *Actor) removeAnnotation(ctx context.Context, s *cluster.Snapshot, item plan.RemoveAnnotation) error {
+	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"resourceVersion": item.ResourceVersion, "annotations": map[string]any{item.Key: nil},
+	}})
+	if err != nil {
+		return fmt.Errorf("encoding a patch: %w", err)
+	}
+	log.FromContext(ctx).Info("Removing an annotation that was obeyed", "annotation", item.Key)
+	object := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Cluster}}
+	if err := a.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, raw), fieldOwner); err != nil {
+		return writeError("patching", v1beta1.EtcdClusterKind, item.Cluster, err)
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func budgetCovers(s *cluster.Snapshot, voters int) bool {
 // about to be made. A learner that is stuck must not block drains.
 func budgetVoters(s *cluster.Snapshot) int {
 	voters, m := s.Outlook().Voters, s.Learner()
-	if m != nil && voters < int(s.Cluster.Spec.Replicas) && s.ForeignEntry() == nil && isPromotable(s, m) {
+	if m != nil && voters < wantedVoters(s) && s.ForeignEntry() == nil && isPromotable(s, m) {
 		voters++
 	}
 	return voters
@@ -327,7 +327,7 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	m := s.Member(op.Member)
 	switch {
 	case m != nil && isListedVoter(s, m):
-	case s.Outlook().Voters >= int(s.Cluster.Spec.Replicas):
+	case s.Outlook().Voters >= wantedVoters(s):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", s.Cluster.Spec.Replicas)
 	case m != nil && hasLostItsVolume(m):
 		return fmt.Sprintf("The volume of %s was lost before it became a voter.", m.Name)

@@ -21,6 +21,7 @@ func holdRefusals(h *cluster.Hold, c *v1beta1.EtcdCluster, d *plan.Decision) []p
 		paceReadable,    // Make sure that nothing begins which an administrator may have forbidden.
 		notFrozen,       // Make sure that the red button works.
 		fewOthers,       // Make sure that a fault of the operator or of a spec does not reach all clusters at once.
+		fewReplacements, // Make sure that a fault of Kubernetes is not taken for the loss of many members.
 		rollsNotStopped, // Make sure that what fails again and again is looked at by a person.
 	} {
 		if r := refuse(h, c, d); r != nil {
@@ -73,6 +74,18 @@ func fewOthers(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.
 		Guard: "fewOthers", Reason: v1beta1.ReasonWaitingForOtherClusters,
 		Message: fmt.Sprintf("%s a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. "+
 			"Waiting until one of them ends.", clusters),
+	}
+}
+
+// fewReplacements refuses to replace a lost member while as many other clusters as the operator allows do so.
+func fewReplacements(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) *plan.Refusal {
+	if h.Replacements == 0 {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "fewReplacements", Reason: v1beta1.ReasonWaitingForOtherClusters,
+		Message: fmt.Sprintf("So many lost members of other clusters are being replaced: %d. --max-replacements of the operator allows no more at once. "+
+			"Waiting until one of them ends.", h.Replacements),
 	}
 }
 

@@ -68,6 +68,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 			list.addForeign(s, x)
 		}
 	}
+	list.addReplacement(s)
 	for i := range s.LeftOvers {
 		if !isCleanedUp(s, &s.LeftOvers[i]) {
 			list.addLeftOver(&s.LeftOvers[i])

@@ -35,10 +35,15 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	switch v := m.Volume; {
 	case isAlone && (v == nil || v.Deleting):
 		return loss{fmt.Sprintf("The volume of %s is gone.", m.Name), s.Now, true}
+	case v == nil:
+		return loss{} // its pod runs on
 	case isAlone && v.Phase == corev1.ClaimLost:
 		return loss{fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), claimedAt(m).Add(after), true}
 	case isAlone && v.IsReplaced():
 		return loss{fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), claimedAt(m).Add(after), true}
+	case neverStarts(s, m):
+		return loss{fmt.Sprintf("%s has never started, and its pod fails on node %s.", m.Name, m.Pod.Node),
+			m.Pod.CreatedAt.Add(max(after, cluster.ProgressDeadline(s.Cluster))), false}
 	case !m.Node.IsGone():
 		return loss{}
 	case v.Confined && m.Node.IsGoneForGood():
@@ -50,6 +55,14 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	default:
 		return loss{fmt.Sprintf("%s, and %s did not move to another one.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(2 * after), false}
 	}
+}
+
+// neverStarts reports whether a founder whose cluster serves without it fails where it was scheduled. One that no node
+// takes, or whose image cannot be pulled, would fail in the same way under another name.
+func neverStarts(s *cluster.Snapshot, m *cluster.Member) bool {
+	failures := []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonContainerFailed}
+	return slices.Contains(m.Volume.Founders, m.Name) && startEvidence(s, m) == "" && s.Cluster.Status.Operation == nil &&
+		m.Pod != nil && m.Pod.Node != "" && slices.Contains(failures, m.Pod.FailureReason)
 }
 
 // claimedAt is the earliest time at which the member could have lost its volume to what is there now.
@@ -106,7 +119,7 @@ func takeOver(s *cluster.Snapshot) *plan.Decision {
 	return d
 }
 
-// memberToReplace returns the member that is lost and is replaced next; nil for none.
+// memberToReplace returns the member that is replaced next; nil for none.
 func memberToReplace(s *cluster.Snapshot) *cluster.Member {
 	for i := range s.Members {
 		if m := &s.Members[i]; isToBeReplaced(s, m) {
@@ -116,9 +129,96 @@ func memberToReplace(s *cluster.Snapshot) *cluster.Member {
 	return nil
 }
 
-// isToBeReplaced reports whether a member is lost, and the operator or a user says that it is replaced.
+// isToBeReplaced reports whether a member is lost, or silent and a user asks for a new one in its place. One that
+// answers is replaced as well, but it is removed after the new one has joined: see memberToLeave.
 func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
-	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now)
+	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now) || !m.Answers() && isAskedFor(s, m) && isListedVoter(s, m)
+}
+
+// memberToLeave returns the voter that answers, and that a user wants replaced; nil for none. A new member joins first.
+func memberToLeave(s *cluster.Snapshot) *cluster.Member {
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Answers() && isAskedFor(s, m) && isListedVoter(s, m) {
+			return m
+		}
+	}
+	return nil
+}
+
+// wantedVoters is how many voters there are to be: as many as the spec says, and one more while one of them leaves.
+func wantedVoters(s *cluster.Snapshot) int {
+	if memberToLeave(s) != nil {
+		return int(s.Cluster.Spec.Replicas) + 1
+	}
+	return int(s.Cluster.Spec.Replicas)
+}
+
+// askedFor returns what the annotation replace-member names: a member, and its ID in etcd.
+func askedFor(s *cluster.Snapshot) (name string, id cluster.ID) {
+	name, text, _ := strings.Cut(s.Cluster.Annotations[v1beta1.ReplaceMemberAnnotation], "/")
+	return name, cluster.ParseID(text)
+}
+
+func isAskedFor(s *cluster.Snapshot, m *cluster.Member) bool {
+	name, id := askedFor(s)
+	e := s.EtcdEntry(m)
+	return e != nil && m.Name == name && e.ID == id && id != 0
+}
+
+// replacementUpkeep removes the annotation once etcd's list lacks the member that it names.
+func replacementUpkeep(s *cluster.Snapshot) []plan.Upkeep {
+	if s.Membership == nil || s.Cluster.Status.Operation != nil {
+		return nil
+	}
+	name, id := askedFor(s)
+	n, isOurs := cluster.MemberNumber(s.Cluster.Name, name)
+	isGone := isOurs && id != 0 && n < s.NextNumber() && s.Member(name) == nil &&
+		!slices.ContainsFunc(s.Membership.Members, func(e cluster.EtcdMember) bool { return e.ID == id })
+	if !isGone {
+		return nil
+	}
+	return []plan.Upkeep{plan.RemoveAnnotation{
+		Cluster: s.Cluster.Name, Key: v1beta1.ReplaceMemberAnnotation, ResourceVersion: s.Cluster.ResourceVersion,
+	}}
+}
+
+// addReplacement tells of an annotation that names no member.
+func (p *problems) addReplacement(s *cluster.Snapshot) {
+	value, isSet := s.Cluster.Annotations[v1beta1.ReplaceMemberAnnotation]
+	if !isSet || s.Membership == nil || len(replacementUpkeep(s)) > 0 || slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return isAskedFor(s, &m) }) {
+		return
+	}
+	var names []string
+	for i := range s.Members {
+		if e := s.EtcdEntry(&s.Members[i]); e != nil {
+			names = append(names, s.Members[i].Name+"/"+e.ID.String())
+		}
+	}
+	p.add(v1beta1.ReasonNoSuchMember, "The annotation %s is %q, and names no member. No member is replaced for it. The members are %s. "+
+		"Set it to one of them, or remove it.", v1beta1.ReplaceMemberAnnotation, cluster.ForeignText(value), strings.Join(names, ", "))
+}
+
+// ReplacementNote tells whether and when a new member takes the place of one that is down, in sentences; empty where the
+// member is not lost.
+func ReplacementNote(s *cluster.Snapshot, m *cluster.Member) string {
+	l := lossOf(s, m)
+	onUnknownNode := m.Node == nil && m.Pod != nil && (m.Pod.NodeLost || m.Pod.FailureReason == v1beta1.ReasonNodeLost) && isListedVoter(s, m)
+	byHand := func() string {
+		return fmt.Sprintf("To have a new member take its place, run: kubectl annotate -n %s etcdcluster %s %s=%s/%s",
+			s.Cluster.Namespace, s.Cluster.Name, v1beta1.ReplaceMemberAnnotation, m.Name, s.EtcdEntry(m).ID)
+	}
+	switch {
+	case isToBeReplaced(s, m):
+		return "A new member takes its place"
+	case onUnknownNode:
+		return "The operator may not read nodes, so it does not replace the member by itself. " + byHand()
+	case l.why == "":
+		return ""
+	case !cluster.ReplacesByItself(s.Cluster):
+		return "spec.recovery.memberReplacement.policy is Manual. " + byHand()
+	default:
+		return fmt.Sprintf("Unless it comes back, a new member takes its place at %s", l.at.UTC().Format(time.RFC3339))
+	}
 }
 
 // untilLost returns how long it takes until the next member counts as lost; zero for none.
@@ -146,7 +246,7 @@ func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	case leaderTarget(s) == "":
 		d.Message = awaitsLeader
 	default:
-		d.Message = fmt.Sprintf("%s It is removed from etcd, and a new member takes its place. Then %s.", l.why, after)
+		d.Message = fmt.Sprintf("%s It is removed from etcd, and a new member takes its place. Then %s.", whyReplaced(m, l), after)
 		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s), For: v1beta1.OperationReplaceMember, Lost: lostPart(m, l)}
 		if m.Volume != nil && m.Volume.Removing != entry.ID {
 			action.Volume = m.Volume
@@ -156,9 +256,18 @@ func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	return d
 }
 
+func whyReplaced(m *cluster.Member, l loss) string {
+	if l.why == "" {
+		return fmt.Sprintf("A user asks for another member in the place of %s.", m.Name)
+	}
+	return l.why
+}
+
 // lostPart names what must still be gone when the member is removed.
 func lostPart(m *cluster.Member, l loss) *plan.Lost {
 	switch {
+	case l.why == "", !l.volumeGone && !m.Node.IsGone():
+		return &plan.Lost{} // a user says that it is, or it never started
 	case !l.volumeGone:
 		return &plan.Lost{Node: m.Node.Name}
 	case m.Volume == nil:
@@ -175,7 +284,7 @@ func replacementGuards(m *cluster.Member) []guard {
 		specUsable,                  // Make sure that the new member's pod can start.
 		noDowngrade,                 // Make sure that etcd takes the new member.
 		noAlarm("added or removed"), // Make sure that no data is at stake.
-		fewNodesGone,                // Make sure that the fault is not Kubernetes' own.
+		fewNodesGone(m),             // Make sure that the fault is not Kubernetes' own.
 		othersHealthy(m),            // Make sure that only lost members are down.
 		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
 	}
@@ -190,15 +299,18 @@ func noForeignMember(s *cluster.Snapshot) *plan.Refusal {
 	return nil
 }
 
-// fewNodesGone refuses while more than a third of all nodes are not ready: such a fault is not cured by new members.
-func fewNodesGone(s *cluster.Snapshot) *plan.Refusal {
-	if n := s.Nodes; n.NotReady < 2 || 3*n.NotReady <= n.All {
-		return nil
-	}
-	return &plan.Refusal{
-		Guard: "fewNodesGone", Reason: v1beta1.ReasonNodesNotReady,
-		Message: fmt.Sprintf("%d of %d nodes are not ready. While more than a third are not, no lost member is replaced: the nodes may come back together. "+
-			"Bring the nodes back, or replace a member with the annotation %s.", s.Nodes.NotReady, s.Nodes.All, v1beta1.ReplaceMemberAnnotation),
+// fewNodesGone refuses while more than a third of all nodes are not ready: such a fault is not cured by new members. A
+// user may know better.
+func fewNodesGone(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if n := s.Nodes; n.NotReady < 2 || 3*n.NotReady <= n.All || isAskedFor(s, m) {
+			return nil
+		}
+		return &plan.Refusal{
+			Guard: "fewNodesGone", Reason: v1beta1.ReasonNodesNotReady,
+			Message: fmt.Sprintf("%d of %d nodes are not ready. While more than a third are not, no lost member is replaced: the nodes may come back together. "+
+				"Bring the nodes back, or replace a member with the annotation %s.", s.Nodes.NotReady, s.Nodes.All, v1beta1.ReplaceMemberAnnotation),
+		}
 	}
 }
 
@@ -230,10 +342,8 @@ func replacementAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string 
 		return deadlinePassed(s, op)
 	case m == nil:
 		return ""
-	case lossOf(s, m).why == "":
-		return fmt.Sprintf("%s is not lost any more.", m.Name)
 	case !isToBeReplaced(s, m):
-		return "The spec does not ask for it any more."
+		return fmt.Sprintf("%s is not lost any more, or nobody wants it replaced any more.", m.Name)
 	}
 	if refusals := refusalsOf(s, replacementGuards(m)...); len(refusals) > 0 {
 		return "It was not carried out. " + refusals[0].Message

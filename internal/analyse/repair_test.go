@@ -51,6 +51,18 @@ func otherVolume(name string, since time.Duration) func(*cluster.Snapshot) {
 	}
 }
 
+// unstarted has a founder's pod crash since some time. Nobody saw the member start.
+func unstarted(name string, since time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		failing(name)(s)
+		m := s.Member(name)
+		m.Volume.ClusterID, m.Volume.MemberID, m.Volume.StartedBy, m.Volume.Version = 0, 0, "", ""
+		m.Pod.CreatedAt, m.Pod.FailureReason, m.Pod.Node = Now.Add(-since), v1beta1.ReasonCrashLooping, "node-1"
+		e := s.EtcdEntry(m)
+		e.Name, e.Started, e.PeerURLs = "", false, []string{m.Volume.PeerURL}
+	}
+}
+
 func replacement(r v1beta1.MemberReplacement) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) { s.Cluster.Spec.Recovery = &v1beta1.Recovery{MemberReplacement: &r} }
 }
@@ -85,7 +97,12 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 		"a node out of service, at once":               {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{OutOfService: true, NotReadySince: Now})}, replaces("replace prod-1 (a1) by prod-0")},
 		"not where the volume moves":                   {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{Deleted: true}), movable("prod-1")}, idle},
 		"a volume that did not move in twice the time": {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(10*time.Minute)), movable("prod-1")}, replaces("replace prod-1 (a1) by prod-0")},
-		"not one that may still move":                  {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(9*time.Minute)), movable("prod-1")}, idle},
+		"a founder that has never started":             {[]func(*cluster.Snapshot){unstarted("prod-1", 10*time.Minute)}, replaces("replace prod-1 (a1) by prod-0")},
+		"not one that may start yet":                   {[]func(*cluster.Snapshot){unstarted("prod-1", 9*time.Minute)}, idle},
+		"not one that no node takes": {[]func(*cluster.Snapshot){unstarted("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonUnschedulable
+		}}, idle},
+		"not one that may still move": {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(9*time.Minute)), movable("prod-1")}, idle},
 
 		"not beside another member of five that is down": {[]func(*cluster.Snapshot){claimGone("prod-1"), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
 		"beside another one of five that is lost":        {[]func(*cluster.Snapshot){claimGone("prod-1"), claimGone("prod-2")}, replaces("replace prod-1 (a1) by prod-0")},

@@ -39,7 +39,7 @@ func isCuredByRestart(s *cluster.Snapshot) bool {
 // scaleStep decides the next step. A learner comes first: it is promoted, or removed where the spec asks for no more
 // voters.
 func scaleStep(s *cluster.Snapshot) *plan.Decision {
-	want, voters := int(s.Cluster.Spec.Replicas), s.Outlook().Voters
+	want, voters, leaving := wantedVoters(s), s.Outlook().Voters, memberToLeave(s)
 	learner, foreign := s.Learner(), s.ForeignEntry()
 	switch {
 	case s.Membership == nil && voters != want:
@@ -54,6 +54,8 @@ func scaleStep(s *cluster.Snapshot) *plan.Decision {
 		return resumeJoining(s, learner)
 	case voters < want:
 		return addMember(s, cluster.MemberName(s.Cluster.Name, s.NextNumber()))
+	case leaving != nil:
+		return removeMember(s, leaving)
 	case voters > want:
 		return removeMember(s, memberToRemove(s))
 	default:

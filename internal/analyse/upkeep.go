@@ -37,6 +37,9 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	}
 	list = append(list, removedUpkeep(s)...)
 	list = append(list, hangUpkeep(s)...)
+	if d.Action == nil {
+		list = append(list, replacementUpkeep(s)...)
+	}
 	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)

@@ -8,6 +8,9 @@ type Hold struct {
 	// Limit is the operator's --max-disruptions where so many other clusters have a step under way, zero where there is
 	// room.
 	Limit int
+	// Replacements is the operator's --max-replacements where so many other clusters replace a lost member, zero where
+	// there is room.
+	Replacements int
 	// StoppedRolls is what an administrator must do before rolls begin again, in a sentence. It is empty unless
 	// MaxRollBacks members in a row had to go back.
 	StoppedRolls string

@@ -165,6 +165,8 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 	switch {
 	case ok && m.Workload != nil && owner.UID == m.Workload.Live.UID:
 		m.Pod = &p
+	case ok && m.Volume != nil && m.Volume.Removing != 0 && markedByNode(pod):
+		// Kubernetes keeps it until the node is back. What it is a pod of is no member any more.
 	case !p.NodeLost && !hasEnded:
 		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObject{
 			Kind: "Pod", Name: pod.Name, Owner: "belongs to a deleted StatefulSet", Terminating: true,

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
@@ -167,6 +168,17 @@ func (AppendEntry) Writes() ObjectName { return ObjectName{} }
 
 // Uses implements Upkeep: the entry is for the member of this StatefulSet.
 func (a AppendEntry) Uses() []ObjectName { return []ObjectName{{"StatefulSet", a.Learner}} }
+
+// RemoveAnnotation removes an annotation of the EtcdCluster that the operator has obeyed.
+type RemoveAnnotation struct {
+	independent
+	Cluster, Key, ResourceVersion string
+}
+
+// Writes implements Upkeep.
+func (r RemoveAnnotation) Writes() ObjectName {
+	return ObjectName{v1beta1.EtcdClusterKind, r.Cluster}
+}
 
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string

@@ -198,6 +198,19 @@ func (h *history) nodeEvents() map[string]func(*rapid.T) {
 			h.forgive(pod)
 			h.ForceDelete(pod)
 		},
+		"the Node of a lost node is deleted": func(t *rapid.T) {
+			nodes := h.LostNodes()
+			if len(nodes) == 0 {
+				t.Skip("all are there")
+			}
+			node := rapid.SampledFrom(nodes).Draw(t, "node")
+			for _, pod := range h.pods() {
+				if pod.Spec.NodeName == node {
+					h.forgive(pod)
+				}
+			}
+			h.DeleteNode(node)
+		},
 		"all nodes come back": func(*rapid.T) { h.RecoverNodes() },
 		"ten minutes pass":    func(*rapid.T) { h.wait(10 * time.Minute) },
 	}

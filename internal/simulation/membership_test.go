@@ -100,11 +100,27 @@ func (h *history) checkChange(o *operator, call *simulation.Call) {
 	if c := h.cluster(); call.Verb != appendEntry && !o.late && !h.wiped && (c == nil || c.Status.Operation == nil) {
 		h.wrong("%s without a claim", call)
 	}
+	h.checkRemoval(o, call)
 	h.forgiveRemoved()
 	for pod := range h.restarted { // a promotion that tolerates no fewer losses is allowed beside it
 		if call.Verb == addLearner && !o.late && !h.wiped {
 			h.wrong("%s while %s, which the operator restarted, does not serve again", call, pod)
 		}
+	}
+}
+
+// checkRemoval fails where a voter is about to be removed that lives, and that neither the spec nor a user wants gone.
+func (h *history) checkRemoval(o *operator, call *simulation.Call) {
+	c := h.cluster()
+	if call.Verb != removeMember || o.late || c == nil || c.Status.Operation == nil || c.Status.Operation.Type != v1beta1.OperationReplaceMember {
+		return
+	}
+	member := c.Status.Operation.Member
+	claim := h.claimOf(member)
+	pod, hasPod := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+	isGone := claim == nil || claim.DeletionTimestamp != nil || h.replaced[claim.UID] || h.unknown[claim.UID]
+	if hasPod && h.Etcd.Ready(h.Address(pod)) && !h.IsLost(pod) && !isGone {
+		h.wrong("%s, which serves on its own volume", call)
 	}
 }
 

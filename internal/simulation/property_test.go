@@ -102,6 +102,7 @@ func (v *visited) search(t *rapid.T) {
 	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
 		h.operator = h.startOperator()
 	}
+	h.LocalVolumes = rapid.Bool().Draw(t, "volumes are local to their nodes")
 	h.spec.Version = rapid.SampledFrom([]string{h.spec.Version, h.spec.Version, h.spec.Version, h.spec.Version, "3.5.35", "3.7.1"}).Draw(t, "version")
 	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version = h.spec.Version })
 	h.visit = func() { v.add(h) }

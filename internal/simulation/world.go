@@ -32,6 +32,8 @@ type World struct {
 	Started func(*corev1.Pod, *corev1.PersistentVolumeClaim, fake.StartOptions)
 	// Collected is called before the garbage collector deletes an object.
 	Collected func(client.Object)
+	// LocalVolumes makes volumes that can be used only on the node of their first pod.
+	LocalVolumes bool
 	// Images are the versions of etcd in images whose tag names another one; NoImage where there is no such tag.
 	Images map[string]string
 
@@ -223,7 +225,7 @@ func claimName(pod *corev1.Pod) string {
 }
 
 // bind gives a claim its volume, as a class with the mode WaitForFirstConsumer does.
-func (w *World) bind(claim *corev1.PersistentVolumeClaim) {
+func (w *World) bind(claim *corev1.PersistentVolumeClaim, node string) {
 	if claim.Spec.VolumeName != "" {
 		return
 	}
@@ -231,6 +233,9 @@ func (w *World) bind(claim *corev1.PersistentVolumeClaim) {
 	volume.Spec.ClaimRef = &corev1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
 	volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
 	volume.Status.Phase = corev1.VolumeBound
+	if w.LocalVolumes {
+		volume.Spec.NodeAffinity = affinityTo(node)
+	}
 	w.Add(volume)
 	w.disks[volume.Name] = "disk-" + w.Next()
 	change(w.Server, claim, func(c *corev1.PersistentVolumeClaim) {
@@ -266,11 +271,14 @@ func (w *World) startPod(pod *corev1.Pod) {
 	case claim.DeletionTimestamp != nil:
 		w.unschedulable(pod, fmt.Sprintf("persistentvolumeclaim %q is being deleted", claim.Name))
 		return
+	case w.lostNodes[w.localNode(claim)]:
+		w.unschedulable(pod, "0/3 nodes are available: 1 node(s) had volume node affinity conflict.")
+		return
 	case pod.Spec.NodeSelector[NoNode] != "":
 		w.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.")
 		return
 	}
-	w.bind(claim)
+	w.bind(claim, w.nodeFor(pod))
 	claim, _ = one[*corev1.PersistentVolumeClaim](w.Server, pod.Namespace, claim.Name)
 	p := w.processes[pod.UID]
 	if p == nil {
@@ -340,10 +348,14 @@ func (w *World) unschedulable(pod *corev1.Pod, why string) {
 
 // setStatus writes a pod's status as the kubelet does. Without a phase its volumes are not mounted yet.
 func (w *World) setStatus(pod *corev1.Pod, p *process, phase corev1.PodPhase, end string) {
+	node := w.nodeFor(pod)
+	if pod.Spec.NodeName == "" {
+		w.setNodeReady(node, true)
+	}
 	change(w.Server, pod, func(pod *corev1.Pod) {
 		setCondition(&pod.Status, corev1.PodScheduled, true, "", "")
 		if pod.Spec.NodeName == "" {
-			pod.Spec.NodeName = w.nodeFor(pod)
+			pod.Spec.NodeName = node
 		}
 		container := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, RestartCount: p.restarts}
 		switch {

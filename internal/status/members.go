@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
 
@@ -60,6 +61,9 @@ func runsOn(m *cluster.Member) bool { return m.Pod.IsRunning() && !m.Pod.Deletin
 // failure returns why a member does not serve: a reason, and a text that stays the same for as long as the cause does.
 func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	reason, text = cause(s, m)
+	if note := analyse.ReplacementNote(s, m); note != "" {
+		text = sentence(text) + " " + note
+	}
 	if m.Volume == nil || m.Volume.Started() || m.LacksRecord() {
 		return reason, text
 	}
@@ -71,7 +75,7 @@ func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	foundingEnded := s.Founded() && (op == nil || op.Type != v1beta1.OperationBootstrap)
 	if foundingEnded && slices.Contains(m.Volume.Founders, m.Name) && !slices.Contains(startingReasons, reason) {
 		text = sentence(text) + " The member has never started. The others serve without it. " +
-			"This release does not replace it. It starts when the cause is removed"
+			"It starts when the cause is removed"
 	}
 	return reason, text
 }
@@ -83,8 +87,7 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 		return v1beta1.ReasonUnobservable, "another client registered it with etcd, and the operator has no object of it. " +
 			"If nothing runs there, remove it with etcdctl"
 	case m.Volume == nil && (m.Workload != nil || s.Founded()):
-		return v1beta1.ReasonVolumeLost, fmt.Sprintf("volume %s is gone. The operator never creates it again under that name. "+
-			"Bring the volume itself back, not a copy of it", cluster.VolumeName(m.Name))
+		return v1beta1.ReasonVolumeLost, fmt.Sprintf("volume %s is gone. The operator never creates it again under that name", cluster.VolumeName(m.Name))
 	case m.LacksRecord() && !m.Pod.IsRunning():
 		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s does not say on which volume the member started: it was made "+
 			"again, or its annotations were lost. It may hold a copy, so the operator does not start the member. If it is the member's "+

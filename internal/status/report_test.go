@@ -118,11 +118,17 @@ func situations() map[string]*Builder {
 		"pods-never-started":  prod().Objects().Members(Volume, Founding, FoundingPod, existsFor(6*time.Minute)).Claim("Bootstrap"),
 		"one-never-started":   prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
 		"one-never-scheduled": prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, Trouble("Unschedulable", "0/2 nodes are available.")),
-		"volume-replaced":     prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced),
+		"volume-replaced":     prod().LaterSpec(replacedByHand).Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced),
+		"node-deleted": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer"), Changed(func(m *cluster.Member) {
+			m.Pod.NodeLost, m.Node, m.Volume.Confined = true, &cluster.Node{Name: "node-1", Deleted: true}, true
+		})),
+		"node-unknown": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer"), Changed(func(m *cluster.Member) {
+			m.Pod.NodeLost = true
+		})),
 		"claim-without-record": prod().Objects().Members(Healthy).Member("prod-1", Volume, Sealed, Changed(func(m *cluster.Member) {
 			m.Volume.Identity = cluster.VolumeIdentity{Claim: "decade", Name: "pv-2"}
 		})),
-		"volume-replaced-unbound": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced, Changed(func(m *cluster.Member) {
+		"volume-replaced-unbound": prod().LaterSpec(replacedByHand).Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced, Changed(func(m *cluster.Member) {
 			m.Volume.Identity.Name = ""
 		})),
 		"operator-cut-off": prod().Objects().Members(Volume, Recorded, Sealed, Pod, Silent("the connection timed out"), Changed(func(m *cluster.Member) {
@@ -180,6 +186,10 @@ func restarting(ago time.Duration) func(*cluster.Snapshot) {
 		m.Pod.IntentHash, m.Pod.RenderHash = m.Workload.IntentHash, live.Spec.Template.Annotations[cluster.AnnotationRenderHash]
 		m.Pod.Ready, m.Pod.PassesReadiness, m.Probe = false, false, &cluster.Probe{Error: "connection refused"}
 	}
+}
+
+func replacedByHand(s *v1beta1.EtcdClusterSpec) {
+	s.Recovery = &v1beta1.Recovery{MemberReplacement: &v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually}}
 }
 
 func TestSituations(t *testing.T) {

@@ -45,6 +45,8 @@ type kubernetes struct {
 	addresses  int
 	// held are the pods whose containers the kubelet does not start, as if their nodes were down.
 	held map[string]bool
+	// lost are the nodes that are gone, with the processes on them.
+	lost map[string]bool
 	// failures are how etcd fails, by pod.
 	failures map[string]failure
 	// starts are the versions of etcd that were started, by pod.
@@ -86,7 +88,7 @@ const backOff = 5 * time.Minute
 func newKubernetes(namespace string, now func() time.Time) *kubernetes {
 	world := fake.New()
 	world.SetClock(now)
-	return &kubernetes{namespace: namespace, now: now, world: world, containers: map[types.UID]*container{}, held: map[string]bool{}, failures: map[string]failure{}, starts: map[string][]string{}}
+	return &kubernetes{namespace: namespace, now: now, world: world, containers: map[types.UID]*container{}, held: map[string]bool{}, lost: map[string]bool{}, failures: map[string]failure{}, starts: map[string][]string{}}
 }
 
 // objects are what exists in the namespace.
@@ -235,7 +237,7 @@ func (k *kubernetes) endPods(ctx context.Context, o *objects) (bool, error) {
 	for i := range o.pods.Items {
 		pod := &o.pods.Items[i]
 		owner := metav1.GetControllerOf(pod)
-		if pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) {
+		if k.lost[pod.Spec.NodeName] || pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) { // no kubelet ends it there
 			kept = append(kept, *pod)
 			continue
 		}
@@ -290,6 +292,9 @@ func (k *kubernetes) createPods(ctx context.Context, o *objects) (changed bool, 
 			return false, fmt.Errorf("StatefulSet %s is not of one pod with the strategy OnDelete", set.Name)
 		}
 		pod := podOf(set)
+		if err := k.reportNode(ctx, pod.Spec.NodeName); err != nil {
+			return false, err
+		}
 		if err := admin.Create(ctx, pod); err != nil {
 			return false, fmt.Errorf("creating pod %s: %w", pod.Name, err)
 		}
@@ -305,7 +310,7 @@ func podOf(set *appsv1.StatefulSet) *corev1.Pod {
 	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
 	pod.Labels["statefulset.kubernetes.io/pod-name"] = pod.Name
 	pod.Spec.Hostname, pod.Spec.Subdomain = pod.Name, set.Spec.ServiceName
-	pod.Spec.NodeName = "node-1"
+	pod.Spec.NodeName = pod.Namespace + "-" + pod.Name // nodes are the same for all namespaces, and each pod has its own
 	return pod
 }
 
@@ -327,7 +332,7 @@ func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed b
 			k.fail(c)
 			changed = true
 		}
-		if c.running || k.now().Before(c.retryAt) {
+		if c.running || k.now().Before(c.retryAt) || k.lost[pod.Spec.NodeName] {
 			continue
 		}
 		volume := o.volume(claimOf(pod))
@@ -512,6 +517,9 @@ func (k *kubernetes) reportPods(ctx context.Context, o *objects) (changed bool, 
 	for i := range o.pods.Items {
 		pod := &o.pods.Items[i]
 		status := k.statusOf(ctx, pod, k.containers[pod.UID])
+		if k.lost[pod.Spec.NodeName] {
+			status = unreachable(pod.Status)
+		}
 		if equality.Semantic.DeepEqual(status, pod.Status) {
 			continue
 		}
@@ -567,6 +575,53 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 		})
 	}
 	status.ContainerStatuses = []corev1.ContainerStatus{etcdStatus}
+	return status
+}
+
+// reportNode writes whether a node is ready, and makes it where there is none.
+func (k *kubernetes) reportNode(ctx context.Context, name string) error {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := admin.Create(ctx, node); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating node %s: %w", name, err)
+	}
+	if err := admin.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
+		return fmt.Errorf("reading node %s: %w", name, err)
+	}
+	status := corev1.ConditionTrue
+	if k.lost[name] {
+		status = corev1.ConditionUnknown
+	}
+	if len(node.Status.Conditions) > 0 && node.Status.Conditions[0].Status == status {
+		return nil
+	}
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, LastTransitionTime: metav1.NewTime(k.now())}}
+	if err := admin.Status().Update(ctx, node); err != nil {
+		return fmt.Errorf("reporting node %s: %w", name, err)
+	}
+	return nil
+}
+
+// loseNode takes the power from the node of a pod.
+func (k *kubernetes) loseNode(ctx context.Context, pod *corev1.Pod) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lost[pod.Spec.NodeName] = true
+	if c := k.containers[pod.UID]; c != nil {
+		k.world.Stop(c.address)
+		c.running = false
+	}
+	return k.reportNode(ctx, pod.Spec.NodeName)
+}
+
+// unreachable is the status of a pod of a lost node, as Kubernetes marks it.
+func unreachable(last corev1.PodStatus) corev1.PodStatus {
+	status := *last.DeepCopy()
+	is := func(kind corev1.PodConditionType, is corev1.ConditionStatus) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: is}
+	}
+	status.Conditions = []corev1.PodCondition{
+		is(corev1.PodScheduled, corev1.ConditionTrue), is(corev1.ContainersReady, corev1.ConditionTrue), is(corev1.PodReady, corev1.ConditionFalse),
+	}
 	return status
 }
 

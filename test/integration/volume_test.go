@@ -108,7 +108,7 @@ func TestAVolumeThatSomebodyDeletedIsNeverMadeAgain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			l.createWithData()
+			l.createWithData(replacedByHand)
 			var lost []string
 			for _, member := range c.members {
 				l.delete(&corev1.PersistentVolumeClaim{}, cluster.VolumeName(member))
