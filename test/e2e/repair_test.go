@@ -45,9 +45,8 @@ var _ = Describe("A member that is lost, while clients write", func() {
 	})
 
 	It("never starts on a copy of its volume: it is refused, and replaced later", func(ctx SpecContext) {
-		onLocalCluster()
 		c := create(ctx, makeCluster(newNamespace(ctx), replacedByHand))
-		kept := bury(ctx, c)
+		writers := appendOn(ctx, c)
 		earlier := volumeObject(ctx, c, "data-prod-1")
 		deleteVolumes(ctx, c, "prod-1")
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("prod-1", v1beta1.ReplaceMemberAnnotation))
@@ -63,7 +62,7 @@ var _ = Describe("A member that is lost, while clients write", func() {
 		})
 		awaitMembers(ctx, c, "prod-0", "prod-2", "prod-3")
 		Expect(volumeObject(ctx, c, "data-prod-1").Annotations).To(HaveKeyWithValue(cluster.AnnotationMembership, cluster.MembershipRetired))
-		kept.expectFound(ctx, c)
+		writers.end(ctx, c)
 	})
 
 	It("is replaced where its user says so, a leader that answers too, and where the annotation names nobody nothing is", func(ctx SpecContext) {
