@@ -19,7 +19,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
-var _ = Describe("The version of etcd in a running cluster", func() {
+var _ = Describe("The version of etcd in a running cluster", SpecPriority(10), func() {
 	It("goes up and down by minor versions, member by member, the leader last, while clients write", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))
 		writers := appendOn(ctx, c)
