@@ -94,7 +94,7 @@ func (p *preview) next() string {
 	if p.resizePods(&d) {
 		return ""
 	}
-	if _, isEnabled := enabledDowngrade(&p.s); isEnabled && d.Reason == v1beta1.ReasonDowngrading && d.Action == nil && versionChange(&p.s) == "" {
+	if enabledDowngrade(&p.s) != nil && d.Reason == v1beta1.ReasonDowngrading && d.Action == nil && versionChange(&p.s) == "" {
 		p.changeDowngrade(nil) // etcd ends it
 		return ""
 	}
@@ -155,9 +155,9 @@ func (p *preview) finishOperation() string {
 	}
 	d := firstOpinion(&p.s)
 	if d.Rule != RuleOperation && d.Rule != RuleRollBack {
-		return "The operation " + string(op.Type) + " is under way. " + d.Message
+		return "The operation " + plan.NameOf(&op) + " is under way. " + d.Message
 	}
-	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
+	text := fmt.Sprintf("Finish the operation %s, which is under way", plan.NameOf(&op))
 	if move, ok := d.Action.(plan.MoveLeader); ok {
 		p.lead(move.ToID)
 		return ""

@@ -97,6 +97,8 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 			"1. Restart prod-1. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
 		"a downgrade": {*on37(), "1. Enabling the downgrade to etcd 3.6. etcd then prepares its data for that version. 2. Restart prod-1. 3. Restart prod-2. " +
 			"4. Move the leader from prod-0 to prod-1. 5. Restart prod-0." + thenDone},
+		"a downgrade that is being prepared": {claimed(*on37()), "1. Finish the operation Downgrade (preparation of the data), which is under way. 2. Restart prod-1. 3. Restart prod-2. " +
+			"4. Move the leader from prod-0 to prod-1. 5. Restart prod-0." + thenDone},
 		"what is refused after other steps": {resized(3, 1).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(),
 			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. The running cluster stays as it is, "},
 		"an edit that is refused":                 {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},

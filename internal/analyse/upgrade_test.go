@@ -235,10 +235,14 @@ func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
 		change  func(*cluster.Snapshot)
 		action  string
 	}{
-		"healthy for a minute":         {"3.7.3", readySince(time.Minute), "move prod-0"},
-		"healthy for less":             {"3.7.3", readySince(59 * time.Second), ""},
-		"one of them for less":         {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Pod.ReadySince = Now.Add(-time.Second) }), ""},
-		"a patch":                      {"3.6.17", readySince(time.Second), "move prod-0"},
+		"healthy for a minute": {"3.7.3", readySince(time.Minute), "move prod-0"},
+		"healthy for less":     {"3.7.3", readySince(59 * time.Second), ""},
+		"one of them for less": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Pod.ReadySince = Now.Add(-time.Second) }), ""},
+		"a patch":              {"3.6.17", readySince(time.Second), "move prod-0"},
+		"one of them is not ready": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) {
+			s.Member("prod-1").Pod.Ready, s.Member("prod-1").Pod.ReadySince = false, time.Time{}
+		}), ""},
+		"it has failed":                {"3.7.3", both(readySince(time.Hour), silent("prod-1"), crashing("prod-0", time.Hour)), "roll prod-0"},
 		"one of them is not healthy":   {"3.7.3", both(readySince(time.Hour), silent("prod-1")), ""},
 		"one of them runs the old one": {"3.7.3", both(readySince(time.Second), func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Version = Version }), "move prod-0"},
 	} {
@@ -481,6 +485,22 @@ func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
 		if starts != c.starts || starts == "" && d.Reason != v1beta1.ReasonVersionMismatch {
 			t.Errorf("%s: it starts with %q, %s: %s", name, starts, d.Reason, d.Message)
 		}
+	}
+}
+
+// What forbids the roll back of the last member must not keep the other rules from their work.
+func TestALastMemberThatMayNotBeStoppedHoldsUpNoOtherRule(t *testing.T) {
+	s := stopped(t, 3, func(*cluster.Snapshot) {})
+	s.Cluster.Status.Operation = nil
+	m := &s.Members[len(s.Members)-1]
+	m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, Now.Add(-time.Hour))
+	m.Workload.Live.Spec.Replicas = new(int32(1))
+	if d := Next(s); d.Rule != RuleRollBack || d.Action == nil {
+		t.Fatalf("it is not stopped: %s: %s", d.Rule, d.Message)
+	}
+	m.Volume.Deleting = true
+	if d := Next(s); d.Rule == RuleRollBack || d.Action != nil {
+		t.Errorf("%s: %s: %s", d.Rule, actionText(d.Action), d.Message)
 	}
 }
 
