@@ -488,6 +488,25 @@ func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
 	}
 }
 
+// The newest one tells the version to set: with the older one, the next refusal would follow.
+func TestTheVolumesOfAnUpgradeThatHadBegunAreRefusedByTheNewestOfThem(t *testing.T) {
+	for _, upgraded := range []string{"prod-0", "prod-1", "prod-2"} {
+		s := MakeCluster("prod").Objects().Kept(func(v *cluster.Volume) {
+			if v.Member == upgraded {
+				v.Version = "3.7.3"
+			}
+		}, "prod-0", "prod-1", "prod-2").LaterSpec(toVersion("3.5.35")).Snapshot()
+		d := Next(s)
+		if want := "Volume data-" + upgraded + " was last written by etcd 3.7.3"; d.Reason != v1beta1.ReasonVersionMismatch || !strings.HasPrefix(d.Message, want) {
+			t.Errorf("%s: %s", d.Reason, d.Message)
+		}
+		s.Cluster.Spec.Version = "3.7.3"
+		if d := Next(s); d.Action == nil {
+			t.Errorf("what the message asks for: %s: %s", d.Reason, d.Message)
+		}
+	}
+}
+
 // What forbids the roll back of the last member must not keep the other rules from their work.
 func TestALastMemberThatMayNotBeStoppedHoldsUpNoOtherRule(t *testing.T) {
 	s := stopped(t, 3, func(*cluster.Snapshot) {})
