@@ -121,12 +121,15 @@ func (p *preview) take(d *plan.Decision) string {
 		p.steps = append(p.steps, strings.TrimSuffix(d.Message, "."))
 		return "What comes then is known when the members answer."
 	case plan.RestartMember:
-		text := "Restart " + a.Name
+		text, before := "Restart "+a.Name, versionOf(p.s.Member(a.Name))
+		p.restart(a)
+		if now := versionOf(p.s.Member(a.Name)); now != before {
+			text += " with etcd " + now
+		}
 		if a.Operation() == v1beta1.OperationRollBack {
 			text = fmt.Sprintf("Restart %s with what it ran with before", a.Name)
 		}
 		p.steps = append(p.steps, text)
-		p.restart(a)
 	case plan.MoveLeader:
 		p.steps = append(p.steps, fmt.Sprintf("Move the leader from %s to %s", a.Name, a.To))
 		p.lead(a.ToID)
@@ -144,6 +147,14 @@ func (p *preview) take(d *plan.Decision) string {
 		p.remove(a.Name)
 	}
 	return ""
+}
+
+// versionOf is the version of the member's template; empty where it has none.
+func versionOf(m *cluster.Member) string {
+	if m == nil || m.Workload == nil {
+		return ""
+	}
+	return m.Workload.Intent.Version
 }
 
 // finishOperation tells the operation under way as one step. A roll back that takes it over is told as such.

@@ -39,6 +39,9 @@ func TestAnUpgradeRollsFollowersFirstAndTheLeaderLastAfterItHandedOver(t *testin
 		if diff := cmp.Diff([]string{"roll prod-0", "roll prod-2", "move prod-1", "roll prod-1"}, actions); diff != "" {
 			t.Fatalf("%s: -want +got:\n%s\n%s", version, diff, strings.Join(messages, "\n"))
 		}
+		if told := strings.Join(messages, "\n"); strings.Count(told, " to run etcd "+version+". ") < 4 {
+			t.Errorf("the version is not told:\n%s", told)
+		}
 		for i := range s.Members {
 			if got := s.Members[i].Workload.Intent.Version; got != version {
 				t.Errorf("%s runs %s", s.Members[i].Name, got)
@@ -333,6 +336,9 @@ func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
 	if a, ok := d.Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.StatefulSet == nil ||
 		!strings.HasSuffix(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v"+Version) {
 		t.Errorf("%s: %s", actionText(d.Action), d.Message)
+	}
+	if !strings.HasSuffix(d.Message, "It goes back to what it ran with before: etcd "+Version+".") {
+		t.Errorf("the version is not told: %s", d.Message)
 	}
 	newer := func(names ...string) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
