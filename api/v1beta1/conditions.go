@@ -104,8 +104,9 @@ const (
 	// downgrade to 3.5 is enabled for some seconds, and no member restarts.
 	// What to do: nothing.
 	ReasonRenewingLog = "RenewingLog"
-	// ReasonCancellingDowngrade: a downgrade is cancelled, because spec.version has the newer version again.
-	// What to do: nothing.
+	// ReasonCancellingDowngrade: a downgrade that is enabled in etcd is cancelled: spec.version has the newer version
+	// again, a member is lost, the data are not prepared in time, or it was there to renew the log.
+	// What to do: bring back a member that the message names. Otherwise nothing.
 	ReasonCancellingDowngrade = "CancellingDowngrade"
 	// ReasonCheckingImage: before the first member runs another version, a pod asks the image for its version of etcd.
 	// What to do: nothing. It takes as long as the image takes to be pulled.

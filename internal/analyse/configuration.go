@@ -45,7 +45,7 @@ func configurationStep(s *cluster.Snapshot) *plan.Decision {
 // rollMember restarts a member, once its image is known to be right.
 func rollMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	if len(restartRefusals(s, m, configurationRestart)) == 0 {
-		if d := awaitImage(s, m, targetOf); d != nil {
+		if d := awaitImage(s, m, configurationRestart); d != nil {
 			return d
 		}
 	}
@@ -55,16 +55,16 @@ func rollMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 var configurationRestart = restart{
 	purpose:        "to load what the spec asks for",
 	isNeeded:       runsWithAnotherConfiguration,
-	intent:         configurationOf,
+	target:         targetOf,
+	operation:      v1beta1.OperationRollMember,
 	writesTemplate: true,
 	stopsTheOnly:   true,
-	always: func(m *cluster.Member) []guard {
+	targetGuards: func(m *cluster.Member) []guard {
 		return []guard{
 			targetAllowed(m),          // Make sure that etcd takes the options, and Kubernetes the pod.
 			quotaFitsClaim(m),         // Make sure that a larger database does not fill its volume.
 			quotaHoldsDatabase(m),     // Make sure that etcd takes writes afterwards.
 			imageIsRight(m, targetOf), // Make sure that another image exists, and has the version of the spec.
-			hasNotFailed(targetOf),    // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -112,14 +112,6 @@ func isStaleForRelease(s *cluster.Snapshot, m *cluster.Member) bool {
 func sameConfiguration(a, b cluster.Intent) bool {
 	b.PeerAuthorities, b.ServerAuthorities = a.PeerAuthorities, a.ServerAuthorities
 	return a.SameAs(b)
-}
-
-// configurationOf is what the next pod of the member is made from.
-func configurationOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	if isBegun(s, m, v1beta1.OperationRollMember) {
-		return m.Workload.Intent
-	}
-	return withAuthorities(s, targetOf(s, m))
 }
 
 // targetOf is what the spec asks of a member, as far as this release carries it out: the member keeps its version, its
@@ -199,9 +191,6 @@ func tlsChange(s *cluster.Snapshot) string {
 // targetAllowed refuses what the operator carries out for no cluster.
 func targetAllowed(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m, v1beta1.OperationRollMember) {
-			return nil
-		}
 		return intentRefusal(targetOf(s, m), " The running cluster stays as it is. Set the spec back, or correct it.")
 	}
 }
@@ -209,7 +198,7 @@ func targetAllowed(m *cluster.Member) guard {
 // quotaFitsClaim refuses a larger quota than the member's volume has room for. What it has already is kept.
 func quotaFitsClaim(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if m.Volume == nil || isBegun(s, m, v1beta1.OperationRollMember) {
+		if m.Volume == nil {
 			return nil
 		}
 		quota := targetOf(s, m).Quota()
@@ -230,9 +219,6 @@ func quotaFitsClaim(m *cluster.Member) guard {
 // once it has filled it whole. The message names no size, because that changes with every write.
 func quotaHoldsDatabase(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m, v1beta1.OperationRollMember) {
-			return nil
-		}
 		return databaseFits(s, targetOf(s, m).Quota(), m.Workload.Intent.Quota())
 	}
 }
@@ -254,11 +240,11 @@ func databaseFits(s *cluster.Snapshot, quota, before int64) *plan.Refusal {
 
 // hasNotFailed refuses to restart any member for what one of them did not become healthy with. It allows
 // everything else: another spec, or another value of the restart annotation.
-func hasNotFailed(target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) guard {
+func hasNotFailed(target intentOf) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal { return failedBefore(s, target) }
 }
 
-func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) *plan.Refusal {
+func failedBefore(s *cluster.Snapshot, target intentOf) *plan.Refusal {
 	for i := range s.Members {
 		m := &s.Members[i]
 		if isBegun(s, m, v1beta1.OperationRollMember) {
@@ -279,7 +265,7 @@ func failedBefore(s *cluster.Snapshot, target func(*cluster.Snapshot, *cluster.M
 }
 
 // failedWith returns why the member did not become healthy with a target, and false where it was not tried.
-func failedWith(s *cluster.Snapshot, m *cluster.Member, target func(*cluster.Snapshot, *cluster.Member) cluster.Intent) (cause string, failed bool) {
+func failedWith(s *cluster.Snapshot, m *cluster.Member, target intentOf) (cause string, failed bool) {
 	if m.Workload == nil || m.Workload.Live == nil {
 		return "", false
 	}

@@ -11,36 +11,93 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
+// downgrade is a downgrade that is enabled in etcd.
+type downgrade struct {
+	// target is the minor version that it goes to; empty where nobody tells.
+	target string
+	// isOwn tells that the operator enabled it.
+	isOwn bool
+	// unprepared names the first member that does not tell that the cluster works as the target and that its data are
+	// prepared for it; empty where all do.
+	unprepared string
+}
+
+// enabledDowngrade returns the downgrade that is enabled in etcd, nil where none is. Where no member tells the target,
+// it is the note's. The leader is the first to know that one was cancelled.
+func enabledDowngrade(s *cluster.Snapshot) *downgrade {
+	if l := s.Leader(); l != nil && l.Serves() && !l.Probe.DowngradeEnabled && !cluster.SameMinor(l.Probe.Version, cluster.MinorWithoutDowngradeTarget) {
+		return nil
+	}
+	target, isEnabled := "", false
+	for i := range s.Members {
+		if p := s.Members[i].Probe; p.Answered() && p.DowngradeEnabled {
+			target, isEnabled = max(target, p.DowngradeTarget), true
+		}
+	}
+	if !isEnabled {
+		return nil
+	}
+	noted := peerNote(s, cluster.AnnotationDowngrade)
+	target = cmp.Or(target, noted)
+	return &downgrade{target: target, isOwn: target != "" && target == noted, unprepared: unpreparedFor(s, target)}
+}
+
+// unpreparedFor names the first member that is not prepared for a minor version; empty where all are. Members of etcd
+// 3.5 tell nothing of their data.
+func unpreparedFor(s *cluster.Snapshot, minor string) string {
+	for i := range s.Members {
+		m := &s.Members[i]
+		if !m.Answers() || m.Probe.ClusterVersion != minor || m.Probe.StorageVersion != minor && m.Probe.StorageVersion != "" {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// isDowngrading reports whether a downgrade of the operator's own is enabled.
+func isDowngrading(s *cluster.Snapshot) bool {
+	e := enabledDowngrade(s)
+	return e != nil && e.isOwn
+}
+
+// peerNote returns what the operator noted on the Service of the peers; empty where it noted nothing.
+func peerNote(s *cluster.Snapshot, annotation string) string {
+	if s.PeerService == nil {
+		return ""
+	}
+	return s.PeerService.Annotations[annotation]
+}
+
 // endDowngrade cancels a downgrade that is enabled if the spec has the newer version again, or a member is lost in the
 // middle or removed. It waits for etcd to end it otherwise, and reports one that is not the operator's.
 func endDowngrade(s *cluster.Snapshot) *plan.Decision {
-	target, isEnabled := enabledDowngrade(s)
+	e := enabledDowngrade(s)
+	if e == nil {
+		return nil
+	}
 	want := s.Cluster.Spec.Version
 	silent := slices.IndexFunc(s.Members, func(m cluster.Member) bool { return !m.Answers() })
 	switch {
-	case !isEnabled:
-		return nil
-	case !isOwnDowngrade(s, target):
+	case !e.isOwn:
 		return refused([]plan.Refusal{*noForeignDowngrade(s)})
 	case silent >= 0:
-		return changeDowngrade(s, "", nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. It is enabled again when the member is back.",
-			s.Members[silent].Name, target))
+		m := &s.Members[silent]
+		return cancelDowngrade(s, nil, fmt.Sprintf("%s does not answer, so the downgrade to etcd %s is cancelled. %s Bring it back: then the downgrade is enabled again.",
+			m.Name, e.target, whyNotHealthy(m)))
 	case s.Outlook().Voters == 2: // a user removed one of three
-		return changeDowngrade(s, "", nil, fmt.Sprintf("etcd has 2 voters, and neither can restart: both are the quorum. The downgrade to etcd %s is cancelled, "+
-			"since no member is added while one is enabled. It is enabled again when there are more.", target))
-	case renewsLog(s) && isLowered(s, target):
-		return changeDowngrade(s, "", map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
+		return cancelDowngrade(s, nil, fmt.Sprintf("etcd has 2 voters, and neither can restart: both are the quorum. The downgrade to etcd %s is cancelled, "+
+			"since no member is added while one is enabled. It is enabled again when there are more.", e.target))
+	case renewsLog(s) && e.unprepared == "":
+		return cancelDowngrade(s, map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
 	case renewsLog(s):
-		d := awaitLowered(target)
-		d.Reason = v1beta1.ReasonRenewingLog
-		return d
-	case target != cluster.MinorOf(want):
-		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
+		return e.await(v1beta1.ReasonRenewingLog)
+	case e.target != cluster.MinorOf(want):
+		return cancelDowngrade(s, nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, e.target))
 	case versionChange(s) == "":
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
-			Message: fmt.Sprintf("Every member runs etcd %s. Waiting until etcd itself ends the downgrade: it takes some seconds.", target),
+			Message: fmt.Sprintf("Every member runs etcd %s. Waiting until etcd itself ends the downgrade: it takes some seconds.", e.target),
 		}
 	}
 	return nil
@@ -50,19 +107,20 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 // no opinion where members can restart.
 func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 	want := cluster.MinorOf(s.Cluster.Spec.Version)
-	target, isEnabled := enabledDowngrade(s)
+	e := enabledDowngrade(s)
 	switch {
-	case isEnabled && !isLowered(s, target):
-		return awaitLowered(target)
-	case isEnabled:
+	case e != nil && e.unprepared != "":
+		return e.await(v1beta1.ReasonDowngrading)
+	case e != nil:
 		return nil
-	case (leadsTo37(s) || needsDowngrade(s)) && clusterVersion(s) != minorBeforeChange(s):
+	case (leavesOldEntries(s) || needsDowngrade(s)) && clusterVersion(s) != minorBeforeChange(s):
 		return awaitClusterVersion(s)
 	case needsLogRenewal(s):
-		return changeDowngrade(s, oldEntriesOf, map[string]string{cluster.AnnotationDowngrade: oldEntriesOf, cluster.AnnotationLogRenewal: cluster.LogRenewalBegun},
-			"Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd 3.7 cannot read what etcd 3.5 wrote there.")
+		return enableDowngrade(s, cluster.MinorWithOldEntries, v1beta1.ReasonRenewingLog, cluster.LogRenewalBegun,
+			fmt.Sprintf("Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd %s cannot read what etcd %s wrote there.",
+				cluster.MinorWithoutOldEntries, cluster.MinorWithOldEntries))
 	case needsDowngrade(s):
-		return changeDowngrade(s, want, map[string]string{cluster.AnnotationDowngrade: want, cluster.AnnotationLogRenewal: ""},
+		return enableDowngrade(s, want, v1beta1.ReasonDowngrading, "",
 			fmt.Sprintf("Enabling the downgrade to etcd %s. etcd then prepares its data for that version.", want))
 	}
 	return nil
@@ -71,8 +129,8 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 // minorBeforeChange is the minor version that the cluster must work as before a downgrade is enabled: etcd refuses it
 // otherwise. It follows the members within some seconds.
 func minorBeforeChange(s *cluster.Snapshot) string {
-	if leadsTo37(s) {
-		return "3.6"
+	if leavesOldEntries(s) {
+		return minorBeforeRenewal
 	}
 	return cluster.NextMinor(s.Cluster.Spec.Version, 1)
 }
@@ -88,27 +146,25 @@ func awaitClusterVersion(s *cluster.Snapshot) *plan.Decision {
 	}
 }
 
-// oldEntriesOf is the minor version whose entries in the log a later one cannot read. etcd 3.5 writes the attributes
-// of members and the version of the cluster as requests of its second API. etcd 3.6 reads them, and 3.7 panics. They
-// are gone once a member of 3.6 has written a snapshot, which it does each 10,000 entries, and when the version of the
-// cluster goes down. Source: Apply in etcd's server/etcdserver/apply/apply.go, and ClusterVersionSet there in 3.6.
-const oldEntriesOf = "3.5"
+// minorBeforeRenewal is the minor version of the members whose log is renewed. It reads the old entries.
+var minorBeforeRenewal = cluster.NextMinor(cluster.MinorWithoutOldEntries, -1)
 
-// leadsTo37 reports whether no member runs etcd 3.7 yet, and the spec asks for it.
-func leadsTo37(s *cluster.Snapshot) bool {
-	return cluster.MinorOf(s.Cluster.Spec.Version) == "3.7" && !isUnderWay(s) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return cluster.MinorOf(RunningVersion(&m)) != "3.6"
+// leavesOldEntries reports whether the spec asks for the first minor version that cannot read old entries of the log,
+// and no member runs it yet.
+func leavesOldEntries(s *cluster.Snapshot) bool {
+	return cluster.SameMinor(s.Cluster.Spec.Version, cluster.MinorWithoutOldEntries) && !isUnderWay(s) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return !cluster.SameMinor(RunningVersion(&m), minorBeforeRenewal)
 	})
 }
 
 // needsLogRenewal reports whether the log may have entries that the version of the spec cannot read.
 func needsLogRenewal(s *cluster.Snapshot) bool {
-	return leadsTo37(s) && (s.PeerService == nil || s.PeerService.Annotations[cluster.AnnotationLogRenewal] != cluster.LogRenewalDone)
+	return leavesOldEntries(s) && peerNote(s, cluster.AnnotationLogRenewal) != cluster.LogRenewalDone
 }
 
 // renewsLog reports whether the downgrade that is enabled is there to renew the log.
 func renewsLog(s *cluster.Snapshot) bool {
-	return leadsTo37(s) && s.PeerService != nil && s.PeerService.Annotations[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun
+	return leavesOldEntries(s) && peerNote(s, cluster.AnnotationLogRenewal) == cluster.LogRenewalBegun
 }
 
 // clusterVersion is the minor version that the cluster works as; empty where the leader does not tell it.
@@ -119,30 +175,35 @@ func clusterVersion(s *cluster.Snapshot) string {
 	return ""
 }
 
-// changeDowngrade enables a downgrade to a minor version, or cancels the one that is enabled.
-func changeDowngrade(s *cluster.Snapshot, target string, notes map[string]string, message string) *plan.Decision {
-	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonDowngrading, Message: message}
-	switch {
-	case target == "":
-		d.Reason = v1beta1.ReasonCancellingDowngrade
-		taken := map[string]string{cluster.AnnotationDowngrade: ""} // the note goes with what it is about
-		maps.Copy(taken, notes)
-		notes = taken
-	case notes[cluster.AnnotationLogRenewal] == cluster.LogRenewalBegun:
-		d.Reason = v1beta1.ReasonRenewingLog
-	}
-	if leaderTarget(s) == "" {
+// enableDowngrade enables a downgrade to a minor version, and notes it, with what becomes of the renewal of the log.
+func enableDowngrade(s *cluster.Snapshot, target, reason, logRenewal, message string) *plan.Decision {
+	notes := map[string]string{cluster.AnnotationDowngrade: target, cluster.AnnotationLogRenewal: logRenewal}
+	return changeDowngrade(s, plan.ChangeDowngrade{Target: target, Notes: notes}, reason, message)
+}
+
+// cancelDowngrade cancels the downgrade that is enabled. Its note goes with it.
+func cancelDowngrade(s *cluster.Snapshot, notes map[string]string, message string) *plan.Decision {
+	taken := map[string]string{cluster.AnnotationDowngrade: ""}
+	maps.Copy(taken, notes)
+	return changeDowngrade(s, plan.ChangeDowngrade{Notes: taken}, v1beta1.ReasonCancellingDowngrade, message)
+}
+
+// changeDowngrade asks the leader, or waits until there is one.
+func changeDowngrade(s *cluster.Snapshot, action plan.ChangeDowngrade, reason, message string) *plan.Decision {
+	d := &plan.Decision{Progressing: true, Reason: reason, Message: message}
+	if action.Leader = leaderTarget(s); action.Leader == "" {
 		d.Message = awaitsLeader
 		return d
 	}
-	d.Action = plan.ChangeDowngrade{Target: target, Notes: notes, Leader: leaderTarget(s)}
+	d.Action = action
 	return d
 }
 
-func awaitLowered(target string) *plan.Decision {
+// await waits until all data are prepared.
+func (e *downgrade) await(reason string) *plan.Decision {
 	return &plan.Decision{
-		Progressing: true, Reason: v1beta1.ReasonDowngrading,
-		Message: fmt.Sprintf("The downgrade to etcd %s is enabled. Waiting until every member tells that its data are prepared for it.", target),
+		Progressing: true, Reason: reason,
+		Message: fmt.Sprintf("The downgrade to etcd %s is enabled. Waiting until every member tells that its data are prepared for it.", e.target),
 	}
 }
 
@@ -154,113 +215,61 @@ func needsDowngrade(s *cluster.Snapshot) bool {
 	})
 }
 
-// enabledDowngrade returns the minor version of the downgrade that is enabled in etcd, and false where none is. A
-// member of etcd 3.5 tells no target: there it is the note's. The leader is the first to know that one was cancelled.
-func enabledDowngrade(s *cluster.Snapshot) (target string, isEnabled bool) {
-	if l := s.Leader(); l != nil && l.Serves() && !l.Probe.DowngradeEnabled && !cluster.SameMinor(l.Probe.Version, "3.5.0") {
-		return "", false
-	}
-	for i := range s.Members {
-		if p := s.Members[i].Probe; p.Answered() && p.DowngradeEnabled {
-			target, isEnabled = max(target, p.DowngradeTarget), true
-		}
-	}
-	if isEnabled && target == "" {
-		target = notedDowngrade(s)
-	}
-	return target, isEnabled
-}
-
-// isOwnDowngrade reports whether the operator enabled the downgrade.
-func isOwnDowngrade(s *cluster.Snapshot, target string) bool {
-	return target != "" && target == notedDowngrade(s)
-}
-
-// isDowngrading reports whether a downgrade of the operator's own is enabled.
-func isDowngrading(s *cluster.Snapshot) bool {
-	target, isEnabled := enabledDowngrade(s)
-	return isEnabled && isOwnDowngrade(s, target)
-}
-
-func notedDowngrade(s *cluster.Snapshot) string {
-	if s.PeerService == nil {
-		return ""
-	}
-	return s.PeerService.Annotations[cluster.AnnotationDowngrade]
-}
-
-// isLowered reports whether every member tells that the cluster works as the minor version, and that its data are
-// prepared for it. Members of etcd 3.5 tell nothing of their data.
-func isLowered(s *cluster.Snapshot, minor string) bool {
-	return len(s.Members) > 0 && notLowered(s, minor) == ""
-}
-
-// notLowered names the first member that does not tell so; empty where all do.
-func notLowered(s *cluster.Snapshot, minor string) string {
-	for i := range s.Members {
-		m := &s.Members[i]
-		if !m.Answers() || m.Probe.ClusterVersion != minor || m.Probe.StorageVersion != minor && m.Probe.StorageVersion != "" {
-			return m.Name
-		}
-	}
-	return ""
-}
-
 // noForeignDowngrade refuses while a downgrade is enabled that the operator did not enable.
 func noForeignDowngrade(s *cluster.Snapshot) *plan.Refusal {
-	target, isEnabled := enabledDowngrade(s)
-	if !isEnabled || isOwnDowngrade(s, target) {
+	e := enabledDowngrade(s)
+	if e == nil || e.isOwn {
 		return nil
 	}
 	return &plan.Refusal{
 		Guard: "noForeignDowngrade", Reason: v1beta1.ReasonForeignDowngrade,
 		Message: fmt.Sprintf("A downgrade to etcd %s is enabled in etcd, and the operator did not enable it. No member is added, upgraded or restarted "+
 			"for its spec. Cancel it with: etcdctl downgrade cancel (etcdctl 3.6 or later). To downgrade, set spec.version afterwards.",
-			cmp.Or(cluster.ForeignText(target), "of an unknown version")),
+			cmp.Or(cluster.ForeignText(e.target), "of an unknown version")),
 	}
 }
 
 // noDowngrade refuses a new member while a downgrade is enabled: it would be one more that etcd waits for.
 func noDowngrade(s *cluster.Snapshot) *plan.Refusal {
-	if r := noForeignDowngrade(s); r != nil {
-		return r
-	}
-	target, isEnabled := enabledDowngrade(s)
-	if !isEnabled {
+	e := enabledDowngrade(s)
+	switch {
+	case e == nil:
 		return nil
+	case !e.isOwn:
+		return noForeignDowngrade(s)
 	}
 	return &plan.Refusal{
 		Guard: "noDowngrade", Reason: v1beta1.ReasonDowngrading,
-		Message: fmt.Sprintf("A downgrade to etcd %s is under way. No member is added until it has ended.", target),
+		Message: fmt.Sprintf("A downgrade to etcd %s is under way. No member is added until it has ended.", e.target),
 	}
 }
 
 // downgradeChanged reports whether etcd does what the operation asked for: the data are lowered, or the downgrade is
 // cancelled.
 func downgradeChanged(s *cluster.Snapshot, op *v1beta1.Operation) bool {
-	target, isEnabled := enabledDowngrade(s)
 	if s.Leader() == nil {
 		return false
 	}
+	e := enabledDowngrade(s)
 	if op.Reason == v1beta1.ReasonCancellingDowngrade {
-		return !isEnabled
+		return e == nil
 	}
-	return isEnabled && isLowered(s, target)
+	return e != nil && e.unprepared == ""
 }
 
 // downgradeAbandonedFor abandons one that is not needed any more, and any at its deadline. One that is enabled is
 // cancelled before: see isOverdueDowngrade. The rule then begins anew.
 func downgradeAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	target, isEnabled := enabledDowngrade(s)
+	e := enabledDowngrade(s)
 	switch {
 	case op.Reason == v1beta1.ReasonCancellingDowngrade:
 	case op.Reason == v1beta1.ReasonRenewingLog:
-		if !leadsTo37(s) {
+		if !leavesOldEntries(s) {
 			return "spec.version asks for another version now."
 		}
-	case isEnabled && target != cluster.MinorOf(s.Cluster.Spec.Version):
+	case e != nil && e.target != cluster.MinorOf(s.Cluster.Spec.Version):
 		return "spec.version asks for another version now."
-	case !isEnabled && !needsDowngrade(s):
+	case e == nil && !needsDowngrade(s):
 		return "It is not needed any more."
 	}
 	if isOverdueDowngrade(s, op) {
@@ -276,21 +285,20 @@ func isOverdueDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 }
 
 func awaitDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-	target, isEnabled := enabledDowngrade(s)
+	e := enabledDowngrade(s)
 	isCancelled := op.Reason == v1beta1.ReasonCancellingDowngrade
 	switch {
-	case isCancelled && isEnabled:
-		return changeDowngrade(s, "", nil, fmt.Sprintf("Cancelling the downgrade to etcd %s.", target))
-	case isOverdueDowngrade(s, op):
-		return changeDowngrade(s, "", nil, fmt.Sprintf("%s did not prepare its data for etcd %s within %s, so the downgrade is cancelled. Its log tells why. "+
-			"It is enabled again afterwards. To stay with what runs, set spec.version back.", notLowered(s, target), target, deadlineOf(s, op.Type)))
-	case !isCancelled && !isEnabled:
+	case isCancelled && e != nil:
+		return cancelDowngrade(s, nil, fmt.Sprintf("Cancelling the downgrade to etcd %s.", e.target))
+	case e != nil && isOverdueDowngrade(s, op):
+		return cancelDowngrade(s, nil, fmt.Sprintf("%s did not prepare its data for etcd %s within %s, so the downgrade is cancelled. Its log tells why. "+
+			"It is enabled again afterwards. To stay with what runs, set spec.version back.", e.unprepared, e.target, deadlineOf(s, op.Type)))
+	case e != nil:
+		return e.await(reasonOf(op))
+	case !isCancelled:
 		if d := beginDowngrade(s); d != nil {
 			return d
 		}
 	}
-	if !isEnabled {
-		return &plan.Decision{Progressing: true, Message: "Waiting until the leader of etcd tells whether a downgrade is enabled."}
-	}
-	return awaitLowered(target)
+	return &plan.Decision{Progressing: true, Message: "Waiting until the leader of etcd tells whether a downgrade is enabled."}
 }

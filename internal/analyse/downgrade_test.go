@@ -100,6 +100,17 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 	}
 }
 
+func TestACancelledDowngradeTellsWhatToDoAboutTheLostMember(t *testing.T) {
+	d := Next(*on37(enabled, crashing("prod-2", time.Hour)))
+	if want := "prod-2 does not answer, so the downgrade to etcd 3.6 is cancelled. The pod of prod-2 does not run (CrashLooping): "; !strings.HasPrefix(d.Message, want) ||
+		!strings.HasSuffix(d.Message, " Bring it back: then the downgrade is enabled again.") {
+		t.Errorf("it is cancelled: %s", d.Message)
+	}
+	if d := Next(*on37(silent("prod-2"))); !strings.HasSuffix(d.Message, "Waiting for prod-2. "+seeMembers) {
+		t.Errorf("it waits: %s", d.Message)
+	}
+}
+
 func leaderless(s *cluster.Snapshot) {
 	for i := range s.Members {
 		p := *s.Members[i].Probe

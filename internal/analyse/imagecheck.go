@@ -11,9 +11,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// intentOf is what a member's next pod is made from.
-type intentOf func(*cluster.Snapshot, *cluster.Member) cluster.Intent
-
 // needsImageCheck reports whether the image of an intent is looked at before the member runs it: it is another one than
 // the member's, and no member was made for it yet. Where the operator knows no image of its own, it does not run in a
 // pod, and looks at none.
@@ -54,8 +51,8 @@ func imageIsRight(m *cluster.Member, target intentOf) guard {
 }
 
 // awaitImage waits until the image has told its version.
-func awaitImage(s *cluster.Snapshot, m *cluster.Member, target intentOf) *plan.Decision {
-	want := target(s, m)
+func awaitImage(s *cluster.Snapshot, m *cluster.Member, r restart) *plan.Decision {
+	want := r.target(s, m)
 	if !needsImageCheck(s, m, want) || s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
 		return nil
 	}
@@ -103,16 +100,16 @@ func imageToCheck(s *cluster.Snapshot) *cluster.Intent {
 	if rotates(s) {
 		return nil
 	}
-	m, r, target := nextToUpgrade(s), upgradeRestart, intentOf(versionTarget)
+	m, r := nextToUpgrade(s), upgradeRestart
 	if m == nil {
 		if members := membersToRestart(s, v1beta1.ReasonRollingMembers); len(members) > 0 {
-			m, r, target = nextToRestart(members), configurationRestart, targetOf
+			m, r = nextToRestart(members), configurationRestart
 		}
 	}
 	if m == nil {
 		return nil
 	}
-	want, without := target(s, m), *s
+	want, without := r.target(s, m), *s
 	without.ImageCheck = nil
 	if !needsImageCheck(s, m, want) || len(restartRefusals(&without, m, r)) > 0 {
 		return nil

@@ -113,7 +113,7 @@ func everyMemberHealthy(s *cluster.Snapshot) *plan.Refusal {
 	return &plan.Refusal{
 		Guard:   "everyMemberHealthy",
 		Reason:  v1beta1.ReasonMembersNotHealthy,
-		Message: fmt.Sprintf("A member is added only while all others are healthy voters. Waiting for %s.", strings.Join(names, ", ")),
+		Message: fmt.Sprintf("A member is added only while all others are healthy voters. Waiting for %s. %s", strings.Join(names, ", "), seeMembers),
 	}
 }
 

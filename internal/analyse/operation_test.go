@@ -219,10 +219,11 @@ func TestARestartIsContinuedForTheReasonThatItsOperationStores(t *testing.T) {
 	const reason = "Testing"
 	needed := true
 	restarts[reason] = restart{
-		purpose:  "to test",
-		isNeeded: func(_ *cluster.Snapshot, m *cluster.Member) bool { return needed && m.Name == "prod-1" },
-		intent:   func(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent { return m.Workload.Intent },
-		guards:   func(*cluster.Member) []guard { return nil },
+		purpose:   "to test",
+		isNeeded:  func(_ *cluster.Snapshot, m *cluster.Member) bool { return needed && m.Name == "prod-1" },
+		target:    func(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent { return m.Workload.Intent },
+		guards:    func(*cluster.Member) []guard { return nil },
+		operation: v1beta1.OperationRollMember,
 	}
 	defer delete(restarts, reason)
 	claimed := func(reason string) cluster.Snapshot {

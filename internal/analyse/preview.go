@@ -94,7 +94,7 @@ func (p *preview) next() string {
 	if p.resizePods(&d) {
 		return ""
 	}
-	if _, isEnabled := enabledDowngrade(&p.s); isEnabled && d.Reason == v1beta1.ReasonDowngrading && d.Action == nil && versionChange(&p.s) == "" {
+	if enabledDowngrade(&p.s) != nil && d.Reason == v1beta1.ReasonDowngrading && d.Action == nil && versionChange(&p.s) == "" {
 		p.changeDowngrade(nil) // etcd ends it
 		return ""
 	}
@@ -121,12 +121,15 @@ func (p *preview) take(d *plan.Decision) string {
 		p.steps = append(p.steps, strings.TrimSuffix(d.Message, "."))
 		return "What comes then is known when the members answer."
 	case plan.RestartMember:
-		text := "Restart " + a.Name
+		text, before := "Restart "+a.Name, versionOf(p.s.Member(a.Name))
+		p.restart(a)
+		if now := versionOf(p.s.Member(a.Name)); now != before {
+			text += " with etcd " + now
+		}
 		if a.Operation() == v1beta1.OperationRollBack {
 			text = fmt.Sprintf("Restart %s with what it ran with before", a.Name)
 		}
 		p.steps = append(p.steps, text)
-		p.restart(a)
 	case plan.MoveLeader:
 		p.steps = append(p.steps, fmt.Sprintf("Move the leader from %s to %s", a.Name, a.To))
 		p.lead(a.ToID)
@@ -146,6 +149,14 @@ func (p *preview) take(d *plan.Decision) string {
 	return ""
 }
 
+// versionOf is the version of the member's template; empty where it has none.
+func versionOf(m *cluster.Member) string {
+	if m == nil || m.Workload == nil {
+		return ""
+	}
+	return m.Workload.Intent.Version
+}
+
 // finishOperation tells the operation under way as one step. A roll back that takes it over is told as such.
 func (p *preview) finishOperation() string {
 	op := *p.s.Cluster.Status.Operation
@@ -155,9 +166,9 @@ func (p *preview) finishOperation() string {
 	}
 	d := firstOpinion(&p.s)
 	if d.Rule != RuleOperation && d.Rule != RuleRollBack && !d.HandOver {
-		return "The operation " + string(op.Type) + " is under way. " + d.Message
+		return "The operation " + plan.NameOf(&op) + " is under way. " + d.Message
 	}
-	text := fmt.Sprintf("Finish the operation %s of %s, which is under way", op.Type, op.Member)
+	text := fmt.Sprintf("Finish the operation %s, which is under way", plan.NameOf(&op))
 	if move, ok := d.Action.(plan.MoveLeader); ok {
 		p.lead(move.ToID)
 		return ""

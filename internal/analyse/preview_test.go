@@ -15,7 +15,11 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-const thenDone = " Then the cluster is as its spec says."
+const (
+	thenDone   = " Then the cluster is as its spec says."
+	downgraded = "2. Restart prod-1 with etcd 3.6.16. 3. Restart prod-2 with etcd 3.6.16. 4. Move the leader from prod-0 to prod-1. " +
+		"5. Restart prod-0 with etcd 3.6.16." + thenDone
+)
 
 func replicas(n int32) func(*v1beta1.EtcdClusterSpec) {
 	return func(s *v1beta1.EtcdClusterSpec) { s.Replicas = n }
@@ -95,9 +99,9 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 			"1. Make the learner prod-3 a voter. 2. Add prod-4 as a learner, and make it a voter." + thenDone},
 		"what is refused": {healthy(3).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},
 		"an upgrade by a minor version": {healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot(),
-			"1. Restart prod-1. 2. Restart prod-2. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0." + thenDone},
-		"a downgrade": {*on37(), "1. Enabling the downgrade to etcd 3.6. etcd then prepares its data for that version. 2. Restart prod-1. 3. Restart prod-2. " +
-			"4. Move the leader from prod-0 to prod-1. 5. Restart prod-0." + thenDone},
+			"1. Restart prod-1 with etcd 3.7.3. 2. Restart prod-2 with etcd 3.7.3. 3. Move the leader from prod-0 to prod-1. 4. Restart prod-0 with etcd 3.7.3." + thenDone},
+		"a downgrade":                        {*on37(), "1. Enabling the downgrade to etcd 3.6. etcd then prepares its data for that version. " + downgraded},
+		"a downgrade that is being prepared": {claimed(*on37()), "1. Finish the operation Downgrade (preparation of the data), which is under way. " + downgraded},
 		"what is refused after other steps": {resized(3, 1).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = Gibibytes(20) }).Snapshot(),
 			"1. Remove prod-2. 2. Remove prod-1. Then nothing more begins. The running cluster stays as it is, "},
 		"an edit that is refused":                 {resized(3, 1).LaterSpec(option("data-dir", "/tmp")).Snapshot(), "Nothing begins now. spec.config.extraArgs "},

@@ -1,7 +1,6 @@
 package analyse
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,17 +14,19 @@ import (
 
 // restart is why members are restarted. Every rule that restarts members has one, and goes through restartMember.
 type restart struct {
-	// purpose ends the sentence "prod-1 is restarted ...".
-	purpose string
+	// purpose ends the sentence "prod-1 is restarted ...". Where tellsVersion is set, the version of etcd follows it.
+	purpose      string
+	tellsVersion bool
 	// isNeeded reports whether the member's pod does not run as it should. The member has a pod and a StatefulSet.
 	isNeeded func(*cluster.Snapshot, *cluster.Member) bool
-	// intent is what the member's next pod is made from.
-	intent func(*cluster.Snapshot, *cluster.Member) cluster.Intent
+	// target is what the member's next pod is to be made from. Its authorities are those of the moment: see next.
+	target intentOf
 	// guards are the rule's own. Those that all restarts share come on top.
 	guards func(*cluster.Member) []guard
-	// always are those of the rule's guards that a failed member needs too.
-	always func(*cluster.Member) []guard
-	// operation is what is claimed, RollMember where it is empty.
+	// targetGuards are those of the rule's guards that a failed member needs too. They look at what the spec asks for, so
+	// they are not asked once the operation has written the template.
+	targetGuards func(*cluster.Member) []guard
+	// operation is what is claimed.
 	operation v1beta1.OperationType
 	// writesTemplate tells that the StatefulSet gets the intent under the claim, right before the pod goes.
 	// Otherwise upkeep has written it before.
@@ -34,6 +35,18 @@ type restart struct {
 	stopsTheOnly bool
 	// mayDelete tells that a pod which is not ready is deleted, and not evicted: with it down, the budget allows none.
 	mayDelete bool
+}
+
+// intentOf is what a pod of the member is made from.
+type intentOf func(*cluster.Snapshot, *cluster.Member) cluster.Intent
+
+// next is what the member's next pod is made from. Once the operation under way has written the template, the template
+// counts, and not the spec.
+func (r restart) next(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+	if r.writesTemplate && isBegun(s, m, r.operation) {
+		return m.Workload.Intent
+	}
+	return withAuthorities(s, r.target(s, m))
 }
 
 // restarts are all restarts, by the reason of the Progressing condition. An operation that is claimed stores it.
@@ -73,26 +86,29 @@ func needsRestart(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 // The leader hands over first.
 func restartMember(s *cluster.Snapshot, m *cluster.Member, reason string) *plan.Decision {
 	r, d := restarts[reason], &plan.Decision{Progressing: true, Reason: reason}
-	operation := cmp.Or(r.operation, v1beta1.OperationRollMember)
-	to := followerToLead(s, m)
+	next, to := r.next(s, m), followerToLead(s, m)
+	purpose := r.purpose
+	if r.tellsVersion {
+		purpose += " " + next.Version
+	}
 	switch refusals := restartRefusals(s, m, r); {
 	case m.Pod != nil && m.Pod.Deleting:
-		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, r.purpose)
+		d.Message = fmt.Sprintf("The pod of %s is being deleted. It is restarted %s.", m.Name, purpose)
 		if m.Pod.FailureReason != "" {
 			d.Message += " " + whyNotHealthy(m)
 		}
-	case !r.writesTemplate && !sameHash(m.Workload.Intent, r.intent(s, m)):
-		d.Message = fmt.Sprintf("Updating the StatefulSet of %s. It is restarted %s.", m.Name, r.purpose)
+	case !r.writesTemplate && !sameHash(m.Workload.Intent, next):
+		d.Message = fmt.Sprintf("Updating the StatefulSet of %s. It is restarted %s.", m.Name, purpose)
 	case len(refusals) > 0:
 		return refused(refusals)
 	case certificatesMissing(s):
 		d.Message = "Creating the certificates that the members' pods mount."
 	case to != nil && !costsNothing(m, r):
-		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is restarted %s.", m.Name, to.Name, m.Name, r.purpose)
-		d.Action = plan.MoveLeader{Name: m.Name, For: operation, To: to.Name, ToID: s.EtcdEntry(to).ID}
+		d.Message = fmt.Sprintf("Moving the leader from %s to %s, before %s is restarted %s.", m.Name, to.Name, m.Name, purpose)
+		d.Action = plan.MoveLeader{Name: m.Name, For: r.operation, To: to.Name, ToID: s.EtcdEntry(to).ID}
 	default:
-		d.Message = fmt.Sprintf("Restarting %s %s. Without it, %s.", m.Name, r.purpose, s.After(cluster.Change{Stops: m.Name}))
-		d.Action = restartAction(s, m, r, operation)
+		d.Message = fmt.Sprintf("Restarting %s %s. Without it, %s.", m.Name, purpose, s.After(cluster.Change{Stops: m.Name}))
+		d.Action = restartAction(s, m, r)
 	}
 	if d.Action != nil {
 		d.Message += progressOf(s, m, reason)
@@ -107,15 +123,15 @@ func sameHash(a, b cluster.Intent) bool {
 }
 
 // restartAction takes the pod down. Where the template was not written for the operation yet, it is written first.
-func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart, operation v1beta1.OperationType) plan.RestartMember {
-	action := plan.RestartMember{Name: m.Name, For: operation, Evict: !costsNothing(m, r)}
+func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart) plan.RestartMember {
+	action := plan.RestartMember{Name: m.Name, For: r.operation, Evict: !costsNothing(m, r)}
 	if m.Pod != nil {
 		action.Pod, action.UID = m.Pod.Name, m.Pod.UID
 	}
-	if r.writesTemplate && !isBegun(s, m, operation) {
-		in := memberInput(s, m.Name, r.intent(s, m), hasStarted(s, m))
-		in.Operation = cluster.OperationMark(operation, claimedSince(s, m))
-		if operation == v1beta1.OperationRollBack {
+	if r.writesTemplate && !isBegun(s, m, r.operation) {
+		in := memberInput(s, m.Name, r.next(s, m), hasStarted(s, m))
+		in.Operation = cluster.OperationMark(r.operation, claimedSince(s, m))
+		if r.operation == v1beta1.OperationRollBack {
 			in.FailedIntent = cluster.AddFailedIntent(in.FailedIntent, m.Workload.Intent, whyNotHealthy(m))
 		}
 		action.StatefulSet, action.Live = render.MemberStatefulSet(in), m.Workload.Live
@@ -162,8 +178,11 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 		specUsable,          // Make sure that the next pod can start: its Secrets exist and fit.
 		volumeStays(m),      // Make sure that the next pod starts on the volume of this one.
 	}
-	if r.always != nil {
-		guards = append(guards, r.always(m)...)
+	if r.targetGuards != nil {
+		if !isBegun(s, m, r.operation) {
+			guards = append(guards, r.targetGuards(m)...)
+		}
+		guards = append(guards, hasNotFailed(r.target)) // Make sure that what failed is not tried again.
 	}
 	if !costsNothing(m, r) {
 		guards = append(guards,
@@ -383,6 +402,9 @@ func volumeStays(m *cluster.Member) guard {
 	}
 }
 
+// seeMembers ends a message that waits for a member to become healthy.
+const seeMembers = "If that takes long, status.members has the reason."
+
 // membersHealthy refuses to restart a member while another one is not a healthy voter in etcd's list, or is joining.
 // The member to restart may be unhealthy: what it runs with may be the cause.
 func membersHealthy(restarted *cluster.Member) guard {
@@ -408,7 +430,7 @@ func membersHealthy(restarted *cluster.Member) guard {
 		return &plan.Refusal{
 			Guard:   "membersHealthy",
 			Reason:  v1beta1.ReasonMembersNotHealthy,
-			Message: fmt.Sprintf("Members are restarted one by one, and not all are healthy voters. Waiting for %s.", strings.Join(names, ", ")),
+			Message: fmt.Sprintf("Members are restarted one by one, and not all are healthy voters. Waiting for %s. %s", strings.Join(names, ", "), seeMembers),
 		}
 	}
 }

@@ -27,25 +27,37 @@ func rollBack(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	}
 	m := &s.Members[i]
-	if stopsFirst(s, m) {
-		d := stopMember(s, m)
-		d.HandOver = s.Cluster.Status.Operation != nil && d.Action != nil
-		return d
-	}
-	d := restartMember(s, m, v1beta1.ReasonRollingBack)
+	d := goBack(s, m)
 	if d.Action == nil {
 		return nil
 	}
 	d.HandOver = s.Cluster.Status.Operation != nil
-	d.Message = fmt.Sprintf("%s did not become healthy after its restart. %s It goes back to what it ran with before.", m.Name, whyNotHealthy(m))
 	return d
+}
+
+// goBack takes the first step of a roll back.
+func goBack(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
+	if stopsFirst(s, m) {
+		return stopMember(s, m)
+	}
+	d := restartMember(s, m, v1beta1.ReasonRollingBack)
+	d.Message = fmt.Sprintf("%s did not become healthy after its restart. %s It goes back to what it ran with before%s.", m.Name, whyNotHealthy(m), olderVersion(m))
+	return d
+}
+
+// olderVersion tells the version that a member goes back to, where it is another one.
+func olderVersion(m *cluster.Member) string {
+	if healthy := m.Workload.HealthyIntent; healthy != nil && healthy.Version != m.Workload.Intent.Version {
+		return ": etcd " + healthy.Version
+	}
+	return ""
 }
 
 var rollBackRestart = restart{
 	purpose:        "with what it ran with before",
 	operation:      v1beta1.OperationRollBack,
 	isNeeded:       runsWithAnotherThanHealthy,
-	intent:         healthyConfiguration,
+	target:         healthyConfiguration,
 	guards:         func(*cluster.Member) []guard { return nil },
 	writesTemplate: true,
 	stopsTheOnly:   true,
@@ -63,11 +75,11 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 // isDown reports whether a member neither serves nor is ready.
 func isDown(m *cluster.Member) bool { return !m.Serves() && (m.Pod == nil || !m.Pod.Ready) }
 
-func healthyConfiguration(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	if isBegun(s, m, v1beta1.OperationRollBack) || m.Workload.HealthyIntent == nil {
+func healthyConfiguration(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent {
+	if m.Workload.HealthyIntent == nil {
 		return m.Workload.Intent
 	}
-	return withAuthorities(s, *m.Workload.HealthyIntent)
+	return *m.Workload.HealthyIntent
 }
 
 // canGoBack reports whether there is another intent under which the member was healthy. An older minor version is a way

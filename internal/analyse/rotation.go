@@ -25,11 +25,10 @@ func rotates(s *cluster.Snapshot) bool {
 }
 
 var authorityRestart = restart{
-	purpose:  "to load the present certificate authorities",
-	isNeeded: startedWithOldAuthorities,
-	intent: func(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-		return withAuthorities(s, m.Workload.Intent)
-	},
+	purpose:   "to load the present certificate authorities",
+	isNeeded:  startedWithOldAuthorities,
+	target:    func(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent { return m.Workload.Intent },
+	operation: v1beta1.OperationRollMember,
 	guards: func(m *cluster.Member) []guard {
 		return []guard{membersAcceptCertificates(m)} // Make sure that the restarted member and the others accept each other.
 	},

@@ -23,7 +23,7 @@ const trialTime = 15 * time.Second
 // first.
 func upgrade(s *cluster.Snapshot) *plan.Decision {
 	m := nextToUpgrade(s)
-	if _, isEnabled := enabledDowngrade(s); m == nil && !isEnabled || rotates(s) || isVoterCured(s) {
+	if m == nil && enabledDowngrade(s) == nil || rotates(s) || isVoterCured(s) {
 		return nil
 	}
 	if d := endDowngrade(s); d != nil {
@@ -35,7 +35,7 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if refusals := restartRefusals(s, m, upgradeRestart); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	if d := awaitImage(s, m, versionTarget); d != nil {
+	if d := awaitImage(s, m, upgradeRestart); d != nil {
 		return d
 	}
 	if d := beginDowngrade(s); d != nil && !hasNoWayBack(s, m) {
@@ -44,11 +44,15 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if d := awaitOthers(s, m); d != nil {
 		return d
 	}
-	reason := v1beta1.ReasonUpgrading
-	if minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) < 0 {
-		reason = v1beta1.ReasonDowngrading
+	return restartMember(s, m, versionReason(s, m))
+}
+
+// versionReason is the reason of the Progressing condition while a member goes to the version of the spec.
+func versionReason(s *cluster.Snapshot, m *cluster.Member) string {
+	if stepsLeft(s, m) < 0 {
+		return v1beta1.ReasonDowngrading
 	}
-	return restartMember(s, m, reason)
+	return v1beta1.ReasonUpgrading
 }
 
 // AwaitsUpgrade reports whether a member is to run another version.
@@ -82,18 +86,19 @@ func nextToUpgrade(s *cluster.Snapshot) *cluster.Member {
 }
 
 var upgradeRestart = restart{
-	purpose:        "to run the version of etcd that the spec asks for",
+	purpose:        "to run etcd",
+	tellsVersion:   true,
 	isNeeded:       runsAnotherVersion,
-	intent:         versionOf,
+	target:         versionTarget,
+	operation:      v1beta1.OperationRollMember,
 	writesTemplate: true,
 	stopsTheOnly:   true,
-	always: func(m *cluster.Member) []guard {
+	targetGuards: func(m *cluster.Member) []guard {
 		return []guard{
-			versionReachable(m),            // Make sure that etcd can go to this version in one step.
+			versionReachable,               // Make sure that etcd can go to this version in one step.
 			versionFits(m),                 // Make sure that etcd takes the options in this version.
 			upgradeMayBegin(m),             // Make sure that an upgrade begins on a healthy cluster.
 			imageIsRight(m, versionTarget), // Make sure that the image exists, and has this version.
-			hasNotFailed(versionOf),        // Make sure that what failed is not tried again.
 		}
 	},
 	guards: func(m *cluster.Member) []guard {
@@ -118,14 +123,6 @@ func awaitsVersion(m *cluster.Member) bool {
 
 func sameVersion(a, b cluster.Intent) bool { return a.Version == b.Version && a.Image() == b.Image() }
 
-// versionOf is what the next pod of the member is made from: what it has, in the version of the spec.
-func versionOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
-	if isBegun(s, m, v1beta1.OperationRollMember) {
-		return m.Workload.Intent
-	}
-	return withAuthorities(s, versionTarget(s, m))
-}
-
 // versionTarget is the member's intent with the version and the image of the spec. The rest of the spec comes later.
 // Where the version is the same already, so is the image: a change of the image alone is one of the configuration.
 func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
@@ -139,23 +136,17 @@ func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 }
 
 // versionReachable refuses a version that the operator does not support, or that etcd cannot go to in one step.
-func versionReachable(m *cluster.Member) guard {
-	return func(s *cluster.Snapshot) *plan.Refusal {
-		to := s.Cluster.Spec.Version
-		if isBegun(s, m, v1beta1.OperationRollMember) {
-			return nil
-		}
-		if r := versionSupported(cluster.IntentOf(s.Cluster)); r != nil {
-			r.Message += " The running cluster stays as it is. Set the spec back, or correct it."
+func versionReachable(s *cluster.Snapshot) *plan.Refusal {
+	if r := versionSupported(cluster.IntentOf(s.Cluster)); r != nil {
+		r.Message += " The running cluster stays as it is. Set the spec back, or correct it."
+		return r
+	}
+	for i := range s.Members {
+		if r := stepIsOne(&s.Members[i], s.Cluster.Spec.Version); r != nil {
 			return r
 		}
-		for i := range s.Members {
-			if r := stepIsOne(&s.Members[i], to); r != nil {
-				return r
-			}
-		}
-		return nil
 	}
+	return nil
 }
 
 // stepIsOne refuses a version that is more than one minor version from what a member runs. etcd itself takes a
@@ -179,9 +170,6 @@ func stepIsOne(m *cluster.Member, to string) *plan.Refusal {
 // versionFits refuses a version that does not take the member's options.
 func versionFits(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m, v1beta1.OperationRollMember) {
-			return nil
-		}
 		if r := optionsAllowed(cluster.IntentOf(s.Cluster)); r != nil { // what comes after the version
 			return r
 		}
@@ -196,9 +184,9 @@ func minorSteps(from, to string) int {
 	return steps
 }
 
-// isMinorStep reports whether the version of the spec is of another minor version than the member's.
-func isMinorStep(s *cluster.Snapshot, m *cluster.Member) bool {
-	return minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) != 0
+// stepsLeft returns how many minor versions the member has to go up to the version of the spec; down if it is negative.
+func stepsLeft(s *cluster.Snapshot, m *cluster.Member) int {
+	return minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version)
 }
 
 // isUnderWay reports whether a member has the version of the spec already.
@@ -212,7 +200,7 @@ func isUnderWay(s *cluster.Snapshot) bool {
 // failed. Once it is under way, a member that failed restarts first.
 func upgradeMayBegin(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isBegun(s, m, v1beta1.OperationRollMember) || isUnderWay(s) || !isMinorStep(s, m) && hasFailed(m) || hasNoWayBack(s, m) {
+		if isUnderWay(s) || stepsLeft(s, m) == 0 && hasFailed(m) || hasNoWayBack(s, m) {
 			return nil
 		}
 		if s.Learner() != nil {
@@ -236,54 +224,70 @@ func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	return len(s.Members) == 1 && hasFailed(m) && isMarked && t == v1beta1.OperationRollBack
 }
 
-// awaitOthers waits, in a minor step, until the member that restarted before has been ready for a while. The last voter
-// of the old minor version waits for longer, until every other member has been a healthy voter of the new one.
+// awaitOthers waits, in a minor step, until the other members have been ready for long enough.
 func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
-	steps := minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version)
-	if steps == 0 || len(s.Members) < 2 {
+	if stepsLeft(s, m) == 0 {
 		return nil
 	}
-	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonUpgrading}
-	if steps < 0 {
-		d.Reason = v1beta1.ReasonDowngrading
+	wait, message := waitForTrials(s, m)
+	if pin, why := waitForPin(s, m); pin > wait {
+		wait, message = pin, why
 	}
-	isLast := steps > 0
-	for i := range s.Members {
-		other := &s.Members[i]
-		if other.Name == m.Name {
-			continue
-		}
-		if wait := trialLeft(s, other); wait > d.RequeueAfter {
-			d.RequeueAfter = wait
-			d.Message = fmt.Sprintf("%s restarts once %s has been ready with etcd %s for %s.", m.Name, other.Name, other.Workload.Intent.Version, trialTime)
-		}
-		isLast = isLast && minorSteps(RunningVersion(other), s.Cluster.Spec.Version) == 0
-	}
-	for i := range s.Members {
-		if other := &s.Members[i]; isLast && other.Name != m.Name && other.Pod != nil {
-			if wait := min(pinTime, pinTime-s.Now.Sub(other.Pod.ReadySince)); wait > d.RequeueAfter {
-				d.RequeueAfter = wait
-				d.Message = fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.",
-					m.Name, pinTime)
-			}
-		}
-	}
-	if d.RequeueAfter <= 0 {
+	if wait <= 0 {
 		return nil
 	}
-	return d
+	return &plan.Decision{Progressing: true, Reason: versionReason(s, m), Message: message, RequeueAfter: wait}
 }
 
-// trialLeft is how much longer the member must be ready until it counts as healthy with another minor version than the
-// one it was last healthy with; zero or less where it need not.
+// waitForTrials returns how much longer another member must be ready with its new minor version before the member
+// restarts, and a sentence about it.
+func waitForTrials(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, why string) {
+	for i := range s.Members {
+		other := &s.Members[i]
+		if wait := trialLeft(s, other); other.Name != m.Name && wait > left {
+			left = wait
+			why = fmt.Sprintf("%s restarts once %s has been ready with etcd %s for %s.", m.Name, other.Name, other.Workload.Intent.Version, trialTime)
+		}
+	}
+	return left, why
+}
+
+// trialLeft is how much longer the member must be ready until it counts as healthy with another minor version than
+// the one it was last healthy with; zero or less where it need not.
 func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 	if m.Workload == nil || m.Workload.HealthyIntent == nil || m.Pod == nil || minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) == 0 {
 		return 0
 	}
-	if !m.Pod.Ready {
-		return trialTime
+	return readyLeft(s, m.Pod, trialTime)
+}
+
+// waitForPin returns how much longer the last voter of the old minor version waits until every other member has been a
+// healthy voter of the new one for a minute, and a sentence about it. One that has failed waits for no member that is
+// not ready: that one may lack the quorum of both.
+func waitForPin(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, why string) {
+	if stepsLeft(s, m) < 0 {
+		return 0, ""
 	}
-	return min(trialTime, trialTime-s.Now.Sub(m.Pod.ReadySince))
+	for i := range s.Members {
+		other := &s.Members[i]
+		switch {
+		case other.Name == m.Name:
+		case minorSteps(RunningVersion(other), s.Cluster.Spec.Version) != 0:
+			return 0, "" // it is not the last one
+		case other.Pod != nil && (other.Pod.Ready || !hasFailed(m)):
+			left = max(left, readyLeft(s, other.Pod, pinTime))
+		}
+	}
+	return left, fmt.Sprintf("%s is the last member of the old minor version. As long as it runs, the others can go back. It restarts once they have been healthy for %s.",
+		m.Name, pinTime)
+}
+
+// readyLeft is how much longer a pod must be ready until it was for so long.
+func readyLeft(s *cluster.Snapshot, p *cluster.Pod, long time.Duration) time.Duration {
+	if !p.Ready {
+		return long
+	}
+	return min(long, long-s.Now.Sub(p.ReadySince))
 }
 
 // RunningVersion is the version that the member's etcd says it is, and of its template where it does not answer.

@@ -39,6 +39,9 @@ func TestAnUpgradeRollsFollowersFirstAndTheLeaderLastAfterItHandedOver(t *testin
 		if diff := cmp.Diff([]string{"roll prod-0", "roll prod-2", "move prod-1", "roll prod-1"}, actions); diff != "" {
 			t.Fatalf("%s: -want +got:\n%s\n%s", version, diff, strings.Join(messages, "\n"))
 		}
+		if told := strings.Join(messages, "\n"); strings.Count(told, " to run etcd "+version+". ") < 4 {
+			t.Errorf("the version is not told:\n%s", told)
+		}
 		for i := range s.Members {
 			if got := s.Members[i].Workload.Intent.Version; got != version {
 				t.Errorf("%s runs %s", s.Members[i].Name, got)
@@ -235,10 +238,14 @@ func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
 		change  func(*cluster.Snapshot)
 		action  string
 	}{
-		"healthy for a minute":         {"3.7.3", readySince(time.Minute), "move prod-0"},
-		"healthy for less":             {"3.7.3", readySince(59 * time.Second), ""},
-		"one of them for less":         {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Pod.ReadySince = Now.Add(-time.Second) }), ""},
-		"a patch":                      {"3.6.17", readySince(time.Second), "move prod-0"},
+		"healthy for a minute": {"3.7.3", readySince(time.Minute), "move prod-0"},
+		"healthy for less":     {"3.7.3", readySince(59 * time.Second), ""},
+		"one of them for less": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Pod.ReadySince = Now.Add(-time.Second) }), ""},
+		"a patch":              {"3.6.17", readySince(time.Second), "move prod-0"},
+		"one of them is not ready": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) {
+			s.Member("prod-1").Pod.Ready, s.Member("prod-1").Pod.ReadySince = false, time.Time{}
+		}), ""},
+		"it has failed":                {"3.7.3", both(readySince(time.Hour), silent("prod-1"), crashing("prod-0", time.Hour)), "roll prod-0"},
 		"one of them is not healthy":   {"3.7.3", both(readySince(time.Hour), silent("prod-1")), ""},
 		"one of them runs the old one": {"3.7.3", both(readySince(time.Second), func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Version = Version }), "move prod-0"},
 	} {
@@ -329,6 +336,9 @@ func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
 	if a, ok := d.Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.StatefulSet == nil ||
 		!strings.HasSuffix(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v"+Version) {
 		t.Errorf("%s: %s", actionText(d.Action), d.Message)
+	}
+	if !strings.HasSuffix(d.Message, "It goes back to what it ran with before: etcd "+Version+".") {
+		t.Errorf("the version is not told: %s", d.Message)
 	}
 	newer := func(names ...string) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
@@ -481,6 +491,41 @@ func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
 		if starts != c.starts || starts == "" && d.Reason != v1beta1.ReasonVersionMismatch {
 			t.Errorf("%s: it starts with %q, %s: %s", name, starts, d.Reason, d.Message)
 		}
+	}
+}
+
+// The newest one tells the version to set: with the older one, the next refusal would follow.
+func TestTheVolumesOfAnUpgradeThatHadBegunAreRefusedByTheNewestOfThem(t *testing.T) {
+	for _, upgraded := range []string{"prod-0", "prod-1", "prod-2"} {
+		s := MakeCluster("prod").Objects().Kept(func(v *cluster.Volume) {
+			if v.Member == upgraded {
+				v.Version = "3.7.3"
+			}
+		}, "prod-0", "prod-1", "prod-2").LaterSpec(toVersion("3.5.35")).Snapshot()
+		d := Next(s)
+		if want := "Volume data-" + upgraded + " was last written by etcd 3.7.3"; d.Reason != v1beta1.ReasonVersionMismatch || !strings.HasPrefix(d.Message, want) {
+			t.Errorf("%s: %s", d.Reason, d.Message)
+		}
+		s.Cluster.Spec.Version = "3.7.3"
+		if d := Next(s); d.Action == nil {
+			t.Errorf("what the message asks for: %s: %s", d.Reason, d.Message)
+		}
+	}
+}
+
+// What forbids the roll back of the last member must not keep the other rules from their work.
+func TestALastMemberThatMayNotBeStoppedHoldsUpNoOtherRule(t *testing.T) {
+	s := stopped(t, 3, func(*cluster.Snapshot) {})
+	s.Cluster.Status.Operation = nil
+	m := &s.Members[len(s.Members)-1]
+	m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, Now.Add(-time.Hour))
+	m.Workload.Live.Spec.Replicas = new(int32(1))
+	if d := Next(s); d.Rule != RuleRollBack || d.Action == nil {
+		t.Fatalf("it is not stopped: %s: %s", d.Rule, d.Message)
+	}
+	m.Volume.Deleting = true
+	if d := Next(s); d.Rule == RuleRollBack || d.Action != nil {
+		t.Errorf("%s: %s: %s", d.Rule, actionText(d.Action), d.Message)
 	}
 }
 

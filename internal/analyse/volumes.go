@@ -276,21 +276,26 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 	return nil
 }
 
-// versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them.
+// versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them. Of several it
+// names the newest: a cluster that was deleted in the middle of an upgrade starts with that one.
 func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
+	var newest cluster.Volume
 	for _, v := range volumesToStart(s) {
 		want := resumedIntent(s, &v).Version
-		if v.Version == "" || cluster.SameMinor(v.Version, want) || followsOthers(s, &v, want) {
-			continue
-		}
-		return &plan.Refusal{
-			Guard:  "versionSkewAllowed",
-			Reason: v1beta1.ReasonVersionMismatch,
-			Message: fmt.Sprintf("Volume %s was last written by etcd %s, and its member would start with %s. An older minor version cannot read it, and a newer one is "+
-				"brought only to members that run. Set spec.version to a version of the same minor.", v.Name, v.Version, want),
+		isAllowed := v.Version == "" || cluster.SameMinor(v.Version, want) || followsOthers(s, &v, want)
+		if !isAllowed && (newest.Name == "" || minorSteps(newest.Version, v.Version) > 0) {
+			newest = v
 		}
 	}
-	return nil
+	if newest.Name == "" {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard:  "versionSkewAllowed",
+		Reason: v1beta1.ReasonVersionMismatch,
+		Message: fmt.Sprintf("Volume %s was last written by etcd %s, and its member would start with %s. An older minor version cannot read it, and a newer one is "+
+			"brought only to members that run. Set spec.version to a version of the same minor.", newest.Name, newest.Version, resumedIntent(s, &newest).Version),
+	}
 }
 
 // resumedIntent is what the member of a volume starts with: where it has no StatefulSet, that of the others. In the

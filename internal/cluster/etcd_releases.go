@@ -35,3 +35,16 @@ type etcdAdvisory struct {
 	// holes are sentences for the user.
 	holes string
 }
+
+// What minor versions do differently, where the order of an upgrade or a downgrade depends on it.
+const (
+	// MinorWithoutDowngradeTarget tells neither to which version a downgrade goes, nor the version of its data.
+	MinorWithoutDowngradeTarget = "3.5"
+	// MinorWithOldEntries writes the attributes of members and the version of the cluster into the log as requests of
+	// etcd's second API. The next minor version reads them. They are gone once a member of that one has written a
+	// snapshot, which it does each 10,000 entries, and when the version of the cluster goes down.
+	// Source: ClusterVersionSet in etcd's server/etcdserver/apply/apply.go (3.6).
+	MinorWithOldEntries = "3.5"
+	// MinorWithoutOldEntries panics over such entries. Source: Apply in etcd's server/etcdserver/apply/apply.go.
+	MinorWithoutOldEntries = "3.7"
+)

@@ -14,8 +14,6 @@ type ImageCheck struct {
 	// Target is the ImageTarget that the pod was made for.
 	Target    string
 	CreatedAt time.Time
-	// Ended tells that the pod is done, or can do no more.
-	Ended bool
 	// Version is what the image says that its etcd is; empty where it did not say.
 	Version string
 	// Failure is why the image has not said its version, in a clause; empty while it may still.

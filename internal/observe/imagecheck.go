@@ -13,20 +13,18 @@ func imageCheckOf(pod *corev1.Pod) *cluster.ImageCheck {
 	check := &cluster.ImageCheck{
 		UID: pod.UID, Deleting: pod.DeletionTimestamp != nil, CreatedAt: pod.CreationTimestamp.Time,
 		Target: pod.Annotations[cluster.AnnotationImageTarget],
-		Ended:  pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 	}
 	if etcd := containerStatus(pod); etcd != nil && etcd.State.Terminated != nil {
 		end := etcd.State.Terminated
 		if check.Version = cluster.ImageCheckVersion(end.Message); check.Version == "" || end.ExitCode != 0 {
 			check.Version, check.Failure = "", fmt.Sprintf("its etcd does not tell its version (exit code %d): %s", end.ExitCode,
 				cluster.ForeignText(end.Message))
-			check.Ended = true
 		}
 		return check
 	}
 	if reason, detail := failureOf(pod); reason != "" {
 		check.Failure = detail
-	} else if check.Ended {
+	} else if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		check.Failure = "its pod ended before etcd told its version"
 	}
 	return check

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -23,8 +22,7 @@ func (o *Observer) observeZones(ctx context.Context, s *cluster.Snapshot) error 
 		if pod == nil || pod.Node == "" {
 			continue
 		}
-		node := &metav1.PartialObjectMetadata{}
-		node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+		node := &corev1.Node{}
 		err := o.Live.Get(ctx, client.ObjectKey{Name: pod.Node}, node)
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
 			return fmt.Errorf("reading Node %s: %w", pod.Node, err)

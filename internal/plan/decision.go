@@ -58,6 +58,25 @@ func IsRoll(reason string) bool {
 	return slices.Contains([]string{v1beta1.ReasonRollingMembers, v1beta1.ReasonUpgrading, v1beta1.ReasonDowngrading}, reason)
 }
 
+// downgradeSteps name the steps of OperationDowngrade by their reasons. An upgrade has some of them too.
+var downgradeSteps = map[string]string{
+	v1beta1.ReasonDowngrading:         "preparation of the data",
+	v1beta1.ReasonRenewingLog:         "renewal of the log",
+	v1beta1.ReasonCancellingDowngrade: "cancellation",
+}
+
+// NameOf names an operation for users: its type, and its member or its step.
+func NameOf(op *v1beta1.Operation) string {
+	name := string(op.Type)
+	if op.Member != "" {
+		name += " of " + op.Member
+	}
+	if step := downgradeSteps[op.Reason]; step != "" && op.Type == v1beta1.OperationDowngrade {
+		name += " (" + step + ")"
+	}
+	return name
+}
+
 // WritesObjects reports whether upkeep writes objects of Kubernetes. Those are watched, so they bring the next pass.
 func (d *Decision) WritesObjects() bool {
 	return slices.ContainsFunc(d.Upkeep, func(u Upkeep) bool { return u.Writes() != ObjectName{} })

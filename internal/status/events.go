@@ -114,10 +114,7 @@ const (
 )
 
 func endEvent(op *v1beta1.Operation, abandoned string) Event {
-	what := "Operation " + string(op.Type)
-	if op.Member != "" {
-		what += " of " + op.Member
-	}
+	what := "Operation " + plan.NameOf(op)
 	if abandoned != "" {
 		return Event{corev1.EventTypeWarning, v1beta1.EventOperationAbandoned, what + " was abandoned. " + abandoned}
 	}

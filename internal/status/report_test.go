@@ -422,6 +422,21 @@ func TestTheEventOfAFinishedOperationTellsThatTheClusterServes(t *testing.T) {
 	}
 }
 
+func TestTheEndOfADowngradesStepTellsWhichStepItWas(t *testing.T) {
+	for reason, want := range map[string]string{
+		v1beta1.ReasonDowngrading:         "Operation Downgrade (preparation of the data) is done.",
+		v1beta1.ReasonRenewingLog:         "Operation Downgrade (renewal of the log) is done.", // in an upgrade
+		v1beta1.ReasonCancellingDowngrade: "Operation Downgrade (cancellation) is done.",
+	} {
+		s := MakeCluster("prod").Objects().Members(Healthy).Claim(v1beta1.OperationDowngrade).Snapshot()
+		s.Cluster.Status.Operation.Reason = reason
+		d := plan.Decision{Finished: true, Reason: v1beta1.ReasonUpToDate}
+		if got := Of(&s, &d, nil).Events[0].Message; !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", reason, got)
+		}
+	}
+}
+
 func TestActsAndFinishedOperationsAreTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		cluster *Builder

@@ -3,13 +3,13 @@ package status
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 const (
@@ -107,7 +107,7 @@ func stepsInFlight(clusters []v1beta1.EtcdCluster, now time.Time) (steps []strin
 		if !now.Before(end) || op.StartedAt.After(now.Add(clockSkew)) {
 			continue
 		}
-		steps = append(steps, strings.TrimSuffix(fmt.Sprintf("EtcdCluster %s: %s of %s", clusters[i].Key(), op.Type, op.Member), " of "))
+		steps = append(steps, fmt.Sprintf("EtcdCluster %s: %s", clusters[i].Key(), plan.NameOf(op)))
 		if ends.IsZero() || end.Before(ends) {
 			ends = end
 		}

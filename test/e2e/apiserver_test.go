@@ -31,7 +31,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/test/apilog"
 )
 
-var _ = Describe("A Kubernetes API server whose store is the cluster", func() {
+var _ = Describe("A Kubernetes API server whose store is the cluster", SpecPriority(20), func() {
 	It("keeps every object, and its watches every event in order, while etcd is upgraded from 3.5 to 3.7 and resized", func(ctx SpecContext) {
 		onLocalCluster() // the API server runs beside it, and reaches the Service
 		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))

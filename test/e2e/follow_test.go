@@ -130,25 +130,29 @@ var beginnings = map[v1beta1.OperationType][]string{
 // waits for, and one event began it and one ended it. It also checks that the quorum was never reported as lost.
 func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
-	operations, told := s.end(), eventsOf(ctx, c)
+	operations := s.end()
+	Eventually(ctx, func(g Gomega) { expectEvents(g, operations, eventsOf(ctx, c)) }).Should(Succeed()) // they are sent later
+	for _, version := range s.versions {
+		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
+		Expect(lost).To(HaveValue(HaveField("Status", metav1.ConditionFalse)))
+	}
+}
+
+func expectEvents(g Gomega, operations []v1beta1.Operation, told []eventsv1.Event) {
 	for i, op := range operations {
 		what, names := fmt.Sprintf("%s of %s", op.Type, op.Member), op.Member+`\b`
 		if op.Member == "" { // it is about all members
 			what, names = string(op.Type), "."
 		}
-		Expect(op.Reason).NotTo(BeEmpty(), what)
-		Expect(op.WaitingFor).NotTo(BeEmpty(), what)
-		Expect(op.StartedAt.IsZero()).To(BeFalse(), what)
-		Expect(notes(told, beginnings[op.Type]...)).To(ContainElement(MatchRegexp(names)), "nothing began "+what)
+		g.Expect(op.Reason).NotTo(BeEmpty(), what)
+		g.Expect(op.WaitingFor).NotTo(BeEmpty(), what)
+		g.Expect(op.StartedAt.IsZero()).To(BeFalse(), what)
+		g.Expect(notes(told, beginnings[op.Type]...)).To(ContainElement(MatchRegexp(names)), "nothing began "+what)
 		if next := i + 1; next < len(operations) && operations[next].Member == op.Member && operations[next].StartedAt.Equal(&op.StartedAt) {
 			continue // it was handed over
 		}
-		Expect(notes(told, v1beta1.EventOperationFinished, v1beta1.EventOperationAbandoned)).
+		g.Expect(notes(told, v1beta1.EventOperationFinished, v1beta1.EventOperationAbandoned)).
 			To(ContainElement(HavePrefix("Operation "+what+" ")), "nothing ended "+what)
-	}
-	for _, version := range s.versions {
-		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
-		Expect(lost).To(HaveValue(HaveField("Status", metav1.ConditionFalse)))
 	}
 }
 

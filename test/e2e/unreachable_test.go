@@ -16,7 +16,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
-var _ = Describe("A cluster whose pods cannot be created", func() {
+var _ = Describe("A cluster whose pods cannot be created", SpecPriority(5), func() {
 	It("tells the quota that is too small", func(ctx SpecContext) {
 		ns := newNamespace(ctx)
 		Expect(kube.Create(ctx, &corev1.ResourceQuota{

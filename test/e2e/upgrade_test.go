@@ -19,11 +19,9 @@ import (
 	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
-var _ = Describe("The version of etcd in a running cluster", func() {
+var _ = Describe("The version of etcd in a running cluster", SpecPriority(10), func() {
 	It("goes up and down by minor versions, member by member, the leader last, while clients write", func(ctx SpecContext) {
-		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
+		c, writers := createAndWrite(ctx, managed, ofVersion(versionOf("3.5")))
 		steps := []string{versionOf("3.6"), versionOf("3.7"), versionOf("3.6"), versionOf("3.5")}
 		if world.Full() {
 			steps = []string{secondPatch("3.6"), versionOf("3.6"), secondPatch("3.7"), versionOf("3.6"), versionOf("3.7"), versionOf("3.6"), versionOf("3.5")}
@@ -70,12 +68,10 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 
 	It("takes the first member back where the new etcd crashes at its start, leaves the others, and goes on to an image that works", func(ctx SpecContext) {
 		from := versionOf("3.6")
-		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
+		c, writers := createAndWrite(ctx, ofVersion(from))
 		for _, m := range c.Status.Members {
 			failAfter(ctx, c, m.Name, 0)
 		}
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
 		before := uidsOfPods(ctx, c)
 		toFailingImage(ctx, c)
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack),
@@ -96,13 +92,8 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 
 	It("takes the last old member back where the new etcd fails at once: the cluster still works as the old version", func(ctx SpecContext) {
 		from, to := versionOf("3.6"), versionOf("3.7")
-		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
-		last := c.Status.Leader
-		failAfter(ctx, c, last, 0)
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
-		toFailingImage(ctx, c)
-		awaitRestart(ctx, c, last)
+		c, writers := createAndWrite(ctx, ofVersion(from))
+		last := failLast(ctx, c, 0)
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying(last),
 			wanted{kind: v1beta1.ConditionUpgradeBlocked, status: metav1.ConditionTrue, reason: v1beta1.ReasonRolledBack},
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
@@ -117,14 +108,9 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 
 	It("starts no older etcd where the last old member fails after it has answered, and goes on once it is mended", func(ctx SpecContext) {
 		from, to := versionOf("3.6"), versionOf("3.7")
-		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
-		last := c.Status.Leader
-		failAfter(ctx, c, last, 10)
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
+		c, writers := createAndWrite(ctx, ofVersion(from))
 		story := follow(ctx, c)
-		toFailingImage(ctx, c)
-		awaitRestart(ctx, c, last)
+		last := failLast(ctx, c, 10)
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying(last, "this etcd fails 10 seconds after its start"),
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk))
 		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, last, "The cluster works as etcd 3.7 by now")
@@ -136,10 +122,8 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 	})
 
 	It("cancels a downgrade in the middle of which a voter is lost, and ends it once the voter is back", func(ctx SpecContext) {
-		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(versionOf("3.7")), failingImage))
+		c, writers := createAndWrite(ctx, ofVersion(versionOf("3.7")), failingImage)
 		lost := c.Status.Leader // the last one to restart
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
 		failAfter(ctx, c, lost, 0)
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image = versionOf("3.6"), v1beta1.Image{} })
 		Eventually(ctx, func() int { return runningVersion(ctx, c, versionOf("3.6")) }).Should(BeNumerically(">=", 1))
@@ -151,9 +135,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 	})
 
 	It("changes together with the size and the pod template, in one edit", func(ctx SpecContext) {
-		c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(secondPatch("3.7"))))
-		writers := appendOn(ctx, c)
-		awaitDisruptionsAllowed(ctx, c, 1)
+		c, writers := createAndWrite(ctx, ofVersion(secondPatch("3.7")))
 		story := follow(ctx, c)
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 			s.Version, s.Replicas, s.PodTemplate = versionOf("3.7"), 5, labelled("team", "a")
@@ -178,9 +160,7 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 				Skip("one number is enough but for the whole matrix")
 			}
 			from, to := versionOf("3.6"), versionOf("3.7")
-			c := create(ctx, makeCluster(newNamespace(ctx), ofVersion(from)))
-			writers := appendOn(ctx, c)
-			awaitDisruptionsAllowed(ctx, c, 1)
+			c, writers := createAndWrite(ctx, ofVersion(from))
 			toVersion(ctx, c, to)
 			Eventually(ctx, func() int { return runningVersion(ctx, c, to) }).WithTimeout(upgradeTime).Should(BeNumerically(">=", count))
 			toVersion(ctx, c, from)
@@ -200,6 +180,15 @@ var _ = Describe("The version of etcd in a running cluster", func() {
 	})
 })
 
+// createAndWrite creates a cluster to which clients write, and waits until one of its pods may be evicted.
+func createAndWrite(ctx context.Context, options ...option) (*v1beta1.EtcdCluster, *appending) {
+	GinkgoHelper()
+	c := create(ctx, makeCluster(newNamespace(ctx), options...))
+	writers := appendOn(ctx, c)
+	awaitDisruptionsAllowed(ctx, c, 1)
+	return c, writers
+}
+
 func toVersion(ctx context.Context, c *v1beta1.EtcdCluster, version string) {
 	GinkgoHelper()
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version = version })
@@ -214,6 +203,17 @@ func toFailingImage(ctx context.Context, c *v1beta1.EtcdCluster) {
 	edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 		s.Version, s.Image.Tag = versionOf("3.7"), settings["FAILING_ETCD_TAG"]
 	})
+}
+
+// failLast upgrades etcd to an image whose etcd fails in the last member, so many seconds after each start. It returns
+// that member once it restarts.
+func failLast(ctx context.Context, c *v1beta1.EtcdCluster, seconds int) string {
+	GinkgoHelper()
+	last := c.Status.Leader
+	failAfter(ctx, c, last, seconds)
+	toFailingImage(ctx, c)
+	awaitRestart(ctx, c, last)
+	return last
 }
 
 const never = -1

@@ -36,10 +36,12 @@ type scenario struct {
 	secrets []string
 	// samePods tells that no pod is restarted.
 	samePods bool
-	// long marks a scenario that repeats its writes for each member.
-	// Every third write is a failpoint then, and every call to etcd, unless the whole matrix runs.
+	// whole marks a scenario in which every write is a failpoint, also where the whole matrix does not run. In the others
+	// every second one is then, and every call to etcd.
+	whole bool
+	// long marks a scenario that repeats its writes for each member: every fifth is a failpoint, and every call to etcd.
 	long bool
-	// every is how many writes there are to a failpoint in another long scenario, unless the whole matrix runs.
+	// every is how many writes, calls to etcd included, there are to a failpoint in another long scenario.
 	every int
 	// patience is how long the operator waits before it acts on a failure, or etcd before it tells another version. waits
 	// is how often; once where it is zero.
@@ -66,15 +68,22 @@ func (s *scenario) settle(l *lab) {
 
 // isSampled reports whether the n-th write is a failpoint.
 func (s *scenario) isSampled(n int, w failpoint.Write) bool {
-	if s.every > 0 && !full() {
+	switch isEtcd := w.Kind == failpoint.EtcdKind; {
+	case full() || s.whole:
+		return true
+	case s.every > 0:
 		return n%s.every == 0
+	case s.long:
+		return n%5 == 0 || isEtcd
+	default:
+		return n%2 == 0 || isEtcd
 	}
-	return !s.long || full() || n%3 == 0 || w.Kind == failpoint.EtcdKind
 }
 
 var scenarios = []scenario{
 	{
 		name:    "create",
+		whole:   true,
 		begin:   func(l *lab) { l.create(3) },
 		numbers: []int{0, 1, 2},
 	},
@@ -86,6 +95,7 @@ var scenarios = []scenario{
 	},
 	{
 		name:    "take back",
+		whole:   true,
 		prepare: func(l *lab) { l.createWithData(); l.remove() },
 		begin:   func(l *lab) { l.create(3) },
 		numbers: []int{0, 1, 2},
@@ -426,7 +436,7 @@ func (l *lab) lead(member string) {
 
 func init() {
 	scenarios = append(scenarios,
-		scenario{name: "grow from 1 to 3", prepare: ofSize(1), begin: resize(3), resized: 3, pairs: 5},
+		scenario{name: "grow from 1 to 3", prepare: ofSize(1), begin: resize(3), resized: 3, whole: true, pairs: 5},
 		scenario{name: "grow from 3 to 5", prepare: ofSize(3), begin: resize(5), resized: 5, long: true},
 		scenario{name: "shrink from 5 to 3", prepare: ofSize(5), begin: resize(3), resized: 3, long: true},
 		scenario{name: "shrink from 3 to 1 and delete the volumes", prepare: ofSize(3, deleteScaledVolumes), begin: resize(1), resized: 1, pairs: 5},
