@@ -28,7 +28,7 @@ func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at
 // lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers is
 // never lost, and neither is one whose volume can be used elsewhere: it moves.
 func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
-	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() {
+	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() || isFollowed(s, m) {
 		return loss{}
 	}
 	after, isAlone := cluster.ReplacementTime(s.Cluster), !runsOn(m) || m.Node.IsGone()
@@ -55,6 +55,13 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	default:
 		return loss{fmt.Sprintf("%s, and %s did not move to another one.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(2 * after), false}
 	}
+}
+
+// isFollowed reports whether another member serves reads with this one as its leader: it runs, and only the operator
+// cannot reach it.
+func isFollowed(s *cluster.Snapshot, m *cluster.Member) bool {
+	e := s.EtcdEntry(m)
+	return e != nil && slices.ContainsFunc(s.Members, func(other cluster.Member) bool { return other.Serves() && other.Probe.Leader == e.ID })
 }
 
 // neverStarts reports whether a founder whose cluster serves without it fails where it was scheduled. One that no node

@@ -70,7 +70,7 @@ func TestReadsZonesOnlyWhileAVoterIsToBeRemoved(t *testing.T) {
 
 func refuseNodes(err error) func(client.Object, string) error {
 	return func(object client.Object, _ string) error {
-		if object.GetObjectKind().GroupVersionKind().Kind == "Node" {
+		if _, isNode := object.(*corev1.Node); isNode {
 			return err
 		}
 		return nil

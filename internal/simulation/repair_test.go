@@ -32,18 +32,26 @@ var losses = map[string]struct {
 	}},
 	"a node that is cut off and lives on, and was deleted": {3, true, func(h *history) {
 		node := h.nodeOf("prod-1")
+		_ = h.Etcd.MoveLeader(h.Address(h.podOf("prod-1")), cluster.ParseID(h.claimOf("prod-0").Annotations[cluster.AnnotationMemberID]))
 		h.Etcd.Fail(h.Address(h.podOf("prod-1")), errors.New("connection timed out"))
 		h.loseNodeOf("prod-1", false)
 		h.DeleteNode(node)
 	}},
 	"a copy in the place of a volume": {3, false, func(h *history) {
 		h.backUp(h.claimOf("prod-1"))
+		h.replaceByHand()
 		h.loseVolume(h.claimOf("prod-1"))
-		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = true })
 		h.workFor(time.Minute)
 		h.restoreCopy(h.backups["prod-1"], true, true)
-		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = false })
+		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Recovery = nil })
 	}},
+}
+
+// replaceByHand leaves lost members to the user.
+func (h *history) replaceByHand() {
+	h.editCluster(func(c *v1beta1.EtcdCluster) {
+		c.Spec.Recovery = &v1beta1.Recovery{MemberReplacement: &v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually}}
+	})
 }
 
 func (h *history) podOf(member string) *corev1.Pod {

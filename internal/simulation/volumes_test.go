@@ -29,6 +29,7 @@ func backedUp(t *testing.T, seesVolumes bool) *history {
 	h.seesVolumes = seesVolumes
 	h.operator = h.startOperator()
 	h.settled(t)
+	h.replaceByHand()
 	h.put()
 	if !h.backUp(h.claimOf("prod-1")) {
 		t.Fatal("the volume is not recorded")
@@ -133,6 +134,7 @@ func TestNoMemberRunsTwiceWhileItsNodeIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHistory(3, true)
 			h.settled(t)
+			h.replaceByHand()
 			h.put()
 			pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName("prod-1"))
 			h.LoseNode(pod, down)
