@@ -32,6 +32,8 @@ type scenario struct {
 	numbers, kept []int
 	// resized tells that members were added or removed: how many run in the end, whatever their numbers.
 	resized int
+	// leftOnNodes are the pods that stay on lost nodes until these are back.
+	leftOnNodes []string
 	// secrets are those that the operator makes.
 	secrets []string
 	// samePods tells that no pod is restarted.
@@ -315,6 +317,9 @@ func (s *scenario) check(l *lab, clusterID string) {
 	want := objectsOf(numbers...)
 	if s.resized > 0 {
 		want = append(want, l.retiredVolumes()...)
+	}
+	for _, pod := range s.leftOnNodes {
+		want = append(want, "Pod/"+pod)
 	}
 	for _, secret := range s.secrets {
 		want = append(want, "Secret/"+secret)
