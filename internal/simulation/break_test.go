@@ -396,3 +396,41 @@ func TestBreakLostAnswersAndAway(t *testing.T) {
 		}
 	}
 }
+
+func TestBreakCrashingImages(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, size := range []int32{1, 3} {
+		for _, step := range breakSteps {
+			for _, suffix := range []string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable} {
+				failed := 0
+				for at, more := 0, true; more && at < 40 && failed < 1; at++ {
+					for _, away := range []time.Duration{0, 11 * time.Minute} {
+						h := newHistory(size, false)
+						h.bringTo(step[0])
+						h.settled(t)
+						h.put()
+						edit := func(spec *v1beta1.EtcdClusterSpec) { spec.Version = step[1]; tagged(suffix)(spec) }
+						edit(&h.spec)
+						h.editCluster(func(c *v1beta1.EtcdCluster) { edit(&c.Spec) })
+						more = h.workUntilKilled(at, func(o *operator, write int) { o.killAfter = write })
+						h.wait(away)
+						for range 40 {
+							h.RunKubelets()
+							h.ProbePods()
+							h.quickWork()
+							h.wait(20 * time.Second)
+						}
+						if at%2 == 1 {
+							h.spec.Version, h.spec.Image.Tag = step[0], ""
+							h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version, c.Spec.Image.Tag = step[0], "" })
+						}
+						if h.settle(); len(h.broken) > 0 || h.cluster().Status.Version != h.spec.Version {
+							failed++
+							t.Errorf("size %d from %s to %s%s (%s), stopped at write %d, away %s: %s", size, step[0], step[1], suffix, h.spec.Version, at, away, h.failure())
+						}
+					}
+				}
+			}
+		}
+	}
+}
