@@ -214,3 +214,42 @@ func TestBreakVersions(t *testing.T) {
 		t.Logf("%q: %s %s: %s", version, stepOf(d.Action), d.Reason, d.Message)
 	}
 }
+
+// A9: the only member hangs with another version: it runs, and never answers. The user sets the old version back.
+func TestBreakTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
+	for _, version := range []string{"3.6.17", "3.7.3"} {
+		s := healthy(1).Later(templateAt(version, "prod-0")).Later(func(s *cluster.Snapshot) {
+			m := s.Member("prod-0")
+			m.Pod.IntentHash = m.Workload.IntentHash
+			m.Pod.CreatedAt, m.Pod.StartedAt = Now.Add(-time.Hour), Now.Add(-time.Hour)
+			m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, Now.Add(-time.Hour))
+			m.Pod.PassesReadiness = false
+			silent("prod-0")(s)
+			s.Membership = nil
+		}).Snapshot()
+		s.Cluster.Spec.Version = version
+		d := Next(s)
+		t.Logf("%s, past the deadline: %s: %s %s", version, actionText(d.Action), d.Reason, d.Message)
+		s.Cluster.Spec.Version = Version
+		if d := Next(s); d.Action == nil {
+			t.Errorf("%s, set back: %s: %s", version, d.Reason, d.Message)
+		}
+	}
+}
+
+// A10: the last member of the old minor version has the new template, and its pod still runs the old one. The user
+// sets the old version back: the member pins the version, so all go back by a roll.
+func TestBreakTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
+	s := healthy(3).Later(readySince(time.Hour)).Later(rolledTo("3.7.3", "prod-0", "prod-2")).Later(templateAt("3.7.3", "prod-1")).Snapshot()
+	if d := Next(s); d.Action == nil {
+		t.Errorf("set back: %s: %s", d.Reason, d.Message)
+	}
+}
+
+// A11: the last member of a downgrade has its template, and its pod was not restarted.
+func TestBreakTheLastMemberOfADowngradeIsRestartedAlsoAfterItsOperationHasEnded(t *testing.T) {
+	s := on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2"), templateAt("3.6.16", "prod-0"))
+	if d := Next(*s); d.Action == nil {
+		t.Errorf("%s: %s", d.Reason, d.Message)
+	}
+}
