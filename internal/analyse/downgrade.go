@@ -37,7 +37,7 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return d
 	case target != cluster.MinorOf(want):
 		return changeDowngrade(s, "", nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, target))
-	case versionChange(s) == "":
+	case versionChange(s) == "" && nextToUpgrade(s) == nil:
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
 			Message: fmt.Sprintf("Every member runs etcd %s. Waiting until etcd itself ends the downgrade: it takes some seconds.", target),
@@ -150,8 +150,17 @@ func awaitLowered(target string) *plan.Decision {
 // voter of that minor version answers, they never were raised.
 func needsDowngrade(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return m.Workload != nil && minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) == -1 && !isPinned(s, &m, s.Cluster.Spec.Version)
+		return m.Workload != nil && minorSteps(versionOfData(&m), s.Cluster.Spec.Version) == -1 && !isPinned(s, &m, s.Cluster.Spec.Version)
 	})
+}
+
+// versionOfData is the version that the member's etcd says it is, or said last. Its template may have another one
+// already, which no pod was made from.
+func versionOfData(m *cluster.Member) string {
+	if !m.Answers() && m.Volume != nil && m.Volume.Version != "" {
+		return m.Volume.Version
+	}
+	return RunningVersion(m)
 }
 
 // enabledDowngrade returns the minor version of the downgrade that is enabled in etcd, and false where none is. A

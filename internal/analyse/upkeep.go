@@ -155,6 +155,9 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	}
 	var list []plan.Upkeep
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
+	if intent, isLeft := versionLeft(s, m); isLeft {
+		in.Intent = withAuthorities(s, intent)
+	}
 	step := resizeStepOf(s, m)
 	if step == writeTemplateOfResize {
 		in.Intent, in.Operation = withAuthorities(s, targetOf(s, m)), ""
@@ -179,6 +182,24 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list
+}
+
+// versionLeft returns the intent of the member's template with the version that its pod was made with, where an
+// operation has ended that wrote another one and did not restart the member. Kubernetes would restart it with a version
+// that its data may not be fit for any more.
+func versionLeft(s *cluster.Snapshot, m *cluster.Member) (cluster.Intent, bool) {
+	op := s.Cluster.Status.Operation
+	if m.Pod == nil || m.Pod.Deleting || !awaitsVersion(m) || op != nil && op.Member == m.Name {
+		return cluster.Intent{}, false
+	}
+	was := *m.Workload.HealthyIntent
+	was.PeerAuthorities, was.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
+	if _, hash := was.Encode(); hash != m.Pod.IntentHash {
+		return cluster.Intent{}, false
+	}
+	intent := m.Workload.Intent
+	intent.Version, intent.Repository, intent.Tag, intent.Digest = was.Version, was.Repository, was.Tag, was.Digest
+	return intent.Canonical(), true
 }
 
 // staleTemplates names the members whose template makes another pod than the one that runs, and that no operation
