@@ -58,6 +58,8 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	case (leadsTo37(s) || needsDowngrade(s)) && clusterVersion(s) != minorBeforeChange(s):
 		return awaitClusterVersion(s)
+	case (needsLogRenewal(s) || needsDowngrade(s)) && everyMemberHealthy(s) != nil:
+		return refused([]plan.Refusal{*membersHealthy(&cluster.Member{})(s)})
 	case needsLogRenewal(s):
 		return changeDowngrade(s, oldEntriesOf, map[string]string{cluster.AnnotationDowngrade: oldEntriesOf, cluster.AnnotationLogRenewal: cluster.LogRenewalBegun},
 			"Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd 3.7 cannot read what etcd 3.5 wrote there.")

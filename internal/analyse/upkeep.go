@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -250,6 +251,9 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(s, m, started)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
+		if t, _, _ := cluster.MarkedOperation(in.Operation); t == v1beta1.OperationRollBack && s.Cluster.Status.Operation == nil && isHealthyWithTemplate(m) {
+			in.Operation = "" // it went back well: a failure from now on is another one
+		}
 		in.FailedIntent = failedIntents(m, in.HealthyIntent)
 	}
 	return in
@@ -275,6 +279,11 @@ func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string 
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]
+}
+
+// isHealthyWithTemplate reports whether the member is a healthy voter whose pod is ready and made from its template.
+func isHealthyWithTemplate(m *cluster.Member) bool {
+	return m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && wasMadeFromTemplate(m)
 }
 
 // usesIPv6 asks the Service that gave the members their addresses. Without it, what they were made with decides.
