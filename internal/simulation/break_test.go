@@ -141,7 +141,7 @@ func TestBreakEveryContainerRestarts(t *testing.T) {
 		h.wait(10 * time.Second)
 		h.checkVersions()
 	})
-	_ = strings.TrimSpace
+
 }
 
 // lastFails makes the pod of the last member with the new version crash, at once or after it has served for a while.
@@ -433,4 +433,8 @@ func TestBreakCrashingImages(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestBreakDownInTheMiddleOfARenewal(t *testing.T) {
+	breakAt(t, 3, [][2]string{{"3.6.16", "3.7.3"}}, func(h *history) { h.bringTo("3.5.35") })
 }
