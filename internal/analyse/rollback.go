@@ -119,7 +119,7 @@ func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
 	case hasFailed(m) && slices.Contains(definiteFailures, p.FailureReason) && !s.Now.Before(p.CreatedAt.Add(failureGrace)):
 		return true
 	default:
-		return late && (hasFailed(m) || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
+		return late && (hasFailed(m) || len(s.Members) == 1 || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
 	}
 }
 

@@ -221,7 +221,7 @@ func upgradeMayBegin(m *cluster.Member) guard {
 // data before it failed. Another patch of that version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	t, _, isMarked := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	return len(s.Members) == 1 && hasFailed(m) && isMarked && t == v1beta1.OperationRollBack
+	return len(s.Members) == 1 && hasFailed(m) && isMarked && t == v1beta1.OperationRollBack && minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) > 0
 }
 
 // awaitOthers waits, in a minor step, until the other members have been ready for long enough.
