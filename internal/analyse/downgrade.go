@@ -54,6 +54,15 @@ func unpreparedFor(s *cluster.Snapshot, minor string) string {
 	return ""
 }
 
+// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: every member tells that none
+// is enabled, and runs the version of the spec.
+func hasEndedDowngrade(s *cluster.Snapshot) bool {
+	isNoted := peerNote(s, cluster.AnnotationDowngrade) != "" && s.Cluster.Status.Operation == nil && s.Membership != nil
+	return isNoted && nextToUpgrade(s) == nil && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return !m.IsHealthyVoter() || m.Probe.DowngradeEnabled || m.Workload == nil || stepsLeft(s, &m) != 0
+	})
+}
+
 // isDowngrading reports whether a downgrade of the operator's own is enabled.
 func isDowngrading(s *cluster.Snapshot) bool {
 	e := enabledDowngrade(s)

@@ -38,6 +38,9 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	}
 	list = append(list, removedUpkeep(s)...)
 	list = append(list, hangUpkeep(s)...)
+	if d.Action == nil && hasEndedDowngrade(s) {
+		list = append(list, plan.ForgetDowngrade{Service: s.PeerService.Name})
+	}
 	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)

@@ -168,6 +168,16 @@ func (AppendEntry) Writes() ObjectName { return ObjectName{} }
 // Uses implements Upkeep: the entry is for the member of this StatefulSet.
 func (a AppendEntry) Uses() []ObjectName { return []ObjectName{{"StatefulSet", a.Learner}} }
 
+// ForgetDowngrade removes the note of a downgrade that etcd has ended. One that is enabled later is somebody else's.
+type ForgetDowngrade struct {
+	independent
+	// Service is that of the peers.
+	Service string
+}
+
+// Writes implements Upkeep.
+func (f ForgetDowngrade) Writes() ObjectName { return ObjectName{"Service", f.Service} }
+
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
 

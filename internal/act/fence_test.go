@@ -8,7 +8,7 @@ import (
 )
 
 // The stop of a member that goes back names no pod, so nothing looks whether the member is ready by now.
-func TestBreakAStopOfAMemberThatIsReadyByNowIsAConflict(t *testing.T) {
+func TestAStopOfAMemberThatIsReadyByNowIsAConflict(t *testing.T) {
 	ready := podOf("prod-1-0", false)
 	ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	w := newRollWorld(t, ready)
@@ -20,7 +20,7 @@ func TestBreakAStopOfAMemberThatIsReadyByNowIsAConflict(t *testing.T) {
 }
 
 // A fenced member is started with the old version because its pod is gone, as the cache says. The API server has one.
-func TestBreakAFencedMemberIsNotStartedWhileItsPodIsThere(t *testing.T) {
+func TestAFencedMemberIsNotStartedWhileItsPodIsThere(t *testing.T) {
 	w := newRollWorld(t, podOf("prod-1-0", false))
 	w.action.Pod, w.action.UID, w.action.Evict = "", "", false
 	if err := w.act(t); !apierrors.IsConflict(err) || len(w.calls) > 0 {

@@ -43,7 +43,7 @@ func breakAt(t *testing.T, size int32, steps [][2]string, do func(*history)) {
 	}
 }
 
-func TestBreakOperatorAwayForLong(t *testing.T) {
+func TestOperatorAwayForLong(t *testing.T) {
 	for _, size := range []int32{1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) { breakAt(t, size, breakSteps, func(h *history) { h.wait(20 * time.Minute) }) })
 	}
@@ -61,7 +61,7 @@ func (h *history) differing() *corev1.Pod {
 
 // The operator is stopped between the template and the eviction. Another node is drained meanwhile, and then the
 // member's own.
-func TestBreakDrainsInADowngrade(t *testing.T) {
+func TestDrainsInADowngrade(t *testing.T) {
 	for _, step := range breakSteps[1:] {
 		breakAt(t, 3, [][2]string{step}, func(h *history) {
 			p := h.differing()
@@ -101,13 +101,13 @@ func TestBreakDrainsInADowngrade(t *testing.T) {
 	}
 }
 
-func TestBreakSizeOneChangeOfMind(t *testing.T) {
+func TestSizeOneChangeOfMind(t *testing.T) {
 	for _, step := range breakSteps {
 		breakAt(t, 1, [][2]string{step}, func(h *history) { h.bringTo(step[0]) })
 	}
 }
 
-func TestBreakAnotherPatch(t *testing.T) {
+func TestAnotherPatch(t *testing.T) {
 	for _, c := range []struct {
 		from, to, then string
 	}{{"3.6.16", "3.7.3", "3.7.1"}, {"3.6.16", "3.7.3", "3.6.12"}, {"3.7.3", "3.6.16", "3.6.12"}, {"3.7.3", "3.6.16", "3.7.1"}, {"3.6.16", "3.5.35", "3.6.12"}} {
@@ -115,7 +115,7 @@ func TestBreakAnotherPatch(t *testing.T) {
 	}
 }
 
-func TestBreakPausedForLong(t *testing.T) {
+func TestPausedForLong(t *testing.T) {
 	breakAt(t, 3, breakSteps, func(h *history) {
 		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = true })
 		for range 4 {
@@ -126,13 +126,13 @@ func TestBreakPausedForLong(t *testing.T) {
 	})
 }
 
-func TestBreakResizes(t *testing.T) {
+func TestResizes(t *testing.T) {
 	for _, size := range []int32{1, 5} {
 		breakAt(t, 3, breakSteps, func(h *history) { h.resize(size) })
 	}
 }
 
-func TestBreakEveryContainerRestarts(t *testing.T) {
+func TestEveryContainerRestarts(t *testing.T) {
 	breakAt(t, 3, breakSteps, func(h *history) {
 		for _, pod := range h.pods() {
 			h.KillContainer(pod)
@@ -210,7 +210,7 @@ func breakLast(t *testing.T, size int32, serves time.Duration, then string, away
 			})
 			if left -= h.writes; at >= 0 && left < 0 {
 				h.wait(away)
-				left, at = 1<<20, at
+				left = 1 << 20
 			}
 			h.runKubernetes()
 			h.observe()
@@ -237,7 +237,7 @@ func breakLast(t *testing.T, size int32, serves time.Duration, then string, away
 	}
 }
 
-func TestBreakLast(t *testing.T) {
+func TestLast(t *testing.T) {
 	for _, size := range []int32{1, 3} {
 		for _, serves := range []time.Duration{0, 10 * time.Second} {
 			for _, then := range []string{"", "3.6.16", "3.7.1"} {
@@ -250,7 +250,7 @@ func TestBreakLast(t *testing.T) {
 }
 
 // What the condition advises must work: another value of the restart annotation, or the spec set back.
-func TestBreakAdviceForTheOnlyMember(t *testing.T) {
+func TestAdviceForTheOnlyMember(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for name, follow := range map[string]func(*history){
 		"the restart annotation": func(h *history) {
@@ -300,7 +300,7 @@ func TestBreakAdviceForTheOnlyMember(t *testing.T) {
 	}
 }
 
-func TestBreakParkedOperators(t *testing.T) {
+func TestParkedOperators(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range breakSteps {
 		failed := 0
@@ -343,7 +343,7 @@ func TestBreakParkedOperators(t *testing.T) {
 	}
 }
 
-func TestBreakServiceDeleted(t *testing.T) {
+func TestServiceDeleted(t *testing.T) {
 	breakAt(t, 3, breakSteps, func(h *history) {
 		for _, s := range simulation.Objects[*corev1.Service](h.World) {
 			h.userDeletes(s)
@@ -352,7 +352,7 @@ func TestBreakServiceDeleted(t *testing.T) {
 	})
 }
 
-func TestBreakFrozenCaches(t *testing.T) {
+func TestFrozenCaches(t *testing.T) {
 	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
 		breakAt(t, 3, breakSteps[1:3], func(h *history) {
 			h.operator.cache.Freeze()
@@ -376,7 +376,7 @@ func TestBreakFrozenCaches(t *testing.T) {
 	}
 }
 
-func TestBreakLostAnswersAndAway(t *testing.T) {
+func TestLostAnswersAndAway(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range breakSteps {
 		failed := 0
@@ -397,7 +397,7 @@ func TestBreakLostAnswersAndAway(t *testing.T) {
 	}
 }
 
-func TestBreakCrashingImages(t *testing.T) {
+func TestCrashingImages(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, size := range []int32{1, 3} {
 		for _, step := range breakSteps {
@@ -435,6 +435,6 @@ func TestBreakCrashingImages(t *testing.T) {
 	}
 }
 
-func TestBreakDownInTheMiddleOfARenewal(t *testing.T) {
+func TestDownInTheMiddleOfARenewal(t *testing.T) {
 	breakAt(t, 3, [][2]string{{"3.6.16", "3.7.3"}}, func(h *history) { h.bringTo("3.5.35") })
 }

@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func startsVersion(d plan.Decision) string {
 }
 
 // A1: any earlier roll back at size 1 (of a template, months ago) makes a failed member go down without a downgrade.
-func TestBreakAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing.T) {
+func TestAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing.T) {
 	s := MakeCluster("prod").Replicas(1).Version("3.7.3").Objects().Members(Healthy).Later(readySince(time.Hour)).Later(tells("3.7", "3.7", "")).
 		LaterSpec(toVersion("3.6.16")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
 		s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-1000*time.Hour))
@@ -32,7 +33,7 @@ func TestBreakAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing
 }
 
 // A1b: the same skips the renewal of the log on the way up.
-func TestBreakAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
+func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 	s := healthy(1).LaterSpec(toVersion("3.7.3")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
 		live := s.Member("prod-0").Workload.Live
 		live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-1000*time.Hour))
@@ -43,7 +44,7 @@ func TestBreakAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 }
 
 // A2: the image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked at).
-func TestBreakMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *testing.T) {
+func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *testing.T) {
 	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
 		"a patch":            func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.6.17", "" },
 		"the tag is removed": func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "" },
@@ -73,20 +74,24 @@ func foundedWithTag(tag, runs string, spec func(*v1beta1.EtcdClusterSpec)) clust
 }
 
 // A3: the note stays when etcd itself ends a downgrade, so a later one of a user counts as the operator's.
-func TestBreakANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
-	// 3.6 -> 3.5 (ended by etcd; note stays) -> 3.6, and months later a user enables 3.5.
-	s := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.5")).Later(tells("3.6", "3.6", "3.5")).Snapshot()
-	d := Next(s)
-	t.Logf("user's downgrade with the old note: %s %s %s", stepOf(d.Action), d.Reason, d.Message)
-	// at rest after the downgrade: does anything take the note back?
-	rest := on37(tells("3.6", "3.6", ""), notedAs("3.6"), rolledTo("3.6.16", "prod-0", "prod-1", "prod-2"))
-	rd := Next(*rest)
-	t.Logf("at rest: %v action %v", rd.Message, rd.Action)
-	for _, u := range rd.Upkeep {
-		t.Logf("upkeep %T %+v", u, u.Writes())
+func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
+	over := func(s *cluster.Snapshot) bool {
+		return slices.ContainsFunc(Next(*s).Upkeep, func(u plan.Upkeep) bool { _, is := u.(plan.ForgetDowngrade); return is })
 	}
-	if d.Reason != v1beta1.ReasonForeignDowngrade {
-		t.Errorf("a user's downgrade is %s: %s", stepOf(d.Action), d.Message)
+	rest := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Snapshot()
+	if !over(&rest) {
+		t.Error("the note of a downgrade that is over stays")
+	}
+	for name, change := range map[string]func(*cluster.Snapshot){
+		"is enabled still":    tells("3.6", "3.6", "3.5"),
+		"has a silent member": silent("prod-1"),
+		"goes on":             func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" },
+		"was not noted":       notedAs(""),
+	} {
+		s := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Later(change).Snapshot()
+		if over(&s) {
+			t.Errorf("the note of a downgrade is taken back which %s", name)
+		}
 	}
 }
 
@@ -109,7 +114,7 @@ func templateAt(version, name string) func(*cluster.Snapshot) {
 }
 
 // A4: the template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
-func TestBreakATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
+func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
 	s := on37(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2"))
 	d := Next(*s)
 	t.Logf("%s: %s", stepOf(d.Action), d.Message)
@@ -138,7 +143,7 @@ func TestBreakATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCance
 }
 
 // A5: a downgrade is enabled while a member is silent.
-func TestBreakADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
+func TestADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
 	s := on37(tells("3.7", "3.7", ""), templateAt("3.6.16", "prod-1"), crashing0("prod-2"))
 	d := Next(*s)
 	if d.Action != nil {
@@ -147,7 +152,7 @@ func TestBreakADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
 }
 
 // A6: the pod of a roll back that was stopped came up again with the new version.
-func TestBreakARollBackDoesNotStartTheOldVersionOverANewPodThatServes(t *testing.T) {
+func TestARollBackDoesNotStartTheOldVersionOverANewPodThatServes(t *testing.T) {
 	s := stopped(t, 3, func(s *cluster.Snapshot) { m := &s.Members[2]; m.Pod, m.Probe = nil, nil })
 	tellsAll(&s, "3.6")
 	was := *healthy(3).Snapshot().Members[2].Pod
@@ -177,7 +182,7 @@ func tellsAll(s *cluster.Snapshot, version string) {
 }
 
 // A7: frozen: a cancel is held.
-func TestBreakACancelIsHeldByAFreeze(t *testing.T) {
+func TestACancelIsHeldByAFreeze(t *testing.T) {
 	s := on37(enabled, silent("prod-2"))
 	s.Hold = &cluster.Hold{ByOperator: true}
 	d := Next(*s)
@@ -187,7 +192,7 @@ func TestBreakACancelIsHeldByAFreeze(t *testing.T) {
 }
 
 // A8: the only member went back to 3.6 over data of 3.7; what is the user told, and does what is advised work?
-func TestBreakTheOnlyMemberWithoutAWayBackIsTold(t *testing.T) {
+func TestTheOnlyMemberWithoutAWayBackIsTold(t *testing.T) {
 	for _, version := range []string{"3.6.16", "3.7.3", "3.7.4", "3.6.17", "3.5.35"} {
 		s := healthy(1).LaterSpec(toVersion(version)).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
 			m := s.Member("prod-0")
@@ -206,7 +211,7 @@ func TestBreakTheOnlyMemberWithoutAWayBackIsTold(t *testing.T) {
 	}
 }
 
-func TestBreakVersions(t *testing.T) {
+func TestVersions(t *testing.T) {
 	for _, version := range []string{"v3.6.17", "3.6", "3.8.0", "3.6.999", "3.7.0-rc.1", "3.6.16+x", strings.Repeat("9", 16), "4.0.0", "", "3.6.99999999999", "03.6.17"} {
 		s := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Snapshot()
 		s.OperatorImage = "operator"
@@ -216,7 +221,7 @@ func TestBreakVersions(t *testing.T) {
 }
 
 // A9: the only member hangs with another version: it runs, and never answers. The user sets the old version back.
-func TestBreakTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
+func TestTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
 	for _, version := range []string{"3.6.17", "3.7.3"} {
 		s := healthy(1).Later(templateAt(version, "prod-0")).Later(func(s *cluster.Snapshot) {
 			m := s.Member("prod-0")
@@ -239,7 +244,7 @@ func TestBreakTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testi
 
 // A10: the last member of the old minor version has the new template, and its pod still runs the old one. The user
 // sets the old version back: the member pins the version, so all go back by a roll.
-func TestBreakTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
+func TestTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
 	s := healthy(3).Later(readySince(time.Hour)).Later(rolledTo("3.7.3", "prod-0", "prod-2")).Later(templateAt("3.7.3", "prod-1")).Snapshot()
 	if d := Next(s); d.Action == nil {
 		t.Errorf("set back: %s: %s", d.Reason, d.Message)
@@ -247,7 +252,7 @@ func TestBreakTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T
 }
 
 // A11: the last member of a downgrade has its template, and its pod was not restarted.
-func TestBreakTheLastMemberOfADowngradeIsRestartedAlsoAfterItsOperationHasEnded(t *testing.T) {
+func TestTheLastMemberOfADowngradeIsRestartedAlsoAfterItsOperationHasEnded(t *testing.T) {
 	s := on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2"), templateAt("3.6.16", "prod-0"))
 	if d := Next(*s); d.Action == nil {
 		t.Errorf("%s: %s", d.Reason, d.Message)
