@@ -217,6 +217,9 @@ const (
 	// ReasonVersionMismatch: another minor version of etcd wrote the kept volumes.
 	// What to do: set spec.version to a version of the minor version that the message names.
 	ReasonVersionMismatch = "VersionMismatch"
+	// ReasonImageDiffers: a member runs another minor version of etcd than spec.version says: the image has another one.
+	// What to do: set spec.version to the version that runs, with that image. No member restarts with another image before.
+	ReasonImageDiffers = "ImageDiffers"
 	// ReasonPeerURLMismatch: the peers know the kept volumes by other URLs.
 	// What to do: set spec.tls.peer and spec.clusterDomain to the values that they had when the volumes were written.
 	ReasonPeerURLMismatch = "PeerURLMismatch"

@@ -30,6 +30,9 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 	if err != nil {
 		return err
 	}
+	if err := stillStopped(pods, action); err != nil {
+		return err
+	}
 	i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == action.Pod && p.UID == action.UID })
 	isThere := i >= 0 && pods[i].DeletionTimestamp == nil
 	switch {
@@ -55,6 +58,21 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 		return nil
 	}
 	return a.evict(ctx, &pods[i])
+}
+
+// stillStopped returns a conflict where an action that takes no pod down was decided without one that is there: a
+// member that is to be stopped and is ready by now, or one that is to be started and has a pod.
+func stillStopped(pods []corev1.Pod, action plan.RestartMember) error {
+	if action.Pod != "" || action.StatefulSet == nil {
+		return nil
+	}
+	stops := action.StatefulSet.Spec.Replicas != nil && *action.StatefulSet.Spec.Replicas == 0
+	for i := range pods {
+		if p := &pods[i]; p.Name == cluster.PodName(action.Name) && (!stops || isReady(p)) {
+			return conflict("Pod", p.Name, "it was to be stopped or gone, and it is there")
+		}
+	}
+	return nil
 }
 
 // isReady reports whether Kubernetes counts the pod as ready.

@@ -54,6 +54,15 @@ func unpreparedFor(s *cluster.Snapshot, minor string) string {
 	return ""
 }
 
+// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: every member tells that none
+// is enabled, and runs the version of the spec.
+func hasEndedDowngrade(s *cluster.Snapshot) bool {
+	isNoted := peerNote(s, cluster.AnnotationDowngrade) != "" && s.Cluster.Status.Operation == nil && s.Membership != nil
+	return isNoted && nextToUpgrade(s) == nil && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return !m.IsHealthyVoter() || m.Probe.DowngradeEnabled || m.Workload == nil || stepsLeft(s, &m) != 0
+	})
+}
+
 // isDowngrading reports whether a downgrade of the operator's own is enabled.
 func isDowngrading(s *cluster.Snapshot) bool {
 	e := enabledDowngrade(s)
@@ -94,7 +103,7 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return e.await(v1beta1.ReasonRenewingLog)
 	case e.target != cluster.MinorOf(want):
 		return cancelDowngrade(s, nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, e.target))
-	case versionChange(s) == "":
+	case versionChange(s) == "" && nextToUpgrade(s) == nil:
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
 			Message: fmt.Sprintf("Every member runs etcd %s. Waiting until etcd itself ends the downgrade: it takes some seconds.", e.target),
@@ -115,6 +124,8 @@ func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	case (leavesOldEntries(s) || needsDowngrade(s)) && clusterVersion(s) != minorBeforeChange(s):
 		return awaitClusterVersion(s)
+	case (needsLogRenewal(s) || needsDowngrade(s)) && everyMemberHealthy(s) != nil:
+		return refused([]plan.Refusal{*membersHealthy(&cluster.Member{})(s)})
 	case needsLogRenewal(s):
 		return enableDowngrade(s, cluster.MinorWithOldEntries, v1beta1.ReasonRenewingLog, cluster.LogRenewalBegun,
 			fmt.Sprintf("Enabling a downgrade for some seconds, so that every member writes a snapshot of its log: etcd %s cannot read what etcd %s wrote there.",
@@ -211,8 +222,17 @@ func (e *downgrade) await(reason string) *plan.Decision {
 // voter of that minor version answers, they never were raised.
 func needsDowngrade(s *cluster.Snapshot) bool {
 	return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
-		return m.Workload != nil && minorSteps(m.Workload.Intent.Version, s.Cluster.Spec.Version) == -1 && !isPinned(s, &m, s.Cluster.Spec.Version)
+		return m.Workload != nil && minorSteps(versionOfData(&m), s.Cluster.Spec.Version) == -1 && !isPinned(s, &m, s.Cluster.Spec.Version)
 	})
+}
+
+// versionOfData is the version that the member's etcd says it is, or said last. Its template may have another one
+// already, which no pod was made from.
+func versionOfData(m *cluster.Member) string {
+	if !m.Answers() && m.Volume != nil && m.Volume.Version != "" {
+		return m.Volume.Version
+	}
+	return RunningVersion(m)
 }
 
 // noForeignDowngrade refuses while a downgrade is enabled that the operator did not enable.

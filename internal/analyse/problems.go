@@ -79,6 +79,9 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 			list.add(v1beta1.ReasonVolumeLost, "PersistentVolumeClaim %s is being deleted. Kubernetes deletes it when Pod %s ends, and %s then "+
 				"has no data any more. The operator does not restart the member. Keep the pod running, and make a backup.", m.Volume.Name, m.Pod.Name, m.Name)
 		}
+		if m := &s.Members[i]; runsAnotherMinor(m) {
+			list.add(v1beta1.ReasonImageDiffers, "%s", imageDiffers(m))
+		}
 		if m := &s.Members[i]; hasOtherPeerURL(s, m) {
 			e := s.EtcdEntry(m)
 			list.add(v1beta1.ReasonPeerURLChanged, "etcd's member list has %s with the peer URL %s, and it is reached at %s. Once a connection to it is lost, "+

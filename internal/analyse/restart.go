@@ -131,7 +131,7 @@ func restartAction(s *cluster.Snapshot, m *cluster.Member, r restart) plan.Resta
 	if r.writesTemplate && !isBegun(s, m, r.operation) {
 		in := memberInput(s, m.Name, r.next(s, m), hasStarted(s, m))
 		in.Operation = cluster.OperationMark(r.operation, claimedSince(s, m))
-		if r.operation == v1beta1.OperationRollBack {
+		if r.operation == v1beta1.OperationRollBack || hasNoWayBack(s, m) {
 			in.FailedIntent = cluster.AddFailedIntent(in.FailedIntent, m.Workload.Intent, whyNotHealthy(m))
 		}
 		action.StatefulSet, action.Live = render.MemberStatefulSet(in), m.Workload.Live
@@ -182,7 +182,9 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 		if !isBegun(s, m, r.operation) {
 			guards = append(guards, r.targetGuards(m)...)
 		}
-		guards = append(guards, hasNotFailed(r.target)) // Make sure that what failed is not tried again.
+		if !goesForwardAgain(s, m) {
+			guards = append(guards, hasNotFailed(r.target)) // Make sure that what failed is not tried again.
+		}
 	}
 	if !costsNothing(m, r) {
 		guards = append(guards,

@@ -66,10 +66,17 @@ var rollBackRestart = restart{
 
 func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 	if isBegun(s, m, v1beta1.OperationRollBack) {
-		return !isMadeFromTemplate(m)
+		return !isMadeFromTemplate(m) && mayStartTemplate(s, m)
 	}
 	op := s.Cluster.Status.Operation
 	return op != nil && op.Member == m.Name && canGoBack(s, m) && isDown(m) || op == nil && rollBackIsDue(s, m)
+}
+
+// mayStartTemplate reports whether the member's template is no older than its data. The pod of a newer one may have come
+// up although it was to be stopped: then nothing is older than what it answers with, unless the others pin the version.
+func mayStartTemplate(s *cluster.Snapshot, m *cluster.Member) bool {
+	version := m.Workload.Intent.Version
+	return !m.IsHealthyVoter() || minorSteps(version, m.Probe.Version) <= 0 || isPinned(s, m, version) || clusterVersion(s) == cluster.MinorOf(version)
 }
 
 // isDown reports whether a member neither serves nor is ready.
@@ -86,7 +93,7 @@ func healthyConfiguration(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent
 // back only while another voter runs it: that pins the version of the cluster. A newer cluster's data it would refuse.
 func canGoBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	healthy := m.Workload.HealthyIntent
-	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) &&
+	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) && !isRememberedAsFailed(m, *healthy) &&
 		(minorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
 }
 
@@ -119,7 +126,7 @@ func rollBackIsDue(s *cluster.Snapshot, m *cluster.Member) bool {
 	case hasFailed(m) && slices.Contains(definiteFailures, p.FailureReason) && !s.Now.Before(p.CreatedAt.Add(failureGrace)):
 		return true
 	default:
-		return late && (hasFailed(m) || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
+		return late && (hasFailed(m) || len(s.Members) == 1 || s.After(cluster.Change{Stops: m.Name}).HasQuorum())
 	}
 }
 

@@ -3,6 +3,7 @@ package analyse
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -23,6 +24,11 @@ const trialTime = 15 * time.Second
 // first.
 func upgrade(s *cluster.Snapshot) *plan.Decision {
 	m := nextToUpgrade(s)
+	if len(s.Members) == 1 && (m == nil || stepsLeft(s, m) <= 0) {
+		if r := dataFit(&s.Members[0])(s); r != nil {
+			return refused([]plan.Refusal{*r})
+		}
+	}
 	if m == nil && enabledDowngrade(s) == nil || rotates(s) || isVoterCured(s) {
 		return nil
 	}
@@ -97,6 +103,7 @@ var upgradeRestart = restart{
 		return []guard{
 			versionReachable,               // Make sure that etcd can go to this version in one step.
 			versionFits(m),                 // Make sure that etcd takes the options in this version.
+			runsAsTold(m),                  // Make sure that what runs is what the template says.
 			upgradeMayBegin(m),             // Make sure that an upgrade begins on a healthy cluster.
 			imageIsRight(m, versionTarget), // Make sure that the image exists, and has this version.
 		}
@@ -217,11 +224,72 @@ func upgradeMayBegin(m *cluster.Member) guard {
 	}
 }
 
+// olderThanData is what etcd says, as its last word, if a newer minor version has changed the data that it is started on.
+// Source: mustDetectDowngrade in etcd's server/etcdserver/api/membership/cluster.go.
+const olderThanData = "server version is lower than determined cluster version"
+
+// refusesItsData reports whether the member's etcd ends because a newer minor version has changed its data.
+func refusesItsData(m *cluster.Member) bool {
+	return hasFailed(m) && m.Pod != nil && strings.Contains(m.Pod.FailureDetail, olderThanData)
+}
+
 // hasNoWayBack reports whether the only member fails with what it went back to: the new minor version had changed its
-// data before it failed. Another patch of that version is the way out.
+// data before it failed. A version of that minor version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
-	t, _, isMarked := cluster.MarkedOperation(m.Workload.Live.Annotations[cluster.AnnotationOperation])
-	return len(s.Members) == 1 && hasFailed(m) && isMarked && t == v1beta1.OperationRollBack
+	return len(s.Members) == 1 && refusesItsData(m) && stepsLeft(s, m) > 0
+}
+
+// goesForwardAgain reports whether the only member, which refuses its data, may start once more with the newer version
+// that it failed with. It does so once: then what it ran with before is remembered as what failed too.
+func goesForwardAgain(s *cluster.Snapshot, m *cluster.Member) bool {
+	return hasNoWayBack(s, m) && !isRememberedAsFailed(m, m.Workload.Intent)
+}
+
+func isRememberedAsFailed(m *cluster.Member, i cluster.Intent) bool {
+	text := m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
+	if text == "" { // the usual case, in which no hash is needed
+		return false
+	}
+	_, failed := cluster.FailedCause(text, i.TargetHash())
+	return failed
+}
+
+// dataFit refuses to restart a member with the version that refuses its data, for whatever else the spec asks.
+func dataFit(m *cluster.Member) guard {
+	return func(*cluster.Snapshot) *plan.Refusal {
+		if !refusesItsData(m) {
+			return nil
+		}
+		version := m.Workload.Intent.Version
+		return &plan.Refusal{
+			Guard: "dataFit", Reason: v1beta1.ReasonVersionMismatch,
+			Message: fmt.Sprintf("etcd %s refuses the data of %s, because a newer minor version has changed them. Set spec.version to a version of etcd %s that works.",
+				version, m.Name, cluster.NextMinor(version, 1)),
+		}
+	}
+}
+
+// runsAsTold refuses to restart a member whose image has another minor version of etcd than the spec that it was made
+// from: what then looks like a patch, or like no change of the version at all, could start an older etcd on newer data.
+func runsAsTold(m *cluster.Member) guard {
+	return func(*cluster.Snapshot) *plan.Refusal {
+		if !runsAnotherMinor(m) {
+			return nil
+		}
+		return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
+	}
+}
+
+// runsAnotherMinor reports whether a member answers with another minor version of etcd than its template has, from which
+// its pod was made.
+func runsAnotherMinor(m *cluster.Member) bool {
+	return m.Answers() && m.Workload != nil && m.Pod != nil && m.Probe.Version != "" && isMadeFromTemplate(m) &&
+		!cluster.SameMinor(m.Probe.Version, m.Workload.Intent.Version)
+}
+
+func imageDiffers(m *cluster.Member) string {
+	return fmt.Sprintf("%s runs etcd %s, and it was made for etcd %s: the image has another version than spec.version says. "+
+		"No member restarts with another image. Set spec.version to %s, with that image.", m.Name, m.Probe.Version, m.Workload.Intent.Version, m.Probe.Version)
 }
 
 // awaitOthers waits, in a minor step, until the other members have been ready for long enough.

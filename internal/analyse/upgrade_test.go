@@ -444,20 +444,36 @@ func TestTheLastMemberThatFailsIsStoppedBeforeItMayGoBack(t *testing.T) {
 
 // The new version had changed the data before it failed, so the old one ends over them.
 func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *testing.T) {
-	stuck := func(version string, last v1beta1.OperationType, size int32) *plan.Decision {
+	newer := func(i cluster.Intent) cluster.Intent { i.Version = "3.7.3"; return i.Canonical() }
+	stuck := func(version, says string, size int32) *plan.Decision {
 		s := healthy(size).LaterSpec(toVersion(version)).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
-			s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(last, Now.Add(-time.Hour))
+			m := s.Member("prod-0")
+			m.Pod.FailureDetail = says
+			m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-time.Hour))
+			m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.AddFailedIntent("", newer(m.Workload.Intent), "it crashed")
 		}).Snapshot()
 		d := Next(s)
 		return &d
 	}
-	if d := stuck("3.7.4", v1beta1.OperationRollBack, 1); d.Action == nil {
-		t.Errorf("it is stuck: %s: %s", d.Reason, d.Message)
+	refuses := "etcd ended with exit code 2: invalid downgrade; " + olderThanData
+	for _, version := range []string{"3.7.4", "3.7.3"} { // the one that failed is tried once more
+		d := stuck(version, refuses, 1)
+		action, isRestart := d.Action.(plan.RestartMember)
+		if !isRestart {
+			t.Fatalf("it is stuck at %s: %s: %s", version, d.Reason, d.Message)
+		}
+		failed := action.StatefulSet.Annotations[cluster.AnnotationFailedIntent]
+		if _, isNoted := cluster.FailedCause(failed, healthy(1).Snapshot().Members[0].Workload.Intent.TargetHash()); !isNoted {
+			t.Errorf("what refuses the data may be tried again: %q", failed)
+		}
 	}
-	if d := stuck("3.7.4", v1beta1.OperationRollMember, 1); d.Action != nil {
+	if d := stuck("3.6.16", refuses, 1); d.Action != nil || d.Reason != v1beta1.ReasonVersionMismatch || !strings.Contains(d.Message, "etcd 3.7 that works") {
+		t.Errorf("with the version that refuses the data: %s %s: %s", actionText(d.Action), d.Reason, d.Message)
+	}
+	if d := stuck("3.7.4", "etcd used more memory than its limit and was killed", 1); d.Action != nil {
 		t.Errorf("a member that failed for another reason gets a new minor version: %s", d.Message)
 	}
-	if d := stuck("3.7.4", v1beta1.OperationRollBack, 3); d.Action != nil {
+	if d := stuck("3.7.4", refuses, 3); d.Action != nil {
 		t.Errorf("one of three gets a new minor version while it fails: %s", d.Message)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/render"
@@ -39,6 +40,9 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	list = append(list, hangUpkeep(s)...)
 	if d.Action == nil {
 		list = append(list, replacementUpkeep(s)...)
+	}
+	if d.Action == nil && hasEndedDowngrade(s) {
+		list = append(list, plan.ForgetDowngrade{Service: s.PeerService.Name})
 	}
 	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
@@ -158,6 +162,9 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 	}
 	var list []plan.Upkeep
 	in := memberInput(s, m.Name, withAuthorities(s, m.Workload.Intent), started)
+	if intent, isLeft := versionLeft(s, m); isLeft {
+		in.Intent = withAuthorities(s, intent)
+	}
 	step := resizeStepOf(s, m)
 	if step == writeTemplateOfResize {
 		in.Intent, in.Operation = withAuthorities(s, targetOf(s, m)), ""
@@ -182,6 +189,24 @@ func workloadUpkeep(s *cluster.Snapshot, m *cluster.Member, started bool) []plan
 		list = append(list, plan.AnnotatePod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID, Annotations: in.Start.Annotations()})
 	}
 	return list
+}
+
+// versionLeft returns the intent of the member's template with the version that its pod was made with, where an
+// operation has ended that wrote another one and did not restart the member. Kubernetes would restart it with a version
+// that its data may not be fit for any more.
+func versionLeft(s *cluster.Snapshot, m *cluster.Member) (cluster.Intent, bool) {
+	op := s.Cluster.Status.Operation
+	if m.Pod == nil || m.Pod.Deleting || !awaitsVersion(m) || op != nil && op.Member == m.Name {
+		return cluster.Intent{}, false
+	}
+	was := *m.Workload.HealthyIntent
+	was.PeerAuthorities, was.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
+	if _, hash := was.Encode(); hash != m.Pod.IntentHash {
+		return cluster.Intent{}, false
+	}
+	intent := m.Workload.Intent
+	intent.Version, intent.Repository, intent.Tag, intent.Digest = was.Version, was.Repository, was.Tag, was.Digest
+	return intent.Canonical(), true
 }
 
 // staleTemplates names the members whose template makes another pod than the one that runs, and that no operation
@@ -232,6 +257,9 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
 		in.HealthyIntent = healthyIntent(s, m, started)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
+		if t, _, _ := cluster.MarkedOperation(in.Operation); t == v1beta1.OperationRollBack && s.Cluster.Status.Operation == nil && isHealthyWithTemplate(m) {
+			in.Operation = "" // it went back well: a failure from now on is another one
+		}
 		in.FailedIntent = failedIntents(m, in.HealthyIntent)
 	}
 	return in
@@ -257,6 +285,11 @@ func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string 
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]
+}
+
+// isHealthyWithTemplate reports whether the member is a healthy voter whose pod is ready and made from its template.
+func isHealthyWithTemplate(m *cluster.Member) bool {
+	return m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && wasMadeFromTemplate(m)
 }
 
 // usesIPv6 asks the Service that gave the members their addresses. Without it, what they were made with decides.

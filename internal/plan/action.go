@@ -138,7 +138,9 @@ func IsVoluntary(action Action) bool {
 		return false
 	case RestartMember:
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
-	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader, ChangeDowngrade:
+	case ChangeDowngrade:
+		return a.Target != "" // to cancel one lets members join, or restart
+	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
 		return true
 	}
 	return false

@@ -180,6 +180,16 @@ func (r RemoveAnnotation) Writes() ObjectName {
 	return ObjectName{v1beta1.EtcdClusterKind, r.Cluster}
 }
 
+// ForgetDowngrade removes the note of a downgrade that etcd has ended. One that is enabled later is somebody else's.
+type ForgetDowngrade struct {
+	independent
+	// Service is that of the peers.
+	Service string
+}
+
+// Writes implements Upkeep.
+func (f ForgetDowngrade) Writes() ObjectName { return ObjectName{"Service", f.Service} }
+
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string
 

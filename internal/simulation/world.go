@@ -171,7 +171,7 @@ func (w *World) KillContainer(pod *corev1.Pod) {
 			pod.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 				Reason: "Completed", StartedAt: p.started, FinishedAt: metav1.NewTime(w.Now),
 			}}
-			setReady(pod, false)
+			w.setReady(pod, false)
 		})
 	}
 }
@@ -375,16 +375,28 @@ func (w *World) setStatus(pod *corev1.Pod, p *process, phase corev1.PodPhase, en
 			pod.Status.PodIP, _, _ = net.SplitHostPort(p.address)
 			pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
 		}
-		setReady(pod, false)
+		w.setReady(pod, false)
 	})
 }
 
-func setReady(pod *corev1.Pod, ready bool) {
+func (w *World) setReady(pod *corev1.Pod, ready bool) {
 	for i := range pod.Status.ContainerStatuses {
 		pod.Status.ContainerStatuses[i].Ready = ready
 	}
 	setCondition(&pod.Status, corev1.ContainersReady, ready, "", "")
+	was := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && (c.Status == corev1.ConditionTrue) == ready
+	})
+	since := metav1.NewTime(w.Now)
+	if was >= 0 && !pod.Status.Conditions[was].LastTransitionTime.IsZero() {
+		since = pod.Status.Conditions[was].LastTransitionTime
+	}
 	setCondition(&pod.Status, corev1.PodReady, ready, "", "")
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == corev1.PodReady {
+			pod.Status.Conditions[i].LastTransitionTime = since
+		}
+	}
 }
 
 func setCondition(status *corev1.PodStatus, kind corev1.PodConditionType, is bool, reason, message string) {
@@ -409,7 +421,7 @@ func (w *World) ProbePods() {
 		}
 		w.mount(pod, p)
 		if ready := p.running && w.Etcd.Ready(p.address); ready != isReady(pod) {
-			change(w.Server, pod, func(pod *corev1.Pod) { setReady(pod, ready) })
+			change(w.Server, pod, func(pod *corev1.Pod) { w.setReady(pod, ready) })
 		}
 	}
 }
