@@ -218,7 +218,8 @@ const (
 	// What to do: set spec.version to a version of the minor version that the message names.
 	ReasonVersionMismatch = "VersionMismatch"
 	// ReasonImageDiffers: a member runs another minor version of etcd than spec.version says: the image has another one.
-	// What to do: set spec.version to the version that runs, with that image. No member restarts with another image before.
+	// What to do: set spec.version to the version that runs, with that image. No member restarts with another image
+	// before.
 	ReasonImageDiffers = "ImageDiffers"
 	// ReasonPeerURLMismatch: the peers know the kept volumes by other URLs.
 	// What to do: set spec.tls.peer and spec.clusterDomain to the values that they had when the volumes were written.

@@ -36,9 +36,9 @@ const (
 	MaxRestartValue   = 253
 )
 
-// ReplaceMemberAnnotation on an EtcdCluster makes the operator replace one member by a new one. The value names the member
-// and its ID in etcd: NAME/ID, as status.members has them, so that it never speaks of another member than the user meant.
-// The operator removes the annotation when it has obeyed it.
+// ReplaceMemberAnnotation on an EtcdCluster makes the operator replace one member by a new one. The value names the
+// member and its ID in etcd: NAME/ID, as status.members has them, so that it never speaks of another member than the
+// user meant. The operator removes the annotation when it has obeyed it.
 const ReplaceMemberAnnotation = "operator.etcd-warden.io/replace-member"
 
 // PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the

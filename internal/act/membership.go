@@ -188,7 +188,8 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
 }
 
-// stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were behind.
+// stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were
+// behind.
 func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.Lost) error {
 	switch {
 	case lost == nil:

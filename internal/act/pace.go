@@ -67,8 +67,8 @@ type Pace struct {
 }
 
 // Ask returns what holds the voluntary steps of a cluster. If nothing freezes them, and there is room, the cluster has
-// a place afterwards. The action is nil where only upkeep may disturb members. Release gives back the place of a step that was not claimed. The API server is asked only for a
-// cluster that has a place: thousands may wait for one.
+// a place afterwards. The action is nil where only upkeep may disturb members. Release gives back the place of a step
+// that was not claimed. The API server is asked only for a cluster that has a place: thousands may wait for one.
 func (p *Pace) Ask(ctx context.Context, s *cluster.Snapshot, action plan.Action) (*cluster.Hold, error) {
 	if p == nil || p.Frozen {
 		return p.Look(ctx, s), nil

@@ -54,8 +54,8 @@ func unpreparedFor(s *cluster.Snapshot, minor string) string {
 	return ""
 }
 
-// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: every member tells that none
-// is enabled, and runs the version of the spec.
+// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: every member tells that
+// none is enabled, and runs the version of the spec.
 func hasEndedDowngrade(s *cluster.Snapshot) bool {
 	isNoted := peerNote(s, cluster.AnnotationDowngrade) != "" && s.Cluster.Status.Operation == nil && s.Membership != nil
 	return isNoted && nextToUpgrade(s) == nil && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
@@ -188,6 +188,9 @@ func clusterVersion(s *cluster.Snapshot) string {
 
 // enableDowngrade enables a downgrade to a minor version, and notes it, with what becomes of the renewal of the log.
 func enableDowngrade(s *cluster.Snapshot, target, reason, logRenewal, message string) *plan.Decision {
+	if d := awaitObjects(s, reason); d != nil {
+		return d // the Service of the peers gets the note first
+	}
 	notes := map[string]string{cluster.AnnotationDowngrade: target, cluster.AnnotationLogRenewal: logRenewal}
 	return changeDowngrade(s, plan.ChangeDowngrade{Target: target, Notes: notes}, reason, message)
 }

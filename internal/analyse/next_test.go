@@ -157,6 +157,10 @@ func upkeepText(u plan.Upkeep) string {
 		return "seal " + u.Pod
 	case plan.ResizePod:
 		return "resize " + u.Pod
+	case plan.ForgetDowngrade:
+		return "forget the downgrade"
+	case plan.RemoveAnnotation:
+		return "remove " + u.Key
 	case plan.AppendEntry:
 		return fmt.Sprintf("append an entry for %s by %s", u.Learner, u.Leader)
 	case plan.WriteAuthority:

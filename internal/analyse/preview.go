@@ -176,13 +176,12 @@ func (p *preview) finishOperation() string {
 	if d.HandOver {
 		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
 	}
-	switch action := d.Action.(type) {
-	case plan.RestartMember:
-		p.restart(action)
-	case plan.RemoveMember:
-		text = removalText(action)
-		p.remove(action.Name)
-	default:
+	if restart, ok := d.Action.(plan.RestartMember); ok {
+		p.restart(restart)
+	} else if removal, ok := d.Action.(plan.RemoveMember); ok {
+		text = removalText(removal)
+		p.remove(removal.Name)
+	} else {
 		p.complete(&op)
 	}
 	p.steps, p.s.Cluster.Status.Operation = append(p.steps, text), nil

@@ -25,8 +25,8 @@ type loss struct {
 // isDue reports whether a member counts as lost by now.
 func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at) }
 
-// lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers is
-// never lost, and neither is one whose volume can be used elsewhere: it moves.
+// lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers
+// is never lost, and neither is one whose volume can be used elsewhere: it moves.
 func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() || isFollowed(s, m) {
 		return loss{}
@@ -205,8 +205,8 @@ func (p *problems) addReplacement(s *cluster.Snapshot) {
 		"Set it to one of them, or remove it.", v1beta1.ReplaceMemberAnnotation, cluster.ForeignText(value), strings.Join(names, ", "))
 }
 
-// ReplacementNote tells whether and when a new member takes the place of one that is down, in sentences; empty where the
-// member is not lost.
+// ReplacementNote tells whether and when a new member takes the place of one that is down, in sentences; empty where
+// the member is not lost.
 func ReplacementNote(s *cluster.Snapshot, m *cluster.Member) string {
 	l := lossOf(s, m)
 	onUnknownNode := m.Node == nil && m.Pod != nil && (m.Pod.NodeLost || m.Pod.FailureReason == v1beta1.ReasonNodeLost) && isListedVoter(s, m)

@@ -256,6 +256,9 @@ func restartAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		if refusals := restartRefusals(s, m, restarts[reasonOf(op)]); len(refusals) > 0 {
 			return "It was not carried out. " + refusals[0].Message
 		}
+		if closed := upgradeGateClosed(s, m, op); closed != "" {
+			return "It was not carried out. " + closed
+		}
 	}
 	switch {
 	case m == nil:

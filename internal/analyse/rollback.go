@@ -72,8 +72,9 @@ func runsWithAnotherThanHealthy(s *cluster.Snapshot, m *cluster.Member) bool {
 	return op != nil && op.Member == m.Name && canGoBack(s, m) && isDown(m) || op == nil && rollBackIsDue(s, m)
 }
 
-// mayStartTemplate reports whether the member's template is no older than its data. The pod of a newer one may have come
-// up although it was to be stopped: then nothing is older than what it answers with, unless the others pin the version.
+// mayStartTemplate reports whether the member's template is no older than its data. The pod of a newer one may have
+// come up although it was to be stopped: then nothing is older than what it answers with, unless the others pin the
+// version.
 func mayStartTemplate(s *cluster.Snapshot, m *cluster.Member) bool {
 	version := m.Workload.Intent.Version
 	return !m.IsHealthyVoter() || minorSteps(version, m.Probe.Version) <= 0 || isPinned(s, m, version) || clusterVersion(s) == cluster.MinorOf(version)

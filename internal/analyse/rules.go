@@ -42,9 +42,9 @@ var Rules = []Rule{
 	{RuleBootstrap, bootstrap},                          // Make sure that a new cluster is created, or taken back.
 	{RuleResume, resume},                                // Make sure that every member with data has its StatefulSet.
 	{RuleRollBack, rollBack},                            // Make sure that a member which does not come back goes back.
-	{RuleRepair, takeOver},                              // Make sure that a restart does not keep a lost member from its replacement.
+	{RuleRepair, takeOver},                              // Make sure that no restart keeps a lost member.
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
-	{RuleRepair, repair},                                // Make sure that lost members are replaced, and a lost quorum is reported.
+	{RuleRepair, repair},                                // Make sure that lost members are replaced.
 	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, upgrade},                              // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.

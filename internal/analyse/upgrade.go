@@ -41,16 +41,34 @@ func upgrade(s *cluster.Snapshot) *plan.Decision {
 	if refusals := restartRefusals(s, m, upgradeRestart); len(refusals) > 0 {
 		return refused(refusals)
 	}
+	if d := upgradeGate(s, m); d != nil {
+		return d
+	}
+	return restartMember(s, m, versionReason(s, m))
+}
+
+// upgradeGate is what comes before a member restarts with another version; nil where nothing does any more.
+func upgradeGate(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	if d := awaitImage(s, m, upgradeRestart); d != nil {
 		return d
 	}
 	if d := beginDowngrade(s); d != nil && !hasNoWayBack(s, m) {
 		return d
 	}
-	if d := awaitOthers(s, m); d != nil {
-		return d
+	return awaitOthers(s, m)
+}
+
+// upgradeGateClosed says what must come before a restart that was claimed for another version, and not begun; empty
+// where nothing must. The spec may have changed since.
+func upgradeGateClosed(s *cluster.Snapshot, m *cluster.Member, op *v1beta1.Operation) string {
+	reason := reasonOf(op)
+	if reason != v1beta1.ReasonUpgrading && reason != v1beta1.ReasonDowngrading || isBegun(s, m, op.Type) {
+		return ""
 	}
-	return restartMember(s, m, versionReason(s, m))
+	if d := upgradeGate(s, m); d != nil {
+		return d.Message
+	}
+	return ""
 }
 
 // versionReason is the reason of the Progressing condition while a member goes to the version of the spec.
@@ -224,7 +242,8 @@ func upgradeMayBegin(m *cluster.Member) guard {
 	}
 }
 
-// olderThanData is what etcd says, as its last word, if a newer minor version has changed the data that it is started on.
+// olderThanData is what etcd says, as its last word, if a newer minor version has changed the data that it is started
+// on.
 // Source: mustDetectDowngrade in etcd's server/etcdserver/api/membership/cluster.go.
 const olderThanData = "server version is lower than determined cluster version"
 
@@ -280,8 +299,8 @@ func runsAsTold(m *cluster.Member) guard {
 	}
 }
 
-// runsAnotherMinor reports whether a member answers with another minor version of etcd than its template has, from which
-// its pod was made.
+// runsAnotherMinor reports whether a member answers with another minor version of etcd than its template has, from
+// which its pod was made.
 func runsAnotherMinor(m *cluster.Member) bool {
 	return m.Answers() && m.Workload != nil && m.Pod != nil && m.Probe.Version != "" && isMadeFromTemplate(m) &&
 		!cluster.SameMinor(m.Probe.Version, m.Workload.Intent.Version)

@@ -43,7 +43,8 @@ func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 	}
 }
 
-// A2: the image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked at).
+// A2: the image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked
+// at).
 func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *testing.T) {
 	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
 		"a patch":            func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.6.17", "" },

@@ -87,7 +87,8 @@ type PromoteMember struct {
 	Leader string
 }
 
-// RemoveMember removes a member from etcd, for a smaller size or because it is lost. What is left of it is removed by upkeep.
+// RemoveMember removes a member from etcd, for a smaller size or because it is lost. What is left of it is removed by
+// upkeep.
 type RemoveMember struct {
 	Name string
 	ID   cluster.ID

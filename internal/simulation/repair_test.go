@@ -67,7 +67,8 @@ func (h *history) loseNodeOf(member string, down bool) {
 	h.LoseNode(pod, down)
 }
 
-// settledWithLosses lets the cluster come to rest without bringing back what is lost. It must have all its members then.
+// settledWithLosses lets the cluster come to rest without bringing back what is lost. It must have all its members
+// then.
 func (h *history) settledWithLosses(t *testing.T, at string) {
 	t.Helper()
 	for range 60 {

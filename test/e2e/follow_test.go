@@ -131,7 +131,7 @@ var beginnings = map[v1beta1.OperationType][]string{
 func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	operations := s.end()
-	Eventually(ctx, func(g Gomega) { expectEvents(g, operations, eventsOf(ctx, c)) }).Should(Succeed()) // they are sent later
+	Eventually(ctx, func(g Gomega) { expectEvents(g, operations, eventsOf(ctx, c)) }).Should(Succeed()) // sent later
 	for _, version := range s.versions {
 		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
 		Expect(lost).To(HaveValue(HaveField("Status", metav1.ConditionFalse)))

@@ -237,7 +237,7 @@ func (k *kubernetes) endPods(ctx context.Context, o *objects) (bool, error) {
 	for i := range o.pods.Items {
 		pod := &o.pods.Items[i]
 		owner := metav1.GetControllerOf(pod)
-		if k.lost[pod.Spec.NodeName] || pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) { // no kubelet ends it there
+		if k.lost[pod.Spec.NodeName] || pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) {
 			kept = append(kept, *pod)
 			continue
 		}
