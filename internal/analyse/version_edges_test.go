@@ -183,7 +183,7 @@ func tellsAll(s *cluster.Snapshot, version string) {
 }
 
 // A7: frozen: a cancel is held.
-func TestACancelIsHeldByAFreeze(t *testing.T) {
+func TestNoFreezeHoldsTheCancelOfADowngrade(t *testing.T) {
 	s := on37(enabled, silent("prod-2"))
 	s.Hold = &cluster.Hold{ByOperator: true}
 	d := Next(*s)
