@@ -188,9 +188,6 @@ func clusterVersion(s *cluster.Snapshot) string {
 
 // enableDowngrade enables a downgrade to a minor version, and notes it, with what becomes of the renewal of the log.
 func enableDowngrade(s *cluster.Snapshot, target, reason, logRenewal, message string) *plan.Decision {
-	if d := awaitObjects(s, reason); d != nil {
-		return d // the Service of the peers gets the note first
-	}
 	notes := map[string]string{cluster.AnnotationDowngrade: target, cluster.AnnotationLogRenewal: logRenewal}
 	return changeDowngrade(s, plan.ChangeDowngrade{Target: target, Notes: notes}, reason, message)
 }
@@ -204,6 +201,9 @@ func cancelDowngrade(s *cluster.Snapshot, notes map[string]string, message strin
 
 // changeDowngrade asks the leader, or waits until there is one.
 func changeDowngrade(s *cluster.Snapshot, action plan.ChangeDowngrade, reason, message string) *plan.Decision {
+	if d := awaitObjects(s, reason); d != nil {
+		return d // the Service of the peers has the note
+	}
 	d := &plan.Decision{Progressing: true, Reason: reason, Message: message}
 	if action.Leader = leaderTarget(s); action.Leader == "" {
 		d.Message = awaitsLeader

@@ -348,9 +348,15 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
 	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
-	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !o.late {
+	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !h.takesBack(set) && !o.late {
 		h.wrong("%s changes the intent of a member that is not being restarted", call)
 	}
+}
+
+// takesBack reports whether a template gets the image of the pod that runs: the operation that wrote another has ended.
+func (h *history) takesBack(set *appsv1.StatefulSet) bool {
+	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(set.Name))
+	return ok && pod.Spec.Containers[0].Image == set.Spec.Template.Spec.Containers[0].Image
 }
 
 // rolls reports whether the operation under way writes the template of a member.

@@ -118,7 +118,7 @@ func TestEveryKillOfAReplacementLeadsToAHealthyCluster(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for name, loss := range losses {
 		t.Run(name, func(t *testing.T) {
-			for at, more := 0, true; more; at++ {
+			for at, more := 0, true; more; at += stride() {
 				for _, kill := range []func(*operator, int){
 					func(o *operator, write int) { o.killBefore = write },
 					func(o *operator, write int) { o.killAfter = write },

@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/cryptotest"
@@ -17,15 +18,23 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
-var breakSteps = [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}, {"3.6.16", "3.5.35"}}
+var minorChanges = [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}, {"3.6.16", "3.5.35"}}
 
-// breakAt stops a change of version after each write, does something, and tells every distinct failure.
-func breakAt(t *testing.T, size int32, steps [][2]string, do func(*history)) {
+// stride is how many writes there are from one stop to the next. The whole matrix stops at every write.
+func stride() int {
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
+		return 1
+	}
+	return 3
+}
+
+// stopAfterEachWrite stops a change of version after each write, does something, and tells every distinct failure.
+func stopAfterEachWrite(t *testing.T, size int32, steps [][2]string, do func(*history)) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range steps {
 		failed := 0
-		for at, more := 0, true; more && failed < 3; at++ {
+		for at, more := 0, true; more && failed < 3; at += stride() {
 			h := newHistory(size, false)
 			h.bringTo(step[0])
 			h.settled(t)
@@ -45,7 +54,9 @@ func breakAt(t *testing.T, size int32, steps [][2]string, do func(*history)) {
 
 func TestOperatorAwayForLong(t *testing.T) {
 	for _, size := range []int32{1, 3} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) { breakAt(t, size, breakSteps, func(h *history) { h.wait(20 * time.Minute) }) })
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			stopAfterEachWrite(t, size, minorChanges, func(h *history) { h.wait(20 * time.Minute) })
+		})
 	}
 }
 
@@ -62,8 +73,8 @@ func (h *history) differing() *corev1.Pod {
 // The operator is stopped between the template and the eviction. Another node is drained meanwhile, and then the
 // member's own.
 func TestDrainsInADowngrade(t *testing.T) {
-	for _, step := range breakSteps[1:] {
-		breakAt(t, 3, [][2]string{step}, func(h *history) {
+	for _, step := range minorChanges[1:] {
+		stopAfterEachWrite(t, 3, [][2]string{step}, func(h *history) {
 			p := h.differing()
 			if p == nil {
 				return
@@ -102,8 +113,8 @@ func TestDrainsInADowngrade(t *testing.T) {
 }
 
 func TestSizeOneChangeOfMind(t *testing.T) {
-	for _, step := range breakSteps {
-		breakAt(t, 1, [][2]string{step}, func(h *history) { h.bringTo(step[0]) })
+	for _, step := range minorChanges {
+		stopAfterEachWrite(t, 1, [][2]string{step}, func(h *history) { h.bringTo(step[0]) })
 	}
 }
 
@@ -111,12 +122,12 @@ func TestAnotherPatch(t *testing.T) {
 	for _, c := range []struct {
 		from, to, then string
 	}{{"3.6.16", "3.7.3", "3.7.1"}, {"3.6.16", "3.7.3", "3.6.12"}, {"3.7.3", "3.6.16", "3.6.12"}, {"3.7.3", "3.6.16", "3.7.1"}, {"3.6.16", "3.5.35", "3.6.12"}} {
-		breakAt(t, 3, [][2]string{{c.from, c.to}}, func(h *history) { h.bringTo(c.then) })
+		stopAfterEachWrite(t, 3, [][2]string{{c.from, c.to}}, func(h *history) { h.bringTo(c.then) })
 	}
 }
 
 func TestPausedForLong(t *testing.T) {
-	breakAt(t, 3, breakSteps, func(h *history) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
 		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = true })
 		for range 4 {
 			_ = h.pass(nil)
@@ -128,12 +139,12 @@ func TestPausedForLong(t *testing.T) {
 
 func TestResizes(t *testing.T) {
 	for _, size := range []int32{1, 5} {
-		breakAt(t, 3, breakSteps, func(h *history) { h.resize(size) })
+		stopAfterEachWrite(t, 3, minorChanges, func(h *history) { h.resize(size) })
 	}
 }
 
 func TestEveryContainerRestarts(t *testing.T) {
-	breakAt(t, 3, breakSteps, func(h *history) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
 		for _, pod := range h.pods() {
 			h.KillContainer(pod)
 		}
@@ -174,11 +185,11 @@ func (h *history) lastFails(version string, size int, serves time.Duration) (don
 	return true
 }
 
-func breakLast(t *testing.T, size int32, serves time.Duration, then string, away time.Duration) {
+func failLast(t *testing.T, size int32, serves time.Duration, then string, away time.Duration) {
 	t.Helper()
 	cryptotest.SetGlobalRandom(t, 1)
 	failed := 0
-	for at := -1; at < 14 && failed < 3; at++ {
+	for at := -1; at < 14 && failed < 3; at += stride() {
 		h := newHistory(size, false)
 		h.bringTo("3.6.16")
 		h.settled(t)
@@ -247,7 +258,7 @@ func TestLast(t *testing.T) {
 					if size == 1 && serves > 0 && away > time.Minute {
 						continue // it may try its old binary twice, which panics before it serves
 					}
-					t.Run(fmt.Sprint(size, serves, then, away), func(t *testing.T) { breakLast(t, size, serves, then, away) })
+					t.Run(fmt.Sprint(size, serves, then, away), func(t *testing.T) { failLast(t, size, serves, then, away) })
 				}
 			}
 		}
@@ -307,7 +318,7 @@ func TestAdviceForTheOnlyMember(t *testing.T) {
 
 func TestParkedOperators(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	for _, step := range breakSteps {
+	for _, step := range minorChanges {
 		failed := 0
 		for round, more := 0, true; more && round < 26 && failed < 2; round++ {
 			for write := 0; failed < 2; write++ {
@@ -349,7 +360,7 @@ func TestParkedOperators(t *testing.T) {
 }
 
 func TestServiceDeleted(t *testing.T) {
-	breakAt(t, 3, breakSteps, func(h *history) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
 		for _, s := range simulation.Objects[*corev1.Service](h.World) {
 			h.userDeletes(s)
 		}
@@ -359,7 +370,7 @@ func TestServiceDeleted(t *testing.T) {
 
 func TestFrozenCaches(t *testing.T) {
 	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
-		breakAt(t, 3, breakSteps[1:3], func(h *history) {
+		stopAfterEachWrite(t, 3, minorChanges[1:3], func(h *history) {
 			h.operator.cache.Freeze()
 			for _, other := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
 				if fmt.Sprintf("%T", other) != fmt.Sprintf("%T", kind) {
@@ -383,9 +394,9 @@ func TestFrozenCaches(t *testing.T) {
 
 func TestLostAnswersAndAway(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	for _, step := range breakSteps {
+	for _, step := range minorChanges {
 		failed := 0
-		for at, more := 0, true; more && failed < 2; at++ {
+		for at, more := 0, true; more && failed < 2; at += stride() {
 			h := newHistory(3, false)
 			h.bringTo(step[0])
 			h.settled(t)
@@ -405,10 +416,10 @@ func TestLostAnswersAndAway(t *testing.T) {
 func TestCrashingImages(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, size := range []int32{1, 3} {
-		for _, step := range breakSteps {
+		for _, step := range minorChanges {
 			for _, suffix := range []string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable} {
 				failed := 0
-				for at, more := 0, true; more && at < 40 && failed < 1; at++ {
+				for at, more := 0, true; more && at < 40 && failed < 1; at += stride() {
 					for _, away := range []time.Duration{0, 11 * time.Minute} {
 						h := newHistory(size, false)
 						h.bringTo(step[0])
@@ -425,7 +436,7 @@ func TestCrashingImages(t *testing.T) {
 							h.quickWork()
 							h.wait(20 * time.Second)
 						}
-						if at%2 == 1 {
+						if (at/3)%2 == 1 {
 							h.spec.Version, h.spec.Image.Tag = step[0], ""
 							h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version, c.Spec.Image.Tag = step[0], "" })
 						}
@@ -441,5 +452,5 @@ func TestCrashingImages(t *testing.T) {
 }
 
 func TestDownInTheMiddleOfARenewal(t *testing.T) {
-	breakAt(t, 3, [][2]string{{"3.6.16", "3.7.3"}}, func(h *history) { h.bringTo("3.5.35") })
+	stopAfterEachWrite(t, 3, [][2]string{{"3.6.16", "3.7.3"}}, func(h *history) { h.bringTo("3.5.35") })
 }
