@@ -13,6 +13,7 @@ import (
 	"time"
 
 	operatorsv2 "github.com/operator-framework/api/pkg/operators/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -24,6 +25,7 @@ import (
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -31,6 +33,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
 	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
+	"github.com/etcd-warden/etcd-warden/internal/metrics"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/webhook"
 )
@@ -245,6 +248,10 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Concurrency: o.concurrency,
 		Writes:      writes,
 		Pace:        o.pace(mgr, writer),
+		Refusals:    metrics.NewRefusals(),
+	}
+	if err := registerMetrics(mgr, reconciler); err != nil {
+		return err
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the EtcdCluster controller: %w", err)
@@ -256,6 +263,19 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		return fmt.Errorf("setting up /readyz: %w", err)
 	}
 	return setUpOperatorCondition(mgr)
+}
+
+// registerMetrics adds the operator's metrics to those of controller-runtime.
+func registerMetrics(mgr ctrl.Manager, r *controllers.EtcdClusterReconciler) error {
+	clusters := &metrics.Collector{
+		Reader: mgr.GetClient(), Validities: r.Observer.Validities, Elected: mgr.Elected(), Now: time.Now,
+	}
+	for _, collector := range []prometheus.Collector{clusters, r.Refusals} {
+		if err := ctrlmetrics.Registry.Register(collector); err != nil {
+			return fmt.Errorf("setting up the metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // pace limits the voluntary steps. An operator outside of a cluster has no namespace to remember roll backs in.

@@ -27,6 +27,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/act"
 	"github.com/etcd-warden/etcd-warden/internal/analyse"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/metrics"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 	"github.com/etcd-warden/etcd-warden/internal/status"
@@ -56,6 +57,8 @@ type EtcdClusterReconciler struct {
 	Writes *OwnWrites
 	// Pace limits the voluntary steps of all clusters together, nil for no limit.
 	Pace *act.Pace
+	// Refusals counts what guards refuse, nil for no count.
+	Refusals *metrics.Refusals
 
 	// reports are the last report on each cluster.
 	reports sync.Map
@@ -102,7 +105,9 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	}
 	before := snapshot.Cluster
 	outcome := r.act(ctx, snapshot, &decision)
-	r.decisions.record(ctx, snapshot, decision.WithRefusals(outcome))
+	turnedOut := decision.WithRefusals(outcome)
+	r.decisions.record(ctx, snapshot, turnedOut)
+	r.Refusals.Count(turnedOut.Refusals)
 	if outcome == nil || !isStale(outcome) {
 		r.stale.Delete(request.NamespacedName)
 	} else if !r.isStaleForLong(ctx, snapshot, outcome) {

@@ -8,9 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -67,6 +71,84 @@ func TestExamplesHaveTheNewestPatchThatIsTested(t *testing.T) {
 }
 
 var etcdVersion = regexp.MustCompile(`(?m)(?:^  version: |/etcd:v)(\d+\.\d+\.\d+)$`)
+
+// monitor is what this test reads of a PodMonitor or a ServiceMonitor. Their schema is checked by hack/monitoring.
+type monitor struct {
+	Metadata metav1.ObjectMeta
+	Spec     struct {
+		Selector            metav1.LabelSelector
+		PodMetricsEndpoints []endpoint
+		Endpoints           []endpoint
+	}
+}
+
+type endpoint struct{ Port, Path, Scheme string }
+
+func TestTheMonitorOfTheMembersFindsTheirPodsAndNoOthers(t *testing.T) {
+	m := read[monitor](t, "monitoring/members.yaml")
+	c := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "prod"}}
+	c.Spec = v1beta1.EtcdClusterSpec{Replicas: 3, Version: "3.6.16"}
+	member := render.MemberStatefulSet(render.MemberInput{Cluster: c, Name: "prod-0", Intent: cluster.IntentOf(c)}).Spec.Template
+	if !selects(t, &m.Spec.Selector, member.Labels) {
+		t.Errorf("%v are not selected", member.Labels)
+	}
+	check := render.ImageCheckPod(c, cluster.IntentOf(c), "operator:v1")
+	if selects(t, &m.Spec.Selector, check.Labels) {
+		t.Errorf("%v are selected: this pod has no metrics", check.Labels)
+	}
+	want := endpoint{Port: "metrics", Path: "/metrics", Scheme: "http"}
+	if got := m.Spec.PodMetricsEndpoints; len(got) != 1 || got[0] != want {
+		t.Errorf("got %+v", got)
+	}
+	if !slices.ContainsFunc(member.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool {
+		return p.Name == want.Port && p.ContainerPort == cluster.MetricsPort
+	}) {
+		t.Errorf("no port of %+v has the name %s", member.Spec.Containers[0].Ports, want.Port)
+	}
+}
+
+func TestTheMonitorOfTheOperatorFindsItsService(t *testing.T) {
+	m := read[monitor](t, "monitoring/operator.yaml")
+	service := read[corev1.Service](t, "../config/default/metrics_service.yaml")
+	if !selects(t, &m.Spec.Selector, service.Labels) {
+		t.Errorf("%v are not selected", service.Labels)
+	}
+	want := endpoint{Port: service.Spec.Ports[0].Name, Path: "/metrics", Scheme: "https"}
+	if got := m.Spec.Endpoints; len(got) != 1 || got[0] != want {
+		t.Errorf("wanted %+v, got %+v", want, got)
+	}
+	webhook := read[corev1.Service](t, "../config/webhook/service.yaml")
+	if selects(t, &m.Spec.Selector, webhook.Labels) {
+		t.Errorf("%v are selected: the webhook has no metrics", webhook.Labels)
+	}
+	installed := read[struct{ Namespace string }](t, "../config/default/kustomization.yaml").Namespace
+	if m.Metadata.Namespace != installed {
+		t.Errorf("it is in %s, and the operator in %s", m.Metadata.Namespace, installed)
+	}
+}
+
+func selects(t *testing.T, selector *metav1.LabelSelector, of map[string]string) bool {
+	t.Helper()
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !s.Empty() && s.Matches(labels.Set(of))
+}
+
+// read decodes a file that holds one object.
+func read[T any](t *testing.T, file string) T {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object T
+	if err := yaml.Unmarshal(raw, &object); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return object
+}
 
 // clusters reads the v1beta1 clusters of every example, by file.
 func clusters(t *testing.T) map[string]v1beta1.EtcdCluster {

@@ -169,6 +169,27 @@ func (t *Trust) Certificate(r Role) *Certificate {
 	return &t.Certificates[i]
 }
 
+// Validity is when a certificate in a Secret, or an authority, is valid.
+type Validity struct {
+	Secret              string
+	NotBefore, NotAfter time.Time
+}
+
+// Left returns which part of the lifetime is left; below zero once it has ended.
+func (v *Validity) Left(now time.Time) float64 {
+	return float64(v.NotAfter.Sub(now)) / float64(v.NotAfter.Sub(v.NotBefore))
+}
+
+// Validities returns those of all certificates that could be read, and of the newest managed authority.
+func (t *Trust) Validities() []Validity {
+	all := []Validity{{Secret: t.Authority.Name, NotBefore: t.Authority.NotBefore, NotAfter: t.Authority.NotAfter}}
+	for i := range t.Certificates {
+		c := &t.Certificates[i]
+		all = append(all, Validity{Secret: c.Name, NotBefore: c.NotBefore, NotAfter: c.NotAfter})
+	}
+	return slices.DeleteFunc(all, func(v Validity) bool { return !v.NotAfter.After(v.NotBefore) })
+}
+
 // Trust returns what the Secrets of a kind of traffic hold.
 func (s *Snapshot) Trust(t Traffic) *Trust {
 	if t == PeerTraffic {

@@ -115,6 +115,39 @@ func TestManagedSecretsAreReadOnceAnHourAndAfterAWriteAndWhileAPodIsDown(t *test
 	s.expectReads(managedSecretCount, "while a pod is down")
 }
 
+func TestTheValiditiesOfCertificatesAreThoseOfTheLastPass(t *testing.T) {
+	s := managed(t)
+	key := s.cluster.Key()
+	if before := (&Observer{}).Validities(key); before != nil {
+		t.Errorf("before the first pass: %v", before)
+	}
+	s.observe()
+	all := s.observer.Validities(key)
+	if len(all) != managedSecretCount {
+		t.Errorf("got %v", all)
+	}
+	for _, v := range all {
+		days := 90
+		if strings.HasSuffix(v.Secret, "-ca") {
+			days = 1000
+		}
+		if left := v.NotAfter.Sub(s.now).Round(time.Hour); left != time.Duration(days)*24*time.Hour || s.secret(v.Secret) == nil {
+			t.Errorf("got %+v", v)
+		}
+	}
+	s.now = s.now.Add(91 * 24 * time.Hour) // a certificate that has ended is shown too
+	s.observe()
+	if all := s.observer.Validities(key); len(all) != managedSecretCount || all[1].Left(s.now) >= 0 {
+		t.Errorf("after the end: %v", all)
+	}
+	if err := s.observer.Reader.(client.Client).Delete(t.Context(), s.cluster); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.observer.Observe(t.Context(), key); err != nil || s.observer.Validities(key) != nil {
+		t.Errorf("of a cluster that is gone: %v, %v", s.observer.Validities(key), err)
+	}
+}
+
 // A pass that hangs must not mark that a phase of an authority began before anybody had reached it.
 func TestTheTimeOfASnapshotIsNotBeforeItsSecretsWereRead(t *testing.T) {
 	s := managed(t)

@@ -120,6 +120,17 @@ func (c *secretCache) takeWritten(of *v1beta1.EtcdCluster) map[string]*corev1.Se
 	return written
 }
 
+// Validities returns those of a cluster's certificates, as the last pass over the cluster knew them.
+func (o *Observer) Validities(key types.NamespacedName) []cluster.Validity {
+	o.secrets.mu.Lock()
+	defer o.secrets.mu.Unlock()
+	entry := o.secrets.entries[key]
+	if entry == nil {
+		return nil
+	}
+	return append(entry.peer.Validities(), entry.client.Validities()...)
+}
+
 // credentialsOf returns the operator's credentials that the last pass over a cluster read; nil for none.
 func (c *secretCache) credentialsOf(key types.NamespacedName) *etcd.Credentials {
 	c.mu.Lock()

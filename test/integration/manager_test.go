@@ -21,6 +21,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/metrics"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/test/controlplane"
 )
@@ -122,6 +123,7 @@ func (l *lab) startManager(config *rest.Config) *controllers.EtcdClusterReconcil
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: 1,
 		Writes:      writes,
+		Refusals:    metrics.NewRefusals(),
 	}
 	if l.limit > 0 {
 		reconciler.Pace = l.newPace(mgr.GetAPIReader(), writer)
