@@ -31,7 +31,7 @@ func TestRealMembersHaveTheMetricsThatTheAlertsRead(t *testing.T) {
 	}
 	eachMinor(t, func(t *testing.T, l *lab) {
 		t.Parallel()
-		l.serverArguments = []string{"--quota-backend-bytes=3000000000"}
+		l.serverArguments = []string{"--quota-backend-bytes=3000000000", "--listen-metrics-urls=" + l.metricsURL("prod-0")}
 		if err := l.Start(t, "prod-0", rules.Initial{State: "new", Members: []string{"prod-0"}, Token: "metrics"}); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestRealMembersHaveTheMetricsThatTheAlertsRead(t *testing.T) {
 func TestARealMemberWithoutALeaderSaysSo(t *testing.T) {
 	eachMinor(t, func(t *testing.T, l *lab) {
 		t.Parallel()
-		l.serverArguments = []string{"--quota-backend-bytes=-1"}
+		l.serverArguments = []string{"--quota-backend-bytes=-1", "--listen-metrics-urls=" + l.metricsURL("prod-0")}
 		if err := l.Start(t, "prod-0", rules.Initial{State: "new", Members: []string{"prod-0", "prod-1"}, Token: "metrics"}); err != nil {
 			t.Fatal(err)
 		}
@@ -65,11 +65,14 @@ func TestARealMemberWithoutALeaderSaysSo(t *testing.T) {
 	})
 }
 
+// metricsURL is on a port of its own, as the operator's members have it: it opens before there is a leader.
+func (l *lab) metricsURL(name string) string { return "http://" + l.host(name) + ":2381" }
+
 // metrics returns the values of a member's metrics that have no labels.
 func (l *lab) metrics(t *testing.T, name string) map[string]float64 {
 	t.Helper()
 	for end := time.Now().Add(patience); ; <-time.After(50 * time.Millisecond) {
-		response, err := http.Get("http://" + l.address(name) + "/metrics")
+		response, err := http.Get(l.metricsURL(name) + "/metrics")
 		if err == nil {
 			text, err := io.ReadAll(response.Body)
 			_ = response.Body.Close()
@@ -78,7 +81,7 @@ func (l *lab) metrics(t *testing.T, name string) map[string]float64 {
 			}
 			return valuesOf(t, string(text))
 		}
-		if time.Now().After(end) { // a member without a leader opens its port only after some seconds
+		if time.Now().After(end) {
 			t.Fatal(err)
 		}
 	}
