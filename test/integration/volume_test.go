@@ -173,7 +173,10 @@ func TestAFoundingThatIsCutShortMakesAMissingVolumeOnlyBeforeAnyMemberStarts(t *
 	if slices.Contains(l.objectNames(), "PersistentVolumeClaim/data-prod-1") {
 		t.Error("a volume was made again although its StatefulSet existed")
 	}
-	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk)
+	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
+	if numbers := l.runningNumbers(); !slices.Equal(numbers, []int{0, 2, 3}) { // a founder that never starts is a lost member
+		t.Errorf("the members %v run", numbers)
+	}
 }
 
 func TestAllPodsKilledAtOnceComeBackWithTheirDataAndIDs(t *testing.T) {
