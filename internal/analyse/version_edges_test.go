@@ -192,35 +192,6 @@ func TestNoFreezeHoldsTheCancelOfADowngrade(t *testing.T) {
 	}
 }
 
-// A8: the only member went back to 3.6 over data of 3.7; what is the user told, and does what is advised work?
-func TestTheOnlyMemberWithoutAWayBackIsTold(t *testing.T) {
-	for _, version := range []string{"3.6.16", "3.7.3", "3.7.4", "3.6.17", "3.5.35"} {
-		s := healthy(1).LaterSpec(toVersion(version)).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
-			m := s.Member("prod-0")
-			failed := m.Workload.Intent
-			failed.Version = "3.7.3"
-			m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-time.Hour))
-			m.Workload.Live.Annotations[cluster.AnnotationFailedIntent] = cluster.AddFailedIntent("", failed.Canonical(), "it crashed")
-			m.Pod.FailureDetail = "etcd panics"
-		}).Snapshot()
-		d := Next(s)
-		t.Logf("%s: %s starts %q %s: %s", version, actionText(d.Action), startsVersion(d), d.Reason, d.Message)
-		s.Cluster = s.Cluster.DeepCopy()
-		s.Cluster.Annotations = map[string]string{v1beta1.RestartAnnotation: "again"}
-		d = Next(s)
-		t.Logf("%s with the restart annotation: %s starts %q %s: %s", version, actionText(d.Action), startsVersion(d), d.Reason, d.Message)
-	}
-}
-
-func TestVersions(t *testing.T) {
-	for _, version := range []string{"v3.6.17", "3.6", "3.8.0", "3.6.999", "3.7.0-rc.1", "3.6.16+x", strings.Repeat("9", 16), "4.0.0", "", "3.6.99999999999", "03.6.17"} {
-		s := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Snapshot()
-		s.OperatorImage = "operator"
-		d := Next(s)
-		t.Logf("%q: %s %s: %s", version, stepOf(d.Action), d.Reason, d.Message)
-	}
-}
-
 // A9: the only member hangs with another version: it runs, and never answers. The user sets the old version back.
 func TestTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
 	for _, version := range []string{"3.6.17", "3.7.3"} {

@@ -348,15 +348,17 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 	}
 	before, errBefore := cluster.DecodeIntent(live.Annotations[cluster.AnnotationIntent])
 	after, errAfter := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
-	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !h.takesBack(set) && !o.late {
+	if errBefore != nil || errAfter != nil || len(before.Differences(after)) > 0 && !h.rolls(set.Name) && !h.takesBack(set, before, after) && !o.late {
 		h.wrong("%s changes the intent of a member that is not being restarted", call)
 	}
 }
 
-// takesBack reports whether a template gets the image of the pod that runs: the operation that wrote another has ended.
-func (h *history) takesBack(set *appsv1.StatefulSet) bool {
+// takesBack reports whether a template gets the version and the image of the pod that runs, and nothing else: the
+// operation that wrote others has ended.
+func (h *history) takesBack(set *appsv1.StatefulSet, before, after cluster.Intent) bool {
 	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(set.Name))
-	return ok && pod.Spec.Containers[0].Image == set.Spec.Template.Spec.Containers[0].Image
+	before.Version, before.Repository, before.Tag, before.Digest = after.Version, after.Repository, after.Tag, after.Digest
+	return ok && pod.Spec.Containers[0].Image == set.Spec.Template.Spec.Containers[0].Image && len(before.Differences(after)) == 0
 }
 
 // rolls reports whether the operation under way writes the template of a member.

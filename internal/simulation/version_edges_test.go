@@ -34,7 +34,7 @@ func stopAfterEachWrite(t *testing.T, size int32, steps [][2]string, do func(*hi
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range steps {
 		failed := 0
-		for at, more := 0, true; more && failed < 3; at += stride() {
+		for at, more := stride()-1, true; more && failed < 3; at += stride() {
 			h := newHistory(size, false)
 			h.bringTo(step[0])
 			h.settled(t)
@@ -396,7 +396,7 @@ func TestLostAnswersAndAway(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range minorChanges {
 		failed := 0
-		for at, more := 0, true; more && failed < 2; at += stride() {
+		for at, more := stride()-1, true; more && failed < 2; at += stride() {
 			h := newHistory(3, false)
 			h.bringTo(step[0])
 			h.settled(t)

@@ -32,6 +32,8 @@ type scenario struct {
 	numbers, kept []int
 	// resized tells that members were added or removed: how many run in the end, whatever their numbers.
 	resized int
+	// statusesVary tells that a pass may see two changes at once, and write one status less for it.
+	statusesVary bool
 	// leftOnNodes are the pods that stay on lost nodes until these are back.
 	leftOnNodes []string
 	// secrets are those that the operator makes.
@@ -287,7 +289,7 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 	armed := l.operator
 	s.begin(l)
 	s.settle(l)
-	if at != nil && !armed.dead {
+	if at != nil && !armed.dead && (!s.statusesVary || at.write.Kind != v1beta1.EtcdClusterKind) {
 		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
 	}
 	s.check(l, clusterID)

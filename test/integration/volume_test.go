@@ -174,7 +174,7 @@ func TestAFoundingThatIsCutShortMakesAMissingVolumeOnlyBeforeAnyMemberStarts(t *
 		t.Error("a volume was made again although its StatefulSet existed")
 	}
 	expectCondition(t, l.get(), v1beta1.ConditionAvailable, metav1.ConditionTrue, v1beta1.ReasonQuorumServing)
-	if numbers := l.runningNumbers(); !slices.Equal(numbers, []int{0, 2, 3}) { // a founder that never starts is a lost member
+	if numbers := l.runningNumbers(); !slices.Equal(numbers, []int{0, 2, 3}) {
 		t.Errorf("the members %v run", numbers)
 	}
 }
