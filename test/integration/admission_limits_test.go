@@ -94,6 +94,8 @@ func TestTheLimitsRefuseWhatIsLarger(t *testing.T) {
 		"image: {tag: " + strings.Repeat("t", 129) + "}",
 		"image: {pullPolicy: Never}",
 		"storage: {retentionPolicy: {whenScaled: Recycle}}",
+		"storage: {retentionPolicy: {whenReplaced: Recycle}}",
+		"recovery: {memberReplacement: {policy: Never}}",
 		"updateStrategy: {operatorUpgrade: Now}",
 		"updateStrategy: {progressDeadlineSeconds: 0}",
 		"updateStrategy: {progressDeadlineSeconds: 59}",

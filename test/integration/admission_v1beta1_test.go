@@ -17,6 +17,7 @@ const (
 	badQuota        = "quotaBackendBytes must be a quantity from 16Mi to 16Gi"
 	quotaTwice      = "write either quotaBackendBytes or extraArgs.quota-backend-bytes"
 	compactionTwice = "write either autoCompaction or the options auto-compaction-mode"
+	replacementTime = "after must be a whole number above 0 with one of the units s, m and h, from 10s to 24h"
 	badOption       = "a key of extraArgs must be the name of an option"
 	manyOptions     = "config may set at most 64 options"
 	badPeriod       = "with the mode Periodic, retention must be a whole number above 0 with one of the units"
@@ -79,6 +80,15 @@ var betaCreations = withSecurity([]creation{
 	{does: "refuses a digest with an at sign", spec: `{replicas: 3, image: {digest: "@` + digest256 + `"}}`, refused: []string{badDigest}},
 
 	{does: "takes an update strategy", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}}`},
+	{does: "takes a replacement of lost members", spec: `{replicas: 3, recovery: {memberReplacement: {policy: Automatic, after: 10s}}}`},
+	{does: "takes the longest time until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {policy: Manual, after: 24h}}}`},
+	{does: "refuses a time of 9 s until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "9s"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of 25 h until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "25h"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of no unit until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "300"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of two units until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "1h30m"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of a fraction until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "1.5m"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of a sign until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "-5m"}}}`, refused: []string{replacementTime}},
+	{does: "refuses a time of nothing until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "0s"}}}`, refused: []string{replacementTime}},
 	{does: "takes the longest deadline", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Wait, progressDeadlineSeconds: 86400}}`},
 	{does: "takes an empty update strategy", spec: `{replicas: 3, updateStrategy: {}}`},
 
