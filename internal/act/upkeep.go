@@ -96,15 +96,13 @@ func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
 
 // removeAnnotation removes an annotation of the EtcdCluster, if nobody wrote the object since it was read.
 func (a *Actor) removeAnnotation(ctx context.Context, s *cluster.Snapshot, item plan.RemoveAnnotation) error {
-	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"resourceVersion": item.ResourceVersion, "annotations": map[string]any{item.Key: nil},
-	}})
+	patch, err := annotationPatch(map[string]string{item.Key: ""}, map[string]string{"resourceVersion": item.ResourceVersion})
 	if err != nil {
-		return fmt.Errorf("encoding a patch: %w", err)
+		return err
 	}
 	log.FromContext(ctx).Info("Removing an annotation that was obeyed", "annotation", item.Key)
 	object := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Cluster}}
-	if err := a.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, raw), fieldOwner); err != nil {
+	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
 		return writeError("patching", v1beta1.EtcdClusterKind, item.Cluster, err)
 	}
 	return nil

@@ -99,10 +99,14 @@ func wasMadeFromTemplate(m *cluster.Member) bool {
 	if m.Pod == nil || m.Pod.IntentHash == "" || m.Pod.IntentHash == m.Workload.IntentHash {
 		return true
 	}
-	intent := m.Workload.Intent
-	intent.PeerAuthorities, intent.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
+	return isPodOf(m.Pod, m.Workload.Intent)
+}
+
+// isPodOf reports whether the pod was made from an intent, whatever its authorities were.
+func isPodOf(p *cluster.Pod, intent cluster.Intent) bool {
+	intent.PeerAuthorities, intent.ServerAuthorities = p.PeerAuthorities, p.ClientAuthorities
 	_, hash := intent.Encode()
-	return hash == m.Pod.IntentHash
+	return hash == p.IntentHash
 }
 
 // isStaleForRelease reports whether this release of the operator makes the pod differently, and the user wants it to
@@ -122,7 +126,7 @@ func targetOf(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 	have := m.Workload.Intent
 	target := keepTLS(cluster.IntentOf(s.Cluster).WithRestartOf(have), have)
 	if target.Version != have.Version { // the image belongs to the version
-		target.Version, target.Repository, target.Tag, target.Digest = have.Version, have.Repository, have.Tag, have.Digest
+		target = target.WithVersionOf(have)
 	}
 	if size := cluster.VolumeSize(&s.Cluster.Spec); !cluster.SetsQuota(&s.Cluster.Spec) && m.Volume != nil && m.Volume.RequestedBytes != size.Value() {
 		target.QuotaBackendBytes = have.Canonical().QuotaBackendBytes // the default is that of the member's own volume

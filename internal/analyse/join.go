@@ -303,7 +303,7 @@ func joinerIntent(s *cluster.Snapshot) cluster.Intent {
 // The image goes with the version: a tag or a digest in the spec may be that of the version to come.
 func withCommonParts(intent, running cluster.Intent) cluster.Intent {
 	if intent.Version != running.Version {
-		intent.Version, intent.Repository, intent.Tag, intent.Digest = running.Version, running.Repository, running.Tag, running.Digest
+		intent = intent.WithVersionOf(running)
 	}
 	intent.ClusterDomain = running.ClusterDomain
 	intent.PeerSecret, intent.PeerCertificates, intent.PeerIssuer = running.PeerSecret, running.PeerCertificates, running.PeerIssuer

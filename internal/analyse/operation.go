@@ -39,8 +39,8 @@ func init() { // not a literal: proceed leads back to the table
 		v1beta1.OperationTakeBack:      {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationResume:        {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
 		v1beta1.OperationAddMember:     {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
-		v1beta1.OperationRemoveMember:  {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval},
-		v1beta1.OperationReplaceMember: {v1beta1.ReasonReplacingMember, removalIsDone, replacementAbandonedFor, continueReplacement},
+		v1beta1.OperationRemoveMember:  {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval(removeMember)},
+		v1beta1.OperationReplaceMember: {v1beta1.ReasonReplacingMember, removalIsDone, replacementAbandonedFor, continueRemoval(replaceMember)},
 		v1beta1.OperationRollMember:    {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
 		v1beta1.OperationDowngrade:     {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
 		v1beta1.OperationRollBack:      {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
@@ -85,17 +85,15 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 		Type: d.Action.Operation(), Member: d.Action.Member(), StartedAt: metav1.NewTime(s.Now), Reason: d.Reason,
 	}
 	claim.WaitingFor = cluster.Shortened(d.Message, v1beta1.MaxWaitingFor)
-	if claim.Type == v1beta1.OperationReplaceMember {
-		claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
-	}
-	if standing := s.Cluster.Status.Operation; standing != nil {
+	standing := s.Cluster.Status.Operation
+	if standing != nil {
 		claim = *standing // what became of its step has been told
 	}
 	if d.HandOver {
 		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
-		if claim.Type == v1beta1.OperationReplaceMember {
-			claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
-		}
+	}
+	if claim.Type == v1beta1.OperationReplaceMember && (standing == nil || d.HandOver) {
+		claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
 	}
 	return &claim
 }

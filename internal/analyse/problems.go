@@ -75,7 +75,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		}
 	}
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Volume != nil && m.Volume.Deleting && runsOn(m) {
+		if m := &s.Members[i]; m.Volume != nil && m.Volume.Deleting && m.RunsOn() {
 			list.add(v1beta1.ReasonVolumeLost, "PersistentVolumeClaim %s is being deleted. Kubernetes deletes it when Pod %s ends, and %s then "+
 				"has no data any more. The operator does not restart the member. Keep the pod running, and make a backup.", m.Volume.Name, m.Pod.Name, m.Name)
 		}
@@ -88,7 +88,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 				"the other members do not find it again. Set it back with: etcdctl member update %s --peer-urls=%s", m.Name,
 				cluster.ForeignText(strings.Join(e.PeerURLs, ",")), m.Volume.PeerURL, e.ID, m.Volume.PeerURL)
 		}
-		if m := &s.Members[i]; m.Volume.IsReplaced() && runsOn(m) {
+		if m := &s.Members[i]; m.Volume.IsReplaced() && m.RunsOn() {
 			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
 				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)
 		}

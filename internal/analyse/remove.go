@@ -99,13 +99,18 @@ func removeMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		d.Message, d.RequeueAfter = awaitsConnections(m.Name, "is removed"), wait
 	default:
 		d.Message = fmt.Sprintf("Removing %s. Then %s.", m.Name, after)
-		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s)}
-		if m.Volume != nil && m.Volume.Removing != entry.ID {
-			action.Volume = m.Volume
-		}
-		d.Action = action
+		d.Action = removal(s, m, entry.ID)
 	}
 	return d
+}
+
+// removal asks the leader to remove a member. Its volume notes that first, where it does not yet.
+func removal(s *cluster.Snapshot, m *cluster.Member, id cluster.ID) plan.RemoveMember {
+	action := plan.RemoveMember{Name: m.Name, ID: id, Leader: leaderTarget(s)}
+	if m.Volume != nil && m.Volume.Removing != id {
+		action.Volume = m.Volume
+	}
+	return action
 }
 
 // removalKeepsQuorum refuses to remove a voter unless the others form a quorum without it.
@@ -172,9 +177,12 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	return deadlinePassed(s, op)
 }
 
-func continueRemoval(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-	if m := s.Member(op.Member); m != nil && s.Membership != nil {
-		return removeMember(s, m)
+// continueRemoval goes on with the removal of a member by its step, and then waits until nothing is left of the member.
+func continueRemoval(step func(*cluster.Snapshot, *cluster.Member) *plan.Decision) func(*cluster.Snapshot, *v1beta1.Operation) *plan.Decision {
+	return func(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
+		if m := s.Member(op.Member); m != nil && s.Membership != nil {
+			return step(s, m)
+		}
+		return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
 	}
-	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
 }

@@ -31,7 +31,7 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() || isFollowed(s, m) {
 		return loss{}
 	}
-	after, isAlone := cluster.ReplacementTime(s.Cluster), !runsOn(m) || m.Node.IsGone()
+	after, isAlone := cluster.ReplacementTime(s.Cluster), !m.RunsOn() || m.Node.IsGone()
 	switch v := m.Volume; {
 	case isAlone && (v == nil || v.Deleting):
 		return loss{fmt.Sprintf("The volume of %s is gone.", m.Name), s.Now, true}
@@ -144,10 +144,8 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 
 // memberToLeave returns the voter that answers, and that a user wants replaced; nil for none. A new member joins first.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
-	for i := range s.Members {
-		if m := &s.Members[i]; m.Answers() && isAskedFor(s, m) && isListedVoter(s, m) {
-			return m
-		}
+	if m := askedMember(s); m != nil && m.Answers() && isListedVoter(s, m) {
+		return m
 	}
 	return nil
 }
@@ -166,10 +164,25 @@ func askedFor(s *cluster.Snapshot) (name string, id cluster.ID) {
 	return name, cluster.ParseID(text)
 }
 
-func isAskedFor(s *cluster.Snapshot, m *cluster.Member) bool {
+// askedMember returns the member that the annotation replace-member names by its name and its ID; nil for none.
+func askedMember(s *cluster.Snapshot) *cluster.Member {
+	if s.Cluster.Annotations[v1beta1.ReplaceMemberAnnotation] == "" { // the usual case, several times in each pass
+		return nil
+	}
 	name, id := askedFor(s)
-	e := s.EtcdEntry(m)
-	return e != nil && m.Name == name && e.ID == id && id != 0
+	m := s.Member(name)
+	if m == nil || id == 0 {
+		return nil
+	}
+	if e := s.EtcdEntry(m); e == nil || e.ID != id {
+		return nil
+	}
+	return m
+}
+
+func isAskedFor(s *cluster.Snapshot, m *cluster.Member) bool {
+	asked := askedMember(s)
+	return asked != nil && asked.Name == m.Name
 }
 
 // replacementUpkeep removes the annotation once etcd's list lacks the member that it names.
@@ -192,7 +205,7 @@ func replacementUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // addReplacement tells of an annotation that names no member.
 func (p *problems) addReplacement(s *cluster.Snapshot) {
 	value, isSet := s.Cluster.Annotations[v1beta1.ReplaceMemberAnnotation]
-	if !isSet || s.Membership == nil || len(replacementUpkeep(s)) > 0 || slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return isAskedFor(s, &m) }) {
+	if !isSet || s.Membership == nil || len(replacementUpkeep(s)) > 0 || askedMember(s) != nil {
 		return
 	}
 	var names []string
@@ -254,10 +267,8 @@ func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		d.Message = awaitsLeader
 	default:
 		d.Message = fmt.Sprintf("%s It is removed from etcd, and a new member takes its place. Then %s.", whyReplaced(m, l), after)
-		action := plan.RemoveMember{Name: m.Name, ID: entry.ID, Leader: leaderTarget(s), For: v1beta1.OperationReplaceMember, Lost: lostPart(m, l)}
-		if m.Volume != nil && m.Volume.Removing != entry.ID {
-			action.Volume = m.Volume
-		}
+		action := removal(s, m, entry.ID)
+		action.For, action.Lost = v1beta1.OperationReplaceMember, lostPart(m, l)
 		d.Action = action
 	}
 	return d
@@ -295,15 +306,6 @@ func replacementGuards(m *cluster.Member) []guard {
 		othersHealthy(m),            // Make sure that only lost members are down.
 		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
 	}
-}
-
-// noForeignMember refuses while etcd's list has a member that the operator did not add.
-func noForeignMember(s *cluster.Snapshot) *plan.Refusal {
-	if e := s.ForeignEntry(); e != nil {
-		refusal := foreignMember(e)
-		return &refusal
-	}
-	return nil
 }
 
 // fewNodesGone refuses while more than a third of all nodes are not ready: such a fault is not cured by new members. A
@@ -358,15 +360,7 @@ func replacementAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string 
 	return deadlinePassed(s, op)
 }
 
-func continueReplacement(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-	if m := s.Member(op.Member); m != nil && s.Membership != nil {
-		return replaceMember(s, m)
-	}
-	return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}
-}
-
 // isRemovalClaimed reports whether the operation under way removes a member, or replaces it.
 func isRemovalClaimed(s *cluster.Snapshot, member string) bool {
-	op := s.Cluster.Status.Operation
-	return op != nil && op.Member == member && slices.Contains([]v1beta1.OperationType{v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember}, op.Type)
+	return (isClaimed(s, v1beta1.OperationRemoveMember) || isClaimed(s, v1beta1.OperationReplaceMember)) && s.Cluster.Status.Operation.Member == member
 }

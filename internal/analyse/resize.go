@@ -103,7 +103,7 @@ func mayResize(s *cluster.Snapshot, m *cluster.Member) bool {
 		return false
 	}
 	switch {
-	case m.Workload == nil, m.Workload.Deleting, !runsOn(m), m.Pod.NodeLost, hasFailed(m), !m.RefusesEmptyVolume():
+	case m.Workload == nil, m.Workload.Deleting, !m.RunsOn(), m.Pod.NodeLost, hasFailed(m), !m.RefusesEmptyVolume():
 		return false
 	case !isMadeFromTemplate(m), isStaleForRelease(s, m):
 		return false

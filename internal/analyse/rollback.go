@@ -94,7 +94,7 @@ func healthyConfiguration(_ *cluster.Snapshot, m *cluster.Member) cluster.Intent
 // back only while another voter runs it: that pins the version of the cluster. A newer cluster's data it would refuse.
 func canGoBack(s *cluster.Snapshot, m *cluster.Member) bool {
 	healthy := m.Workload.HealthyIntent
-	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) && !isRememberedAsFailed(m, *healthy) &&
+	return healthy != nil && !sameConfiguration(m.Workload.Intent, *healthy) && !isRememberedAsFailed(s, m, *healthy) &&
 		(minorSteps(healthy.Version, m.Workload.Intent.Version) <= 0 || isPinned(s, m, healthy.Version))
 }
 

@@ -40,14 +40,14 @@ func isCuredByRestart(s *cluster.Snapshot) bool {
 // voters.
 func scaleStep(s *cluster.Snapshot) *plan.Decision {
 	want, voters, leaving := wantedVoters(s), s.Outlook().Voters, memberToLeave(s)
-	learner, foreign := s.Learner(), s.ForeignEntry()
+	learner, foreign := s.Learner(), noForeignMember(s)
 	switch {
 	case s.Membership == nil && voters != want:
 		return refused([]plan.Refusal{membershipUnknown(s)})
 	case s.Membership == nil:
 		return nil
 	case foreign != nil:
-		return refused([]plan.Refusal{foreignMember(foreign)})
+		return refused([]plan.Refusal{*foreign})
 	case learner != nil && (voters >= want || hasLostItsVolume(learner)):
 		return removeMember(s, learner)
 	case learner != nil:
@@ -80,14 +80,18 @@ func areMembers(n int) string {
 	return fmt.Sprintf("%d members are", n)
 }
 
-// foreignMember refuses while etcd's list has a member that the operator did not add. The operator never touches it.
-func foreignMember(e *cluster.EtcdMember) plan.Refusal {
+// noForeignMember refuses while etcd's list has a member that the operator did not add. The operator never touches it.
+func noForeignMember(s *cluster.Snapshot) *plan.Refusal {
+	e := s.ForeignEntry()
+	if e == nil {
+		return nil
+	}
 	role := "voter"
 	if e.Learner {
 		role = "learner"
 	}
 	name := cluster.ForeignText(cmp.Or(e.Name, strings.Join(e.PeerURLs, ","), "without a name"))
-	return plan.Refusal{
+	return &plan.Refusal{
 		Guard:  "noForeignMember",
 		Reason: v1beta1.ReasonMembersNotHealthy,
 		Message: fmt.Sprintf("etcd's member list has the %s %s with the ID %s, which the operator did not add. No member is added or removed "+

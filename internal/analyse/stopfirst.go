@@ -19,7 +19,7 @@ func stopsFirst(s *cluster.Snapshot, m *cluster.Member) bool {
 	if m == nil || m.Workload == nil || m.Workload.HealthyIntent == nil || isBegun(s, m, v1beta1.OperationRollBack) {
 		return false
 	}
-	if isRememberedAsFailed(m, *m.Workload.HealthyIntent) {
+	if isRememberedAsFailed(s, m, *m.Workload.HealthyIntent) {
 		return false // it was tried, and refused the data
 	}
 	healthy := m.Workload.HealthyIntent.Version

@@ -155,9 +155,7 @@ func versionTarget(s *cluster.Snapshot, m *cluster.Member) cluster.Intent {
 	if intent.Version == s.Cluster.Spec.Version { // the usual case: this runs for each member in each pass
 		return intent
 	}
-	want := cluster.IntentOf(s.Cluster)
-	intent.Version, intent.Repository, intent.Tag, intent.Digest = want.Version, want.Repository, want.Tag, want.Digest
-	return intent.Canonical()
+	return intent.WithVersionOf(cluster.IntentOf(s.Cluster)).Canonical()
 }
 
 // versionReachable refuses a version that the operator does not support, or that etcd cannot go to in one step.
@@ -261,15 +259,11 @@ func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
 // goesForwardAgain reports whether the only member, which refuses its data, may start once more with the newer version
 // that it failed with. It does so once: then what it ran with before is remembered as what failed too.
 func goesForwardAgain(s *cluster.Snapshot, m *cluster.Member) bool {
-	return hasNoWayBack(s, m) && !isRememberedAsFailed(m, m.Workload.Intent)
+	return hasNoWayBack(s, m) && !isRememberedAsFailed(s, m, m.Workload.Intent)
 }
 
-func isRememberedAsFailed(m *cluster.Member, i cluster.Intent) bool {
-	text := m.Workload.Live.Annotations[cluster.AnnotationFailedIntent]
-	if text == "" { // the usual case, in which no hash is needed
-		return false
-	}
-	_, failed := cluster.FailedCause(text, i.TargetHash())
+func isRememberedAsFailed(s *cluster.Snapshot, m *cluster.Member, i cluster.Intent) bool {
+	_, failed := failedWith(s, m, func(*cluster.Snapshot, *cluster.Member) cluster.Intent { return i })
 	return failed
 }
 

@@ -200,13 +200,10 @@ func versionLeft(s *cluster.Snapshot, m *cluster.Member) (cluster.Intent, bool) 
 		return cluster.Intent{}, false
 	}
 	was := *m.Workload.HealthyIntent
-	was.PeerAuthorities, was.ServerAuthorities = m.Pod.PeerAuthorities, m.Pod.ClientAuthorities
-	if _, hash := was.Encode(); hash != m.Pod.IntentHash {
+	if !isPodOf(m.Pod, was) {
 		return cluster.Intent{}, false
 	}
-	intent := m.Workload.Intent
-	intent.Version, intent.Repository, intent.Tag, intent.Digest = was.Version, was.Repository, was.Tag, was.Digest
-	return intent.Canonical(), true
+	return m.Workload.Intent.WithVersionOf(was).Canonical(), true
 }
 
 // staleTemplates names the members whose template makes another pod than the one that runs, and that no operation
@@ -311,14 +308,11 @@ func mustNotStart(s *cluster.Snapshot, m *cluster.Member) bool {
 	if isFenced(s, m) {
 		return true
 	}
-	if m == nil || m.Workload == nil || runsOn(m) {
+	if m == nil || m.Workload == nil || m.RunsOn() {
 		return false
 	}
 	return m.Volume.IsReplaced() || m.LacksRecord() || m.Volume == nil && s.Founded()
 }
-
-// runsOn reports whether the member's pod runs, and is not being deleted.
-func runsOn(m *cluster.Member) bool { return m.Pod.IsRunning() && !m.Pod.Deleting }
 
 // stale reports whether the live object is not what the operator renders today. What cannot be compared counts as
 // stale.

@@ -21,7 +21,7 @@ func startsVersion(d plan.Decision) string {
 	return v
 }
 
-// A1: any earlier roll back at size 1 (of a template, months ago) makes a failed member go down without a downgrade.
+// Any earlier roll back at size 1 (of a template, months ago) makes a failed member go down without a downgrade.
 func TestAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing.T) {
 	s := MakeCluster("prod").Replicas(1).Version("3.7.3").Objects().Members(Healthy).Later(readySince(time.Hour)).Later(tells("3.7", "3.7", "")).
 		LaterSpec(toVersion("3.6.16")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
@@ -32,7 +32,7 @@ func TestAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing.T) {
 	}
 }
 
-// A1b: the same skips the renewal of the log on the way up.
+// The same skips the renewal of the log on the way up.
 func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 	s := healthy(1).LaterSpec(toVersion("3.7.3")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
 		live := s.Member("prod-0").Workload.Live
@@ -43,7 +43,7 @@ func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 	}
 }
 
-// A2: the image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked
+// The image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked
 // at).
 func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *testing.T) {
 	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
@@ -74,7 +74,7 @@ func foundedWithTag(tag, runs string, spec func(*v1beta1.EtcdClusterSpec)) clust
 	}).LaterSpec(spec).Snapshot()
 }
 
-// A3: the note stays when etcd itself ends a downgrade, so a later one of a user counts as the operator's.
+// The note stays when etcd itself ends a downgrade, so a later one of a user counts as the operator's.
 func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
 	over := func(s *cluster.Snapshot) bool {
 		return slices.ContainsFunc(Next(*s).Upkeep, func(u plan.Upkeep) bool { _, is := u.(plan.ForgetDowngrade); return is })
@@ -114,7 +114,7 @@ func templateAt(version, name string) func(*cluster.Snapshot) {
 	}
 }
 
-// A4: the template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
+// The template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
 func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
 	s := on37(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2"))
 	d := Next(*s)
@@ -143,7 +143,7 @@ func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(
 	}
 }
 
-// A5: a downgrade is enabled while a member is silent.
+// A downgrade is enabled while a member is silent.
 func TestADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
 	s := on37(tells("3.7", "3.7", ""), templateAt("3.6.16", "prod-1"), crashing0("prod-2"))
 	d := Next(*s)
@@ -152,7 +152,7 @@ func TestADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
 	}
 }
 
-// A6: the pod of a roll back that was stopped came up again with the new version.
+// The pod of a roll back that was stopped came up again with the new version.
 func TestARollBackDoesNotStartTheOldVersionOverANewPodThatServes(t *testing.T) {
 	s := stopped(t, 3, func(s *cluster.Snapshot) { m := &s.Members[2]; m.Pod, m.Probe = nil, nil })
 	tellsAll(&s, "3.6")
@@ -182,7 +182,7 @@ func tellsAll(s *cluster.Snapshot, version string) {
 	}
 }
 
-// A7: frozen: a cancel is held.
+// Frozen: a cancel is held.
 func TestNoFreezeHoldsTheCancelOfADowngrade(t *testing.T) {
 	s := on37(enabled, silent("prod-2"))
 	s.Hold = &cluster.Hold{ByOperator: true}
@@ -192,7 +192,7 @@ func TestNoFreezeHoldsTheCancelOfADowngrade(t *testing.T) {
 	}
 }
 
-// A9: the only member hangs with another version: it runs, and never answers. The user sets the old version back.
+// The only member hangs with another version: it runs, and never answers. The user sets the old version back.
 func TestTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
 	for _, version := range []string{"3.6.17", "3.7.3"} {
 		s := healthy(1).Later(templateAt(version, "prod-0")).Later(func(s *cluster.Snapshot) {
@@ -214,7 +214,7 @@ func TestTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T)
 	}
 }
 
-// A10: the last member of the old minor version has the new template, and its pod still runs the old one. The user
+// The last member of the old minor version has the new template, and its pod still runs the old one. The user
 // sets the old version back: the member pins the version, so all go back by a roll.
 func TestTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
 	s := healthy(3).Later(readySince(time.Hour)).Later(rolledTo("3.7.3", "prod-0", "prod-2")).Later(templateAt("3.7.3", "prod-1")).Snapshot()
@@ -223,7 +223,7 @@ func TestTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
 	}
 }
 
-// A11: the last member of a downgrade has its template, and its pod was not restarted.
+// The last member of a downgrade has its template, and its pod was not restarted.
 func TestTheLastMemberOfADowngradeIsRestartedAlsoAfterItsOperationHasEnded(t *testing.T) {
 	s := on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2"), templateAt("3.6.16", "prod-0"))
 	if d := Next(*s); d.Action == nil {

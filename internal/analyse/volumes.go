@@ -196,7 +196,7 @@ func volumesLost(s *cluster.Snapshot) *plan.Decision {
 		m := &s.Members[i]
 		_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
 		gone := m.Volume == nil && (m.Workload != nil || s.Founded())
-		if isOurs && !runsOn(m) && (gone || m.Volume.IsReplaced()) {
+		if isOurs && !m.RunsOn() && (gone || m.Volume.IsReplaced()) {
 			lost = append(lost, m.Name)
 		}
 	}
@@ -314,7 +314,7 @@ func resumedIntent(s *cluster.Snapshot, v *cluster.Volume) cluster.Intent {
 		}
 	}
 	if cluster.SameMinor(v.Version, from.Version) {
-		intent.Version, intent.Repository, intent.Tag, intent.Digest = from.Version, from.Repository, from.Tag, from.Digest
+		intent = intent.WithVersionOf(from)
 	}
 	return intent.Canonical()
 }

@@ -17,6 +17,9 @@ type Member struct {
 // That is a local read: it says nothing about a quorum.
 func (m *Member) Answers() bool { return m.Probe.Answered() }
 
+// RunsOn reports whether the member's pod runs, and is not being deleted.
+func (m *Member) RunsOn() bool { return m.Pod.IsRunning() && !m.Pod.Deleting }
+
 // Serves reports whether the member answered a linearizable read: it has a quorum to read from.
 func (m *Member) Serves() bool { return m.Answers() && m.Probe.Linearizable }
 

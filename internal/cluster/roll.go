@@ -74,6 +74,13 @@ func FailedCause(annotation, hash string) (cause string, failed bool) {
 	return "", false
 }
 
+// WithVersionOf returns the intent with the version and the image of another one. An image goes with its version: a tag
+// or a digest is that of one version.
+func (i Intent) WithVersionOf(other Intent) Intent {
+	i.Version, i.Repository, i.Tag, i.Digest = other.Version, other.Repository, other.Tag, other.Digest
+	return i
+}
+
 // TargetHash returns the hash of what the spec asks for. The authorities are left out: they were found, not asked for.
 func (i Intent) TargetHash() string {
 	i = i.Canonical()

@@ -63,15 +63,11 @@ func (o *Observer) observeNodeOf(ctx context.Context, m *cluster.Member, nodes m
 	if m.Volume == nil || m.Volume.Identity.Name == "" || isElsewhere {
 		return nil
 	}
-	var volume corev1.PersistentVolume
-	err := o.Live.Get(ctx, client.ObjectKey{Name: m.Volume.Identity.Name}, &volume)
-	switch {
-	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("reading PersistentVolume %s: %w", m.Volume.Identity.Name, err)
+	volume, err := o.readVolume(ctx, m.Volume.Identity.Name)
+	if err != nil || volume == nil {
+		return err
 	}
-	return o.observeConfinement(ctx, m, &volume, nodes)
+	return o.observeConfinement(ctx, m, volume, nodes)
 }
 
 // observeConfinement tells whether a volume can be used on nodes only that are gone. Where the member has no pod on a
@@ -134,6 +130,11 @@ func (o *Observer) nodeNamed(ctx context.Context, nodes map[string]*corev1.Node,
 	if node, ok := nodes[name]; ok {
 		return node, nil
 	}
+	return o.readNode(ctx, name)
+}
+
+// readNode asks the API server for a node. There is none of a name that it does not know.
+func (o *Observer) readNode(ctx context.Context, name string) (*corev1.Node, error) {
 	var node corev1.Node
 	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
 	switch {

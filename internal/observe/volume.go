@@ -54,16 +54,25 @@ func (o *Observer) identify(ctx context.Context, v *cluster.Volume) error {
 	if v.Identity.Name == "" || v.Phase != corev1.ClaimBound {
 		return nil
 	}
+	volume, err := o.readVolume(ctx, v.Identity.Name)
+	if err != nil || volume == nil {
+		return err
+	}
+	v.Identity.UID, v.Identity.Source = volume.UID, sourceOf(volume)
+	return nil
+}
+
+// readVolume asks the API server for a PersistentVolume. It is nil where there is none, and where it may not be read.
+func (o *Observer) readVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
 	var volume corev1.PersistentVolume
-	err := o.Live.Get(ctx, client.ObjectKey{Name: v.Identity.Name}, &volume)
+	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &volume)
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
-		return nil
+		return nil, nil
 	case err != nil:
-		return fmt.Errorf("reading PersistentVolume %s: %w", v.Identity.Name, err)
+		return nil, fmt.Errorf("reading PersistentVolume %s: %w", name, err)
 	}
-	v.Identity.UID, v.Identity.Source = volume.UID, sourceOf(&volume)
-	return nil
+	return &volume, nil
 }
 
 // sourceOf returns where the data of a volume lies, as VolumeIdentity.Source has it.

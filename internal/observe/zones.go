@@ -2,11 +2,9 @@ package observe
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 )
@@ -22,12 +20,13 @@ func (o *Observer) observeZones(ctx context.Context, s *cluster.Snapshot) error 
 		if pod == nil || pod.Node == "" {
 			continue
 		}
-		node := &corev1.Node{}
-		err := o.Live.Get(ctx, client.ObjectKey{Name: pod.Node}, node)
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
-			return fmt.Errorf("reading Node %s: %w", pod.Node, err)
+		node, err := o.readNode(ctx, pod.Node)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return err
 		}
-		pod.Zone = node.Labels[corev1.LabelTopologyZone]
+		if node != nil {
+			pod.Zone = node.Labels[corev1.LabelTopologyZone]
+		}
 	}
 	return nil
 }

@@ -357,8 +357,7 @@ func (h *history) checkSet(o *operator, call *simulation.Call, set *appsv1.State
 // operation that wrote others has ended.
 func (h *history) takesBack(set *appsv1.StatefulSet, before, after cluster.Intent) bool {
 	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(set.Name))
-	before.Version, before.Repository, before.Tag, before.Digest = after.Version, after.Repository, after.Tag, after.Digest
-	return ok && pod.Spec.Containers[0].Image == set.Spec.Template.Spec.Containers[0].Image && len(before.Differences(after)) == 0
+	return ok && pod.Spec.Containers[0].Image == set.Spec.Template.Spec.Containers[0].Image && len(before.WithVersionOf(after).Differences(after)) == 0
 }
 
 // rolls reports whether the operation under way writes the template of a member.

@@ -50,13 +50,11 @@ func member(s *cluster.Snapshot, m *cluster.Member) v1beta1.MemberStatus {
 // healthyVolume returns the claim that a member was last seen healthy on. It is what the operator itself saw, whatever
 // the annotations of a claim say.
 func healthyVolume(s *cluster.Snapshot, m *cluster.Member) string {
-	if m.IsHealthyVoter() && runsOn(m) && m.Volume != nil && !m.Volume.Deleting && !m.Volume.IsReplaced() {
+	if m.IsHealthyVoter() && m.RunsOn() && m.Volume != nil && !m.Volume.Deleting && !m.Volume.IsReplaced() {
 		return string(m.Volume.UID)
 	}
 	return cluster.HealthyVolume(s.Cluster, m.Name)
 }
-
-func runsOn(m *cluster.Member) bool { return m.Pod.IsRunning() && !m.Pod.Deleting }
 
 // failure returns why a member does not serve: a reason, and a text that stays the same for as long as the cause does.
 func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,12 +138,7 @@ func awaitMembers(ctx context.Context, c *v1beta1.EtcdCluster, names ...string) 
 	awaitHealthy(ctx, c)
 }
 
+// without returns the names but one.
 func without(names []string, name string) []string {
-	var list []string
-	for _, n := range names {
-		if n != name {
-			list = append(list, n)
-		}
-	}
-	return list
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == name })
 }
