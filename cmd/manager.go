@@ -32,6 +32,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/comparison"
 	etcdv3 "github.com/etcd-warden/etcd-warden/internal/etcd/v3"
 	"github.com/etcd-warden/etcd-warden/internal/metrics"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
@@ -235,15 +236,19 @@ func setUp(mgr ctrl.Manager, o *options) error {
 	writes := &controllers.OwnWrites{}
 	writer := writes.Through(instrument(mgr.GetClient()))
 	port := etcdv3.New()
+	comparisons := &comparison.Store{Etcd: port, Now: time.Now}
 	observer := &observe.Observer{
 		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Etcd: port, Now: time.Now, SeesClusterScope: o.seesClusterScope,
 		AuthorityOverlap: o.authorityOverlap,
 		OperatorImage:    os.Getenv("OPERATOR_IMAGE"),
+		Comparisons:      comparisons,
 	}
 	reconciler := &controllers.EtcdClusterReconciler{
-		Client:      writer,
-		Observer:    observer,
-		Actor:       &act.Actor{Client: writer, Live: mgr.GetAPIReader(), Etcd: port, Endpoints: observer, Lifetimes: o.lifetimes},
+		Client:   writer,
+		Observer: observer,
+		Actor: &act.Actor{
+			Client: writer, Live: mgr.GetAPIReader(), Etcd: port, Endpoints: observer, Comparisons: comparisons, Lifetimes: o.lifetimes,
+		},
 		Events:      mgr.GetEventRecorder("etcd-warden"),
 		Concurrency: o.concurrency,
 		Writes:      writes,

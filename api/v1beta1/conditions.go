@@ -1,6 +1,6 @@
 package v1beta1
 
-// Condition types. Available and Progressing are good or neutral if true. The others are bad if true.
+// Condition types. Available, Progressing and DataConsistent are good or neutral if true. The others are bad if true.
 const (
 	// ConditionAvailable is true while a quorum of voters serves linearizable reads.
 	// What to do: if it is false, read QuorumLost and Degraded. They name the members and the causes.
@@ -27,6 +27,11 @@ const (
 	// ConditionUpgradeBlocked is true while something keeps the members from running spec.version.
 	// What to do: see the reasons. The members continue to run what they run.
 	ConditionUpgradeBlocked = "UpgradeBlocked"
+	// ConditionDataConsistent is false while a comparison shows that the data of the members differ, and unknown while an
+	// alarm says so and they could not be compared. Otherwise etcd's own check after each compaction reports no
+	// difference.
+	// What to do: nothing if it is true. If it is false, the message tells which members agree, and what follows.
+	ConditionDataConsistent = "DataConsistent"
 	// ConditionVersionAdvisory is true while a member runs a version of etcd with known security holes. The operator runs
 	// it all the same.
 	// What to do: set spec.version to the version in the message, or to a later patch.
@@ -89,6 +94,10 @@ const (
 	// What to do: bring the nodes back. To replace a member meanwhile, set the annotation
 	// operator.etcd-warden.io/replace-member.
 	ReasonNodesNotReady = "NodesNotReady"
+	// ReasonCheckingConsistency: the data of the members are compared, one member after the other. A member answers
+	// nothing else while it computes the hash of its data.
+	// What to do: nothing. The condition DataConsistent has the result.
+	ReasonCheckingConsistency = "CheckingConsistency"
 	// ReasonRollingMembers: the members restart one after the other, so that they load what the spec or the annotation
 	// operator.etcd-warden.io/restart asks for.
 	// What to do: nothing. The message says how many members have been restarted.
@@ -317,12 +326,32 @@ const (
 	ReasonNoSpace = "NoSpace"
 	// ReasonCorrupt: etcd reports alarm CORRUPT: the data of the members may differ. The alarm does not show which member
 	// is wrong. While it is active, no member is ready.
-	// What to do: compare all members with etcdctl endpoint hashkv --cluster. Do not restart members, and do not delete
-	// volumes. This release does not replace a corrupt member.
+	// What to do: nothing at first. The operator compares the members, replaces one that differs from a majority of all,
+	// and ends the alarm: see the condition DataConsistent. Do not restart members, and do not delete volumes.
 	ReasonCorrupt = "Corrupt"
 	// ReasonTemplateNewer: the pod templates of members are newer than their pods.
 	// What to do: nothing.
 	ReasonTemplateNewer = "TemplateNewer"
+)
+
+// Reasons of DataConsistent.
+const (
+	// ReasonNoDifferenceReported: etcd compares hashes of the members' data after each compaction, and reports no
+	// difference.
+	// What to do: nothing.
+	ReasonNoDifferenceReported = "NoDifferenceReported"
+	// ReasonDataAgrees: the operator compared the data of all members, and they are the same.
+	// What to do: nothing.
+	ReasonDataAgrees = "DataAgrees"
+	// ReasonDataDiffers: the data of the members differ. Nothing is rolled, and no member joins meanwhile.
+	// What to do: nothing if the message says that a new member takes the place of the one that differs. Otherwise no
+	// majority of all members has the same data, so nobody can tell which are right: stop the writers, save each member
+	// with etcdctl snapshot save, and restore the one whose data you trust.
+	ReasonDataDiffers = "DataDiffers"
+	// ReasonNotCompared: the data could not be compared, for what the message says.
+	// What to do: bring the members back that did not tell the hash of their data. To compare databases of more than
+	// 1 GiB, set spec.maintenance.consistencyCheck to Full: each member answers nothing for some seconds.
+	ReasonNotCompared = "NotCompared"
 )
 
 // Reasons of events, in the past tense.

@@ -30,6 +30,9 @@ const (
 	OperationReplaceMember OperationType = "ReplaceMember"
 	// OperationDowngrade enables a downgrade to the next lower minor version in etcd, or cancels it. No member restarts.
 	OperationDowngrade OperationType = "Downgrade"
+	// OperationCheckConsistency compares the data of all members, one after the other. The leader hands over before its
+	// turn.
+	OperationCheckConsistency OperationType = "CheckConsistency"
 	// OperationRollBack restarts one member with the last pod template with which it was healthy.
 	OperationRollBack OperationType = "RollBack"
 )

@@ -41,6 +41,11 @@ const (
 // user meant. The operator removes the annotation when it has obeyed it.
 const ReplaceMemberAnnotation = "operator.etcd-warden.io/replace-member"
 
+// CheckConsistencyAnnotation on an EtcdCluster makes the operator compare the data of all members once. Each member
+// answers nothing else while it computes the hash of its data. Any value that is not empty starts one comparison. The
+// operator removes the annotation when the condition DataConsistent has the result.
+const CheckConsistencyAnnotation = "operator.etcd-warden.io/check-consistency"
+
 // PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the
 // spec, and in which order. Each new value gets one answer. The annotation changes nothing else.
 // A value of more than MaxPlanValue bytes gets none.
@@ -127,6 +132,11 @@ type EtcdClusterSpec struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Recovery",order=13,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
 	// +optional
 	Recovery *Recovery `json:"recovery,omitempty"`
+
+	// Maintenance says how the operator takes care of the members' databases.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Maintenance",order=14,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
+	// +optional
+	Maintenance *Maintenance `json:"maintenance,omitempty"`
 
 	// Bootstrap says how a new cluster starts.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Bootstrap",order=10,xDescriptors={"urn:alm:descriptor:com.tectonic.ui:advanced"}
@@ -611,6 +621,29 @@ const (
 	ReplaceAutomatically ReplacementPolicy = "Automatic"
 	// ReplaceManually has the operator wait for the annotation operator.etcd-warden.io/replace-member.
 	ReplaceManually ReplacementPolicy = "Manual"
+)
+
+// Maintenance says how the operator takes care of the members' databases.
+type Maintenance struct {
+	// ConsistencyCheck says which databases the operator compares after an alarm, before a minor version of etcd and for
+	// the annotation operator.etcd-warden.io/check-consistency. Limited, which is the default, compares them while at
+	// most 1 GiB of each is in use, because a member answers nothing while it computes the hash. Full compares them
+	// whatever their size. etcd's own check after each compaction is always on.
+	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Consistency check",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Limited","urn:alm:descriptor:com.tectonic.ui:select:Full"}
+	// +optional
+	ConsistencyCheck ConsistencyCheckPolicy `json:"consistencyCheck,omitempty"`
+}
+
+// ConsistencyCheckPolicy says which databases are compared.
+// +kubebuilder:validation:Enum=Limited;Full
+type ConsistencyCheckPolicy string
+
+// The policies for comparisons of the members' data.
+const (
+	// ConsistencyCheckLimited compares databases of which at most 1 GiB is in use.
+	ConsistencyCheckLimited ConsistencyCheckPolicy = "Limited"
+	// ConsistencyCheckFull compares databases of any size.
+	ConsistencyCheckFull ConsistencyCheckPolicy = "Full"
 )
 
 // OperatorUpgradePolicy says what happens if a new release of the operator makes the pods differently.

@@ -34,6 +34,8 @@ type Actor struct {
 	// Etcd changes the membership and the leader. Endpoints tells where the members are.
 	Etcd      etcd.Changer
 	Endpoints Endpoints
+	// Comparisons asks members for the hashes of their data beside the passes.
+	Comparisons Comparisons
 	// Lifetimes of what the operator issues.
 	Lifetimes Lifetimes
 }
@@ -76,6 +78,8 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 		return a.removeMember(ctx, s, action)
 	case plan.ChangeDowngrade:
 		return a.changeDowngrade(ctx, s, action)
+	case plan.HashMember:
+		return a.hashMember(ctx, s, action)
 	case plan.MoveLeader:
 		return a.moveLeader(ctx, s, action)
 	}

@@ -64,6 +64,8 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.resizePod(ctx, s, item)
 	case plan.AppendEntry:
 		return a.appendEntry(ctx, s, item)
+	case plan.DisarmAlarms:
+		return a.disarmAlarms(ctx, s, item)
 	case plan.RemoveAnnotation:
 		return a.removeAnnotation(ctx, s, item)
 	case plan.ForgetDowngrade:

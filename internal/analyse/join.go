@@ -69,6 +69,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		previousClusterGone,         // Make sure that no pod of a deleted cluster or a removed member still runs.
 		noForeignObject,             // Make sure that the names are free.
 		noAlarm("added or removed"), // Make sure that no data is at stake.
+		dataAgree,                   // Make sure that the new member copies the right data.
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
 		noDowngrade,                 // Make sure that etcd waits for no further member.
@@ -231,6 +232,12 @@ func whyNotStarted(m *cluster.Member) string {
 func promote(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonScaling, RequeueAfter: requeueWhileStarting}
 	after, refusal := s.After(cluster.Change{Promotes: m.Name}), promotionKeepsQuorum(s, m)
+	if refusal == nil && len(corruptAlarms(s)) > 0 {
+		refusal = noAlarm("promoted")(s)
+	}
+	if refusal == nil {
+		refusal = dataAgree(s)
+	}
 	switch {
 	case !isCaughtUp(s, m):
 		d.Message = fmt.Sprintf("The learner %s is catching up.", m.Name)

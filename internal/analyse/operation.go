@@ -35,15 +35,16 @@ var operations map[v1beta1.OperationType]operation
 
 func init() { // not a literal: proceed leads back to the table
 	operations = map[v1beta1.OperationType]operation{
-		v1beta1.OperationBootstrap:     {v1beta1.ReasonBootstrapping, foundingIsDone, foundingAbandonedFor, awaitQuorum},
-		v1beta1.OperationTakeBack:      {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
-		v1beta1.OperationResume:        {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
-		v1beta1.OperationAddMember:     {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
-		v1beta1.OperationRemoveMember:  {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval(removeMember)},
-		v1beta1.OperationReplaceMember: {v1beta1.ReasonReplacingMember, removalIsDone, replacementAbandonedFor, continueRemoval(replaceMember)},
-		v1beta1.OperationRollMember:    {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
-		v1beta1.OperationDowngrade:     {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
-		v1beta1.OperationRollBack:      {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
+		v1beta1.OperationBootstrap:        {v1beta1.ReasonBootstrapping, foundingIsDone, foundingAbandonedFor, awaitQuorum},
+		v1beta1.OperationTakeBack:         {v1beta1.ReasonTakingBack, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationResume:           {v1beta1.ReasonResuming, membersStarted, deadlinePassed, awaitQuorum},
+		v1beta1.OperationAddMember:        {v1beta1.ReasonScaling, joinIsDone, joinAbandonedFor, continueJoining},
+		v1beta1.OperationRemoveMember:     {v1beta1.ReasonScaling, removalIsDone, removalAbandonedFor, continueRemoval(removeMember)},
+		v1beta1.OperationReplaceMember:    {v1beta1.ReasonReplacingMember, removalIsDone, replacementAbandonedFor, continueRemoval(replaceMember)},
+		v1beta1.OperationCheckConsistency: {v1beta1.ReasonCheckingConsistency, comparisonIsDone, comparisonAbandonedFor, continueComparing},
+		v1beta1.OperationRollMember:       {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
+		v1beta1.OperationDowngrade:        {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
+		v1beta1.OperationRollBack:         {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
 	}
 }
 

@@ -18,42 +18,47 @@ type loss struct {
 	// why is a sentence; empty for a member that is not lost.
 	why string
 	at  time.Time
-	// volumeGone tells that the member's volume is gone. Otherwise its node is.
-	volumeGone bool
+	// volumeGone tells that the member's volume is gone, and corrupt that its data are wrong. Otherwise its node is gone.
+	volumeGone, corrupt bool
 }
 
 // isDue reports whether a member counts as lost by now.
 func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at) }
 
 // lossOf tells whether a voter is lost: its volume is gone or another one, or its node is gone. A member that answers
-// is never lost, and neither is one whose volume can be used elsewhere: it moves.
+// is never lost unless its data are corrupt, and neither is one whose volume can be used elsewhere: it moves.
 func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
+	if why := corruption(s, m); why != "" {
+		return loss{why: why, at: corruptReplacedFrom(s), corrupt: true}
+	}
 	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() || isFollowed(s, m) {
 		return loss{}
 	}
 	after, isAlone := cluster.ReplacementTime(s.Cluster), !m.RunsOn() || m.Node.IsGone()
 	switch v := m.Volume; {
 	case isAlone && (v == nil || v.Deleting):
-		return loss{fmt.Sprintf("The volume of %s is gone.", m.Name), s.Now, true}
+		return loss{why: fmt.Sprintf("The volume of %s is gone.", m.Name), at: s.Now, volumeGone: true}
 	case v == nil:
 		return loss{} // its pod runs on
 	case isAlone && v.Phase == corev1.ClaimLost:
-		return loss{fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), claimedAt(m).Add(after), true}
+		return loss{why: fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case isAlone && v.IsReplaced():
-		return loss{fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), claimedAt(m).Add(after), true}
+		return loss{why: fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case neverStarts(s, m):
-		return loss{fmt.Sprintf("%s has never started, and its pod fails on node %s.", m.Name, m.Pod.Node),
-			m.Pod.CreatedAt.Add(max(after, cluster.ProgressDeadline(s.Cluster))), false}
+		return loss{
+			why: fmt.Sprintf("%s has never started, and its pod fails on node %s.", m.Name, m.Pod.Node),
+			at:  m.Pod.CreatedAt.Add(max(after, cluster.ProgressDeadline(s.Cluster))),
+		}
 	case !m.Node.IsGone():
 		return loss{}
 	case v.Confined && m.Node.IsGoneForGood():
-		return loss{fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), s.Now, false}
+		return loss{why: fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), at: s.Now}
 	case m.Node.NotReadySince.IsZero():
 		return loss{} // Kubernetes removes the pod, and the volume moves
 	case v.Confined:
-		return loss{fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(after), false}
+		return loss{why: fmt.Sprintf("%s, and the volume of %s can be used nowhere else.", goneFor(m.Node), m.Name), at: m.Node.NotReadySince.Add(after)}
 	default:
-		return loss{fmt.Sprintf("%s, and %s did not move to another one.", goneFor(m.Node), m.Name), m.Node.NotReadySince.Add(2 * after), false}
+		return loss{why: fmt.Sprintf("%s, and %s did not move to another one.", goneFor(m.Node), m.Name), at: m.Node.NotReadySince.Add(2 * after)}
 	}
 }
 
@@ -137,14 +142,15 @@ func memberToReplace(s *cluster.Snapshot) *cluster.Member {
 }
 
 // isToBeReplaced reports whether a member is lost, or silent and a user asks for a new one in its place. One that
-// answers is replaced as well, but it is removed after the new one has joined: see memberToLeave.
+// answers and has the right data is replaced as well, but it is removed after the new one has joined: see memberToLeave.
 func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
-	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now) || !m.Answers() && isAskedFor(s, m) && isListedVoter(s, m)
+	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now) ||
+		isAskedFor(s, m) && isListedVoter(s, m) && (!m.Answers() || isCorrupt(s, m))
 }
 
 // memberToLeave returns the voter that answers, and that a user wants replaced; nil for none. A new member joins first.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
-	if m := askedMember(s); m != nil && m.Answers() && isListedVoter(s, m) {
+	if m := askedMember(s); m != nil && m.Answers() && isListedVoter(s, m) && !isCorrupt(s, m) {
 		return m
 	}
 	return nil
@@ -257,7 +263,8 @@ func untilLost(s *cluster.Snapshot) time.Duration {
 func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	l := lossOf(s, m)
 	d := &plan.Decision{Progressing: true, Reason: v1beta1.ReasonReplacingMember}
-	entry, after := s.EtcdEntry(m), s.After(cluster.Change{Removes: m.Name})
+	entry, after, to := s.EtcdEntry(m), s.After(cluster.Change{Removes: m.Name}), followerToLead(s, m)
+	wait := untilConnected(s, cluster.Quorum(after.Voters)+1)
 	switch refusals := refusalsOf(s, replacementGuards(m)...); {
 	case len(refusals) > 0:
 		return refused(refusals)
@@ -265,6 +272,13 @@ func replaceMember(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		d.Message = fmt.Sprintf("Waiting until etcd tells whether %s is a member.", m.Name)
 	case leaderTarget(s) == "":
 		d.Message = awaitsLeader
+	case m.Leads() && to == nil:
+		d.Message = fmt.Sprintf("%s It leads, and is removed once a follower has caught up that can take over.", whyReplaced(m, l))
+	case m.Leads():
+		d.Message = fmt.Sprintf("%s Moving the leader from %s to %s, before %s is removed.", whyReplaced(m, l), m.Name, to.Name, m.Name)
+		d.Action = plan.MoveLeader{Name: m.Name, For: v1beta1.OperationReplaceMember, To: to.Name, ToID: s.EtcdEntry(to).ID}
+	case m.Answers() && wait > 0:
+		d.Message, d.RequeueAfter = awaitsConnections(m.Name, "is removed"), wait
 	default:
 		d.Message = fmt.Sprintf("%s It is removed from etcd, and a new member takes its place. Then %s.", whyReplaced(m, l), after)
 		action := removal(s, m, entry.ID)
@@ -284,7 +298,7 @@ func whyReplaced(m *cluster.Member, l loss) string {
 // lostPart names what must still be gone when the member is removed.
 func lostPart(m *cluster.Member, l loss) *plan.Lost {
 	switch {
-	case l.why == "", !l.volumeGone && !m.Node.IsGone():
+	case l.why == "", l.corrupt, !l.volumeGone && !m.Node.IsGone():
 		return &plan.Lost{} // a user says that it is, or it never started
 	case !l.volumeGone:
 		return &plan.Lost{Node: m.Node.Name}
@@ -297,14 +311,24 @@ func lostPart(m *cluster.Member, l loss) *plan.Lost {
 
 func replacementGuards(m *cluster.Member) []guard {
 	return []guard{
-		noForeignMember,             // Make sure that etcd's list is the operator's own.
-		noForeignObject,             // Make sure that the new member's names are free.
-		specUsable,                  // Make sure that the new member's pod can start.
-		noDowngrade,                 // Make sure that etcd takes the new member.
-		noAlarm("added or removed"), // Make sure that no data is at stake.
-		fewNodesGone(m),             // Make sure that the fault is not Kubernetes' own.
-		othersHealthy(m),            // Make sure that only lost members are down.
-		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
+		noForeignMember,       // Make sure that etcd's list is the operator's own.
+		noForeignObject,       // Make sure that the new member's names are free.
+		specUsable,            // Make sure that the new member's pod can start.
+		noDowngrade,           // Make sure that etcd takes the new member.
+		noOtherAlarm(m),       // Make sure that no data is at stake.
+		fewNodesGone(m),       // Make sure that the fault is not Kubernetes' own.
+		othersHealthy(m),      // Make sure that only lost members are down.
+		removalKeepsQuorum(m), // Make sure that the voters that stay are a quorum.
+	}
+}
+
+// noOtherAlarm refuses while etcd has an alarm, except one for the corrupt data that the replacement cures.
+func noOtherAlarm(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if isCorrupt(s, m) && len(corruptAlarms(s)) == len(s.Membership.Alarms) {
+			return nil
+		}
+		return noAlarm("added or removed")(s)
 	}
 }
 
@@ -338,7 +362,7 @@ func othersHealthy(lost *cluster.Member) guard {
 		}
 		return &plan.Refusal{
 			Guard: "othersHealthy", Reason: v1beta1.ReasonMembersNotHealthy,
-			Message: fmt.Sprintf("%s is lost. It is replaced while all other members are healthy voters. Waiting for %s.", lost.Name, strings.Join(names, ", ")),
+			Message: fmt.Sprintf("%s is to be replaced. That is done while all other members are healthy voters. Waiting for %s.", lost.Name, strings.Join(names, ", ")),
 		}
 	}
 }

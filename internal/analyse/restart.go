@@ -191,6 +191,7 @@ func restartRefusals(s *cluster.Snapshot, m *cluster.Member, r restart) []plan.R
 			noStepOverdue(m),     // Make sure that a member which did not come back stops the roll.
 			noForeignDowngrade,   // Make sure that nobody else changes the version meanwhile.
 			noAlarm("restarted"), // Make sure that no data is at stake.
+			dataAgree,            // Make sure that the voters that stay have the right data.
 			membersHealthy(m),    // Make sure that no other member is down, and none is joining.
 			followerCanLead(m),   // Make sure that the leader hands over to a follower that lacks nothing.
 		)

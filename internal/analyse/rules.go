@@ -18,6 +18,7 @@ const (
 	RuleResume        = "Resume"
 	RuleRollBack      = "RollBack"
 	RuleOperation     = "OperationUnderWay"
+	RuleConsistency   = "Consistency"
 	RuleRepair        = "Repair"
 	RuleScale         = "Scale"
 	RuleUpgrade       = "Upgrade"
@@ -34,8 +35,7 @@ type Rule struct {
 }
 
 // Rules are all rules, in their order. The first with an opinion wins.
-// Later releases add Hibernation, Restore and QuorumRecovery after Paused; CorruptMember and NoSpace before Repair; and
-// Promote after it.
+// Later releases add Hibernation, Restore and QuorumRecovery after Paused; NoSpace before Repair; and Promote after it.
 var Rules = []Rule{
 	{RuleDeletion, deletion},                            // Make sure that a deleted cluster is left to Kubernetes.
 	{RulePaused, paused},                                // Make sure that a paused cluster is only watched.
@@ -44,6 +44,7 @@ var Rules = []Rule{
 	{RuleRollBack, rollBack},                            // Make sure that a member which does not come back goes back.
 	{RuleRepair, takeOver},                              // Make sure that no restart keeps a lost member.
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
+	{RuleConsistency, checkConsistency},                 // Make sure that it is known whose data are wrong.
 	{RuleRepair, repair},                                // Make sure that lost members are replaced.
 	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, upgrade},                              // Make sure that members run the version of the spec.

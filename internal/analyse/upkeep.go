@@ -40,6 +40,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	list = append(list, hangUpkeep(s)...)
 	if d.Action == nil {
 		list = append(list, replacementUpkeep(s)...)
+		list = append(list, consistencyUpkeep(s)...)
 	}
 	if d.Action == nil && hasEndedDowngrade(s) {
 		list = append(list, plan.ForgetDowngrade{Service: s.PeerService.Name})

@@ -59,6 +59,8 @@ type Snapshot struct {
 	Membership *Membership
 	// LeaderlessSince is since when IsLeaderless was true in every pass. It is zero while it is not.
 	LeaderlessSince time.Time
+	// Comparison is the last comparison of the members' data, or the one under way; nil while there was none.
+	Comparison *Comparison
 	// Nodes is how many nodes there are. They are counted while a member does not answer.
 	Nodes NodeCount
 	// PeerTrust and ClientTrust are what the Secrets hold.
@@ -205,8 +207,10 @@ type Probe struct {
 	// Of a member of etcd 3.5 only a voter with a leader tells the former, and none tells the latter.
 	DowngradeEnabled bool
 	DowngradeTarget  string
-	// DatabaseBytes is the size of the database file.
-	DatabaseBytes int64
+	// DatabaseBytes is the size of the database file, and DatabaseBytesInUse how much of it holds data.
+	DatabaseBytes, DatabaseBytesInUse int64
+	// Revision is that of the keys: each write raises it by one.
+	Revision int64
 	// Errors are what the member itself reports, alarms included.
 	Errors []string
 }

@@ -44,6 +44,7 @@ var counterparts = []row{
 	{hub: []string{"spec.storage.retentionPolicy.whenReplaced"}},
 	{hub: []string{"spec.recovery.memberReplacement.policy"}},
 	{hub: []string{"spec.recovery.memberReplacement.after"}},
+	{hub: []string{"spec.maintenance.consistencyCheck"}},
 	{hub: []string{"spec.image.tag"}},
 	{hub: []string{"spec.image.digest"}},
 	{hub: []string{"spec.image.pullPolicy"}},

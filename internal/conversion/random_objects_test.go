@@ -35,7 +35,7 @@ func newSource(t *testing.T) source {
 	}
 	t.Logf("seed %d", seed)
 	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(0, 3).MaxDepth(20).Funcs(
-		fillMeta, fillString, fillImage, fillUpdateStrategy, fillReplacement, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
+		fillMeta, fillString, fillImage, fillUpdateStrategy, fillReplacement, fillMaintenance, fillRequests, fillQuantity, fillTime, fillEnv, fillStaticTLS, fillConfig, fillClientTLS, fillPeerTLS, fillIssuer,
 		func(m *metav1.TypeMeta, _ randfill.Continue) { *m = metav1.TypeMeta{} },
 		among(v1beta1.RetentionRetain, v1beta1.RetentionDelete, ""),
 		among(v1beta1.MemberAntiAffinityPreferred, v1beta1.MemberAntiAffinityRequired, ""),
@@ -148,6 +148,10 @@ func fillReplacement(r *v1beta1.MemberReplacement, c randfill.Continue) {
 	*r = v1beta1.MemberReplacement{
 		Policy: oneOf(c.Rand, v1beta1.ReplaceAutomatically, v1beta1.ReplaceManually, ""), After: oneOf(c.Rand, "10s", "5m", "24h", ""),
 	}
+}
+
+func fillMaintenance(m *v1beta1.Maintenance, c randfill.Continue) {
+	m.ConsistencyCheck = oneOf(c.Rand, v1beta1.ConsistencyCheckLimited, v1beta1.ConsistencyCheckFull, "")
 }
 
 func fillConfig(config *v1beta1.Config, c randfill.Continue) {

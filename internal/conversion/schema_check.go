@@ -89,6 +89,9 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		c.require(path+"policy", isOneOf(r.MemberReplacement.Policy, v1beta1.ReplaceAutomatically, v1beta1.ReplaceManually))
 		c.require(path+"after", isReplacementTime(r.MemberReplacement.After))
 	}
+	if spec.Maintenance != nil {
+		c.require("spec.maintenance.consistencyCheck", isOneOf(spec.Maintenance.ConsistencyCheck, v1beta1.ConsistencyCheckLimited, v1beta1.ConsistencyCheckFull))
+	}
 	if spec.Bootstrap != nil {
 		c.require("spec.bootstrap.existingVolumes", isOneOf(spec.Bootstrap.ExistingVolumes, v1beta1.ExistingVolumesTakeBack, v1beta1.ExistingVolumesIgnore))
 	}

@@ -175,6 +175,7 @@ var tampered = []string{
 	"image.tag", "image.digest", "image.pullPolicy", "updateStrategy", "updateStrategy.operatorUpgrade", "updateStrategy.progressDeadlineSeconds",
 	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "storage.retentionPolicy.whenReplaced",
 	"recovery", "recovery.memberReplacement", "recovery.memberReplacement.policy", "recovery.memberReplacement.after",
+	"maintenance", "maintenance.consistencyCheck",
 	"tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",
 	"podTemplate.memberAntiAffinity", "podTemplate.spec.topologySpreadConstraints", "podTemplate.spec.priorityClassName",
 	"podTemplate.spec.schedulerName", "podTemplate.spec.runtimeClassName", "podTemplate.spec.imagePullSecrets", "bootstrap", "bootstrap.existingVolumes",

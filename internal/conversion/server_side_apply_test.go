@@ -27,6 +27,7 @@ var onlyHub = []fieldValue{
 	{"spec.storage.retentionPolicy.whenReplaced", `Delete`},
 	{"spec.recovery.memberReplacement.policy", `Manual`},
 	{"spec.recovery.memberReplacement.after", `1m`},
+	{"spec.maintenance.consistencyCheck", `Full`},
 	{"spec.image.tag", `v3.6.16-1`},
 	{"spec.image.digest", `sha256:0123456789012345678901234567890123456789012345678901234567890123`},
 	{"spec.image.pullPolicy", `Always`},

@@ -82,6 +82,11 @@ type Changer interface {
 	//
 	// It fails with ErrNotLeader or ErrNoLeader. Without a downgrade it does nothing, so that it may be made again.
 	CancelDowngrade(ctx context.Context, target Target) error
+	// Disarm ends an alarm. The member that it names need not exist: etcd raises alarms of member 0, and those of removed
+	// members stay.
+	//
+	// It fails with ErrNoLeader or ErrLearner. Without the alarm it does nothing, so that it may be made again.
+	Disarm(ctx context.Context, target Target, alarm cluster.Alarm) error
 }
 
 // The errors of etcd that callers branch on, in etcd's words.
@@ -121,7 +126,7 @@ func Errors() []error {
 	return []error{
 		ErrNoLeader, ErrLearner, ErrNotLeader, ErrUnhealthy, ErrNotEnoughStarted, ErrTooManyLearners, ErrPeerURLExists,
 		ErrMemberNotFound, ErrLearnerNotReady, ErrNotLearner, ErrBadTransferee,
-		ErrDowngradeTarget, ErrDowngradeEnabled, ErrNoClusterVersion,
+		ErrDowngradeTarget, ErrDowngradeEnabled, ErrNoClusterVersion, ErrCompacted, ErrFutureRevision,
 	}
 }
 

@@ -78,6 +78,11 @@ func (c *changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor
 	return c.do("enable-downgrade", func() error { return c.Changer.EnableDowngrade(ctx, target, minor) })
 }
 
+// Disarm calls the hooks.
+func (c *changer) Disarm(ctx context.Context, target etcd.Target, alarm cluster.Alarm) error {
+	return c.do("disarm", func() error { return c.Changer.Disarm(ctx, target, alarm) })
+}
+
 // CancelDowngrade calls the hooks.
 func (c *changer) CancelDowngrade(ctx context.Context, target etcd.Target) error {
 	return c.do("cancel-downgrade", func() error { return c.Changer.CancelDowngrade(ctx, target) })

@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/comparison"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 )
 
@@ -30,6 +31,8 @@ type Observer struct {
 	SeesClusterScope bool
 	// AuthorityOverlap is how long members and clients get to take up a change of the trusted authorities.
 	AuthorityOverlap time.Duration
+	// Comparisons are those of the members' data.
+	Comparisons *comparison.Store
 	// OperatorImage is the operator's own image, empty where it does not run in a pod.
 	OperatorImage string
 
@@ -57,6 +60,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 			o.secrets.forget(key)
 			o.podless.Delete(key)
 			o.leaderless.Delete(key)
+			o.Comparisons.Forget(key)
 			return nil, nil
 		}
 		return nil, fmt.Errorf("reading EtcdCluster: %w", err)
@@ -80,6 +84,7 @@ func (o *Observer) Observe(ctx context.Context, key client.ObjectKey) (*cluster.
 	}
 	o.observeEtcd(ctx, s, credentials)
 	o.observeElection(s)
+	s.Comparison = o.Comparisons.Of(key)
 	if err := o.observeZones(ctx, s); err != nil {
 		return nil, err
 	}

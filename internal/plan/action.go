@@ -122,6 +122,19 @@ type ChangeDowngrade struct {
 	Leader string
 }
 
+// HashMember has a member compute the hash of its data, outside of the pass. It is a part of comparing all.
+type HashMember struct {
+	onAllMembers
+	Name string
+	// Cause, Voters, Revision and Attempt are those of the comparison: see cluster.Comparison.
+	Cause    string
+	Voters   []cluster.ID
+	Revision int64
+	Attempt  int
+	// Begins tells that it is a new comparison. Otherwise the answer belongs to the last one.
+	Begins bool
+}
+
 // MoveLeader makes a follower the leader. It is a part of the operation that needs it.
 type MoveLeader struct {
 	// Name is the member that leads, and that the operation is for.
@@ -141,7 +154,7 @@ func IsVoluntary(action Action) bool {
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
 	case ChangeDowngrade:
 		return a.Target != "" // to cancel one lets members join, or restart
-	case AddMember, StartLearner, PromoteMember, RemoveMember, MoveLeader:
+	case AddMember, StartLearner, PromoteMember, RemoveMember, HashMember, MoveLeader:
 		return true
 	}
 	return false
@@ -192,6 +205,9 @@ func (a RemoveMember) Operation() v1beta1.OperationType {
 
 // Operation implements Action.
 func (ChangeDowngrade) Operation() v1beta1.OperationType { return v1beta1.OperationDowngrade }
+
+// Operation implements Action.
+func (HashMember) Operation() v1beta1.OperationType { return v1beta1.OperationCheckConsistency }
 
 // Operation implements Action.
 func (m MoveLeader) Operation() v1beta1.OperationType { return m.For }

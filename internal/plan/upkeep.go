@@ -169,6 +169,17 @@ func (AppendEntry) Writes() ObjectName { return ObjectName{} }
 // Uses implements Upkeep: the entry is for the member of this StatefulSet.
 func (a AppendEntry) Uses() []ObjectName { return []ObjectName{{"StatefulSet", a.Learner}} }
 
+// DisarmAlarms ends alarms in etcd that a comparison of all members' data has answered.
+type DisarmAlarms struct {
+	independent
+	// Leader is the member that the change is sent to.
+	Leader string
+	Alarms []cluster.Alarm
+}
+
+// Writes implements Upkeep: the write goes to etcd.
+func (DisarmAlarms) Writes() ObjectName { return ObjectName{} }
+
 // RemoveAnnotation removes an annotation of the EtcdCluster that the operator has obeyed.
 type RemoveAnnotation struct {
 	independent

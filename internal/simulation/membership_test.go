@@ -31,6 +31,7 @@ const (
 
 	enableDowngrade simulation.Verb = "enable downgrade"
 	cancelDowngrade simulation.Verb = "cancel downgrade"
+	disarm          simulation.Verb = "disarm"
 )
 
 // membership is what the oracle knows of etcd's members.
@@ -91,13 +92,17 @@ func (c changer) CancelDowngrade(ctx context.Context, target etcd.Target) error 
 	return c.call(cancelDowngrade, "", target, func() error { return c.Port.CancelDowngrade(ctx, target) })
 }
 
+func (c changer) Disarm(ctx context.Context, target etcd.Target, alarm cluster.Alarm) error {
+	return c.call(disarm, string(alarm.Kind), target, func() error { return c.Port.Disarm(ctx, target, alarm) })
+}
+
 func (c changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) error {
 	return c.call(moveLeader, to.String(), target, func() error { return c.Port.MoveLeader(ctx, target, to) })
 }
 
 // checkChange holds a change of etcd that the operator is about to ask for against the other steps under way.
 func (h *history) checkChange(o *operator, call *simulation.Call) {
-	if c := h.cluster(); call.Verb != appendEntry && !o.late && !h.wiped && (c == nil || c.Status.Operation == nil) {
+	if c := h.cluster(); call.Verb != appendEntry && call.Verb != disarm && !o.late && !h.wiped && (c == nil || c.Status.Operation == nil) {
 		h.wrong("%s without a claim", call)
 	}
 	h.checkRemoval(o, call)

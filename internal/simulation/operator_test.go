@@ -21,6 +21,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/controllers"
 	"github.com/etcd-warden/etcd-warden/internal/act"
+	"github.com/etcd-warden/etcd-warden/internal/comparison"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
@@ -90,14 +91,15 @@ func (h *history) startOperator() *operator {
 	o := &operator{h: h, cache: simulation.NewCache(h.Server, controllers.CacheOptions(nil))}
 	conn := &simulation.Conn{Server: h.Server, Before: o.before, After: o.after}
 	cached := cachedClient{conn, o}
+	comparisons := &comparison.Store{Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, Start: func(work func()) { work() }}
 	observer := &observe.Observer{
 		Reader: cached, Live: conn, Etcd: simulation.Port{World: h.World}, Now: h.operatorsTime, SeesClusterScope: h.seesVolumes, AuthorityOverlap: overlap,
-		OperatorImage: h.operatorImage,
+		OperatorImage: h.operatorImage, Comparisons: comparisons,
 	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached, Observer: observer, Events: noEvents{},
 		Actor: &act.Actor{
-			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer,
+			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer, Comparisons: comparisons,
 			Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime},
 		},
 	}

@@ -37,6 +37,13 @@ var losses = map[string]struct {
 		h.loseNodeOf("prod-1", false)
 		h.DeleteNode(node)
 	}},
+	"the data of a follower": {3, false, func(h *history) { h.corrupt("prod-1", true) }},
+	"the data of the leader": {3, false, func(h *history) { h.corrupt("prod-0", true) }},
+	"the data of one of five, whose etcd finds other data at its peers when it starts again": {5, false, func(h *history) {
+		h.corrupt("prod-3", false)
+		h.forgive(h.podOf("prod-3"))
+		h.KillPod(h.podOf("prod-3"))
+	}},
 	"a copy in the place of a volume": {3, false, func(h *history) {
 		h.backUp(h.claimOf("prod-1"))
 		h.replaceByHand()
@@ -45,6 +52,15 @@ var losses = map[string]struct {
 		h.restoreCopy(h.backups["prod-1"], true, true)
 		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Recovery = nil })
 	}},
+}
+
+// corrupt changes what lies on a member's disk. With an alarm, etcd's check after a compaction has found it: it names no
+// member.
+func (h *history) corrupt(member string, alarm bool) {
+	h.Etcd.Corrupt(h.Disk(h.claimOf(member)))
+	if alarm {
+		_ = h.Etcd.Raise(h.Address(h.podOf("prod-2")), cluster.Alarm{Kind: cluster.AlarmCorrupt})
+	}
 }
 
 // replaceByHand leaves lost members to the user.
@@ -71,6 +87,10 @@ func (h *history) loseNodeOf(member string, down bool) {
 // then.
 func (h *history) settledWithLosses(t *testing.T, at string) {
 	t.Helper()
+	for range 12 { // a comparison of data takes a pass for each member
+		h.workFor(30 * time.Second)
+		h.CollectGarbage(1 << 10)
+	}
 	for range 60 {
 		h.work()
 		h.CollectGarbage(1 << 10)
@@ -109,6 +129,9 @@ func TestLostMembersAreReplaced(t *testing.T) {
 			h.RecoverNodes()
 			h.settledWithLosses(t, name+", and back")
 			h.put()
+			if corrupt := h.Etcd.CorruptMembers(); len(corrupt) > 0 {
+				t.Errorf("%s: the data of %v are wrong still", name, corrupt)
+			}
 		})
 	}
 }

@@ -144,6 +144,7 @@ type Port struct{ *World }
 var (
 	_ etcd.Port    = Port{}
 	_ etcd.Changer = Port{}
+	_ etcd.Hasher  = Port{}
 )
 
 // Probe implements etcd.Port.
@@ -224,6 +225,22 @@ func (p Port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
 		return &etcd.TLSError{Err: err}
 	}
 	return fake.Changer{World: p.Etcd}.CancelDowngrade(ctx, target)
+}
+
+// Disarm implements etcd.Changer.
+func (p Port) Disarm(ctx context.Context, target etcd.Target, alarm cluster.Alarm) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.Disarm(ctx, target, alarm)
+}
+
+// Hash implements etcd.Hasher.
+func (p Port) Hash(ctx context.Context, target etcd.Target, revision int64) (cluster.DataHash, error) {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return cluster.DataHash{}, &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.Hash(ctx, target, revision)
 }
 
 // handshake sets up TLS with the member at the endpoint, where one runs there and wants it.

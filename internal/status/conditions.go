@@ -266,9 +266,8 @@ func storageAlarm(s *cluster.Snapshot) metav1.Condition {
 // corruptText names no member: etcd raises the alarm for member 0, or for a follower whose leader is the one that is
 // wrong. Source: etcd's server/etcdserver/corrupt.go.
 const corruptText = "etcd reports alarm CORRUPT: the data of the members may differ. The alarm does not show which member is wrong. " +
-	"While it is active, no member is ready, and the client Service has no endpoints. " +
-	"Compare all members with etcdctl endpoint hashkv --cluster. Do not restart members. Do not delete volumes. " +
-	"This release does not replace a corrupt member."
+	"While it is active, no member is ready, and the client Service has no endpoints. The operator compares the members: see condition DataConsistent. " +
+	"Do not restart members. Do not delete volumes."
 
 // outOfSpace returns the members with alarm NOSPACE, sorted.
 func outOfSpace(s *cluster.Snapshot) []string {

@@ -173,6 +173,8 @@ func bad(c *metav1.Condition) bool {
 	switch c.Type {
 	case v1beta1.ConditionAvailable:
 		return c.Status != metav1.ConditionTrue && c.Reason != v1beta1.ReasonNotStarted && c.Reason != v1beta1.ReasonNoReadyEndpoint
+	case v1beta1.ConditionDataConsistent:
+		return c.Status != metav1.ConditionTrue
 	case v1beta1.ConditionProgressing:
 		return c.Status == metav1.ConditionFalse && c.Reason != v1beta1.ReasonUpToDate && c.Reason != v1beta1.ReasonPaused && c.Reason != v1beta1.ReasonDeleting
 	default:

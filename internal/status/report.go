@@ -62,8 +62,11 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	v := viewOf(s, d)
 	for _, c := range []metav1.Condition{
 		available(v), progressing(d), degraded(v, d, &status), quorumLost(v), storageAlarm(s), restartPending(d), upgradeBlocked(s, d), versionAdvisory(s),
+		dataConsistent(s),
 	} {
-		setCondition(&status, s, c)
+		if c.Type != "" {
+			setCondition(&status, s, c)
+		}
 	}
 	return Report{Status: status, Events: events(s, d, &old, &status, outcome)}
 }

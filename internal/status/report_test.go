@@ -148,10 +148,36 @@ func situations() map[string]*Builder {
 		"secret-unreadable": prod().Managed().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: "Secret", Name: "prod-peer-ca", Owner: "cannot be read", Unreadable: `secrets "prod-peer-ca" is forbidden`})
 		}),
+		"data-agree":       compared("", 1, 1, 1),
+		"data-differ":      compared(cluster.AlarmCorrupt, 1, 2, 1),
+		"data-no-majority": compared(cluster.AlarmCorrupt, 1, 2, 3),
+		"data-too-large": alarm(cluster.AlarmCorrupt).Later(func(s *cluster.Snapshot) {
+			s.Member("prod-2").Probe.DatabaseBytesInUse = cluster.ConsistencyLimit + 1
+		}),
+		"data-being-compared": alarm(cluster.AlarmCorrupt).Claim(v1beta1.OperationCheckConsistency).Later(func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation.Member = ""
+			s.Comparison = &cluster.Comparison{Cause: "etcd reports an alarm for corrupt data of member a2", Voters: []cluster.ID{0xa1, 0xa2, 0xa3}, Revision: 7, Attempt: 1, Asked: "prod-1"}
+		}),
 		"previous-leaving": prod().Stranger("StatefulSet", "prod-0", true),
 		"template-newer":   prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Members[1].Pod.RenderHash = "older" }),
 		"taking-back":      prod().Objects().Kept(nil, "prod-0", "prod-1", "prod-2"),
 	}
+}
+
+// compared is a cluster with an alarm, whose members told these hashes when their data were compared for it.
+func compared(kind cluster.AlarmKind, hashes ...uint32) *Builder {
+	return MakeCluster("prod").Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+		if kind != "" {
+			s.Membership.Alarms = []cluster.Alarm{{Member: 0xa2, Kind: kind}}
+		}
+		c := &cluster.Comparison{Cause: "etcd reports an alarm for corrupt data of member a2", Revision: 7, Attempt: 1, Ended: Now}
+		for i, hash := range hashes {
+			m := &s.Members[i]
+			c.Voters = append(c.Voters, m.Probe.MemberID)
+			c.Answers = append(c.Answers, cluster.Answer{Member: m.Name, ID: m.Probe.MemberID, DataHash: cluster.DataHash{Hash: hash}})
+		}
+		s.Comparison = c
+	})
 }
 
 // copying is a cluster with a learner that has started.
@@ -196,6 +222,9 @@ func TestSituations(t *testing.T) {
 	for name, b := range situations() {
 		t.Run(name, func(t *testing.T) {
 			s := b.Snapshot()
+			if !strings.HasPrefix(name, "data-") {
+				s.Comparison = nil // the usual case: etcd's own check is the proof
+			}
 			d := analyse.Next(s)
 			got := text(Of(&s, &d, nil))
 			file := filepath.Join("testdata", name+".txt")
@@ -256,6 +285,11 @@ func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {
 					later.Members[i].Pod = &pod
 				}
 			}
+			if c := s.Comparison; c != nil && later.Now != s.Now {
+				compared := *c
+				compared.Ended = c.Ended.AddDate(0, 0, 1)
+				later.Comparison = &compared
+			}
 			later.Cluster = s.Cluster.DeepCopy()
 			if op := first.Status.Operation; op != nil && later.Now != s.Now {
 				claim := *op
@@ -281,6 +315,7 @@ var unfit = regexp.MustCompile(`%!|\d\d:\d\d|\.\.( |$)|  |\b10\.0\.0\.|uid-`)
 func TestMessagesAreWholeSentencesWithoutTimesOrAddresses(t *testing.T) {
 	for name, b := range situations() {
 		s := b.Snapshot()
+		s.Comparison = nil
 		d := analyse.Next(s)
 		for _, c := range Of(&s, &d, nil).Status.Conditions {
 			if c.Reason == "" || !strings.HasSuffix(c.Message, ".") || unfit.MatchString(c.Message) {

@@ -122,7 +122,8 @@ func disturbsMembers(t v1beta1.OperationType) bool {
 	switch t {
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:
 		return false
-	case v1beta1.OperationRollMember, v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember, v1beta1.OperationRollBack, v1beta1.OperationDowngrade:
+	case v1beta1.OperationRollMember, v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember, v1beta1.OperationRollBack, v1beta1.OperationDowngrade,
+		v1beta1.OperationCheckConsistency:
 		return true
 	default: // of a later release
 		return true

@@ -96,6 +96,7 @@ func TestTheLimitsRefuseWhatIsLarger(t *testing.T) {
 		"storage: {retentionPolicy: {whenScaled: Recycle}}",
 		"storage: {retentionPolicy: {whenReplaced: Recycle}}",
 		"recovery: {memberReplacement: {policy: Never}}",
+		"maintenance: {consistencyCheck: Never}",
 		"updateStrategy: {operatorUpgrade: Now}",
 		"updateStrategy: {progressDeadlineSeconds: 0}",
 		"updateStrategy: {progressDeadlineSeconds: 59}",

@@ -81,6 +81,7 @@ var betaCreations = withSecurity([]creation{
 
 	{does: "takes an update strategy", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Roll, progressDeadlineSeconds: 60}}`},
 	{does: "takes a replacement of lost members", spec: `{replicas: 3, recovery: {memberReplacement: {policy: Automatic, after: 10s}}}`},
+	{does: "takes a consistency check of all data", spec: `{replicas: 3, maintenance: {consistencyCheck: Full}}`},
 	{does: "takes the longest time until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {policy: Manual, after: 24h}}}`},
 	{does: "refuses a time of 9 s until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "9s"}}}`, refused: []string{replacementTime}},
 	{does: "refuses a time of 25 h until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "25h"}}}`, refused: []string{replacementTime}},

@@ -797,6 +797,22 @@ func (p port) CancelDowngrade(ctx context.Context, target etcd.Target) error {
 	return c.CancelDowngrade(ctx, target)
 }
 
+func (p port) Disarm(ctx context.Context, target etcd.Target, alarm cluster.Alarm) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.Disarm(ctx, target, alarm)
+}
+
+func (p port) Hash(ctx context.Context, target etcd.Target, revision int64) (cluster.DataHash, error) {
+	c, err := p.changer(target)
+	if err != nil {
+		return cluster.DataHash{}, err
+	}
+	return c.Hash(ctx, target, revision)
+}
+
 // step is sync for tests.
 func (k *kubernetes) step(t *testing.T) bool {
 	t.Helper()

@@ -29,6 +29,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/act"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/comparison"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
@@ -121,13 +122,14 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 		},
 	}
 	writer := failpoint.Wrap(operatorClient, around)
+	comparisons := &comparison.Store{Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, Start: func(work func()) { work() }}
 	observer := &observe.Observer{
 		Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
-		AuthorityOverlap: l.overlap,
+		AuthorityOverlap: l.overlap, Comparisons: comparisons,
 	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer, Observer: observer, Events: o.events,
-		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Lifetimes: lifetimes},
+		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Comparisons: comparisons, Lifetimes: lifetimes},
 	}
 	if l.limit > 0 {
 		o.reconciler.Pace = l.newPace(live, writer)

@@ -235,6 +235,7 @@ func (b *Builder) Broken(why string, roles ...cluster.Role) *Builder {
 func (b *Builder) Snapshot() cluster.Snapshot {
 	slices.SortFunc(b.s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(b.s.Cluster.Name, x.Name, y.Name) })
 	b.s.Membership = b.membership()
+	b.s.Comparison = b.comparison()
 	for _, change := range b.last {
 		change()
 	}
@@ -251,6 +252,20 @@ func (b *Builder) membership() *cluster.Membership {
 		m.Members = append(m.Members, cluster.EtcdMember{ID: b.memberID(name), Name: name, PeerURLs: []string{b.peerURL(name)}})
 	}
 	return &m
+}
+
+// comparison is one that all members' data agreed in: before a minor version of etcd, the operator compares them.
+func (b *Builder) comparison() *cluster.Comparison {
+	if b.s.Membership == nil {
+		return nil
+	}
+	c := &cluster.Comparison{Cause: "a test", Revision: 1, Attempt: 1, Ended: Now}
+	for _, name := range b.Founders() {
+		c.Voters = append(c.Voters, b.memberID(name))
+		c.Answers = append(c.Answers, cluster.Answer{Member: name, ID: b.memberID(name)})
+	}
+	slices.Sort(c.Voters)
+	return c
 }
 
 // Founders are the names of the founding members.

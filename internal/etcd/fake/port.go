@@ -38,6 +38,7 @@ func (w *World) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Prob
 		Term:           uint64(data.state.term),
 		CommittedIndex: uint64(data.state.index),
 		AppliedIndex:   uint64(data.state.index),
+		Revision:       data.state.revision(),
 	}
 	m.tellVersions(&probe)
 	if m.leader == 0 {

@@ -96,6 +96,8 @@ type dataDir struct {
 	// snapshot is the last entry in the newest snapshot of the log, and appliedVersion the last cluster version that the
 	// member applied.
 	snapshot, appliedVersion int
+	// corrupt tells that what lies on the disk is not what the member wrote.
+	corrupt bool
 }
 
 // state is the result of a member's log up to its last entry. It is never changed, only replaced.
@@ -111,6 +113,10 @@ type state struct {
 	clusterVersion, downgrade int
 	// oldEntry is the last entry that 3.7 cannot read; zero without any.
 	oldEntry int
+	// hashes are those of the keys at each revision, from the first write on. compacted is the last revision that was
+	// compacted, zero for none.
+	hashes    []uint32
+	compacted int
 }
 
 // peer is an entry of the member list.
@@ -203,6 +209,9 @@ func (w *World) Start(o StartOptions) error {
 		w.noteUnfit(data, o.Version, err)
 		return fmt.Errorf("starting %s: %w", o.Name, err)
 	}
+	if w.isInconsistent(data) {
+		return fmt.Errorf("starting %s: %s %w", o.Name, data.memberID, ErrInconsistent)
+	}
 	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock(), logStart: data.snapshot}
 	w.settle()
 	if data.removed { // a peer said so
@@ -284,7 +293,10 @@ func (w *World) Put(address, key, value string) error {
 	if err := m.data.state.refusal(); err != nil {
 		return err
 	}
-	w.commit(m, func(s *state) { s.keys[key] = value })
+	w.commit(m, func(s *state) {
+		s.keys[key] = value
+		s.noteHash()
+	})
 	return nil
 }
 
@@ -465,7 +477,7 @@ func (w *World) follow(group []*member, leader *member) {
 		}
 		m.leader = leader.data.memberID
 		if m.data.state.index < leader.logStart { // the leader sends a snapshot instead
-			m.data.snapshot = leader.data.state.index
+			m.data.snapshot, m.data.corrupt = leader.data.state.index, leader.data.corrupt
 		}
 		if !entry.learner || !w.lagging[m.address] {
 			m.serving, m.data.state = true, leader.data.state

@@ -53,6 +53,9 @@ func (Port) Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, e
 		CommittedIndex: status.RaftIndex,
 		AppliedIndex:   status.RaftAppliedIndex,
 		DatabaseBytes:  status.DbSize,
+		Revision:       status.Header.GetRevision(),
+
+		DatabaseBytesInUse: status.DbSizeInUse,
 	}
 	for _, text := range status.Errors[:min(len(status.Errors), maxAlarms)] {
 		// ForeignText also normalizes the spaces of a printed alarm. They differ between builds of etcd.

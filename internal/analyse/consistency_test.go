@@ -1,0 +1,320 @@
+package analyse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+// corruptAlarm raises an alarm for a member ID.
+func corruptAlarm(id cluster.ID) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Member: id, Kind: cluster.AlarmCorrupt})
+	}
+}
+
+// answers makes a comparison for the present cause, in which the members answered these hashes. A member of hash 0 did
+// not answer.
+func answers(hashes ...uint32) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		c := &cluster.Comparison{Cause: causeToCompare(s), Voters: voterIDs(s), Revision: 7, Attempt: 1, Ended: s.Now}
+		for i, hash := range hashes {
+			m := &s.Members[i]
+			if hash != 0 {
+				c.Answers = append(c.Answers, cluster.Answer{Member: m.Name, ID: s.EtcdEntry(m).ID, DataHash: cluster.DataHash{Hash: hash}})
+			}
+		}
+		s.Comparison = c
+	}
+}
+
+// compactedAt is the compact revision that a member answered with.
+func compactedAt(member int, revision int64) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Comparison.Answers[member].CompactRevision = revision }
+}
+
+func noComparison(s *cluster.Snapshot) { s.Comparison = nil }
+
+func wantsComparison(s *cluster.Snapshot) {
+	metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.CheckConsistencyAnnotation, "now")
+}
+
+// refusesData makes a member's etcd end with last words about its data.
+func refusesData(name, words string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		m.Probe = &cluster.Probe{Error: "connection refused"}
+		m.Pod.Ready, m.Pod.PassesReadiness = false, false
+		m.Pod.FailureReason, m.Pod.FailureDetail = v1beta1.ReasonCrashLooping, words
+	}
+}
+
+func differedLast(s *cluster.Snapshot) {
+	s.Cluster.Status.Conditions = append(s.Cluster.Status.Conditions, metav1.Condition{
+		Type: v1beta1.ConditionDataConsistent, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonDataDiffers,
+	})
+}
+
+func inUse(name string, bytes int64) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member(name).Probe.DatabaseBytesInUse = bytes }
+}
+
+func full(s *cluster.Snapshot) {
+	s.Cluster.Spec.Maintenance = &v1beta1.Maintenance{ConsistencyCheck: v1beta1.ConsistencyCheckFull}
+}
+
+func situation(size int, changes ...func(*cluster.Snapshot)) cluster.Snapshot {
+	b := healthy(int32(size))
+	for _, change := range append([]func(*cluster.Snapshot){noComparison}, changes...) {
+		b = b.Later(change)
+	}
+	return b.Snapshot()
+}
+
+func TestDataAreComparedForACause(t *testing.T) {
+	const differs = "8e9e05c52164694d found data inconsistency with peers"
+	for name, test := range map[string]struct {
+		changes []func(*cluster.Snapshot)
+		asks    bool
+	}{
+		"not at rest":                                                 {nil, false},
+		"after an alarm of member 0":                                  {[]func(*cluster.Snapshot){corruptAlarm(0)}, true},
+		"for the annotation":                                          {[]func(*cluster.Snapshot){wantsComparison}, true},
+		"not for the annotation beside a silent member":               {[]func(*cluster.Snapshot){wantsComparison, silent("prod-1")}, false},
+		"after an alarm, beside a silent member":                      {[]func(*cluster.Snapshot){corruptAlarm(0), silent("prod-1")}, true},
+		"not while no majority answers":                               {[]func(*cluster.Snapshot){corruptAlarm(0), silent("prod-1"), silent("prod-2")}, false},
+		"beside a member that finds other data at a peer":             {[]func(*cluster.Snapshot){refusesData("prod-1", differs)}, true},
+		"beside a member whose log cannot be read":                    {[]func(*cluster.Snapshot){refusesData("prod-1", "failed to read WAL, cannot be repaired")}, true},
+		"beside a member whose database cannot be opened":             {[]func(*cluster.Snapshot){refusesData("prod-1", "panic: failed to open database")}, true},
+		"not beside a member that fails for something else":           {[]func(*cluster.Snapshot){refusesData("prod-1", "bind: address already in use")}, false},
+		"again after a difference, once the operator forgot it":       {[]func(*cluster.Snapshot){differedLast}, true},
+		"not of databases of more than 1 GiB":                         {[]func(*cluster.Snapshot){corruptAlarm(0), inUse("prod-1", cluster.ConsistencyLimit+1)}, false},
+		"of databases of 1 GiB":                                       {[]func(*cluster.Snapshot){corruptAlarm(0), inUse("prod-1", cluster.ConsistencyLimit)}, true},
+		"of databases of more than 1 GiB where the spec says Full":    {[]func(*cluster.Snapshot){corruptAlarm(0), inUse("prod-1", cluster.ConsistencyLimit+1), full}, true},
+		"not once they are compared":                                  {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 3)}, false},
+		"again after an hour":                                         {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 3), func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Hour) }}, true},
+		"again at another revision where compact revisions differ":    {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), compactedAt(1, 5)}, true},
+		"not a sixth time":                                            {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), compactedAt(1, 5), func(s *cluster.Snapshot) { s.Comparison.Attempt = comparisonAttempts }}, false},
+		"not at once where the alarm was ended for such a comparison": {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now }}, false},
+		"later where the alarm was ended for such a comparison":       {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now.Add(-alarmPause) }}, true},
+	} {
+		s := situation(3, test.changes...)
+		d := Next(s)
+		_, asks := d.Action.(plan.HashMember)
+		if asks != test.asks || asks && (d.Claim == nil || d.Claim.Type != v1beta1.OperationCheckConsistency) {
+			t.Errorf("%s: %T %v: %s", name, d.Action, d.Claim, d.Message)
+		}
+	}
+}
+
+func TestTheOnlyMemberIsNotCompared(t *testing.T) {
+	s := situation(1, corruptAlarm(0), wantsComparison)
+	if d := Next(s); d.Action != nil {
+		t.Errorf("%#v", d.Action)
+	}
+}
+
+// The leader answers nothing while it computes its hash, so all writes wait for it.
+func TestFollowersAreComparedFirstAndTheLeaderAfterItHandedOver(t *testing.T) {
+	s := situation(3, corruptAlarm(0))
+	leader := s.Leader().Name
+	var order []string
+	for range 8 {
+		d := Next(s)
+		switch action := d.Action.(type) {
+		case plan.HashMember:
+			order = append(order, action.Name)
+			m := s.Member(action.Name)
+			c := &cluster.Comparison{Cause: action.Cause, Voters: action.Voters, Revision: action.Revision, Attempt: action.Attempt, Ended: s.Now}
+			if !action.Begins {
+				c.Answers = slices.Clone(s.Comparison.Answers)
+			}
+			c.Answers = append(c.Answers, cluster.Answer{Member: m.Name, ID: s.EtcdEntry(m).ID, DataHash: cluster.DataHash{Hash: 1}})
+			s.Comparison = c
+		case plan.MoveLeader:
+			order = append(order, action.Name+" to "+action.To)
+			for i := range s.Members {
+				s.Members[i].Probe.Leader = action.ToID
+			}
+		}
+		s.Cluster.Status.Operation = d.Claim
+		if d.Finished {
+			break
+		}
+	}
+	if len(order) != 4 || order[2] != leader+" to "+order[0] && order[2] != leader+" to "+order[1] || order[3] != leader {
+		t.Errorf("%s led, and the order is %v", leader, order)
+	}
+}
+
+// A hash that is computed holds up every other step, and nothing asks a second member meanwhile.
+func TestOneMemberIsAskedAtATime(t *testing.T) {
+	s := situation(3, corruptAlarm(0), answers(1), func(s *cluster.Snapshot) { s.Comparison.Asked = "prod-1" })
+	s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationCheckConsistency, StartedAt: metav1.NewTime(s.Now)}
+	if d := Next(s); d.Action != nil || !strings.Contains(d.Message, "prod-1 computes the hash") || d.RequeueAfter > 2*time.Second {
+		t.Errorf("%#v, %s, again after %s", d.Action, d.Message, d.RequeueAfter)
+	}
+}
+
+func TestOneMemberThatDiffersFromAMajorityIsReplaced(t *testing.T) {
+	joined := func(ago time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			v := *s.Member("prod-0").Volume
+			v.JoinedCluster, v.CreatedAt = "prod-0=http://x", s.Now.Add(-ago)
+			s.Member("prod-0").Volume = &v
+		}
+	}
+	cannotStart := refusesData("prod-1", "failed to read WAL, cannot be repaired")
+	for name, test := range map[string]struct {
+		size     int
+		changes  []func(*cluster.Snapshot)
+		replaced string
+	}{
+		"one of three":                   {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1)}, "prod-1"},
+		"one of three, without an alarm": {3, []func(*cluster.Snapshot){wantsComparison, answers(1, 2, 1)}, "prod-1"},
+		"one of five":                    {5, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1, 1, 2)}, "prod-4"},
+		"not two of five":                {5, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1, 2, 2)}, ""},
+		"not two of five that differ from each other as well":       {5, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1, 2, 3)}, ""},
+		"not where all three differ":                                {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 3)}, ""},
+		"not one of two that answer":                                {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2), silent("prod-2")}, ""},
+		"not one of two":                                            {2, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2)}, ""},
+		"not where it compacted another revision":                   {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), compactedAt(1, 5), func(s *cluster.Snapshot) { s.Comparison.Attempt = comparisonAttempts }}, ""},
+		"not where nothing differs":                                 {3, []func(*cluster.Snapshot){wantsComparison, answers(1, 1, 1)}, ""},
+		"not while another member is down":                          {5, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1, 1, 1), silent("prod-4")}, ""},
+		"one that cannot open its data":                             {3, []func(*cluster.Snapshot){cannotStart, answers(1, 0, 1)}, "prod-1"},
+		"not one that cannot open its data where the others differ": {3, []func(*cluster.Snapshot){cannotStart, answers(1, 0, 2)}, ""},
+		"not one that fails for something else":                     {3, []func(*cluster.Snapshot){refusesData("prod-1", "killed"), wantsComparison, answers(1, 0, 1)}, ""},
+		"not within an hour of the last new member":                 {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(59 * time.Minute)}, ""},
+		"an hour after the last new member":                         {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(time.Hour)}, "prod-1"},
+		"not by itself where the spec says Manual":                  {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})}, ""},
+		"not for another alarm besides": {3, []func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
+			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Kind: cluster.AlarmNoSpace})
+		}, answers(1, 2, 1)}, ""},
+		"not what an old comparison found": {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Hour) }}, ""},
+	} {
+		s := situation(test.size, test.changes...)
+		replaced := ""
+		d := Next(s)
+		if action, ok := d.Action.(plan.RemoveMember); ok && action.For == v1beta1.OperationReplaceMember {
+			replaced = action.Name
+		}
+		if replaced != test.replaced {
+			t.Errorf("%s: %q is replaced: %s", name, replaced, d.Message)
+		}
+	}
+}
+
+func TestACorruptLeaderHandsOverBeforeItIsReplaced(t *testing.T) {
+	s := situation(3, corruptAlarm(0))
+	hashes := []uint32{1, 1, 1}
+	leader := s.Leader()
+	hashes[slices.IndexFunc(s.Members, func(m cluster.Member) bool { return m.Name == leader.Name })] = 2
+	answers(hashes...)(&s)
+	d := Next(s)
+	move, ok := d.Action.(plan.MoveLeader)
+	if !ok || move.Name != leader.Name || move.For != v1beta1.OperationReplaceMember {
+		t.Fatalf("%#v: %s", d.Action, d.Message)
+	}
+	for i := range s.Members {
+		s.Members[i].Probe.Leader = move.ToID
+	}
+	s.Cluster.Status.Operation = d.Claim
+	if removal, ok := Next(s).Action.(plan.RemoveMember); !ok || removal.Name != leader.Name {
+		t.Errorf("then %#v", Next(s).Action)
+	}
+}
+
+func TestAlarmsEndOnceAllDataAgree(t *testing.T) {
+	for name, test := range map[string]struct {
+		changes []func(*cluster.Snapshot)
+		ends    int
+	}{
+		"those of member 0 and of a removed member":     {[]func(*cluster.Snapshot){corruptAlarm(0), corruptAlarm(0xdead), answers(1, 1, 1)}, 2},
+		"not before the comparison":                     {[]func(*cluster.Snapshot){corruptAlarm(0)}, 0},
+		"not while one differs":                         {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1)}, 0},
+		"not while one did not answer":                  {[]func(*cluster.Snapshot){corruptAlarm(0), silent("prod-2"), answers(1, 1)}, 0},
+		"not for a comparison of before the alarm":      {[]func(*cluster.Snapshot){wantsComparison, answers(1, 1, 1), corruptAlarm(0)}, 0},
+		"not for a comparison that ended alarms before": {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now }}, 0},
+		"not those of no space": {[]func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
+			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Kind: cluster.AlarmNoSpace})
+		}, answers(1, 1, 1)}, 1},
+	} {
+		s := situation(3, test.changes...)
+		ends := 0
+		for _, u := range Next(s).Upkeep {
+			if disarm, ok := u.(plan.DisarmAlarms); ok {
+				ends += len(disarm.Alarms)
+			}
+		}
+		if ends != test.ends {
+			t.Errorf("%s: %d alarms end", name, ends)
+		}
+	}
+}
+
+func TestTheAnnotationGoesOnceTheDataAreCompared(t *testing.T) {
+	removes := func(changes ...func(*cluster.Snapshot)) bool {
+		return slices.ContainsFunc(Next(situation(3, changes...)).Upkeep, func(u plan.Upkeep) bool {
+			r, ok := u.(plan.RemoveAnnotation)
+			return ok && r.Key == v1beta1.CheckConsistencyAnnotation
+		})
+	}
+	if !removes(wantsComparison, answers(1, 1, 1)) || removes(wantsComparison) {
+		t.Errorf("compared: %t, not compared: %t", removes(wantsComparison, answers(1, 1, 1)), removes(wantsComparison))
+	}
+}
+
+// What is copied, or serves alone, could be the wrong data.
+func TestNothingRestartsOrJoinsWhileTheDataDiffer(t *testing.T) {
+	larger := func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 }
+	rolls := func(s *cluster.Snapshot) {
+		metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.RestartAnnotation, "1")
+	}
+	manual := replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})
+	for name, change := range map[string]func(*cluster.Snapshot){"a roll": rolls, "a growth": larger} {
+		if d := Next(situation(3, change)); d.Action == nil {
+			t.Errorf("%s at rest: %s", name, d.Message)
+		}
+		d := Next(situation(3, manual, wantsComparison, answers(1, 2, 1), change))
+		if d.Action != nil || !slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return r.Guard == "dataAgree" }) {
+			t.Errorf("%s while the data differ: %#v, %s", name, d.Action, d.Message)
+		}
+	}
+}
+
+func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
+	upgrades := func(version string, changes ...func(*cluster.Snapshot)) plan.Decision {
+		b := healthy(3).LaterSpec(toVersion(version)).Later(noComparison)
+		for _, change := range changes {
+			b = b.Later(change)
+		}
+		return Next(b.Snapshot())
+	}
+	differs := func(s *cluster.Snapshot) {
+		answers(1, 2, 3)(s)
+		s.Comparison.Cause = causeBeforeUpgrade(s)
+	}
+	agree := func(s *cluster.Snapshot) { answers(1, 1, 1)(s) }
+	if _, asks := upgrades("3.7.3").Action.(plan.HashMember); !asks {
+		t.Error("a minor version begins without a comparison")
+	}
+	if d := upgrades("3.6.17"); d.Action == nil || d.Action.Operation() != v1beta1.OperationRollMember {
+		t.Errorf("a patch: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", agree); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
+		t.Errorf("compared: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", inUse("prod-0", cluster.ConsistencyLimit+1)); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
+		t.Errorf("too large to compare: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", differs); d.Action != nil || !strings.Contains(d.Message, "differ") {
+		t.Errorf("different data: %#v, %s", d.Action, d.Message)
+	}
+}

@@ -1,0 +1,125 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
+)
+
+// ErrInconsistent is the end of a member whose data differ from those of a peer, at its start: InitialCheck
+// (server/etcdserver/corrupt.go), and initialCorruptCheck in 3.5. It does not tell whose data are wrong.
+var ErrInconsistent = errors.New("found data inconsistency with peers")
+
+// revision is that of an empty store, 1, and one more for each write.
+func (s *state) revision() int64 { return int64(len(s.hashes)) + 1 }
+
+// noteHash notes the hash of the keys after a write.
+func (s *state) noteHash() {
+	h := fnv.New32a()
+	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
+		_, _ = fmt.Fprintf(h, "%q=%q;", key, s.keys[key]) // a hash takes every write
+	}
+	s.hashes = append(slices.Clip(s.hashes), h.Sum32())
+}
+
+// hash is hashByRev (server/storage/mvcc/kvstore.go): of the keys at a revision.
+func (d *dataDir) hash(revision int64) (cluster.DataHash, error) {
+	s := d.state
+	switch {
+	case revision < int64(s.compacted):
+		return cluster.DataHash{}, etcd.ErrCompacted
+	case revision > s.revision():
+		return cluster.DataHash{}, etcd.ErrFutureRevision
+	}
+	answer := cluster.DataHash{CompactRevision: int64(s.compacted)}
+	if revision > 1 {
+		answer.Hash = s.hashes[revision-2]
+	}
+	if d.corrupt && revision > 1 {
+		answer.Hash = ^answer.Hash
+	}
+	return answer, nil
+}
+
+// Hash implements etcd.Hasher.
+func (c Changer) Hash(ctx context.Context, target etcd.Target, revision int64) (hash cluster.DataHash, err error) {
+	err = c.change(ctx, target, false, func(_ *World, m *member) error {
+		hash, err = m.data.hash(revision)
+		return err
+	})
+	return hash, err
+}
+
+// Disarm implements etcd.Changer.
+func (c Changer) Disarm(ctx context.Context, target etcd.Target, alarm cluster.Alarm) error {
+	return c.change(ctx, target, false, func(w *World, m *member) error {
+		if m.data.state.alarms[alarm] {
+			w.commit(m, func(s *state) { delete(s.alarms, alarm) })
+		}
+		return nil
+	})
+}
+
+// Corrupt makes what lies on a volume differ from what its member wrote. The member does not notice: only hashes do.
+func (w *World) Corrupt(volume string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data := w.volumes[volume]; data != nil {
+		data.corrupt = true
+	}
+}
+
+// Raise raises an alarm in the cluster of the member at the address, for any member ID: etcd raises those of corruption
+// for member 0 where it cannot tell who differs.
+func (w *World) Raise(address string, alarm cluster.Alarm) error {
+	return w.changeAlarms(address, func(s *state, _ cluster.ID) { s.alarms[alarm] = true })
+}
+
+// Compact compacts the keys up to the present revision, through the member at the address.
+func (w *World) Compact(address string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m, err := w.serving(address)
+	if err != nil {
+		return err
+	}
+	w.commit(m, func(s *state) { s.compacted = int(s.revision()) })
+	return nil
+}
+
+// isInconsistent reports whether a member that starts finds a running peer with other data at its own revision.
+func (w *World) isInconsistent(data *dataDir) bool {
+	revision := data.state.revision()
+	mine, err := data.hash(revision)
+	if err != nil {
+		return false
+	}
+	for _, m := range w.members {
+		theirs, err := m.data.hash(revision)
+		isPeer := m.data.clusterID == data.clusterID && m.serving && m.data != data
+		if isPeer && err == nil && theirs.CompactRevision == mine.CompactRevision && theirs.Hash != mine.Hash {
+			return true
+		}
+	}
+	return false
+}
+
+// CorruptMembers returns the names of the running members whose data are not what they wrote.
+func (w *World) CorruptMembers() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
+	for _, m := range w.members {
+		if m.data.corrupt {
+			names = append(names, m.data.name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
