@@ -81,6 +81,8 @@ type member struct {
 	storageDue time.Time
 	// logStart is the last entry that the process does not have in its log. A member that needs it gets a snapshot.
 	logStart int
+	// compactions are the hashes that the process computed when it compacted a revision.
+	compactions map[int64]cluster.DataHash
 	// published tells that a process of 3.5 has published itself.
 	published bool
 }
@@ -209,7 +211,7 @@ func (w *World) Start(o StartOptions) error {
 		w.noteUnfit(data, o.Version, err)
 		return fmt.Errorf("starting %s: %w", o.Name, err)
 	}
-	if w.isInconsistent(data) {
+	if w.isInconsistent(data, minorOf(o.Version)) {
 		return fmt.Errorf("starting %s: %s %w", o.Name, data.memberID, ErrInconsistent)
 	}
 	w.members[o.Address] = &member{address: o.Address, version: o.Version, data: data, connectedAt: w.clock(), logStart: data.snapshot}

@@ -67,6 +67,7 @@ func (l lab) Get(_ *testing.T, via, key string) (string, error) {
 }
 
 func (l lab) Changer() etcd.Changer              { return Changer{l.World} }
+func (l lab) Hasher() etcd.Hasher                { return Changer{l.World} }
 func (l lab) Endpoint(name string) etcd.Endpoint { return etcd.Endpoint{Address: address(name)} }
 func (l lab) PeerURL(name string) string         { return peerURL(name) }
 
@@ -85,6 +86,9 @@ func (l lab) AddVoter(_ *testing.T, via, name string) error {
 func (l lab) Raise(_ *testing.T, via string, alarm cluster.AlarmKind) error {
 	return l.SetAlarm(address(via), alarm)
 }
+
+func (l lab) Compact(_ *testing.T, via string) error { return l.World.Compact(address(via)) }
+func (l lab) Corrupt(_ *testing.T, name, _ string)   { l.World.Corrupt("data-" + name) }
 
 func (l lab) Probe(t *testing.T, name string) (cluster.Probe, error) {
 	return l.World.Probe(t.Context(), etcd.Endpoint{Address: address(name)})

@@ -42,6 +42,10 @@ type Lab interface {
 	// AddVoter adds a member as etcdctl member add does. The port cannot.
 	AddVoter(t *testing.T, via, name string) error
 	Raise(t *testing.T, via string, alarm cluster.AlarmKind) error
+	// Compact compacts all revisions so far.
+	Compact(t *testing.T, via string) error
+	// Corrupt changes a value on the disk of a member, which does not notice it.
+	Corrupt(t *testing.T, name, value string)
 	Probe(t *testing.T, name string) (cluster.Probe, error)
 	Membership(t *testing.T, via string) (cluster.Membership, error)
 	// AgreeOnVersion waits until the member knows the cluster version. Until then no member can join through it.
@@ -50,6 +54,7 @@ type Lab interface {
 	Ended(t *testing.T, name string)
 	// Changer is the port under test, Endpoint is where a member answers clients, and PeerURL where it answers its peers.
 	Changer() etcd.Changer
+	Hasher() etcd.Hasher
 	Endpoint(name string) etcd.Endpoint
 	PeerURL(name string) string
 	// Patience is how long a condition may take to become true.
@@ -75,7 +80,7 @@ var three = []string{a, b, c}
 // Run tests every rule, each in a new laboratory.
 func Run(t *testing.T, open func(*testing.T) Lab) {
 	t.Helper()
-	for _, rule := range slices.Concat(starts, changes) {
+	for _, rule := range slices.Concat(starts, changes, data) {
 		t.Run(rule.name, func(t *testing.T) {
 			rule.run(&bench{t, open(t)})
 		})

@@ -179,6 +179,7 @@ func (l *lab) endpoint(name string) etcd.Endpoint {
 }
 
 func (l *lab) Changer() etcd.Changer              { return v3.New() }
+func (l *lab) Hasher() etcd.Hasher                { return v3.New() }
 func (l *lab) Endpoint(name string) etcd.Endpoint { return l.endpoint(name) }
 func (l *lab) PeerURL(name string) string         { return l.peerURL(name) }
 
@@ -205,6 +206,7 @@ func (l *lab) Start(t *testing.T, name string, initial rules.Initial) error {
 		"--listen-peer-urls=" + l.peerURL(name), "--initial-advertise-peer-urls=" + l.peerURL(name),
 		"--initial-cluster=" + strings.Join(list, ","), "--initial-cluster-state=" + initial.State,
 		"--initial-cluster-token=" + initial.Token, "--unsafe-no-fsync", "--logger=zap", "--log-level=info",
+		l.corruptCheck(),
 	}, l.serverArguments...)...)
 	p.command.Stdout, p.command.Stderr = p.output, p.output
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -302,6 +304,61 @@ func (l *lab) Wipe(t *testing.T, name string) {
 	if err := os.RemoveAll(l.volume(name)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (l *lab) Compact(t *testing.T, via string) error {
+	t.Helper()
+	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
+		status, err := client.Status(ctx, l.address(via))
+		if err == nil {
+			_, err = client.Compact(ctx, status.Header.Revision)
+		}
+		return err
+	})
+}
+
+// Corrupt overwrites a value in the database file, once etcd has written it there. etcd maps the file into memory, so a
+// running process reads what was written. A page that etcd is about to write anew may still have the old value: so the
+// value must stay away for some commits, one each 100 ms.
+func (l *lab) Corrupt(t *testing.T, name, value string) {
+	t.Helper()
+	path := filepath.Join(l.volume(name), "data", "member", "snap", "db")
+	changed, away := false, 0
+	for end := time.Now().Add(patience); !changed || away < 10; <-time.After(50 * time.Millisecond) {
+		database, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		away++
+		for at := bytes.Index(database, []byte(value)); at >= 0; at = bytes.Index(database, []byte(value)) {
+			database[at] ^= 0xff
+			overwrite(t, path, int64(at), database[at:at+1])
+			changed, away = true, 0
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%q is not in the database of %s, or comes back", value, name)
+		}
+	}
+}
+
+func overwrite(t *testing.T, path string, at int64, data []byte) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = file.WriteAt(data, at)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// corruptCheck has a member compare its data with its peers' when it starts, as the operator's members do.
+func (l *lab) corruptCheck() string {
+	if strings.Contains(l.binary, "etcd-3.5") {
+		return "--experimental-initial-corrupt-check"
+	}
+	return "--feature-gates=InitialCorruptCheck=true"
 }
 
 // do calls a member with the operator's credentials.
