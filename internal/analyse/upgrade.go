@@ -3,7 +3,6 @@ package analyse
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -240,20 +239,19 @@ func upgradeMayBegin(m *cluster.Member) guard {
 	}
 }
 
-// olderThanData is what etcd says, as its last word, if a newer minor version has changed the data that it is started
-// on.
-// Source: mustDetectDowngrade in etcd's server/etcdserver/api/membership/cluster.go.
-const olderThanData = "server version is lower than determined cluster version"
-
-// refusesItsData reports whether the member's etcd ends because a newer minor version has changed its data.
-func refusesItsData(m *cluster.Member) bool {
-	return hasFailed(m) && m.Pod != nil && strings.Contains(m.Pod.FailureDetail, olderThanData)
+// newerData returns the minor version that has changed the member's data, where its etcd ends because of that; empty
+// where it does not. What ends is what the pod was made with.
+func newerData(m *cluster.Member) string {
+	if !hasFailed(m) || m.Pod == nil || m.Workload == nil || !isMadeFromTemplate(m) {
+		return ""
+	}
+	return cluster.NewerData(m.Pod.FailureDetail, m.Workload.Intent.Version)
 }
 
 // hasNoWayBack reports whether the only member fails with what it went back to: the new minor version had changed its
 // data before it failed. A version of that minor version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
-	return len(s.Members) == 1 && refusesItsData(m) && stepsLeft(s, m) > 0
+	return len(s.Members) == 1 && stepsLeft(s, m) > 0 && cluster.SameMinor(s.Cluster.Spec.Version, newerData(m))
 }
 
 // goesForwardAgain reports whether the only member, which refuses its data, may start once more with the newer version
@@ -270,14 +268,14 @@ func isRememberedAsFailed(s *cluster.Snapshot, m *cluster.Member, i cluster.Inte
 // dataFit refuses to restart a member with the version that refuses its data, for whatever else the spec asks.
 func dataFit(m *cluster.Member) guard {
 	return func(*cluster.Snapshot) *plan.Refusal {
-		if !refusesItsData(m) {
+		newer := newerData(m)
+		if newer == "" {
 			return nil
 		}
-		version := m.Workload.Intent.Version
 		return &plan.Refusal{
 			Guard: "dataFit", Reason: v1beta1.ReasonVersionMismatch,
 			Message: fmt.Sprintf("etcd %s refuses the data of %s, because a newer minor version has changed them. Set spec.version to a version of etcd %s that works.",
-				version, m.Name, cluster.NextMinor(version, 1)),
+				m.Workload.Intent.Version, m.Name, newer),
 		}
 	}
 }

@@ -455,26 +455,33 @@ func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *test
 		d := Next(s)
 		return &d
 	}
-	refuses := "etcd ended with exit code 2: invalid downgrade; " + olderThanData
-	for _, version := range []string{"3.7.4", "3.7.3"} { // the one that failed is tried once more
-		d := stuck(version, refuses, 1)
-		action, isRestart := d.Action.(plan.RestartMember)
-		if !isRestart {
-			t.Fatalf("it is stuck at %s: %s: %s", version, d.Reason, d.Message)
+	for _, refuses := range []string{
+		"etcd ended with exit code 2: invalid downgrade; " + cluster.LowerThanCluster,
+		`etcd ended with exit code 1: discovery failed: version "3.7.0" is not supported`,
+	} {
+		for _, version := range []string{"3.7.4", "3.7.3"} { // the one that failed is tried once more
+			d := stuck(version, refuses, 1)
+			action, isRestart := d.Action.(plan.RestartMember)
+			if !isRestart {
+				t.Fatalf("%s: it is stuck at %s: %s: %s", refuses, version, d.Reason, d.Message)
+			}
+			failed := action.StatefulSet.Annotations[cluster.AnnotationFailedIntent]
+			if _, isNoted := cluster.FailedCause(failed, healthy(1).Snapshot().Members[0].Workload.Intent.TargetHash()); !isNoted {
+				t.Errorf("%s: it may be tried again: %q", refuses, failed)
+			}
 		}
-		failed := action.StatefulSet.Annotations[cluster.AnnotationFailedIntent]
-		if _, isNoted := cluster.FailedCause(failed, healthy(1).Snapshot().Members[0].Workload.Intent.TargetHash()); !isNoted {
-			t.Errorf("what refuses the data may be tried again: %q", failed)
+		if d := stuck("3.6.16", refuses, 1); d.Action != nil || d.Reason != v1beta1.ReasonVersionMismatch || !strings.Contains(d.Message, "etcd 3.7 that works") {
+			t.Errorf("%s: with the version that refuses the data: %s %s: %s", refuses, actionText(d.Action), d.Reason, d.Message)
+		}
+		if d := stuck("3.7.4", refuses, 3); d.Action != nil {
+			t.Errorf("%s: one of three gets a new minor version while it fails: %s", refuses, d.Message)
 		}
 	}
-	if d := stuck("3.6.16", refuses, 1); d.Action != nil || d.Reason != v1beta1.ReasonVersionMismatch || !strings.Contains(d.Message, "etcd 3.7 that works") {
-		t.Errorf("with the version that refuses the data: %s %s: %s", actionText(d.Action), d.Reason, d.Message)
+	if d := stuck("3.7.4", `etcd ended with exit code 1: discovery failed: version "3.8.0" is not supported`, 1); d.Action != nil {
+		t.Errorf("data of 3.8 are started with 3.7: %s", d.Message)
 	}
 	if d := stuck("3.7.4", "etcd used more memory than its limit and was killed", 1); d.Action != nil {
 		t.Errorf("a member that failed for another reason gets a new minor version: %s", d.Message)
-	}
-	if d := stuck("3.7.4", refuses, 3); d.Action != nil {
-		t.Errorf("one of three gets a new minor version while it fails: %s", d.Message)
 	}
 }
 
