@@ -120,7 +120,7 @@ var upgradeRestart = restart{
 		return []guard{
 			versionReachable,               // Make sure that etcd can go to this version in one step.
 			versionFits(m),                 // Make sure that etcd takes the options in this version.
-			runsAsTold(m),                  // Make sure that what runs is what the template says.
+			runsAsTold(m, versionTarget),   // Make sure that no older etcd starts where an image is mislabelled.
 			upgradeMayBegin(m),             // Make sure that an upgrade begins on a healthy cluster.
 			imageIsRight(m, versionTarget), // Make sure that the image exists, and has this version.
 		}
@@ -282,9 +282,13 @@ func dataFit(m *cluster.Member) guard {
 
 // runsAsTold refuses to restart a member whose image has another minor version of etcd than the spec that it was made
 // from: what then looks like a patch, or like no change of the version at all, could start an older etcd on newer data.
-func runsAsTold(m *cluster.Member) guard {
-	return func(*cluster.Snapshot) *plan.Refusal {
+// It allows the minor version that runs, which is the way out, and the image that runs.
+func runsAsTold(m *cluster.Member, target intentOf) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
 		if !runsAnotherMinor(m) {
+			return nil
+		}
+		if next := target(s, m); cluster.SameMinor(next.Version, m.Probe.Version) || next.Image() == m.Workload.Intent.Image() {
 			return nil
 		}
 		return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
@@ -344,8 +348,8 @@ func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 // healthy voter of the new one for a minute, and a sentence about it. One that has failed waits for no member that is
 // not ready: that one may lack the quorum of both.
 func waitForPin(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, why string) {
-	if stepsLeft(s, m) < 0 {
-		return 0, ""
+	if stepsLeft(s, m) < 0 || minorSteps(RunningVersion(m), s.Cluster.Spec.Version) == 0 {
+		return 0, "" // it pins no version
 	}
 	for i := range s.Members {
 		other := &s.Members[i]

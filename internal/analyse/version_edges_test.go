@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
@@ -61,6 +63,37 @@ func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *tes
 				t.Errorf("%s, looked at %t: data of 3.7: %s starts %s: %s: %s", name, inPod, actionText(d.Action), startsVersion(d), d.Rule, d.Message)
 			}
 		}
+	}
+}
+
+// The way out that the message advises, to its end: with the image that runs, by its tag or by its version.
+func TestMembersThatRunAnotherMinorThanTheirTemplateSaysGoOnWithTheVersionThatRuns(t *testing.T) {
+	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
+		"the tag stays":      func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.3" },
+		"the tag is removed": func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.7.3", "" },
+		"another patch":      func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.7.4", "" },
+	} {
+		s := foundedWithTag("v3.7.3", "3.7.3", spec)
+		actions, messages := carryOut(t, &s)
+		if diff := cmp.Diff([]string{"roll prod-1", "roll prod-2", "move prod-0", "roll prod-0"}, actions); diff != "" {
+			t.Errorf("%s: -want +got:\n%s\n%s", name, diff, strings.Join(messages, "\n"))
+		}
+		for i := range s.Members {
+			if m := &s.Members[i]; m.Workload.Intent.Version != s.Cluster.Spec.Version || runsAnotherMinor(m) {
+				t.Errorf("%s: the template of %s has %s", name, m.Name, m.Workload.Intent.Version)
+			}
+		}
+	}
+}
+
+func TestMembersWhoseImageIsMislabelledRestartWithTheSameImage(t *testing.T) {
+	s := foundedWithTag("v3.7.3", "3.7.3", memory("1Gi"))
+	if d := Next(s); stepOf(d.Action) != "roll prod-1" || startsVersion(d) != "3.7.3" {
+		t.Errorf("%s starts %q: %s", actionText(d.Action), startsVersion(d), d.Message)
+	}
+	s = foundedWithTag("v3.7.3", "3.7.3", func(s *v1beta1.EtcdClusterSpec) { memory("1Gi")(s); s.Image.Tag = "v3.6.16" })
+	if d := Next(s); d.Action != nil {
+		t.Errorf("data of 3.7: %s starts %q: %s", actionText(d.Action), startsVersion(d), d.Message)
 	}
 }
 
