@@ -81,10 +81,13 @@ func versionReason(s *cluster.Snapshot, m *cluster.Member) string {
 // AwaitsUpgrade reports whether a member is to run another version.
 func AwaitsUpgrade(s *cluster.Snapshot) bool { return versionChange(s) != "" }
 
-// UpgradeRefusals tell why the version of the spec is not brought to the members; none where nothing prevents it.
+// UpgradeRefusals tell why the members do not run the version of the spec; none where nothing prevents it.
 func UpgradeRefusals(s *cluster.Snapshot) []plan.Refusal {
-	if versionChange(s) == "" || s.Cluster.Status.Operation != nil || !s.Founded() {
+	switch {
+	case s.Cluster.Status.Operation != nil || !s.Founded():
 		return nil
+	case versionChange(s) == "":
+		return versionNotRun(s)
 	}
 	m := nextToUpgrade(s)
 	if m == nil {
@@ -97,6 +100,25 @@ func UpgradeRefusals(s *cluster.Snapshot) []plan.Refusal {
 		}
 	}
 	return refusals
+}
+
+// versionNotRun tells why members do not run the version of the spec although their templates have it: an image has
+// another one, or the only member's data refuse it.
+func versionNotRun(s *cluster.Snapshot) []plan.Refusal {
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Workload == nil {
+			continue
+		}
+		guards := []guard{runsAsTold(m, targetOf)}
+		if len(s.Members) == 1 {
+			guards = append(guards, dataFit(m))
+		}
+		if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+			return refusals
+		}
+	}
+	return nil
 }
 
 // nextToUpgrade is the member that gets the version of the spec next; nil where none can.
