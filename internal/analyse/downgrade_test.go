@@ -57,6 +57,11 @@ func rolledTo(version string, names ...string) func(*cluster.Snapshot) {
 	}
 }
 
+// cameUp has the last member be ready for so long.
+func cameUp(ago time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Members[len(s.Members)-1].Pod.ReadySince = s.Now.Add(-ago) }
+}
+
 func TestADowngradeTakesItsSteps(t *testing.T) {
 	const claim, cancel = "downgrade to 3.6 by prod-0", "cancel the downgrade by prod-0"
 	for name, c := range map[string]struct {
@@ -65,12 +70,12 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 		reason string
 	}{
 		"enables it":                     {on37(), claim, v1beta1.ReasonDowngrading},
-		"waits for the cluster version":  {on37(tells("3.7", "3.6", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
-		"waits for the data":             {on37(tells("3.6", "3.7", "3.6"), notedAs("3.6")), "", v1beta1.ReasonDowngrading},
-		"waits for every member":         {on37(enabled, func(s *cluster.Snapshot) { s.Member("prod-2").Probe.StorageVersion = "3.7" }), "", v1beta1.ReasonDowngrading},
+		"waits for the cluster version":  {on37(tells("3.7", "3.6", "3.6"), notedAs("3.6"), cameUp(time.Minute)), "", v1beta1.ReasonDowngrading},
+		"waits for the data":             {on37(tells("3.6", "3.7", "3.6"), notedAs("3.6"), cameUp(time.Minute)), "", v1beta1.ReasonDowngrading},
+		"waits for every member":         {on37(enabled, func(s *cluster.Snapshot) { s.Member("prod-2").Probe.StorageVersion = "3.7" }, cameUp(time.Minute)), "", v1beta1.ReasonDowngrading},
 		"rolls followers first":          {on37(enabled), "roll prod-1", v1beta1.ReasonDowngrading},
 		"hands the leader over":          {on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2")), "move prod-0", v1beta1.ReasonDowngrading},
-		"waits for etcd to end it":       {on37(enabled, rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonDowngrading},
+		"waits for etcd to end it":       {on37(enabled, rolledTo("3.6.16", "prod-0", "prod-1", "prod-2"), cameUp(time.Minute)), "", v1beta1.ReasonDowngrading},
 		"is at rest":                     {on37(tells("3.6", "3.6", ""), notedAs("3.6"), rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")), "", v1beta1.ReasonUpToDate},
 		"cancels after a change of mind": {on37(enabled, func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3" }), cancel, v1beta1.ReasonCancellingDowngrade},
 		"cancels where a member is lost": {on37(enabled, silent("prod-2")), cancel, v1beta1.ReasonCancellingDowngrade},
@@ -90,7 +95,7 @@ func TestADowngradeTakesItsSteps(t *testing.T) {
 			s.Cluster.Spec.Version = "3.5.35"
 		}), "", v1beta1.ReasonVersionSkipped},
 		"rolls within a minor version":            {on37(func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.1" }), "roll prod-1", v1beta1.ReasonUpgrading},
-		"waits until etcd allows it":              {on37(tells("3.6", "3.6", "")), "", v1beta1.ReasonDowngrading},
+		"waits until etcd allows it":              {on37(tells("3.6", "3.6", ""), cameUp(time.Minute)), "", v1beta1.ReasonDowngrading},
 		"waits for a leader before it enables it": {on37(leaderless), "", v1beta1.ReasonMembersNotHealthy},
 	} {
 		d := Next(*c.s)
@@ -208,11 +213,11 @@ func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 		reason  string
 	}{
 		"enables a downgrade":                  {"3.7.3", note(""), "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
-		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
-		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5")), "", v1beta1.ReasonRenewingLog},
+		"waits":                                {"3.7.3", both(begun, tells("3.6", "3.6", "3.5"), cameUp(time.Minute)), "", v1beta1.ReasonRenewingLog},
+		"waits for every member":               {"3.7.3", both(begun, tells("3.5", "3.6", "3.5"), cameUp(time.Minute)), "", v1beta1.ReasonRenewingLog},
 		"cancels it":                           {"3.7.3", both(begun, tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
-		"waits until etcd allows it":           {"3.7.3", both(note(""), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
-		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", "")), "", v1beta1.ReasonUpgrading},
+		"waits until etcd allows it":           {"3.7.3", both(note(""), tells("3.5", "3.5", ""), cameUp(time.Minute)), "", v1beta1.ReasonUpgrading},
+		"waits until the version is back":      {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.5", "3.5", ""), cameUp(time.Minute)), "", v1beta1.ReasonUpgrading},
 		"rolls":                                {"3.7.3", both(note(cluster.LogRenewalDone), tells("3.6", "3.6", "")), "roll prod-1", v1beta1.ReasonUpgrading},
 		"begins again where it was cancelled":  {"3.7.3", begun, "downgrade to 3.5 by prod-0", v1beta1.ReasonRenewingLog},
 		"cancels it after a change of mind":    {"3.6.16", both(begun, tells("3.6", "3.6", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
@@ -246,5 +251,81 @@ func TestNoMemberJoinsWhileADowngradeIsEnabled(t *testing.T) {
 	s = on37(tells("3.6", "3.6", "3.6"), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.7.3"; memory("1Gi")(&s.Cluster.Spec) })
 	if d := Next(*s); d.Action != nil || d.Reason != v1beta1.ReasonForeignDowngrade {
 		t.Errorf("a roll beside a foreign downgrade: %s: %s", actionText(d.Action), d.Message)
+	}
+}
+
+// No operation is claimed while etcd does its part by itself, so none ends the wait.
+func TestEveryWaitForWhatEtcdDoesByItselfHasADeadline(t *testing.T) {
+	isAtWork := func(since time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.Cluster = s.Cluster.DeepCopy()
+			s.Cluster.Status.Conditions = []metav1.Condition{{
+				Type: v1beta1.ConditionProgressing, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.Now.Add(-since)),
+			}}
+		}
+	}
+	on36 := func(changes ...func(*cluster.Snapshot)) *cluster.Snapshot {
+		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(both(changes...)).Snapshot()
+		return &s
+	}
+	renewal := func(s *cluster.Snapshot) {
+		service := s.PeerService.DeepCopy()
+		metav1.SetMetaDataAnnotation(&service.ObjectMeta, cluster.AnnotationLogRenewal, cluster.LogRenewalBegun)
+		s.PeerService = service
+	}
+	const cancel = "cancel the downgrade by prod-0"
+	all := rolledTo("3.6.16", "prod-0", "prod-1", "prod-2")
+	for name, c := range map[string]struct {
+		from   func(...func(*cluster.Snapshot)) *cluster.Snapshot
+		change func(*cluster.Snapshot)
+		action string // at the deadline
+		reason string
+		says   []string
+	}{
+		"etcd does not end it": {on37, both(enabled, all), cancel, v1beta1.ReasonCancellingDowngrade, []string{
+			"etcd itself did not end the downgrade to etcd 3.6 within 10m0s, so the downgrade is cancelled. What the members tell: prod-0 is etcd 3.6.16, " +
+				"and tells 3.6 as the version of the cluster and 3.6 as that of its data; prod-1", "The log of the leader, prod-0, tells what etcd waits for."}},
+		"the data are not prepared": {on37, both(tells("3.6", "3.7", "3.6"), notedAs("3.6")), cancel, v1beta1.ReasonCancellingDowngrade, []string{
+			"prod-0 did not prepare its data for etcd 3.6 within 10m0s", "and 3.7 as that of its data", "To stay with what runs, set spec.version back."}},
+		"the log is not renewed": {on36, both(renewal, notedAs("3.5"), tells("3.6", "3.6", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade, []string{
+			"prod-0 did not write a snapshot of its log within 10m0s"}},
+		"the version of the cluster stays low after a cancel": {on36, tells("3.5", "3.5", ""), "", v1beta1.ReasonDeadlineExceeded, []string{
+			"No member restarts with etcd 3.7.3: the cluster did not come to work as etcd 3.6 within 10m0s.", "tells 3.5 as the version of the cluster",
+			"Delete pod prod-0-0: the next leader compares the versions at once. Or set spec.version back"}},
+		"the version of the cluster stays low before a downgrade": {on37, tells("3.6", "", ""), "", v1beta1.ReasonDeadlineExceeded, []string{
+			"the cluster did not come to work as etcd 3.7 within 10m0s.", "and none as that of its data"}},
+	} {
+		for when, early := range map[string]func(*cluster.Snapshot){
+			"a member came up a moment ago":    cameUp(defaultDeadline - 1),
+			"the operator began a moment ago":  isAtWork(defaultDeadline - 1),
+			"a container started a moment ago": func(s *cluster.Snapshot) { s.Member("prod-1").Pod.StartedAt = s.Now.Add(1 - defaultDeadline) },
+			"the deadline of the spec is later": func(s *cluster.Snapshot) {
+				s.Cluster.Spec.UpdateStrategy = &v1beta1.UpdateStrategy{ProgressDeadlineSeconds: 7200}
+			},
+		} {
+			if d := Next(*c.from(c.change, early)); d.Action != nil || len(d.Refusals) > 0 || !d.Progressing {
+				t.Errorf("%s, %s: %s, %s: %s", name, when, actionText(d.Action), d.Reason, d.Message)
+			}
+		}
+		s := c.from(c.change, isAtWork(defaultDeadline))
+		d := Next(*s)
+		if stepOf(d.Action) != c.action || d.Reason != c.reason {
+			t.Errorf("%s: %q, %s: %s", name, stepOf(d.Action), d.Reason, d.Message)
+		}
+		for _, text := range c.says {
+			if !strings.Contains(d.Message, text) {
+				t.Errorf("%s: it does not say %q: %s", name, text, d.Message)
+			}
+		}
+		if refusals := UpgradeRefusals(s); c.action == "" && (len(refusals) != 1 || refusals[0].Message != d.Message) {
+			t.Errorf("%s: UpgradeBlocked has %+v", name, refusals)
+		}
+	}
+	s := on37(enabled, all)
+	claim(s, Next(*s))
+	tells("3.6", "3.6", "")(s)
+	d := Next(*s)
+	if claim(s, plan.Decision{}); !d.Finished || Next(*s).Action != nil || Next(*s).Reason != v1beta1.ReasonUpToDate {
+		t.Errorf("once it is cancelled: %s: %s", Next(*s).Reason, Next(*s).Message)
 	}
 }

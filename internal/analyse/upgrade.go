@@ -94,6 +94,11 @@ func UpgradeRefusals(s *cluster.Snapshot) []plan.Refusal {
 		return nil
 	}
 	refusals := restartRefusals(s, m, upgradeRestart)
+	if len(refusals) == 0 {
+		if d := upgradeGate(s, m); d != nil {
+			refusals = d.Refusals
+		}
+	}
 	for i := range refusals {
 		if refusals[i].Guard == "noAlarm" {
 			refusals[i].Reason = v1beta1.ReasonAlarmActive
