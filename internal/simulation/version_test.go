@@ -214,6 +214,23 @@ func TestTheOracleTellsVersionsThatDoNotFit(t *testing.T) {
 		}
 	}
 	h := newHistory(3, false)
+	h.bringTo("3.6.16")
+	h.settled(t)
+	if err := h.Etcd.EnableDowngrade(h.servingAddress()); err != nil {
+		t.Fatal(err)
+	}
+	h.startAtOnce("prod-2", "3.5.35")
+	if told := strings.Join(h.broken, "\n"); told != "prod-2 starts with etcd 3.5.35 over data of 3.6" {
+		t.Errorf("data that are not lowered yet: %q", told)
+	}
+	h.broken = nil
+	h.startWith("prod-2", "3.6.16")
+	h.wait(time.Minute)
+	h.startAtOnce("prod-2", "3.5.35")
+	if len(h.broken) > 0 {
+		t.Errorf("data that are lowered: %q", h.broken)
+	}
+	h = newHistory(3, false)
 	h.bringTo("3.7.1")
 	for range 3 {
 		_ = h.pass(nil)
@@ -227,16 +244,30 @@ func TestTheOracleTellsVersionsThatDoNotFit(t *testing.T) {
 	}
 }
 
-// startWith restarts the etcd of a member with another version.
+// startWith restarts the etcd of a member with another version, a minute after it ended.
 func (h *history) startWith(member, version string) {
+	h.endWith(member, version)
+	h.wait(time.Minute)
+	h.startNow(member)
+}
+
+// startAtOnce restarts the etcd of a member with another version.
+func (h *history) startAtOnce(member, version string) {
+	h.endWith(member, version)
+	h.startNow(member)
+}
+
+func (h *history) endWith(member, version string) {
 	pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	simulation.Edit(h.World, pod, func(p *corev1.Pod) {
 		name, _, _ := strings.Cut(p.Spec.Containers[0].Image, ":")
 		p.Spec.Containers[0].Image = name + ":v" + version
 	})
 	h.KillContainer(pod)
-	h.wait(time.Minute)
-	pod, _ = simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+}
+
+func (h *history) startNow(member string) {
+	pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	h.RunPod(pod)
 	h.checkVersions()
 }

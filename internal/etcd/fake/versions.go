@@ -196,6 +196,19 @@ func (w *World) TakeUnfit() []Unfit {
 	return unfit
 }
 
+// DataVersion returns the cluster of the data on a volume, and their minor version: that of the data themselves or of the
+// cluster as their log has it, whichever is newer. It is empty for an empty volume, and while no version is set.
+func (w *World) DataVersion(volume string) (id cluster.ID, minor string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tick()
+	data := w.volumes[volume]
+	if data == nil {
+		return 0, ""
+	}
+	return data.clusterID, versionOf(max(data.storage, data.state.clusterVersion))
+}
+
 // Downgrade returns the minor version of the downgrade that the newest log of a cluster has enabled; empty for none.
 func (w *World) Downgrade(id cluster.ID) string {
 	w.mu.Lock()
