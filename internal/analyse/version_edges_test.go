@@ -147,31 +147,40 @@ func templateAt(version, name string) func(*cluster.Snapshot) {
 	}
 }
 
-// The template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
-func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
-	s := on37(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2"))
-	d := Next(*s)
-	t.Logf("%s: %s", stepOf(d.Action), d.Message)
-	restores := false
+// writesImage returns the image that upkeep writes into the template of a member; empty where it writes none.
+func writesImage(d plan.Decision, member string) string {
+	image := ""
 	for _, u := range d.Upkeep {
-		if u, ok := u.(plan.UpdateStatefulSet); ok {
-			t.Logf("upkeep writes %s %s", u.Desired.Name, u.Desired.Spec.Template.Spec.Containers[0].Image)
-			restores = restores || u.Desired.Name == "prod-1" && strings.HasSuffix(u.Desired.Spec.Template.Spec.Containers[0].Image, "v3.7.3")
+		if u, ok := u.(plan.UpdateStatefulSet); ok && u.Desired.Name == member {
+			image = u.Desired.Spec.Template.Spec.Containers[0].Image
 		}
 	}
-	if _, cancels := d.Action.(plan.ChangeDowngrade); cancels && !restores {
-		t.Errorf("cancels while the next pod of prod-1 would be of 3.6")
-	}
-	// and afterwards all answer again, cluster at 3.7:
-	for name, spec := range map[string]string{"goes on": "3.6.16", "a change of mind": "3.7.3"} {
-		s = on37(tells("3.7", "3.7", ""), templateAt("3.6.16", "prod-1"))
-		s.Cluster.Spec.Version = spec
-		d = Next(*s)
-		t.Logf("%s: %s: %s", name, stepOf(d.Action), d.Message)
-		for _, u := range d.Upkeep {
-			if u, ok := u.(plan.UpdateStatefulSet); ok {
-				t.Logf("%s: upkeep writes %s %s", name, u.Desired.Name, u.Desired.Spec.Template.Spec.Containers[0].Image)
-			}
+	return image
+}
+
+// The template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
+func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
+	const old = "gcr.io/etcd-development/etcd:v3.7.3"
+	raised := tells("3.7", "3.7", "")
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		action  string
+		writes  string // into the template of prod-1
+	}{
+		"cancels":                                  {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2")), "cancel the downgrade by prod-0", old},
+		"goes on once all answer":                  {"3.6.16", both(raised, templateAt("3.6.16", "prod-1")), "downgrade to 3.6 by prod-0", old},
+		"a change of mind once all answer":         {"3.7.3", both(raised, templateAt("3.6.16", "prod-1")), "roll prod-1", ""}, // the roll writes it
+		"while the downgrade is enabled, it stays": {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1")), "roll prod-1", ""},
+	} {
+		s := on37(c.change)
+		s.Cluster.Spec.Version = c.version
+		d := Next(*s)
+		if got := stepOf(d.Action); got != c.action || writesImage(d, "prod-1") != c.writes {
+			t.Errorf("%s: %q, and writes %q: %s", name, got, writesImage(d, "prod-1"), d.Message)
+		}
+		if c.action == "roll prod-1" && startsVersion(d) != c.version {
+			t.Errorf("%s: starts %q", name, startsVersion(d))
 		}
 	}
 }

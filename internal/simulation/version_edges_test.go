@@ -31,10 +31,16 @@ func stride() int {
 // stopAfterEachWrite stops a change of version after each write, does something, and tells every distinct failure.
 func stopAfterEachWrite(t *testing.T, size int32, steps [][2]string, do func(*history)) {
 	t.Helper()
+	stopAfterWrites(t, stride(), size, steps, do)
+}
+
+// stopAfterWrites does so with a number of writes from one stop to the next.
+func stopAfterWrites(t *testing.T, stride int, size int32, steps [][2]string, do func(*history)) {
+	t.Helper()
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range steps {
 		failed := 0
-		for at, more := stride()-1, true; more && failed < 3; at += stride() {
+		for at, more := stride-1, true; more && failed < 3; at += stride {
 			h := newHistory(size, false)
 			h.bringTo(step[0])
 			h.settled(t)
@@ -74,7 +80,8 @@ func (h *history) differing() *corev1.Pod {
 // member's own.
 func TestDrainsInADowngrade(t *testing.T) {
 	for _, step := range minorChanges[1:] {
-		stopAfterEachWrite(t, 3, [][2]string{step}, func(h *history) {
+		drained := 0
+		stopAfterWrites(t, 1, 3, [][2]string{step}, func(h *history) {
 			p := h.differing()
 			if p == nil {
 				return
@@ -97,18 +104,19 @@ func TestDrainsInADowngrade(t *testing.T) {
 			h.wait(10 * time.Second)
 			h.put() // the monitors work
 			pod, ok := simulation.Object[*corev1.Pod](h.World, p.Namespace, p.Name)
-			if !ok || pod.UID != p.UID {
+			if !ok || pod.UID != p.UID || !h.drain(pod) {
 				return
 			}
-			if !h.drain(pod) {
-				return
-			}
+			drained++
 			for range 3 {
 				h.runKubernetes()
 				h.wait(5 * time.Second)
 				h.checkVersions()
 			}
 		})
+		if drained != 3 { // each member is once between its template and its eviction
+			t.Errorf("from %s to %s: %d of 3 members were drained with a template that no pod was made from", step[0], step[1], drained)
+		}
 	}
 }
 
