@@ -1,6 +1,7 @@
 package analyse
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -327,5 +328,132 @@ func TestEveryWaitForWhatEtcdDoesByItselfHasADeadline(t *testing.T) {
 	d := Next(*s)
 	if claim(s, plan.Decision{}); !d.Finished || Next(*s).Action != nil || Next(*s).Reason != v1beta1.ReasonUpToDate {
 		t.Errorf("once it is cancelled: %s: %s", Next(*s).Reason, Next(*s).Message)
+	}
+}
+
+// Any earlier roll back at size 1 (of a template, months ago) makes a failed member go down without a downgrade.
+func TestAnEarlierRollBackDoesNotSkipTheDowngradeOfTheOnlyMember(t *testing.T) {
+	s := MakeCluster("prod").Replicas(1).Version("3.7.3").Objects().Members(Healthy).Later(readySince(time.Hour)).Later(tells("3.7", "3.7", "")).
+		LaterSpec(toVersion("3.6.16")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
+		s.Member("prod-0").Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-1000*time.Hour))
+	}).Snapshot()
+	if d := Next(s); d.Action != nil {
+		t.Errorf("data of 3.7: %s starts %s: %s", actionText(d.Action), startsVersion(d), d.Message)
+	}
+}
+
+// The same skips the renewal of the log on the way up.
+func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
+	s := healthy(1).LaterSpec(toVersion("3.7.3")).Later(crashing0("prod-0")).Later(func(s *cluster.Snapshot) {
+		live := s.Member("prod-0").Workload.Live
+		live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, Now.Add(-1000*time.Hour))
+	}).Snapshot()
+	if d := Next(s); d.Action != nil {
+		t.Errorf("a log that was never renewed: %s starts %s: %s", actionText(d.Action), startsVersion(d), d.Message)
+	}
+}
+
+// The note stays when etcd itself ends a downgrade, so a later one of a user counts as the operator's.
+func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
+	over := func(s *cluster.Snapshot) bool {
+		return slices.ContainsFunc(Next(*s).Upkeep, func(u plan.Upkeep) bool { _, is := u.(plan.ForgetDowngrade); return is })
+	}
+	rest := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Snapshot()
+	if !over(&rest) {
+		t.Error("the note of a downgrade that is over stays")
+	}
+	for name, change := range map[string]func(*cluster.Snapshot){
+		"is enabled still":    tells("3.6", "3.6", "3.5"),
+		"has a silent member": silent("prod-1"),
+		"goes on":             func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" },
+		"was not noted":       notedAs(""),
+	} {
+		s := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Later(change).Snapshot()
+		if over(&s) {
+			t.Errorf("the note of a downgrade is taken back which %s", name)
+		}
+	}
+}
+
+// templateOf has a member's template at a version while its pod still runs what it did.
+func templateAt(version, name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		w := *m.Workload
+		healthy := w.Intent
+		w.HealthyIntent = &healthy
+		w.Intent.Version = version
+		w.Intent = w.Intent.Canonical()
+		_, w.IntentHash = w.Intent.Encode()
+		w.Live = w.Live.DeepCopy()
+		text, hash := w.Intent.Encode()
+		w.Live.Annotations[cluster.AnnotationIntent], w.Live.Annotations[cluster.AnnotationIntentHash] = text, hash
+		w.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, Now.Add(-time.Minute))
+		m.Workload = &w
+	}
+}
+
+// writesImage returns the image that upkeep writes into the template of a member; empty where it writes none.
+func writesImage(d plan.Decision, member string) string {
+	image := ""
+	for _, u := range d.Upkeep {
+		if u, ok := u.(plan.UpdateStatefulSet); ok && u.Desired.Name == member {
+			image = u.Desired.Spec.Template.Spec.Containers[0].Image
+		}
+	}
+	return image
+}
+
+// The template of prod-1 is 3.6.16, its pod 3.7.3: the eviction was refused. prod-2 is drained.
+func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(t *testing.T) {
+	const old = "gcr.io/etcd-development/etcd:v3.7.3"
+	raised := tells("3.7", "3.7", "")
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		action  string
+		writes  string // into the template of prod-1
+	}{
+		"cancels":                                  {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2")), "cancel the downgrade by prod-0", old},
+		"goes on once all answer":                  {"3.6.16", both(raised, templateAt("3.6.16", "prod-1")), "downgrade to 3.6 by prod-0", old},
+		"a change of mind once all answer":         {"3.7.3", both(raised, templateAt("3.6.16", "prod-1")), "roll prod-1", ""}, // the roll writes it
+		"while the downgrade is enabled, it stays": {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1")), "roll prod-1", ""},
+	} {
+		s := on37(c.change)
+		s.Cluster.Spec.Version = c.version
+		d := Next(*s)
+		if got := stepOf(d.Action); got != c.action || writesImage(d, "prod-1") != c.writes {
+			t.Errorf("%s: %q, and writes %q: %s", name, got, writesImage(d, "prod-1"), d.Message)
+		}
+		if c.action == "roll prod-1" && startsVersion(d) != c.version {
+			t.Errorf("%s: starts %q", name, startsVersion(d))
+		}
+	}
+}
+
+// A downgrade is enabled while a member is silent.
+func TestADowngradeIsNotEnabledBesideASilentMember(t *testing.T) {
+	s := on37(tells("3.7", "3.7", ""), templateAt("3.6.16", "prod-1"), crashing0("prod-2"))
+	d := Next(*s)
+	if d.Action != nil {
+		t.Errorf("%s: %s", stepOf(d.Action), d.Message)
+	}
+}
+
+// Frozen: a cancel is held.
+func TestNoFreezeHoldsTheCancelOfADowngrade(t *testing.T) {
+	s := on37(enabled, silent("prod-2"))
+	s.Hold = &cluster.Hold{ByOperator: true}
+	d := Next(*s)
+	if d.Action == nil {
+		t.Errorf("held: %s", d.Message)
+	}
+}
+
+// The last member of a downgrade has its template, and its pod was not restarted.
+func TestTheLastMemberOfADowngradeIsRestartedAlsoAfterItsOperationHasEnded(t *testing.T) {
+	s := on37(enabled, rolledTo("3.6.16", "prod-1", "prod-2"), templateAt("3.6.16", "prod-0"))
+	if d := Next(*s); d.Action == nil {
+		t.Errorf("%s: %s", d.Reason, d.Message)
 	}
 }
