@@ -71,6 +71,7 @@ func TestEveryEndOfAnEtcdOverNewerDataIsKnown(t *testing.T) {
 	for log, c := range map[string]struct{ ran, newer string }{
 		"newer-data-3.6.16-over-3.7.3":    {"3.6.16", "3.7"},
 		"newer-cluster-3.6.16-over-3.7.3": {"3.6.16", "3.7"}, // it was killed before it raised the version of the data
+		"newer-store-3.6.16-over-3.7.3":   {"3.6.16", "3.7"}, // the version of the data was set back by hand
 		"newer-data-3.5.35-over-3.6.16":   {"3.5.35", "3.6"},
 		"newer-data-3.5.35-over-3.7.3":    {"3.5.35", "3.6"}, // 3.5 does not tell that it is two minor versions
 		"empty-volume-3.6.16":             {"3.6.16", ""},
