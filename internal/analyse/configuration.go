@@ -62,7 +62,7 @@ var configurationRestart = restart{
 	targetGuards: func(m *cluster.Member) []guard {
 		return []guard{
 			dataFit(m),                // Make sure that etcd can read its data.
-			runsAsTold(m),             // Make sure that what runs is what the template says.
+			runsAsTold(m, targetOf),   // Make sure that no older etcd starts where an image is mislabelled.
 			targetAllowed(m),          // Make sure that etcd takes the options, and Kubernetes the pod.
 			quotaFitsClaim(m),         // Make sure that a larger database does not fill its volume.
 			quotaHoldsDatabase(m),     // Make sure that etcd takes writes afterwards.

@@ -99,10 +99,14 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	case renewsLog(s) && e.unprepared == "":
 		return cancelDowngrade(s, map[string]string{cluster.AnnotationLogRenewal: cluster.LogRenewalDone},
 			"Every member has written a snapshot of its log. The downgrade that was enabled for that is cancelled.")
+	case renewsLog(s) && waitedTooLong(s):
+		return cancelOverdue(s, fmt.Sprintf("%s did not write a snapshot of its log", e.unprepared), "It is enabled again afterwards. "+setBack)
 	case renewsLog(s):
 		return e.await(v1beta1.ReasonRenewingLog)
 	case e.target != cluster.MinorOf(want):
 		return cancelDowngrade(s, nil, fmt.Sprintf("spec.version is %s, so the downgrade to etcd %s is cancelled.", want, e.target))
+	case versionChange(s) == "" && nextToUpgrade(s) == nil && waitedTooLong(s):
+		return cancelOverdue(s, fmt.Sprintf("etcd itself did not end the downgrade to etcd %s", e.target), "The members stay with what they run.")
 	case versionChange(s) == "" && nextToUpgrade(s) == nil:
 		return &plan.Decision{
 			Progressing: true, Reason: v1beta1.ReasonDowngrading,
@@ -112,12 +116,17 @@ func endDowngrade(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
+// setBack ends a message about a downgrade that does not go on.
+const setBack = "To stay with what runs, set spec.version back."
+
 // beginDowngrade enables a downgrade where the data must be lowered before a member restarts, and waits for it. It has
 // no opinion where members can restart.
 func beginDowngrade(s *cluster.Snapshot) *plan.Decision {
 	want := cluster.MinorOf(s.Cluster.Spec.Version)
 	e := enabledDowngrade(s)
 	switch {
+	case e != nil && e.unprepared != "" && waitedTooLong(s):
+		return cancelOverdue(s, fmt.Sprintf("%s did not prepare its data for etcd %s", e.unprepared, e.target), "It is enabled again afterwards. "+setBack)
 	case e != nil && e.unprepared != "":
 		return e.await(v1beta1.ReasonDowngrading)
 	case e != nil:
@@ -146,7 +155,11 @@ func minorBeforeChange(s *cluster.Snapshot) string {
 	return cluster.NextMinor(s.Cluster.Spec.Version, 1)
 }
 
+// awaitClusterVersion waits until the cluster works as the version of its members. etcd needs some seconds for that.
 func awaitClusterVersion(s *cluster.Snapshot) *plan.Decision {
+	if waitedTooLong(s) {
+		return clusterVersionOverdue(s)
+	}
 	reason := v1beta1.ReasonUpgrading
 	if needsDowngrade(s) {
 		reason = v1beta1.ReasonDowngrading
@@ -315,7 +328,7 @@ func awaitDowngrade(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
 		return cancelDowngrade(s, nil, fmt.Sprintf("Cancelling the downgrade to etcd %s.", e.target))
 	case e != nil && isOverdueDowngrade(s, op):
 		return cancelDowngrade(s, nil, fmt.Sprintf("%s did not prepare its data for etcd %s within %s, so the downgrade is cancelled. Its log tells why. "+
-			"It is enabled again afterwards. To stay with what runs, set spec.version back.", e.unprepared, e.target, deadlineOf(s, op.Type)))
+			"It is enabled again afterwards. "+setBack, e.unprepared, e.target, deadlineOf(s, op.Type)))
 	case e != nil:
 		return e.await(reasonOf(op))
 	case !isCancelled:

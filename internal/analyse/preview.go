@@ -60,7 +60,10 @@ type preview struct {
 func newPreview(s *cluster.Snapshot) *preview {
 	p := &preview{s: *s, hold: s.Hold}
 	p.s.Hold, p.s.Cluster = nil, s.Cluster.DeepCopy()
-	p.s.OperatorImage = "" // the image is taken to be the right one
+	p.s.OperatorImage = ""                               // the image is taken to be the right one
+	p.s.Cluster.Status.Conditions = []metav1.Condition{{ // etcd is taken to do its part in time: see waitedTooLong
+		Type: v1beta1.ConditionProgressing, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.Now),
+	}}
 	p.s.Members, p.s.LeftOvers = slices.Clone(s.Members), slices.Clone(s.LeftOvers)
 	for i := range p.s.Members { // etcd waits some seconds for connections after a start: that changes no order
 		if m := &p.s.Members[i]; m.Serves() && m.Pod != nil {

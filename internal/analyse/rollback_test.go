@@ -471,3 +471,33 @@ func TestACorrectedFounderKeepsItsListTokenAndForm(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
+
+// The pod of a roll back that was stopped came up again with the new version.
+func TestARollBackDoesNotStartTheOldVersionOverANewPodThatServes(t *testing.T) {
+	s := stopped(t, 3, func(s *cluster.Snapshot) { m := &s.Members[2]; m.Pod, m.Probe = nil, nil })
+	tellsAll(&s, "3.6")
+	was := *healthy(3).Snapshot().Members[2].Pod
+	newHash := s.Members[2].Workload.IntentHash
+	d := Next(s)
+	claim(&s, d)
+	writeTemplate(t, &s, d)
+	// A pod of the template before was made meanwhile, and the cache did not know it.
+	m := &s.Members[2]
+	p := was
+	p.IntentHash = newHash
+	m.Pod = &p
+	serve(&s, m.Name)
+	m.Probe.Version = "3.7.3"
+	tellsAll(&s, "3.7")
+	if d := Next(s); d.Action != nil {
+		t.Errorf("the cluster works as 3.7: %s starts %q: %s", actionText(d.Action), m.Workload.Intent.Version, d.Message)
+	}
+}
+
+func tellsAll(s *cluster.Snapshot, version string) {
+	for i := range s.Members {
+		if p := s.Members[i].Probe; p != nil {
+			p.ClusterVersion = version
+		}
+	}
+}

@@ -3,7 +3,6 @@ package analyse
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -85,22 +84,49 @@ func versionReason(s *cluster.Snapshot, m *cluster.Member) string {
 // AwaitsUpgrade reports whether a member is to run another version.
 func AwaitsUpgrade(s *cluster.Snapshot) bool { return versionChange(s) != "" }
 
-// UpgradeRefusals tell why the version of the spec is not brought to the members; none where nothing prevents it.
+// UpgradeRefusals tell why the members do not run the version of the spec; none where nothing prevents it.
 func UpgradeRefusals(s *cluster.Snapshot) []plan.Refusal {
-	if versionChange(s) == "" || s.Cluster.Status.Operation != nil || !s.Founded() {
+	switch {
+	case s.Cluster.Status.Operation != nil || !s.Founded():
 		return nil
+	case versionChange(s) == "":
+		return versionNotRun(s)
 	}
 	m := nextToUpgrade(s)
 	if m == nil {
 		return nil
 	}
 	refusals := restartRefusals(s, m, upgradeRestart)
+	if len(refusals) == 0 {
+		if d := upgradeGate(s, m); d != nil {
+			refusals = d.Refusals
+		}
+	}
 	for i := range refusals {
 		if refusals[i].Guard == "noAlarm" {
 			refusals[i].Reason = v1beta1.ReasonAlarmActive
 		}
 	}
 	return refusals
+}
+
+// versionNotRun tells why members do not run the version of the spec although their templates have it: an image has
+// another one, or the only member's data refuse it.
+func versionNotRun(s *cluster.Snapshot) []plan.Refusal {
+	for i := range s.Members {
+		m := &s.Members[i]
+		if m.Workload == nil {
+			continue
+		}
+		guards := []guard{runsAsTold(m, targetOf)}
+		if len(s.Members) == 1 {
+			guards = append(guards, dataFit(m))
+		}
+		if refusals := refusalsOf(s, guards...); len(refusals) > 0 {
+			return refusals
+		}
+	}
+	return nil
 }
 
 // nextToUpgrade is the member that gets the version of the spec next; nil where none can.
@@ -124,7 +150,7 @@ var upgradeRestart = restart{
 		return []guard{
 			versionReachable,               // Make sure that etcd can go to this version in one step.
 			versionFits(m),                 // Make sure that etcd takes the options in this version.
-			runsAsTold(m),                  // Make sure that what runs is what the template says.
+			runsAsTold(m, versionTarget),   // Make sure that no older etcd starts where an image is mislabelled.
 			upgradeMayBegin(m),             // Make sure that an upgrade begins on a healthy cluster.
 			imageIsRight(m, versionTarget), // Make sure that the image exists, and has this version.
 		}
@@ -243,20 +269,19 @@ func upgradeMayBegin(m *cluster.Member) guard {
 	}
 }
 
-// olderThanData is what etcd says, as its last word, if a newer minor version has changed the data that it is started
-// on.
-// Source: mustDetectDowngrade in etcd's server/etcdserver/api/membership/cluster.go.
-const olderThanData = "server version is lower than determined cluster version"
-
-// refusesItsData reports whether the member's etcd ends because a newer minor version has changed its data.
-func refusesItsData(m *cluster.Member) bool {
-	return hasFailed(m) && m.Pod != nil && strings.Contains(m.Pod.FailureDetail, olderThanData)
+// newerData returns the minor version that has changed the member's data, where its etcd ends because of that; empty
+// where it does not. What ends is what the pod was made with.
+func newerData(m *cluster.Member) string {
+	if !hasFailed(m) || m.Pod == nil || m.Workload == nil || !isMadeFromTemplate(m) {
+		return ""
+	}
+	return cluster.NewerData(m.Pod.FailureDetail, m.Workload.Intent.Version)
 }
 
 // hasNoWayBack reports whether the only member fails with what it went back to: the new minor version had changed its
 // data before it failed. A version of that minor version is the way out.
 func hasNoWayBack(s *cluster.Snapshot, m *cluster.Member) bool {
-	return len(s.Members) == 1 && refusesItsData(m) && stepsLeft(s, m) > 0
+	return len(s.Members) == 1 && stepsLeft(s, m) > 0 && cluster.SameMinor(s.Cluster.Spec.Version, newerData(m))
 }
 
 // goesForwardAgain reports whether the only member, which refuses its data, may start once more with the newer version
@@ -273,23 +298,27 @@ func isRememberedAsFailed(s *cluster.Snapshot, m *cluster.Member, i cluster.Inte
 // dataFit refuses to restart a member with the version that refuses its data, for whatever else the spec asks.
 func dataFit(m *cluster.Member) guard {
 	return func(*cluster.Snapshot) *plan.Refusal {
-		if !refusesItsData(m) {
+		newer := newerData(m)
+		if newer == "" {
 			return nil
 		}
-		version := m.Workload.Intent.Version
 		return &plan.Refusal{
 			Guard: "dataFit", Reason: v1beta1.ReasonVersionMismatch,
 			Message: fmt.Sprintf("etcd %s refuses the data of %s, because a newer minor version has changed them. Set spec.version to a version of etcd %s that works.",
-				version, m.Name, cluster.NextMinor(version, 1)),
+				m.Workload.Intent.Version, m.Name, newer),
 		}
 	}
 }
 
 // runsAsTold refuses to restart a member whose image has another minor version of etcd than the spec that it was made
 // from: what then looks like a patch, or like no change of the version at all, could start an older etcd on newer data.
-func runsAsTold(m *cluster.Member) guard {
-	return func(*cluster.Snapshot) *plan.Refusal {
+// It allows the minor version that runs, which is the way out, and the image that runs.
+func runsAsTold(m *cluster.Member, target intentOf) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
 		if !runsAnotherMinor(m) {
+			return nil
+		}
+		if next := target(s, m); cluster.SameMinor(next.Version, m.Probe.Version) || next.Image() == m.Workload.Intent.Image() {
 			return nil
 		}
 		return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
@@ -349,8 +378,8 @@ func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 // healthy voter of the new one for a minute, and a sentence about it. One that has failed waits for no member that is
 // not ready: that one may lack the quorum of both.
 func waitForPin(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, why string) {
-	if stepsLeft(s, m) < 0 {
-		return 0, ""
+	if stepsLeft(s, m) < 0 || minorSteps(RunningVersion(m), s.Cluster.Spec.Version) == 0 {
+		return 0, "" // it pins no version
 	}
 	for i := range s.Members {
 		other := &s.Members[i]

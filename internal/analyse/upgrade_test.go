@@ -455,26 +455,33 @@ func TestTheOnlyMemberWithoutAWayBackGoesOnToAnotherPatchOfTheNewVersion(t *test
 		d := Next(s)
 		return &d
 	}
-	refuses := "etcd ended with exit code 2: invalid downgrade; " + olderThanData
-	for _, version := range []string{"3.7.4", "3.7.3"} { // the one that failed is tried once more
-		d := stuck(version, refuses, 1)
-		action, isRestart := d.Action.(plan.RestartMember)
-		if !isRestart {
-			t.Fatalf("it is stuck at %s: %s: %s", version, d.Reason, d.Message)
+	for _, refuses := range []string{
+		"etcd ended with exit code 2: invalid downgrade; " + cluster.LowerThanCluster,
+		`etcd ended with exit code 1: discovery failed: version "3.7.0" is not supported`,
+	} {
+		for _, version := range []string{"3.7.4", "3.7.3"} { // the one that failed is tried once more
+			d := stuck(version, refuses, 1)
+			action, isRestart := d.Action.(plan.RestartMember)
+			if !isRestart {
+				t.Fatalf("%s: it is stuck at %s: %s: %s", refuses, version, d.Reason, d.Message)
+			}
+			failed := action.StatefulSet.Annotations[cluster.AnnotationFailedIntent]
+			if _, isNoted := cluster.FailedCause(failed, healthy(1).Snapshot().Members[0].Workload.Intent.TargetHash()); !isNoted {
+				t.Errorf("%s: it may be tried again: %q", refuses, failed)
+			}
 		}
-		failed := action.StatefulSet.Annotations[cluster.AnnotationFailedIntent]
-		if _, isNoted := cluster.FailedCause(failed, healthy(1).Snapshot().Members[0].Workload.Intent.TargetHash()); !isNoted {
-			t.Errorf("what refuses the data may be tried again: %q", failed)
+		if d := stuck("3.6.16", refuses, 1); d.Action != nil || d.Reason != v1beta1.ReasonVersionMismatch || !strings.Contains(d.Message, "etcd 3.7 that works") {
+			t.Errorf("%s: with the version that refuses the data: %s %s: %s", refuses, actionText(d.Action), d.Reason, d.Message)
+		}
+		if d := stuck("3.7.4", refuses, 3); d.Action != nil {
+			t.Errorf("%s: one of three gets a new minor version while it fails: %s", refuses, d.Message)
 		}
 	}
-	if d := stuck("3.6.16", refuses, 1); d.Action != nil || d.Reason != v1beta1.ReasonVersionMismatch || !strings.Contains(d.Message, "etcd 3.7 that works") {
-		t.Errorf("with the version that refuses the data: %s %s: %s", actionText(d.Action), d.Reason, d.Message)
+	if d := stuck("3.7.4", `etcd ended with exit code 1: discovery failed: version "3.8.0" is not supported`, 1); d.Action != nil {
+		t.Errorf("data of 3.8 are started with 3.7: %s", d.Message)
 	}
 	if d := stuck("3.7.4", "etcd used more memory than its limit and was killed", 1); d.Action != nil {
 		t.Errorf("a member that failed for another reason gets a new minor version: %s", d.Message)
-	}
-	if d := stuck("3.7.4", refuses, 3); d.Action != nil {
-		t.Errorf("one of three gets a new minor version while it fails: %s", d.Message)
 	}
 }
 
@@ -568,5 +575,107 @@ func TestABlockedUpgradeHoldsUpNoOtherStep(t *testing.T) {
 	d := Next(s)
 	if a, ok := d.Action.(plan.RestartMember); !ok || d.Rule != RuleConfiguration || a.Name != "prod-2" {
 		t.Errorf("a cure waits: %s: %s", d.Rule, d.Message)
+	}
+}
+
+func startsVersion(d plan.Decision) string {
+	a, ok := d.Action.(plan.RestartMember)
+	if !ok || a.StatefulSet == nil {
+		return ""
+	}
+	_, v, _ := strings.Cut(a.StatefulSet.Spec.Template.Spec.Containers[0].Image, ":v")
+	return v
+}
+
+// The image has another version than the spec says (a moving tag, or a founding with a wrong tag: it is not looked
+// at).
+func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *testing.T) {
+	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
+		"a patch":            func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.6.17", "" },
+		"the tag is removed": func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "" },
+	} {
+		for _, inPod := range []bool{false, true} {
+			s := foundedWithTag("v3.7.3", "3.7.3", spec)
+			if inPod {
+				s.OperatorImage = "operator"
+				want := cluster.IntentOf(s.Cluster)
+				s.ImageCheck = &cluster.ImageCheck{UID: "check", CreatedAt: Now, Version: want.Version, Target: cluster.ImageTarget(want)}
+			}
+			if d := Next(s); d.Action != nil {
+				t.Errorf("%s, looked at %t: data of 3.7: %s starts %s: %s: %s", name, inPod, actionText(d.Action), startsVersion(d), d.Rule, d.Message)
+			}
+		}
+	}
+}
+
+// The way out that the message advises, to its end: with the image that runs, by its tag or by its version.
+func TestMembersThatRunAnotherMinorThanTheirTemplateSaysGoOnWithTheVersionThatRuns(t *testing.T) {
+	for name, spec := range map[string]func(*v1beta1.EtcdClusterSpec){
+		"the tag stays":      func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.3" },
+		"the tag is removed": func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.7.3", "" },
+		"another patch":      func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image.Tag = "3.7.4", "" },
+	} {
+		s := foundedWithTag("v3.7.3", "3.7.3", spec)
+		actions, messages := carryOut(t, &s)
+		if diff := cmp.Diff([]string{"roll prod-1", "roll prod-2", "move prod-0", "roll prod-0"}, actions); diff != "" {
+			t.Errorf("%s: -want +got:\n%s\n%s", name, diff, strings.Join(messages, "\n"))
+		}
+		for i := range s.Members {
+			if m := &s.Members[i]; m.Workload.Intent.Version != s.Cluster.Spec.Version || runsAnotherMinor(m) {
+				t.Errorf("%s: the template of %s has %s", name, m.Name, m.Workload.Intent.Version)
+			}
+		}
+	}
+}
+
+func TestMembersWhoseImageIsMislabelledRestartWithTheSameImage(t *testing.T) {
+	s := foundedWithTag("v3.7.3", "3.7.3", memory("1Gi"))
+	if d := Next(s); stepOf(d.Action) != "roll prod-1" || startsVersion(d) != "3.7.3" {
+		t.Errorf("%s starts %q: %s", actionText(d.Action), startsVersion(d), d.Message)
+	}
+	s = foundedWithTag("v3.7.3", "3.7.3", func(s *v1beta1.EtcdClusterSpec) { memory("1Gi")(s); s.Image.Tag = "v3.6.16" })
+	if d := Next(s); d.Action != nil {
+		t.Errorf("data of 3.7: %s starts %q: %s", actionText(d.Action), startsVersion(d), d.Message)
+	}
+}
+
+func foundedWithTag(tag, runs string, spec func(*v1beta1.EtcdClusterSpec)) cluster.Snapshot {
+	b := MakeCluster("prod").Objects()
+	b.Snapshot().Cluster.Spec.Image.Tag = tag
+	return b.Members(Healthy).Later(readySince(time.Hour)).Later(tells(cluster.MinorOf(runs), cluster.MinorOf(runs), "")).Later(func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Probe.Version = runs
+		}
+	}).LaterSpec(spec).Snapshot()
+}
+
+// The only member hangs with another version: it runs, and never answers. The user sets the old version back.
+func TestTheOnlyMemberThatHangsWithAnotherVersionGoesBackWhenAsked(t *testing.T) {
+	for _, version := range []string{"3.6.17", "3.7.3"} {
+		s := healthy(1).Later(templateAt(version, "prod-0")).Later(func(s *cluster.Snapshot) {
+			m := s.Member("prod-0")
+			m.Pod.IntentHash = m.Workload.IntentHash
+			m.Pod.CreatedAt, m.Pod.StartedAt = Now.Add(-time.Hour), Now.Add(-time.Hour)
+			m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, Now.Add(-time.Hour))
+			m.Pod.PassesReadiness = false
+			silent("prod-0")(s)
+			s.Membership = nil
+		}).Snapshot()
+		s.Cluster.Spec.Version = version
+		d := Next(s)
+		t.Logf("%s, past the deadline: %s: %s %s", version, actionText(d.Action), d.Reason, d.Message)
+		s.Cluster.Spec.Version = Version
+		if d := Next(s); d.Action == nil {
+			t.Errorf("%s, set back: %s: %s", version, d.Reason, d.Message)
+		}
+	}
+}
+
+// The last member of the old minor version has the new template, and its pod still runs the old one. The user
+// sets the old version back: the member pins the version, so all go back by a roll.
+func TestTheLastOldMemberWithTheNewTemplatePinsTheVersionStill(t *testing.T) {
+	s := healthy(3).Later(readySince(time.Hour)).Later(rolledTo("3.7.3", "prod-0", "prod-2")).Later(templateAt("3.7.3", "prod-1")).Snapshot()
+	if d := Next(s); d.Action == nil {
+		t.Errorf("set back: %s: %s", d.Reason, d.Message)
 	}
 }

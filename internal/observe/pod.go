@@ -3,6 +3,7 @@ package observe
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -153,6 +154,12 @@ const noPeerAnswers = "cannot fetch cluster info from peer urls"
 // invalidFlags is etcd's last message, only a warning, when an option cannot be used.
 const invalidFlags = "failed to verify flags"
 
+// learnsNewerVersion is in the stack trace of an etcd of 3.6 or later that learns of a cluster version above its own, and
+// panics. The trace can be longer than what the kubelet keeps, so what was said before it is lost.
+// Source: MustDetectDowngrade in Recover, of the data, and SetVersion, of the log: both in
+// server/etcdserver/api/membership/cluster.go.
+var learnsNewerVersion = regexp.MustCompile(`version\.MustDetectDowngrade\(|membership\.\(\*RaftCluster\)\.SetVersion\(`)
+
 // fatalLogLine returns why etcd exited, from the end of its log that the kubelet keeps: the last fatal line, or else
 // the last line that is not part of a stack trace.
 // It leaves the time out, so that the text stays the same for as long as the cause does.
@@ -174,6 +181,9 @@ func fatalLogLine(log string, startsEmpty bool) string {
 		case last == "" && !isFrame(i) && !isFrame(i+1): // in a stack trace, each function comes before its frame
 			last = entry.text()
 		}
+	}
+	if learnsNewerVersion.MatchString(log) {
+		return ": " + cluster.LowerThanCluster
 	}
 	return last
 }

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 // logOf returns the end of what a real etcd process wrote.
@@ -61,6 +63,28 @@ func TestFindsInTheLogWhyEtcdExited(t *testing.T) {
 	unknown := ": no other member answered it. They refuse a pod whose address is not in the cluster's DNS yet"
 	if got := fatalLogLine(logOf(t, "empty-volume-3.6.16"), true); got != unknown {
 		t.Errorf("a member that is added: wanted %q, got %q", unknown, got)
+	}
+}
+
+// The logs are the last 2048 bytes of real ones, as the kubelet keeps them.
+func TestEveryEndOfAnEtcdOverNewerDataIsKnown(t *testing.T) {
+	for log, c := range map[string]struct{ ran, newer string }{
+		"newer-data-3.6.16-over-3.7.3":    {"3.6.16", "3.7"},
+		"newer-cluster-3.6.16-over-3.7.3": {"3.6.16", "3.7"}, // it was killed before it raised the version of the data
+		"newer-store-3.6.16-over-3.7.3":   {"3.6.16", "3.7"}, // the version of the data was set back by hand
+		"newer-data-3.5.35-over-3.6.16":   {"3.5.35", "3.6"},
+		"newer-data-3.5.35-over-3.7.3":    {"3.5.35", "3.6"}, // 3.5 does not tell that it is two minor versions
+		"empty-volume-3.6.16":             {"3.6.16", ""},
+		"wrong-key-3.6.16":                {"3.6.16", ""},
+	} {
+		pod := &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Name: render.ContainerName, RestartCount: 3, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, Message: logOf(t, log)}},
+		}}}}
+		detail := podOf(pod).FailureDetail
+		if got := cluster.NewerData(detail, c.ran); got != c.newer {
+			t.Errorf("%s: the data are of %q, want %q: %s", log, got, c.newer, detail)
+		}
 	}
 }
 

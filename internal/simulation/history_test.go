@@ -472,6 +472,7 @@ func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClai
 	if empty && start.State == fake.StateNew && h.closed[start.Token+" "+start.Name] && !h.isOfDeleted(claim) {
 		h.wrong("%s starts with new over an empty volume, and it had started before", start.Name)
 	}
+	h.checkStartedVersion(start)
 	owner := metav1.GetControllerOf(pod)
 	set, ok := simulation.Object[*appsv1.StatefulSet](h.World, pod.Namespace, start.Name)
 	if empty || owner == nil || !ok || set.UID != owner.UID {

@@ -2,14 +2,18 @@ package simulation_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/cryptotest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -214,6 +218,23 @@ func TestTheOracleTellsVersionsThatDoNotFit(t *testing.T) {
 		}
 	}
 	h := newHistory(3, false)
+	h.bringTo("3.6.16")
+	h.settled(t)
+	if err := h.Etcd.EnableDowngrade(h.servingAddress()); err != nil {
+		t.Fatal(err)
+	}
+	h.startAtOnce("prod-2", "3.5.35")
+	if told := strings.Join(h.broken, "\n"); told != "prod-2 starts with etcd 3.5.35 over data of 3.6" {
+		t.Errorf("data that are not lowered yet: %q", told)
+	}
+	h.broken = nil
+	h.startWith("prod-2", "3.6.16")
+	h.wait(time.Minute)
+	h.startAtOnce("prod-2", "3.5.35")
+	if len(h.broken) > 0 {
+		t.Errorf("data that are lowered: %q", h.broken)
+	}
+	h = newHistory(3, false)
 	h.bringTo("3.7.1")
 	for range 3 {
 		_ = h.pass(nil)
@@ -227,16 +248,276 @@ func TestTheOracleTellsVersionsThatDoNotFit(t *testing.T) {
 	}
 }
 
-// startWith restarts the etcd of a member with another version.
+// startWith restarts the etcd of a member with another version, a minute after it ended.
 func (h *history) startWith(member, version string) {
+	h.endWith(member, version)
+	h.wait(time.Minute)
+	h.startNow(member)
+}
+
+// startAtOnce restarts the etcd of a member with another version.
+func (h *history) startAtOnce(member, version string) {
+	h.endWith(member, version)
+	h.startNow(member)
+}
+
+func (h *history) endWith(member, version string) {
 	pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	simulation.Edit(h.World, pod, func(p *corev1.Pod) {
 		name, _, _ := strings.Cut(p.Spec.Containers[0].Image, ":")
 		p.Spec.Containers[0].Image = name + ":v" + version
 	})
 	h.KillContainer(pod)
-	h.wait(time.Minute)
-	pod, _ = simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
+}
+
+func (h *history) startNow(member string) {
+	pod, _ := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	h.RunPod(pod)
 	h.checkVersions()
+}
+
+var minorChanges = [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}, {"3.6.16", "3.5.35"}}
+
+// stride is how many writes there are from one stop to the next. The whole matrix stops at every write.
+func stride() int {
+	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
+		return 1
+	}
+	return 3
+}
+
+// stopAfterEachWrite stops a change of version after each write, does something, and tells every distinct failure.
+func stopAfterEachWrite(t *testing.T, size int32, steps [][2]string, do func(*history)) {
+	t.Helper()
+	stopAfterWrites(t, stride(), size, steps, do)
+}
+
+// stopAfterWrites does so with a number of writes from one stop to the next.
+func stopAfterWrites(t *testing.T, stride int, size int32, steps [][2]string, do func(*history)) {
+	t.Helper()
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range steps {
+		failed := 0
+		for at, more := stride-1, true; more && failed < 3; at += stride {
+			h := newHistory(size, false)
+			h.bringTo(step[0])
+			h.settled(t)
+			h.put()
+			h.bringTo(step[1])
+			more = h.workUntilKilled(at, func(o *operator, write int) { o.killAfter = write })
+			do(h)
+			h.settle()
+			got := h.cluster().Status.Version
+			if len(h.broken) > 0 || got != h.spec.Version {
+				failed++
+				t.Errorf("size %d, from %s to %s (%s), stopped at write %d: the members run %s\n%s", size, step[0], step[1], h.spec.Version, at, got, h.failure())
+			}
+		}
+	}
+}
+
+func TestOperatorAwayForLong(t *testing.T) {
+	for _, size := range []int32{1, 3} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			stopAfterEachWrite(t, size, minorChanges, func(h *history) { h.wait(20 * time.Minute) })
+		})
+	}
+}
+
+func (h *history) differing() *corev1.Pod {
+	for _, set := range h.sets() {
+		pod, ok := simulation.Object[*corev1.Pod](h.World, set.Namespace, cluster.PodName(set.Name))
+		if ok && pod.Spec.Containers[0].Image != set.Spec.Template.Spec.Containers[0].Image {
+			return pod
+		}
+	}
+	return nil
+}
+
+// The operator is stopped between the template and the eviction. Another node is drained meanwhile, and then the
+// member's own.
+func TestDrainsInADowngrade(t *testing.T) {
+	for _, step := range minorChanges[1:] {
+		drained := 0
+		stopAfterWrites(t, 1, 3, [][2]string{step}, func(h *history) {
+			p := h.differing()
+			if p == nil {
+				return
+			}
+			var other *corev1.Pod
+			for _, pod := range h.pods() {
+				if pod.Name != p.Name {
+					other = pod
+				}
+			}
+			address := h.Address(other)
+			h.Etcd.Fail(address, errors.New("no answer"))
+			h.Etcd.Partition(address)
+			for range 3 {
+				_ = h.pass(nil)
+				h.wait(6 * time.Second)
+			}
+			h.Etcd.Fail(address, nil)
+			h.Etcd.Heal(address)
+			h.wait(10 * time.Second)
+			h.put() // the monitors work
+			pod, ok := simulation.Object[*corev1.Pod](h.World, p.Namespace, p.Name)
+			if !ok || pod.UID != p.UID || !h.drain(pod) {
+				return
+			}
+			drained++
+			for range 3 {
+				h.runKubernetes()
+				h.wait(5 * time.Second)
+				h.checkVersions()
+			}
+		})
+		if drained != 3 { // each member is once between its template and its eviction
+			t.Errorf("from %s to %s: %d of 3 members were drained with a template that no pod was made from", step[0], step[1], drained)
+		}
+	}
+}
+
+func TestSizeOneChangeOfMind(t *testing.T) {
+	for _, step := range minorChanges {
+		stopAfterEachWrite(t, 1, [][2]string{step}, func(h *history) { h.bringTo(step[0]) })
+	}
+}
+
+func TestAnotherPatch(t *testing.T) {
+	for _, c := range []struct {
+		from, to, then string
+	}{{"3.6.16", "3.7.3", "3.7.1"}, {"3.6.16", "3.7.3", "3.6.12"}, {"3.7.3", "3.6.16", "3.6.12"}, {"3.7.3", "3.6.16", "3.7.1"}, {"3.6.16", "3.5.35", "3.6.12"}} {
+		stopAfterEachWrite(t, 3, [][2]string{{c.from, c.to}}, func(h *history) { h.bringTo(c.then) })
+	}
+}
+
+func TestPausedForLong(t *testing.T) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
+		h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Paused = true })
+		for range 4 {
+			_ = h.pass(nil)
+			h.runKubernetes()
+			h.wait(10 * time.Minute)
+		}
+	})
+}
+
+func TestResizes(t *testing.T) {
+	for _, size := range []int32{1, 5} {
+		stopAfterEachWrite(t, 3, minorChanges, func(h *history) { h.resize(size) })
+	}
+}
+
+func TestEveryContainerRestarts(t *testing.T) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
+		for _, pod := range h.pods() {
+			h.KillContainer(pod)
+		}
+		h.RunKubelets()
+		h.wait(10 * time.Second)
+		h.checkVersions()
+	})
+
+}
+
+func TestParkedOperators(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range minorChanges {
+		failed := 0
+		for round, more := 0, true; more && round < 26 && failed < 2; round++ {
+			for write := 0; failed < 2; write++ {
+				h := newHistory(3, false)
+				h.bringTo(step[0])
+				h.settled(t)
+				h.put()
+				h.bringTo(step[1])
+				for range round {
+					h.quickWork()
+					h.wait(4 * time.Second)
+				}
+				o := h.startOperator()
+				verb, stops := o.lookAtWrite(write)
+				if !stops {
+					more = write > 0 || round < 3
+					break
+				}
+				if write%2 == 1 {
+					h.bringTo(step[0])
+				}
+				for range []int{2, 4, 12}[round%3] {
+					h.quickWork()
+				}
+				o.finish()
+				h.observe()
+				for range 3 {
+					h.runKubernetes()
+					h.observe()
+					h.wait(5 * time.Second)
+				}
+				if h.settle(); len(h.broken) > 0 || h.cluster().Status.Version != h.spec.Version {
+					failed++
+					t.Errorf("from %s to %s (%s), stopped in round %d before write %d, %s: %s", step[0], step[1], h.spec.Version, round, write, verb, h.failure())
+				}
+			}
+		}
+	}
+}
+
+func TestServiceDeleted(t *testing.T) {
+	stopAfterEachWrite(t, 3, minorChanges, func(h *history) {
+		for _, s := range simulation.Objects[*corev1.Service](h.World) {
+			h.userDeletes(s)
+		}
+		h.CollectGarbage(1 << 10)
+	})
+}
+
+func TestFrozenCaches(t *testing.T) {
+	for _, kind := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
+		stopAfterEachWrite(t, 3, minorChanges[1:3], func(h *history) {
+			h.operator.cache.Freeze()
+			for _, other := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
+				if fmt.Sprintf("%T", other) != fmt.Sprintf("%T", kind) {
+					h.operator.cache.CatchUp(other)
+				}
+			}
+			for n := range 8 {
+				if n == 3 {
+					h.bringTo("3.6.16")
+				}
+				h.quickWork()
+				for _, other := range []client.Object{&corev1.Pod{}, &appsv1.StatefulSet{}, &v1beta1.EtcdCluster{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}} {
+					if fmt.Sprintf("%T", other) != fmt.Sprintf("%T", kind) {
+						h.operator.cache.CatchUp(other)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestLostAnswersAndAway(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, step := range minorChanges {
+		failed := 0
+		for at, more := stride()-1, true; more && failed < 2; at += stride() {
+			h := newHistory(3, false)
+			h.bringTo(step[0])
+			h.settled(t)
+			h.put()
+			h.bringTo(step[1])
+			more = h.workUntilKilled(at, func(o *operator, write int) { o.loseAnswer = write })
+			h.wait(11 * time.Minute)
+			h.bringTo(step[0])
+			if h.settle(); len(h.broken) > 0 {
+				failed++
+				t.Errorf("from %s to %s, lost at write %d: %s", step[0], step[1], at, h.failure())
+			}
+		}
+	}
+}
+
+func TestDownInTheMiddleOfARenewal(t *testing.T) {
+	stopAfterEachWrite(t, 3, [][2]string{{"3.6.16", "3.7.3"}}, func(h *history) { h.bringTo("3.5.35") })
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
@@ -88,6 +89,15 @@ func (h *history) checkVersions() {
 		if steps, _ := cluster.MinorSteps(slices.Min(versions), slices.Max(versions)); steps > 1 {
 			h.wrong("the members of etcd cluster %s run %v", id, versions)
 		}
+	}
+}
+
+// checkStartedVersion fails where an older etcd starts over newer data. Both versions of the data must be low: 3.5 starts
+// over data that a downgrade has not lowered yet, so checkVersions does not find that.
+func (h *history) checkStartedVersion(start fake.StartOptions) {
+	id, has := h.Etcd.DataVersion(start.Volume)
+	if steps, known := cluster.MinorSteps(has, start.Version); known && steps < 0 && !h.isTriedOnce(id, start.Name) {
+		h.wrong("%s starts with etcd %s over data of %s", start.Name, start.Version, has)
 	}
 }
 

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -322,9 +323,22 @@ func (w *World) healAddress(address string) {
 	w.Etcd.Lag(address, false)
 }
 
+// ownWords are the errors that etcd tells in a fatal line with no other message.
+var ownWords = []error{fake.ErrTooOld, fake.ErrNotTarget}
+
+// fatalLine is the last line of the log of an etcd that does not start: see server/etcdmain/etcd.go.
 func fatalLine(err error) string {
-	line, _ := json.Marshal(map[string]string{"level": "fatal", "msg": "discovery failed", "error": err.Error()})
-	return string(line)
+	line := map[string]string{"level": "fatal", "msg": "discovery failed", "error": err.Error()}
+	if told := errors.Unwrap(err); told != nil { // without the name that the model puts before it
+		line["error"] = told.Error()
+	}
+	for _, own := range ownWords {
+		if errors.Is(err, own) {
+			line = map[string]string{"level": "fatal", "msg": own.Error()}
+		}
+	}
+	text, _ := json.Marshal(line)
+	return string(text)
 }
 
 // freeAddress returns the lowest address of which no pod knows. Those of pods that are gone are used again at once.

@@ -54,3 +54,47 @@ func TestConditionsTellWhatBlocksAVersionAndWhichHolesItHas(t *testing.T) {
 		}
 	}
 }
+
+// The templates have the version of the spec, and the members do not run it.
+func TestAVersionThatMembersDoNotRunIsToldAsBlockedAlsoWhereTheSpecHasItAgain(t *testing.T) {
+	// mislabelled has members of 3.7.3, by the tag, and a spec of 3.6.16.
+	mislabelled := func(edit func(*v1beta1.EtcdClusterSpec)) *Builder {
+		b := MakeCluster("prod").Objects()
+		b.Snapshot().Cluster.Spec.Image.Tag = "v3.7.3"
+		return b.Members(Healthy).Later(func(s *cluster.Snapshot) {
+			for i := range s.Members {
+				s.Members[i].Probe.Version = "3.7.3"
+			}
+		}).LaterSpec(edit)
+	}
+	only := func(parts ...Part) *Builder {
+		return MakeCluster("prod").Replicas(1).Objects().Members(append([]Part{Volume, Recorded, Sealed, Pod}, parts...)...)
+	}
+	crashes := func(detail string) Part {
+		return Together(Trouble(v1beta1.ReasonCrashLooping, detail), Silent("connection refused"))
+	}
+	const refuses = `etcd ended with exit code 1: discovery failed: version "3.7.0" is not supported`
+	for name, c := range map[string]struct {
+		cluster         *Builder
+		isTrue          bool
+		reason, message string
+	}{
+		"the tag is removed": {mislabelled(func(s *v1beta1.EtcdClusterSpec) { s.Image.Tag = "" }), true, v1beta1.ReasonImageDiffers, "Set spec.version to 3.7.3, with that image."},
+		"the tag stays":      {mislabelled(func(*v1beta1.EtcdClusterSpec) {}), false, v1beta1.ReasonAsExpected, "The members run the version"},
+		"the tag stays, and another option is set": {mislabelled(func(s *v1beta1.EtcdClusterSpec) {
+			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"snapshot-count": "5000"}}
+		}),
+			false, v1beta1.ReasonAsExpected, "The members run the version"},
+		"the only member refuses its data":       {only(crashes(refuses)), true, v1beta1.ReasonVersionMismatch, "Set spec.version to a version of etcd 3.7 that works."},
+		"the only member ends for another cause": {only(crashes("etcd ended with exit code 1")), false, v1beta1.ReasonAsExpected, "The members run the version"},
+		"the only member serves":                 {only(Serving), false, v1beta1.ReasonAsExpected, "The members run the version"},
+	} {
+		s := c.cluster.Snapshot()
+		d := analyse.Next(s)
+		report := Of(&s, &d, nil)
+		got := meta.FindStatusCondition(report.Status.Conditions, v1beta1.ConditionUpgradeBlocked)
+		if got == nil || (got.Status == metav1.ConditionTrue) != c.isTrue || got.Reason != c.reason || !strings.Contains(got.Message, c.message) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

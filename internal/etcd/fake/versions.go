@@ -28,8 +28,9 @@ var (
 	ErrTooOld = errors.New("invalid downgrade; server version is lower than determined cluster version")
 	// ErrNotTarget is that of 3.5 only, in mustDetectDowngrade.
 	ErrNotTarget = errors.New("invalid downgrade; server version is not allowed to join when downgrade is enabled")
-	// ErrNewData is that of newPlan in Validate (server/storage/schema/schema.go), from 3.6 on.
-	ErrNewData = errors.New("the data directory is of a newer version, which is not supported")
+	// ErrNewData is that of schemaChangesForVersion in Validate (server/storage/schema/schema.go), from 3.6 on. The
+	// version of the data comes before it: see newData.
+	ErrNewData = errors.New("is not supported")
 	// ErrOldEntries is that of a panic of 3.7, which cannot read the entries that 3.5 writes about members and versions:
 	// MustUnmarshalMessage in Apply (server/etcdserver/apply/apply.go). 3.6 reads them: v2ToV3Request
 	// (server/etcdserver/apply_v2.go).
@@ -68,16 +69,23 @@ func (m *member) minor() int { return minorOf(m.version) }
 // tellsStorageVersion reports whether the status has the fields that came with 3.6.
 func (m *member) tellsStorageVersion() bool { return m.minor() >= 6 }
 
-// refusesToStart returns why a binary ends when it finds the data, before it serves anybody.
+// newData is how etcd refuses data of a newer minor version.
+func newData(storage int) error {
+	return fmt.Errorf("version %q %w", versionOf(storage)+".0", ErrNewData)
+}
+
+// refusesToStart returns why a binary ends when it finds the data, before it serves anybody. From 3.6 on, etcd looks at
+// the version of the data first (bootstrapBackend in server/etcdserver/bootstrap.go). It learns of the version of the
+// cluster when it reads its data and its log.
 func refusesToStart(data *dataDir, minor int) error {
 	s := data.state
 	switch {
+	case minor >= 6 && data.storage > minor:
+		return newData(data.storage)
 	case minor < 6 && s.downgrade != 0 && s.downgrade != minor:
 		return ErrNotTarget
 	case isTooOld(s, minor):
 		return ErrTooOld
-	case minor >= 6 && data.storage > minor:
-		return ErrNewData
 	case hasOldEntries(data, minor):
 		return ErrOldEntries
 	}
@@ -186,6 +194,19 @@ func (w *World) TakeUnfit() []Unfit {
 	unfit := w.unfit
 	w.unfit = nil
 	return unfit
+}
+
+// DataVersion returns the cluster of the data on a volume, and their minor version: that of the data themselves or of the
+// cluster as their log has it, whichever is newer. It is empty for an empty volume, and while no version is set.
+func (w *World) DataVersion(volume string) (id cluster.ID, minor string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tick()
+	data := w.volumes[volume]
+	if data == nil {
+		return 0, ""
+	}
+	return data.clusterID, versionOf(max(data.storage, data.state.clusterVersion))
 }
 
 // Downgrade returns the minor version of the downgrade that the newest log of a cluster has enabled; empty for none.

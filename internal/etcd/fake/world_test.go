@@ -71,11 +71,12 @@ func (l lab) Hasher() etcd.Hasher                { return Changer{l.World} }
 func (l lab) Endpoint(name string) etcd.Endpoint { return etcd.Endpoint{Address: address(name)} }
 func (l lab) PeerURL(name string) string         { return peerURL(name) }
 
-func (l lab) Ended(t *testing.T, name string) {
+func (l lab) Ended(t *testing.T, name string) (output string) {
 	t.Helper()
 	if _, err := l.Probe(t, name); !errors.Is(err, ErrUnreachable) {
 		t.Fatalf("%s runs: %v", name, err)
 	}
+	return ""
 }
 
 func (l lab) AddVoter(_ *testing.T, via, name string) error {

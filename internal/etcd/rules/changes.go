@@ -345,12 +345,14 @@ func removeLearner(l *bench) {
 	l.members(leader, 3)
 }
 
-// endsWhenStarted starts a removed member, whose process ends before or after its peers can reach it.
-func (l *bench) endsWhenStarted(name string) {
+// endsWhenStarted starts a removed member, whose process ends before or after its peers can reach it. It returns the
+// end of its output.
+func (l *bench) endsWhenStarted(name string) (output string) {
 	l.t.Helper()
-	if err := l.Start(l.t, name, isExisting(name)); err == nil {
-		l.Ended(l.t, name)
+	if err := l.Start(l.t, name, isExisting(name)); err != nil {
+		return err.Error()
 	}
+	return l.Ended(l.t, name)
 }
 
 func removedEnds(l *bench) {

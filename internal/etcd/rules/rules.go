@@ -50,8 +50,8 @@ type Lab interface {
 	Membership(t *testing.T, via string) (cluster.Membership, error)
 	// AgreeOnVersion waits until the member knows the cluster version. Until then no member can join through it.
 	AgreeOnVersion(t *testing.T, name string)
-	// Ended waits until the process of a member has ended by itself.
-	Ended(t *testing.T, name string)
+	// Ended waits until the process of a member has ended by itself. It returns the end of its output.
+	Ended(t *testing.T, name string) (output string)
 	// Changer is the port under test, Endpoint is where a member answers clients, and PeerURL where it answers its peers.
 	Changer() etcd.Changer
 	Hasher() etcd.Hasher

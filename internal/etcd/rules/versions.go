@@ -2,9 +2,11 @@ package rules
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,9 @@ var versions = []rule{
 	{"a downgrade of 3.5 keeps members from starting again", downgradeOf35},
 	{"no member of any version joins while a downgrade is enabled", joinWhileDowngrading},
 	{"a single member goes up and down, and an older binary does not start otherwise", single},
+	{"etcd 3.5 tells why it ends over the data of 3.6", func(l *bench) { tooOld(l, "3.6", "3.5", "3.6.12") }},
+	{"etcd 3.6 tells why it ends over the data of 3.7", func(l *bench) { tooOld(l, "3.7", "3.6", "3.7.1") }},
+	{"etcd 3.5 tells why it ends over the data of 3.7", func(l *bench) { tooOld(l, "3.7", "3.5", "3.7.1") }},
 	{"patches of 3.6 run beside each other", func(l *bench) { patches(l, "3.6.12", "3.6") }},
 	{"patches of 3.7 run beside each other", func(l *bench) { patches(l, "3.7.1", "3.7") }},
 }
@@ -412,6 +417,41 @@ func single(l *bench) {
 	l.startSelf(a)
 	l.serves(a)
 	l.downgradeTo("3.6", a)
+	l.holds(a, "key", "value")
+}
+
+// lastWords returns the message and the error of the last line of etcd's log. A text that is no log is returned as it
+// is.
+func lastWords(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	var entry struct{ Msg, Error string }
+	if json.Unmarshal([]byte(lines[len(lines)-1]), &entry) != nil {
+		return output
+	}
+	return entry.Msg + ": " + entry.Error
+}
+
+// tooOld starts an older version over the data of a newer one. It says so with its last words, also when it is started
+// again, and harms nothing: another patch of the newer one serves the data.
+func tooOld(l *bench, newer, older, another string) {
+	l.foundWith(newer, a)
+	l.put(a, "key", "value")
+	l.probe(a, "moves its data", func(p cluster.Probe) bool { return p.StorageVersion == newer })
+	l.End(l.t, a)
+	l.Use(l.t, older)
+	told := newer
+	if older == "3.5" { // it tells that its own version is too low, and not what the data's is
+		told = cluster.NextMinor(older, 1)
+	}
+	for range 2 { // as the kubelet does
+		end := lastWords(l.endsWhenStarted(a))
+		if got := cluster.NewerData(end, older); got != told {
+			l.t.Fatalf("etcd %s over the data of %s is taken to tell of %q, want %q: %s", older, newer, got, told, end)
+		}
+	}
+	l.Use(l.t, another)
+	l.startSelf(a)
+	l.serves(a)
 	l.holds(a, "key", "value")
 }
 

@@ -288,7 +288,7 @@ func (l *lab) End(t *testing.T, name string) {
 	l.Ended(t, name)
 }
 
-func (l *lab) Ended(t *testing.T, name string) {
+func (l *lab) Ended(t *testing.T, name string) (text string) {
 	t.Helper()
 	p := l.running[name]
 	select {
@@ -297,6 +297,7 @@ func (l *lab) Ended(t *testing.T, name string) {
 	case <-time.After(patience):
 		t.Fatalf("%s does not end", name)
 	}
+	return p.output.tail()
 }
 
 func (l *lab) Wipe(t *testing.T, name string) {
