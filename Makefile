@@ -204,7 +204,7 @@ bench-create: ## Measure cluster creation against a plain StatefulSet.
 	hack/bench.sh create
 
 .PHONY: bench-day2
-bench-day2: ## Measure rolls, growth and the loss of a leader (RUNS= PAIRS= MIB= WATCHES= FIGURES=NAME,NAME).
+bench-day2: ## Measure rolls, growth, upgrades and lost members (RUNS= PAIRS= MIB= WATCHES= FIGURES=NAME,NAME).
 	hack/bench.sh day2
 
 .PHONY: bench-idle

@@ -36,6 +36,10 @@ const (
 	// it all the same.
 	// What to do: set spec.version to the version in the message, or to a later patch.
 	ConditionVersionAdvisory = "VersionAdvisory"
+	// ConditionPlacementAdvisory is true while members share a node, unless spec.podTemplate.memberAntiAffinity is
+	// Preferred. While members come, go or move, it stays as it is.
+	// What to do: see the reasons. The members continue to run.
+	ConditionPlacementAdvisory = "PlacementAdvisory"
 )
 
 // Reasons of Available and QuorumLost.
@@ -445,6 +449,14 @@ const (
 	// ReasonSecurityFix: a later patch of the same minor version closes security holes.
 	// What to do: set spec.version to the version in the message, or to a later patch.
 	ReasonSecurityFix = "SecurityFix"
+)
+
+// Reasons of PlacementAdvisory.
+const (
+	// ReasonMembersShareNode: two members or more run on one node. They are lost together if that node fails.
+	// What to do: give the cluster a node for each member, and move or replace one of the members, as the message says. If
+	// members may share a node, set spec.podTemplate.memberAntiAffinity to Preferred.
+	ReasonMembersShareNode = "MembersShareNode"
 )
 
 // Reasons of the condition Upgradeable. OLM reads it in the OperatorCondition of the operator before it upgrades.

@@ -170,8 +170,8 @@ type EtcdClusterStatus struct {
 	// +listMapKey=name
 	// +optional
 	Members []MemberStatus `json:"members,omitempty"`
-	// Conditions are Available, Progressing, Degraded, QuorumLost, StorageAlarm, RestartPending, UpgradeBlocked and
-	// VersionAdvisory.
+	// Conditions are Available, Progressing, Degraded, QuorumLost, StorageAlarm, RestartPending, UpgradeBlocked,
+	// VersionAdvisory and PlacementAdvisory.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=type

@@ -485,6 +485,7 @@ type PodTemplate struct {
 	// MemberAntiAffinity says how strictly members are kept on different nodes.
 	// Required never puts two members of this cluster on one node.
 	// Preferred, which is the default, spreads the members over nodes and zones if the scheduler can do so.
+	// Where Preferred is written, the condition PlacementAdvisory does not tell of members that share a node.
 	// Preferred has no effect if spec.affinity or spec.topologySpreadConstraints is set.
 	// +optional
 	MemberAntiAffinity MemberAntiAffinity `json:"memberAntiAffinity,omitempty"`

@@ -23,7 +23,8 @@ const listTimeout = 5 * time.Second
 var conditions = map[string]bool{
 	v1beta1.ConditionAvailable: true, v1beta1.ConditionProgressing: true, v1beta1.ConditionDegraded: true,
 	v1beta1.ConditionQuorumLost: true, v1beta1.ConditionStorageAlarm: true, v1beta1.ConditionRestartPending: true,
-	v1beta1.ConditionUpgradeBlocked: true, v1beta1.ConditionVersionAdvisory: true, v1beta1.ConditionDataConsistent: true,
+	v1beta1.ConditionUpgradeBlocked: true, v1beta1.ConditionVersionAdvisory: true,
+	v1beta1.ConditionDataConsistent: true, v1beta1.ConditionPlacementAdvisory: true,
 }
 
 // description of a metric of clusters.

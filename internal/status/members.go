@@ -82,8 +82,12 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
 	switch {
 	case !isOurs:
+		command := "etcdctl member remove"
+		if e := s.EtcdEntry(m); e != nil {
+			command += " " + e.ID.String()
+		}
 		return v1beta1.ReasonUnobservable, "another client registered it with etcd, and the operator has no object of it. " +
-			"If nothing runs there, remove it with etcdctl"
+			"The operator adds and removes no member beside it. If nothing runs there, remove it with " + command
 	case m.Volume == nil && (m.Workload != nil || s.Founded()):
 		return v1beta1.ReasonVolumeLost, fmt.Sprintf("volume %s is gone. The operator never creates it again under that name", cluster.VolumeName(m.Name))
 	case m.LacksRecord() && !m.Pod.IsRunning():

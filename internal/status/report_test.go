@@ -81,9 +81,18 @@ func situations() map[string]*Builder {
 		"member-copies":        copying(prod().Claim(v1beta1.OperationAddMember)),
 		"member-copies-long":   copying(prod()),
 		"member-removed":       prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 1 }),
-		"paused":               prod().Objects().Members(Healthy).Paused(),
-		"rolling":              prod().Objects().Members(Healthy).LaterSpec(moreMemory),
-		"rolling-and-waiting":  prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Minute)),
+		"registered-by-hand": prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+			s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xff, PeerURLs: []string{"http://192.0.2.1:2380"}})
+			s.SortMembers()
+		}),
+		"removed-by-hand": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("connection refused"), Trouble("CrashLooping",
+			"etcd ended with exit code 1: the member has been permanently removed from the cluster")).Later(func(s *cluster.Snapshot) {
+			s.Membership.Members = slices.Delete(s.Membership.Members, 1, 2)
+			s.SortMembers()
+		}),
+		"paused":              prod().Objects().Members(Healthy).Paused(),
+		"rolling":             prod().Objects().Members(Healthy).LaterSpec(moreMemory),
+		"rolling-and-waiting": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Minute)),
 		"rolling-past-deadline": prod().Objects().Members(Healthy).LaterSpec(moreMemory).Later(restarting(time.Hour)).
 			Later(func(s *cluster.Snapshot) {
 				s.Cluster.Status.Operation, s.Member("prod-1").Workload.HealthyIntent = nil, nil // nothing to go back to

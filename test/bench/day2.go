@@ -34,6 +34,10 @@ const (
 
 	upgradeMinor = "upgrade-minor-s"
 	upgradeGap   = "upgrade-gap-over-control"
+
+	replaceMember = "replace-member"
+	replaceNode   = "replace-node"
+	replaceGap    = "replace-gap-over-control"
 )
 
 // cleanUpWithin bounds what is removed at the end, also after an interruption.
@@ -81,6 +85,8 @@ func benchDay2(ctx context.Context, l *lab) error {
 		{[]string{scaleUp, scaleCached}, d.benchScale},
 		{[]string{leaderKill}, d.benchKill},
 		{[]string{upgradeMinor, upgradeGap}, d.benchUpgrade},
+		{[]string{replaceMember, replaceGap}, d.benchReplace},
+		{[]string{replaceNode}, d.benchReplaceNode},
 	} {
 		if !d.wants(part.figures...) || ctx.Err() != nil {
 			continue
@@ -116,7 +122,10 @@ func (d *day2) readOptions() error {
 			*option.value = n
 		}
 	}
-	known := []string{rollGap, rollGapAtIP, rollThree, rollWatched, scaleUp, scaleCached, leaderKill, upgradeMinor, upgradeGap}
+	known := []string{
+		rollGap, rollGapAtIP, rollThree, rollWatched, scaleUp, scaleCached, leaderKill, upgradeMinor, upgradeGap,
+		replaceMember, replaceNode, replaceGap,
+	}
 	d.wanted = known
 	if text := os.Getenv("FIGURES"); text != "" {
 		d.wanted = strings.Split(text, ",")

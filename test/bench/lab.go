@@ -77,12 +77,7 @@ func (l *lab) probe(ctx context.Context, name string, credentials *etcd.Credenti
 			continue
 		}
 		asked.Go(func() {
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			probe, err := etcdv3.New().Probe(bounded, etcd.Endpoint{
-				Address: clientAddress(pod.Status.PodIP), ServerName: l.serverName(name), Credentials: credentials,
-			})
-			if err == nil {
+			if probe, err := l.ask(ctx, name, &pod, credentials); err == nil {
 				answers[i] = probe
 			}
 		})
@@ -93,6 +88,15 @@ func (l *lab) probe(ctx context.Context, name string, credentials *etcd.Credenti
 		probes[pod.Name] = answers[i]
 	}
 	return probes, nil
+}
+
+// ask asks one pod of a contender.
+func (l *lab) ask(ctx context.Context, name string, pod *corev1.Pod, credentials *etcd.Credentials) (cluster.Probe, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return etcdv3.New().Probe(ctx, etcd.Endpoint{
+		Address: clientAddress(pod.Status.PodIP), ServerName: l.serverName(name), Credentials: credentials,
+	})
 }
 
 func clientAddress(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(cluster.ClientPort)) }

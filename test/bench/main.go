@@ -22,7 +22,7 @@ import (
 const usage = `usage: bench create | day2 | idle | conversion | fleet
 
   create       from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
-  day2         a roll, a resize and the loss of a leader: how long they take, and how long no write is acknowledged;
+  day2         rolls, growth, upgrades and lost members: how long they take, and how long no write is acknowledged;
                RUNS=5 PAIRS=30 MIB=100 WATCHES=100, and FIGURES=NAME,NAME for some of the figures
   idle         requests of the operator to the API server in five minutes of rest, its lease apart
   conversion   ConversionReviews over HTTPS of one object and of 10,000, against an endpoint that echoes them; it needs no cluster

@@ -126,7 +126,7 @@ func podOf(set *appsv1.StatefulSet) *corev1.Pod {
 // advance schedules a pod, starts its container and reports whether it is ready.
 func (n *nodes) advance(ctx context.Context, set *appsv1.StatefulSet, pod *corev1.Pod) error {
 	if pod.Spec.NodeName == "" {
-		binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node-1"}}
+		binding := &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node-of-" + pod.Name}}
 		return n.SubResource("binding").Create(ctx, pod, binding)
 	}
 	status := pod.Status.DeepCopy()

@@ -32,7 +32,7 @@ import (
 )
 
 var _ = Describe("A Kubernetes API server whose store is the cluster", SpecPriority(20), func() {
-	It("keeps every object, and its watches every event in order, while etcd is upgraded from 3.5 to 3.7 and resized", func(ctx SpecContext) {
+	It("keeps every object, and its watches every event in order, while etcd is upgraded from 3.5 to 3.7, is resized and loses its leader for good", func(ctx SpecContext) {
 		onLocalCluster() // the API server runs beside it, and reaches the Service
 		c := create(ctx, makeCluster(newNamespace(ctx), managed, ofVersion(versionOf("3.5"))))
 		kept := bury(ctx, c)
@@ -47,10 +47,11 @@ var _ = Describe("A Kubernetes API server whose store is the cluster", SpecPrior
 			scale(ctx, c, size)
 			awaitSize(ctx, c, size)
 		}
+		kept.expectFound(ctx, c)
+		loseLeader(ctx, c)
 		for _, u := range users {
 			u.end(ctx)
 		}
-		kept.expectFound(ctx, c)
 	})
 })
 

@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -110,6 +113,60 @@ var _ = Describe("A member whose node is cut off for good", Serial, func() {
 	})
 })
 
+var _ = Describe("A member list that somebody changes with etcdctl, while clients write", func() {
+	It("keeps a member that was added, and the status says how to remove it", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx)))
+		writers := appendOn(ctx, c)
+		before := uidsOfPods(ctx, c)
+		changeList(ctx, c, "add", "mine", "--peer-urls=http://192.0.2.1:2380")
+		list, err := identityOf(ctx, c, "prod-0")
+		Expect(err).NotTo(HaveOccurred())
+		id := fmt.Sprintf("%x", list.Members[""])
+		advice := "etcdctl member remove " + id
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonMembersNotHealthy).saying("the voter http://192.0.2.1:2380", advice),
+			degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("another client registered it", advice),
+			available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk).saying("3 of 4 voters"))
+		scale(ctx, c, 5)
+		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonMembersNotHealthy).saying(advice))
+		Consistently(ctx, func(g Gomega) {
+			now, err := identityOf(ctx, c, "prod-0")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(now).To(Equal(list))
+		}).WithTimeout(10 * time.Second).WithPolling(time.Second).Should(Succeed())
+		scale(ctx, c, 3)
+		Expect(uidsOfPods(ctx, c)).To(Equal(before))
+		changeList(ctx, c, "remove", id)
+		awaitMembers(ctx, c, "prod-0", "prod-1", "prod-2")
+		writers.end(ctx, c)
+	})
+
+	It("gets a new member for one that was removed, whose volume stays, and the status says what to do with what is left", func(ctx SpecContext) {
+		c := create(ctx, makeCluster(newNamespace(ctx)))
+		writers := appendOn(ctx, c)
+		removed := without([]string{"prod-1", "prod-2"}, c.Status.Leader)[0]
+		volume := volumeObject(ctx, c, cluster.VolumeName(removed))
+		changeList(ctx, c, "remove", fmt.Sprintf("%x", writers.kept.Members[removed]))
+		stay := without([]string{"prod-0", "prod-1", "prod-2", "prod-3"}, removed)
+		Eventually(ctx, func(g Gomega) {
+			list, err := identityOf(ctx, c, stay[0])
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(slices.Collect(maps.Keys(list.Members))).To(ConsistOf(stay))
+		}).Should(Succeed())
+		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing).saying("3 of 3 voters"),
+			progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate),
+			degraded(metav1.ConditionTrue, v1beta1.ReasonLeftOver).saying("StatefulSet "+removed, "Delete the StatefulSet.", "kubectl annotate --overwrite pvc "+volume.Name))
+		Expect(exists(ctx, c.Namespace, removed, &appsv1.StatefulSet{})).To(BeTrue(), "the operator deletes nothing of it")
+
+		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "delete", "statefulset", removed)
+		Expect(err).NotTo(HaveOccurred(), out)
+		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "annotate", "--overwrite", "pvc", volume.Name, cluster.AnnotationMembership+"="+cluster.MembershipRetired)
+		Expect(err).NotTo(HaveOccurred(), out)
+		awaitMembers(ctx, c, stay...)
+		Expect(volumeObject(ctx, c, volume.Name).UID).To(Equal(volume.UID))
+		writers.end(ctx, c)
+	})
+})
+
 func replacedByHand(c *v1beta1.EtcdCluster) {
 	c.Spec.Recovery = &v1beta1.Recovery{MemberReplacement: &v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually}}
 }
@@ -121,6 +178,32 @@ func deleteVolumes(ctx context.Context, c *v1beta1.EtcdCluster, members ...strin
 		Expect(kube.Delete(ctx, volumeObject(ctx, c, cluster.VolumeName(m)))).To(Succeed())
 	}
 	deletePods(ctx, c, members...)
+}
+
+// changeList runs etcdctl member in prod-0. etcd accepts it once all members have been connected for some seconds.
+func changeList(ctx context.Context, c *v1beta1.EtcdCluster, args ...string) {
+	GinkgoHelper()
+	Eventually(ctx, func() error {
+		out, err := etcdctl(ctx, c, "prod-0", append([]string{"member"}, args...)...)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}).Should(Succeed())
+}
+
+// loseLeader deletes the volume of the leader behind the operator's back, and waits until another member has replaced it.
+func loseLeader(ctx context.Context, c *v1beta1.EtcdCluster) {
+	GinkgoHelper()
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	lost, size := c.Status.Leader, len(c.Status.Members)
+	deleteVolumes(ctx, c, lost)
+	expectEvent(ctx, c, v1beta1.EventMemberRemoved, "The volume of "+lost+" is gone")
+	awaitHealthy(ctx, c)
+	for _, m := range c.Status.Members {
+		Expect(m.Name).NotTo(Equal(lost))
+	}
+	Expect(c.Status.Members).To(HaveLen(size))
 }
 
 // awaitMembers waits until exactly these members are there, and all is well.

@@ -362,7 +362,7 @@ func Pod(b *Builder, m *cluster.Member) {
 	in := b.input(m.Name)
 	_, intentHash := in.Intent.Encode()
 	m.Pod = &cluster.Pod{
-		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: "node-1",
+		Name: cluster.PodName(m.Name), UID: types.UID("pod-" + m.Name), IP: fmt.Sprintf("10.0.0.%d", number+1), Node: fmt.Sprintf("node-%d", number+1),
 		Phase: corev1.PodRunning, CreatedAt: Now.Add(-time.Hour), RenderHash: render.RenderHash(in), IntentHash: intentHash,
 
 		PeerAuthorities: in.Intent.PeerAuthorities, ClientAuthorities: in.Intent.ServerAuthorities, Resources: in.Intent.Resources(),
