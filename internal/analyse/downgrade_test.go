@@ -412,11 +412,11 @@ func TestATemplateThatIsOlderThanItsPodIsTakenBackBeforeTheDowngradeIsCancelled(
 		version string
 		change  func(*cluster.Snapshot)
 		action  string
-		writes  string // into the template of prod-1
+		writes  string // by upkeep, into the template of prod-1
 	}{
 		"cancels":                                  {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1"), silent("prod-2")), "cancel the downgrade by prod-0", old},
 		"goes on once all answer":                  {"3.6.16", both(raised, templateAt("3.6.16", "prod-1")), "downgrade to 3.6 by prod-0", old},
-		"a change of mind once all answer":         {"3.7.3", both(raised, templateAt("3.6.16", "prod-1")), "roll prod-1", ""}, // the roll writes it
+		"a change of mind once all answer":         {"3.7.3", both(raised, templateAt("3.6.16", "prod-1")), "roll prod-1", ""},
 		"while the downgrade is enabled, it stays": {"3.6.16", both(enabled, templateAt("3.6.16", "prod-1")), "roll prod-1", ""},
 	} {
 		s := on37(c.change)

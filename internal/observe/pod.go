@@ -154,8 +154,8 @@ const noPeerAnswers = "cannot fetch cluster info from peer urls"
 // invalidFlags is etcd's last message, only a warning, when an option cannot be used.
 const invalidFlags = "failed to verify flags"
 
-// learnsNewerVersion is in the stack trace of an etcd of 3.6 or later that learns of a cluster version above its own, and
-// panics. The trace can be longer than what the kubelet keeps, so what was said before it is lost.
+// learnsNewerVersion is in the stack trace of an etcd of 3.6 or later that learns of a cluster version above its own,
+// and panics. The trace can be longer than what the kubelet keeps, so what was said before it is lost.
 // Source: MustDetectDowngrade in Recover, of the data, and SetVersion, of the log: both in
 // server/etcdserver/api/membership/cluster.go.
 var learnsNewerVersion = regexp.MustCompile(`version\.MustDetectDowngrade\(|membership\.\(\*RaftCluster\)\.SetVersion\(`)

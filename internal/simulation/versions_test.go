@@ -92,8 +92,8 @@ func (h *history) checkVersions() {
 	}
 }
 
-// checkStartedVersion fails where an older etcd starts over newer data. Both versions of the data must be low: 3.5 starts
-// over data that a downgrade has not lowered yet, so checkVersions does not find that.
+// checkStartedVersion fails where an older etcd starts over newer data. Both versions of the data must be low: 3.5
+// starts over data that a downgrade has not lowered yet, so checkVersions does not find that.
 func (h *history) checkStartedVersion(start fake.StartOptions) {
 	id, has := h.Etcd.DataVersion(start.Volume)
 	if steps, known := cluster.MinorSteps(has, start.Version); known && steps < 0 && !h.isTriedOnce(id, start.Name) {

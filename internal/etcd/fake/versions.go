@@ -196,8 +196,8 @@ func (w *World) TakeUnfit() []Unfit {
 	return unfit
 }
 
-// DataVersion returns the cluster of the data on a volume, and their minor version: that of the data themselves or of the
-// cluster as their log has it, whichever is newer. It is empty for an empty volume, and while no version is set.
+// DataVersion returns the cluster of the data on a volume, and their minor version: that of the data themselves or of
+// the cluster as their log has it, whichever is newer. It is empty for an empty volume, and while no version is set.
 func (w *World) DataVersion(volume string) (id cluster.ID, minor string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
