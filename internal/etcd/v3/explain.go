@@ -68,12 +68,23 @@ func knownError(text string, err error) error {
 // explainChange returns the cause of a failed change. The deadline of the call is also that of etcd's own work, so that
 // either side may tell first that it has passed.
 func (m *member) explainChange(ctx context.Context, err error) error {
-	if errors.Is(err, errNotEtcd) || errors.Is(err, errNotCancelled) {
+	var refused *etcd.DefragmentError
+	if errors.Is(err, errNotEtcd) || errors.Is(err, errNotCancelled) || errors.As(err, &refused) {
 		return err
 	}
 	err = m.explain(ctx, err)
 	if strings.HasPrefix(err.Error(), "etcdserver: request timed out") {
 		return &failure{"no answer", context.DeadlineExceeded}
+	}
+	return err
+}
+
+// explainDefragment returns the error of the member's disk, which etcd passes on as it is: togRPCError in
+// server/etcdserver/api/v3rpc/util.go.
+func explainDefragment(err error) error {
+	answer, isAnswer := status.FromError(err)
+	if isAnswer && answer.Code() == codes.Unknown {
+		return &etcd.DefragmentError{Text: cluster.ForeignText(answer.Message())}
 	}
 	return err
 }
