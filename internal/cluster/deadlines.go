@@ -13,8 +13,9 @@ const (
 	leastDefragmentTime = 10 * time.Second
 	// bytesDefragmented is how much of a database a slow disk writes anew in a second.
 	bytesDefragmented = 50 << 20
-	// MaxDefragmentTime is the longest that a defragmentation is waited for. The liveness probe of a member outlasts it.
-	MaxDefragmentTime = 5 * time.Minute
+	// MaxDefragmentTime is the longest that a defragmentation is waited for: enough for 8 GiB, the most that etcd advises.
+	// The liveness probe of a member gives it as much.
+	MaxDefragmentTime = 3 * time.Minute
 )
 
 // DefragmentTime returns how long the member may take to defragment its database.
@@ -22,7 +23,7 @@ func (m *Member) DefragmentTime() time.Duration {
 	if !m.Answers() {
 		return leastDefragmentTime
 	}
-	seconds := max(0, m.Probe.DatabaseBytes) / bytesDefragmented
+	seconds := max(0, m.Probe.DatabaseBytesInUse) / bytesDefragmented
 	return min(leastDefragmentTime+time.Duration(seconds)*time.Second, MaxDefragmentTime)
 }
 

@@ -65,6 +65,8 @@ func (Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) e
 
 // Defragment implements etcd.Changer.
 func (Port) Defragment(ctx context.Context, target etcd.Target) error {
+	ctx, cancel := context.WithTimeout(ctx, cluster.MaxDefragmentTime)
+	defer cancel()
 	return changeSlowly(ctx, target, anyMember, func(ctx context.Context, m *member) error {
 		_, err := m.maintenance.Defragment(ctx, target.Endpoint.Address)
 		return explainDefragment(err)

@@ -83,7 +83,7 @@ func (m *member) explainChange(ctx context.Context, err error) error {
 // server/etcdserver/api/v3rpc/util.go.
 func explainDefragment(err error) error {
 	answer, isAnswer := status.FromError(err)
-	if isAnswer && answer.Code() == codes.Unknown {
+	if isAnswer && answer.Code() == codes.Unknown && !strings.HasPrefix(answer.Message(), "etcdserver: ") {
 		return &etcd.DefragmentError{Text: cluster.ForeignText(answer.Message())}
 	}
 	return err
