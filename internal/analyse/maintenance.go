@@ -21,16 +21,26 @@ func defragment(s *cluster.Snapshot) *plan.Decision {
 	return nil
 }
 
-// defragmentFull does so while etcd has the alarm NOSPACE, before the rules that the alarm makes wait. It has no opinion
-// where a guard refuses: another rule may have the cure.
+// defragmentFull does so before the rules that wait for a smaller database. It has no opinion where a guard refuses:
+// another rule may have the cure.
 func defragmentFull(s *cluster.Snapshot) *plan.Decision {
-	if !hasAlarm(s, func(kind cluster.AlarmKind) bool { return kind == cluster.AlarmNoSpace }) {
+	d := defragment(s)
+	if d == nil || len(d.Refusals) > 0 || !awaitsSmallerDatabase(s) {
 		return nil
 	}
-	if d := defragment(s); d != nil && len(d.Refusals) == 0 {
-		return d
+	return d
+}
+
+// awaitsSmallerDatabase reports whether etcd has the alarm NOSPACE, which other rules wait for, or the spec asks for a
+// quota that the databases fill.
+func awaitsSmallerDatabase(s *cluster.Snapshot) bool {
+	if hasAlarm(s, func(kind cluster.AlarmKind) bool { return kind == cluster.AlarmNoSpace }) {
+		return true
 	}
-	return nil
+	return slices.ContainsFunc([]func(*cluster.Snapshot) *plan.Decision{scale, upgrade, configurationRoll}, func(rule func(*cluster.Snapshot) *plan.Decision) bool {
+		d := rule(s)
+		return d != nil && refusedFor(d, v1beta1.ReasonQuotaTooSmall)
+	})
 }
 
 func hasAlarm(s *cluster.Snapshot, is func(cluster.AlarmKind) bool) bool {

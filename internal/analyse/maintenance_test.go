@@ -120,6 +120,13 @@ func TestMembersAreDefragmentedOneByOneWhenAnAdministratorAsks(t *testing.T) {
 		"a full database before its pending restarts": {
 			asksToDefragment(3, "now", hasAlarms(cluster.AlarmNoSpace)).LaterSpec(memory("1Gi")), first, "",
 		},
+		"a database that fills the new quota before anything else": {
+			asksToDefragment(3, "now", func(s *cluster.Snapshot) { s.Member("prod-2").Probe.DatabaseBytes = 90_000_001 }).LaterSpec(option("quota-backend-bytes", "100000000")), first, "",
+		},
+		"the new quota is told where a member lags": {
+			asksToDefragment(3, "now", lags("prod-1"), func(s *cluster.Snapshot) { s.Member("prod-2").Probe.DatabaseBytes = 90_000_001 }).LaterSpec(option("quota-backend-bytes", "100000000")),
+			says{Rule: RuleConfiguration, Reason: "QuotaTooSmall"}, "",
+		},
 		"restarts that are due first": {
 			asksToDefragment(3, "now").LaterSpec(memory("1Gi")),
 			says{Rule: RuleConfiguration, Reason: "RollingMembers", Progressing: true, Action: "roll prod-1 (pod-prod-1)"}, "",
