@@ -43,6 +43,8 @@ func (m *member) explain(ctx context.Context, err error) error {
 		return &failure{"the connection timed out", ctx.Err()}
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
+	case answer.Code() == codes.DeadlineExceeded: // the member noticed it a moment before
+		return &failure{"no answer", context.DeadlineExceeded}
 	case answer.Code() == codes.ResourceExhausted, answer.Code() == codes.Internal, answer.Code() == codes.Unimplemented:
 		return &failure{notEtcd, err}
 	default:
