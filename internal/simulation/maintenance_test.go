@@ -5,7 +5,6 @@ import (
 	"testing/cryptotest"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"pgregory.net/rapid"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
@@ -14,24 +13,6 @@ import (
 // annotate sets an annotation of the cluster.
 func (h *history) annotate(key, value string) {
 	h.editCluster(func(c *v1beta1.EtcdCluster) { metav1.SetMetaDataAnnotation(&c.ObjectMeta, key, value) })
-}
-
-// maintenanceEvents are what administrators ask for.
-func (h *history) maintenanceEvents() map[string]func(*rapid.T) {
-	return map[string]func(*rapid.T){
-		"a defragmentation is asked for": func(t *rapid.T) {
-			h.needsCluster(t)
-			h.annotate(v1beta1.DefragmentAnnotation, "now")
-		},
-		"another leader is asked for": func(t *rapid.T) {
-			h.needsCluster(t)
-			h.annotate(v1beta1.MoveLeaderAnnotation, rapid.SampledFrom([]string{"prod-0", "prod-1", "prod-2", "prod-9"}).Draw(t, "leader"))
-		},
-		"a defragmentation is wanted no more": func(t *rapid.T) {
-			h.needsCluster(t)
-			h.editCluster(func(c *v1beta1.EtcdCluster) { delete(c.Annotations, v1beta1.DefragmentAnnotation) })
-		},
-	}
 }
 
 // checkDefragmentation fails where a member is about to be defragmented, and so stops to answer, while another voter is

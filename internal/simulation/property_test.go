@@ -206,7 +206,7 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents(), h.maintenanceEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}
