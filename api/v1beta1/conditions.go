@@ -124,6 +124,18 @@ const (
 	// ReasonCheckingImage: before the first member runs another version, a pod asks the image for its version of etcd.
 	// What to do: nothing. It takes as long as the image takes to be pulled.
 	ReasonCheckingImage = "CheckingImage"
+	// ReasonDefragmenting: the members are defragmented one after the other, as the annotation
+	// operator.etcd-warden.io/defragment asks. A member answers nothing while it is defragmented.
+	// What to do: nothing. To stop after the present member, remove the annotation.
+	ReasonDefragmenting = "Defragmenting"
+	// ReasonDefragmentationFailed: a member could not defragment its database. The database is as it was.
+	// What to do: see the message. A defragmentation needs room on the volume for a second copy of what is in use: enlarge
+	// the volume, or remove the annotation operator.etcd-warden.io/defragment.
+	ReasonDefragmentationFailed = "DefragmentationFailed"
+	// ReasonMovingLeader: the leadership is handed over to the member that the annotation
+	// operator.etcd-warden.io/move-leader names.
+	// What to do: nothing.
+	ReasonMovingLeader = "MovingLeader"
 	// ReasonResizingPods: the members' pods get other CPU and memory without a restart.
 	// What to do: nothing. A member whose pod cannot be changed so within a minute restarts instead.
 	ReasonResizingPods = "ResizingPods"
@@ -291,7 +303,8 @@ const (
 	// operator.etcd-warden.io/accept-volume on the claim to the value in the message. Never do so for a copy, a snapshot
 	// or a restore.
 	ReasonVolumeReplaced = "VolumeReplaced"
-	// ReasonNoSuchMember: the annotation operator.etcd-warden.io/replace-member names no member of etcd.
+	// ReasonNoSuchMember: the annotation operator.etcd-warden.io/replace-member or operator.etcd-warden.io/move-leader
+	// names no member of etcd.
 	// What to do: set it to a member and its ID, as the message lists them, or remove it.
 	ReasonNoSuchMember = "NoSuchMember"
 	// ReasonPeerURLChanged: etcd's member list has another peer URL for the member than the operator made it with.
@@ -393,7 +406,11 @@ const (
 	// EventMemberRemoved: a member was removed from etcd.
 	// What to do: nothing. spec.storage.retentionPolicy.whenScaled says what becomes of its volume.
 	EventMemberRemoved = "MemberRemoved"
-	// EventLeaderMoved: a follower became the leader, before the member that led is restarted or removed.
+	// EventMemberDefragmented: a member was told to defragment its database.
+	// What to do: nothing. The operation that it begins ends when the member has caught up again.
+	EventMemberDefragmented = "MemberDefragmented"
+	// EventLeaderMoved: a follower became the leader, before the member that led is restarted, defragmented or removed, or
+	// because the annotation operator.etcd-warden.io/move-leader asks for it.
 	// What to do: nothing.
 	EventLeaderMoved = "LeaderMoved"
 	// EventPlanned: the answer to a new value of the annotation operator.etcd-warden.io/plan: what the operator would do

@@ -33,6 +33,10 @@ const (
 	// OperationCheckConsistency compares the data of all members, one after the other. The leader hands over before its
 	// turn.
 	OperationCheckConsistency OperationType = "CheckConsistency"
+	// OperationDefragment defragments one member, which answers nothing meanwhile. No member restarts.
+	OperationDefragment OperationType = "Defragment"
+	// OperationMoveLeader has the member hand its leadership over, because an administrator asks for it.
+	OperationMoveLeader OperationType = "MoveLeader"
 	// OperationRollBack restarts one member with the last pod template with which it was healthy.
 	OperationRollBack OperationType = "RollBack"
 )

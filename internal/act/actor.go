@@ -38,6 +38,8 @@ type Actor struct {
 	Comparisons Comparisons
 	// Lifetimes of what the operator issues.
 	Lifetimes Lifetimes
+
+	defragmentations longCalls
 }
 
 // Claim writes the pass's status with the decision's operation, on condition that the cluster was not written since it
@@ -80,6 +82,8 @@ func (a *Actor) Act(ctx context.Context, s *cluster.Snapshot, action plan.Action
 		return a.changeDowngrade(ctx, s, action)
 	case plan.HashMember:
 		return a.hashMember(ctx, s, action)
+	case plan.Defragment:
+		return a.defragment(ctx, s, action)
 	case plan.MoveLeader:
 		return a.moveLeader(ctx, s, action)
 	}

@@ -43,6 +43,8 @@ type memberWorld struct {
 	dead bool
 	// disconnected are the addresses of members that take peers for inactive which are connected.
 	disconnected []string
+	// defragment is what a member does that is told to defragment its database; nil for what the model does.
+	defragment func(context.Context) error
 }
 
 var errLost = errors.New("the connection was lost")
@@ -113,6 +115,9 @@ func (w *memberWorld) look() {
 	service := &corev1.Service{}
 	must(w.T, w.Get(w.Context(), client.ObjectKeyFromObject(w.s.PeerService), service))
 	w.s.PeerService = service
+	live := &v1beta1.EtcdCluster{}
+	must(w.T, w.Get(w.Context(), client.ObjectKeyFromObject(w.s.Cluster), live))
+	w.s.Cluster.ResourceVersion, w.s.Cluster.Annotations = live.ResourceVersion, live.Annotations
 }
 
 // call makes one call of the operator, unless it is killed.
@@ -167,6 +172,15 @@ func (c changer) RemoveMember(ctx context.Context, t etcd.Target, id cluster.ID)
 			return etcd.ErrUnhealthy
 		}
 		return c.Changer.RemoveMember(ctx, t, id)
+	})
+}
+
+func (c changer) Defragment(ctx context.Context, t etcd.Target) error {
+	return c.w.call("defragment", func() error {
+		if c.w.defragment != nil {
+			return c.w.defragment(ctx)
+		}
+		return c.Changer.Defragment(ctx, t)
 	})
 }
 
@@ -297,6 +311,15 @@ var changes = map[string]change{
 			if w.s.Member("prod-2").Leads() {
 				must(w.T, w.etcd.MoveLeader(address(2), w.s.Member("prod-1").Probe.MemberID))
 			}
+		},
+	},
+	"defragment": {
+		operation: v1beta1.OperationDefragment, member: "prod-1", calls: []string{"defragment", "patch prod"},
+		plan: func(*memberWorld) plan.Action {
+			return plan.Defragment{Name: "prod-1", Timeout: time.Minute, Note: "now done: prod-1"}
+		},
+		isDone: func(w *memberWorld) bool {
+			return w.etcd.Defragmented("prod-1") > 0 && w.s.Cluster.Annotations[v1beta1.DefragmentAnnotation] == "now done: prod-1"
 		},
 	},
 	"move the leader": {

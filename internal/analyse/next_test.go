@@ -87,6 +87,8 @@ func actionText(a plan.Action) string {
 			return "cancel the downgrade by " + a.Leader
 		}
 		return fmt.Sprintf("downgrade to %s by %s", a.Target, a.Leader)
+	case plan.Defragment:
+		return fmt.Sprintf("defragment %s within %s, then %q", a.Name, a.Timeout, a.Note)
 	case plan.MoveLeader:
 		return fmt.Sprintf("move the leader from %s to %s (%s) for %s", a.Name, a.To, a.ToID, a.For)
 	}

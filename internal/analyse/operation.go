@@ -44,6 +44,8 @@ func init() { // not a literal: proceed leads back to the table
 		v1beta1.OperationCheckConsistency: {v1beta1.ReasonCheckingConsistency, comparisonIsDone, comparisonAbandonedFor, continueComparing},
 		v1beta1.OperationRollMember:       {v1beta1.ReasonRotatingAuthorities, restartIsDone, restartAbandonedFor, continueRestart},
 		v1beta1.OperationDowngrade:        {v1beta1.ReasonDowngrading, downgradeChanged, downgradeAbandonedFor, awaitDowngrade},
+		v1beta1.OperationDefragment:       {v1beta1.ReasonDefragmenting, defragmentationIsDone, defragmentationAbandonedFor, continueDefragmentation},
+		v1beta1.OperationMoveLeader:       {v1beta1.ReasonMovingLeader, leaderIsMoved, moveAbandonedFor, continueMove},
 		v1beta1.OperationRollBack:         {v1beta1.ReasonRollingBack, restartIsDone, rollBackAbandonedFor, continueRollBack},
 	}
 }
@@ -114,13 +116,17 @@ func isLate(s *cluster.Snapshot, t v1beta1.OperationType, startedAt time.Time) b
 }
 
 // deadlineOf returns how long an operation may take. A roll back keeps the start time of the restart before it, so it
-// has the time of both.
+// has the time of both. A defragmentation has its own time on top.
 func deadlineOf(s *cluster.Snapshot, t v1beta1.OperationType) time.Duration {
 	deadline := cluster.ProgressDeadline(s.Cluster)
-	if t == v1beta1.OperationRollBack {
+	switch t {
+	case v1beta1.OperationRollBack:
 		return 2 * deadline
+	case v1beta1.OperationDefragment:
+		return deadline + cluster.MaxDefragmentTime
+	default:
+		return deadline
 	}
-	return deadline
 }
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.

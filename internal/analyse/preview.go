@@ -133,6 +133,9 @@ func (p *preview) take(d *plan.Decision) string {
 			text = fmt.Sprintf("Restart %s with what it ran with before", a.Name)
 		}
 		p.steps = append(p.steps, text)
+	case plan.Defragment:
+		p.steps = append(p.steps, "Defragment "+a.Name)
+		metav1.SetMetaDataAnnotation(&p.s.Cluster.ObjectMeta, v1beta1.DefragmentAnnotation, a.Note)
 	case plan.MoveLeader:
 		p.steps = append(p.steps, fmt.Sprintf("Move the leader from %s to %s", a.Name, a.To))
 		p.lead(a.ToID)
@@ -174,7 +177,9 @@ func (p *preview) finishOperation() string {
 	text := fmt.Sprintf("Finish the operation %s, which is under way", plan.NameOf(&op))
 	if move, ok := d.Action.(plan.MoveLeader); ok {
 		p.lead(move.ToID)
-		return ""
+		if op.Type != v1beta1.OperationMoveLeader {
+			return ""
+		}
 	}
 	if d.HandOver {
 		text = fmt.Sprintf("Restart %s with what it ran with before, because it did not become healthy", op.Member)
@@ -235,9 +240,22 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.remove(op.Member)
 	case v1beta1.OperationDowngrade:
 		p.changeDowngrade(awaitDowngrade(&p.s, op).Action)
+	case v1beta1.OperationDefragment:
+		p.defragment(op.Member)
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
+	case v1beta1.OperationMoveLeader: // the hand-over was the whole of it
+	}
+}
+
+// defragment makes the member a healthy voter that is noted as done.
+func (p *preview) defragment(member string) {
+	if m := p.s.Member(member); m != nil && m.Workload != nil {
+		p.makeHealthy(m)
+	}
+	if asked, done := defragmentRequest(&p.s); asked != "" {
+		metav1.SetMetaDataAnnotation(&p.s.Cluster.ObjectMeta, v1beta1.DefragmentAnnotation, defragmentNote(asked, append(done, member)))
 	}
 }
 

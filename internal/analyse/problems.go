@@ -69,6 +69,7 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 		}
 	}
 	list.addReplacement(s)
+	list.addMoveLeader(s)
 	for i := range s.LeftOvers {
 		if !isCleanedUp(s, &s.LeftOvers[i]) {
 			list.addLeftOver(&s.LeftOvers[i])

@@ -203,9 +203,12 @@ func replacementUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	if !isGone {
 		return nil
 	}
-	return []plan.Upkeep{plan.RemoveAnnotation{
-		Cluster: s.Cluster.Name, Key: v1beta1.ReplaceMemberAnnotation, ResourceVersion: s.Cluster.ResourceVersion,
-	}}
+	return []plan.Upkeep{removeAnnotation(s, v1beta1.ReplaceMemberAnnotation)}
+}
+
+// removeAnnotation removes an annotation that was obeyed.
+func removeAnnotation(s *cluster.Snapshot, key string) plan.Upkeep {
+	return plan.RemoveAnnotation{Cluster: s.Cluster.Name, Key: key, ResourceVersion: s.Cluster.ResourceVersion}
 }
 
 // addReplacement tells of an annotation that names no member.

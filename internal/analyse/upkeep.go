@@ -41,6 +41,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if d.Action == nil {
 		list = append(list, replacementUpkeep(s)...)
 		list = append(list, consistencyUpkeep(s)...)
+		list = append(list, maintenanceUpkeep(s)...)
 	}
 	if d.Action == nil && hasEndedDowngrade(s) {
 		list = append(list, plan.ForgetDowngrade{Service: s.PeerService.Name})

@@ -9,7 +9,23 @@ const (
 	startTimeout = 5 * time.Minute
 	// electionMargin is added to the election timeout: votes are split, and the new leader commits an entry first.
 	electionMargin = 2 * time.Second
+	// leastDefragmentTime is how long a member may take to defragment the smallest database.
+	leastDefragmentTime = 10 * time.Second
+	// bytesDefragmented is how much of a database a slow disk writes anew in a second.
+	bytesDefragmented = 50 << 20
+	// MaxDefragmentTime is the longest that a defragmentation is waited for: enough for 8 GiB, the most that etcd advises.
+	// The liveness probe of a member gives it as much.
+	MaxDefragmentTime = 3 * time.Minute
 )
+
+// DefragmentTime returns how long the member may take to defragment its database.
+func (m *Member) DefragmentTime() time.Duration {
+	if !m.Answers() {
+		return leastDefragmentTime
+	}
+	seconds := max(0, m.Probe.DatabaseBytesInUse) / bytesDefragmented
+	return min(leastDefragmentTime+time.Duration(seconds)*time.Second, MaxDefragmentTime)
+}
 
 // AwaitsElection reports whether the members may only be electing a leader. A single answer without a leader does not
 // show that the quorum is lost.

@@ -19,7 +19,7 @@ type Target struct {
 	ClusterID, MemberID cluster.ID
 }
 
-// Changer changes the membership, the leader and the version of a cluster.
+// Changer changes the membership, the leader and the version of a cluster, and defragments its members.
 //
 // Every method first reads the status of the target, and sends the change on the same connection only if cluster ID and
 // member ID are the expected ones. Otherwise it returns a *WrongMemberError, and nothing was sent.
@@ -54,6 +54,13 @@ type Changer interface {
 	// refuses writes for up to one election timeout, and the call ends with context.DeadlineExceeded.
 	// Made again after its answer was lost, it returns ErrNotLeader: the target handed over, or lost its leadership.
 	MoveLeader(ctx context.Context, target Target, to cluster.ID) error
+	// Defragment makes the target write its database anew, without the pages that are free. Voters and the leader may do
+	// so. The member answers nothing meanwhile, for about a second a GiB on a fast disk, and needs room on its volume for
+	// a second copy. The caller's deadline bounds the call, as Member.DefragmentTime tells. The member
+	// goes on after it.
+	//
+	// It fails with ErrNoLeader, ErrLearner or a *DefragmentError. Made again, it writes the database once more.
+	Defragment(ctx context.Context, target Target) error
 	// AppendEntry appends an entry to the log that changes nothing: it revokes a lease that does not exist.
 	//
 	// It is for a learner that got the leader's snapshot while nobody writes. Such a learner counts none of its entries as
@@ -129,6 +136,12 @@ func Errors() []error {
 		ErrDowngradeTarget, ErrDowngradeEnabled, ErrNoClusterVersion, ErrCompacted, ErrFutureRevision,
 	}
 }
+
+// DefragmentError tells that the member could not defragment its database, in its own words. Its disk may be full. The
+// database is as it was.
+type DefragmentError struct{ Text string }
+
+func (e *DefragmentError) Error() string { return e.Text }
 
 // WrongMemberError tells that another member answers at the address. Nothing was sent to it.
 type WrongMemberError struct {

@@ -73,6 +73,11 @@ func (c *changer) MoveLeader(ctx context.Context, target etcd.Target, to cluster
 	return c.do("move-leader", func() error { return c.Changer.MoveLeader(ctx, target, to) })
 }
 
+// Defragment calls the hooks.
+func (c *changer) Defragment(ctx context.Context, target etcd.Target) error {
+	return c.do("defragment", func() error { return c.Changer.Defragment(ctx, target) })
+}
+
 // EnableDowngrade calls the hooks.
 func (c *changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
 	return c.do("enable-downgrade", func() error { return c.Changer.EnableDowngrade(ctx, target, minor) })

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -135,6 +136,16 @@ type HashMember struct {
 	Begins bool
 }
 
+// Defragment makes a member write its database anew, without the pages that are free. The annotation that asks for it
+// then notes the member.
+type Defragment struct {
+	Name string
+	// Timeout is how long the member may take.
+	Timeout time.Duration
+	// Note is the annotation's value afterwards.
+	Note string
+}
+
 // MoveLeader makes a follower the leader. It is a part of the operation that needs it.
 type MoveLeader struct {
 	// Name is the member that leads, and that the operation is for.
@@ -154,7 +165,7 @@ func IsVoluntary(action Action) bool {
 		return a.Evict && a.Operation() != v1beta1.OperationRollBack // without an eviction, the pod has failed
 	case ChangeDowngrade:
 		return a.Target != "" // to cancel one lets members join, or restart
-	case AddMember, StartLearner, PromoteMember, RemoveMember, HashMember, MoveLeader:
+	case AddMember, StartLearner, PromoteMember, RemoveMember, HashMember, Defragment, MoveLeader:
 		return true
 	}
 	return false
@@ -170,6 +181,7 @@ func (AddMember) action()           {}
 func (StartLearner) action()        {}
 func (PromoteMember) action()       {}
 func (RemoveMember) action()        {}
+func (Defragment) action()          {}
 func (MoveLeader) action()          {}
 
 // Operation implements Action.
@@ -210,6 +222,9 @@ func (ChangeDowngrade) Operation() v1beta1.OperationType { return v1beta1.Operat
 func (HashMember) Operation() v1beta1.OperationType { return v1beta1.OperationCheckConsistency }
 
 // Operation implements Action.
+func (Defragment) Operation() v1beta1.OperationType { return v1beta1.OperationDefragment }
+
+// Operation implements Action.
 func (m MoveLeader) Operation() v1beta1.OperationType { return m.For }
 
 // Member implements Action.
@@ -223,6 +238,9 @@ func (a PromoteMember) Member() string { return a.Name }
 
 // Member implements Action.
 func (a RemoveMember) Member() string { return a.Name }
+
+// Member implements Action.
+func (d Defragment) Member() string { return d.Name }
 
 // Member implements Action.
 func (m MoveLeader) Member() string { return m.Name }

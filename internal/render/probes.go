@@ -19,7 +19,7 @@ func startupProbe() *corev1.Probe {
 	return probe(livePath, corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 1800, SuccessThreshold: 1})
 }
 
-// livenessProbe fails after three minutes, because a defragmentation blocks reads while it runs.
+// livenessProbe fails after three minutes, because a defragmentation blocks reads while it runs: MaxDefragmentTime.
 func livenessProbe() *corev1.Probe {
 	return probe(livePath, corev1.Probe{PeriodSeconds: 15, TimeoutSeconds: 15, FailureThreshold: 12, SuccessThreshold: 1})
 }

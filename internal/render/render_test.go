@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -493,6 +494,14 @@ func TestClustersOfOneNameHaveDifferentTokens(t *testing.T) {
 	second.UID = "99999999-2222-3333-4444-555555555555"
 	if ClusterToken(first) == ClusterToken(second) {
 		t.Errorf("both have the token %s", ClusterToken(first))
+	}
+}
+
+// The kubelet ends a member whose probe fails for longer.
+func TestTheLivenessProbeOutlastsADefragmentation(t *testing.T) {
+	p := livenessProbe()
+	if waits := time.Duration(p.PeriodSeconds*p.FailureThreshold) * time.Second; waits < cluster.MaxDefragmentTime {
+		t.Errorf("the probe waits for %s, and a defragmentation may take %s", waits, cluster.MaxDefragmentTime)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	removeMember simulation.Verb = "remove member"
 	moveLeader   simulation.Verb = "move leader"
 	appendEntry  simulation.Verb = "append entry"
+	defragment   simulation.Verb = "defragment"
 
 	enableDowngrade simulation.Verb = "enable downgrade"
 	cancelDowngrade simulation.Verb = "cancel downgrade"
@@ -84,6 +85,10 @@ func (c changer) AppendEntry(ctx context.Context, target etcd.Target) error {
 	return c.call(appendEntry, "", target, func() error { return c.Port.AppendEntry(ctx, target) })
 }
 
+func (c changer) Defragment(ctx context.Context, target etcd.Target) error {
+	return c.call(defragment, target.MemberID.String(), target, func() error { return c.Port.Defragment(ctx, target) })
+}
+
 func (c changer) EnableDowngrade(ctx context.Context, target etcd.Target, minor string) error {
 	return c.call(enableDowngrade, minor, target, func() error { return c.Port.EnableDowngrade(ctx, target, minor) })
 }
@@ -106,6 +111,7 @@ func (h *history) checkChange(o *operator, call *simulation.Call) {
 		h.wrong("%s without a claim", call)
 	}
 	h.checkRemoval(o, call)
+	h.checkDefragmentation(o, call)
 	h.forgiveRemoved()
 	for pod := range h.restarted { // a promotion that tolerates no fewer losses is allowed beside it
 		if call.Verb == addLearner && !o.late && !h.wiped {

@@ -187,6 +187,14 @@ func (p Port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.I
 	return fake.Changer{World: p.Etcd}.RemoveMember(ctx, target, id)
 }
 
+// Defragment implements etcd.Changer.
+func (p Port) Defragment(ctx context.Context, target etcd.Target) error {
+	if err := p.handshake(target.Endpoint); err != nil {
+		return &etcd.TLSError{Err: err}
+	}
+	return fake.Changer{World: p.Etcd}.Defragment(ctx, target)
+}
+
 // AppendEntry implements etcd.Changer.
 func (p Port) AppendEntry(ctx context.Context, target etcd.Target) error {
 	if err := p.handshake(target.Endpoint); err != nil {

@@ -123,7 +123,7 @@ func disturbsMembers(t v1beta1.OperationType) bool {
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:
 		return false
 	case v1beta1.OperationRollMember, v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember, v1beta1.OperationRollBack, v1beta1.OperationDowngrade,
-		v1beta1.OperationCheckConsistency:
+		v1beta1.OperationCheckConsistency, v1beta1.OperationDefragment, v1beta1.OperationMoveLeader:
 		return true
 	default: // of a later release
 		return true

@@ -123,6 +123,8 @@ var beginnings = map[v1beta1.OperationType][]string{
 	v1beta1.OperationReplaceMember: {v1beta1.EventMemberRemoved},
 	v1beta1.OperationRollMember:    {v1beta1.EventMemberRolled, v1beta1.EventLeaderMoved},
 	v1beta1.OperationRollBack:      {v1beta1.EventMemberRolledBack},
+	v1beta1.OperationDefragment:    {v1beta1.EventMemberDefragmented, v1beta1.EventLeaderMoved},
+	v1beta1.OperationMoveLeader:    {v1beta1.EventLeaderMoved},
 	v1beta1.OperationDowngrade:     {v1beta1.ReasonDowngrading, v1beta1.ReasonRenewingLog, v1beta1.ReasonCancellingDowngrade},
 }
 

@@ -293,6 +293,11 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
 	}
 	s.check(l, clusterID)
+	for _, key := range []string{v1beta1.DefragmentAnnotation, v1beta1.MoveLeaderAnnotation} {
+		if value, isSet := l.get().Annotations[key]; isSet {
+			t.Errorf("the annotation %s is still %q", key, value)
+		}
+	}
 	if s.samePods {
 		l.expectSame(pods)
 	}
@@ -404,10 +409,13 @@ func label(value string) func(*lab) {
 	}
 }
 
-func askForRestart(l *lab) {
-	l.change(func(c *v1beta1.EtcdCluster) {
-		metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RestartAnnotation, "now")
-	})
+func askForRestart(l *lab) { ask(v1beta1.RestartAnnotation, "now")(l) }
+
+// ask sets an annotation of the cluster.
+func ask(key, value string) func(*lab) {
+	return func(l *lab) {
+		l.change(func(c *v1beta1.EtcdCluster) { metav1.SetMetaDataAnnotation(&c.ObjectMeta, key, value) })
+	}
 }
 
 func breakImage(l *lab) {
@@ -450,6 +458,8 @@ func init() {
 		scenario{name: "change the mind from 3 to 5 to 1", prepare: ofSize(3), begin: changesItsMind, resized: 1, long: true, pairs: 9},
 		scenario{name: "roll a label", prepare: ofSize(3), begin: label("a"), numbers: []int{0, 1, 2}, long: true, pairs: 5},
 		scenario{name: "restart for the annotation", prepare: ofSize(3), begin: askForRestart, numbers: []int{0, 1, 2}, long: true, pairs: 9},
+		scenario{name: "defragment all members", prepare: ofSize(3), begin: ask(v1beta1.DefragmentAnnotation, "now"), numbers: []int{0, 1, 2}, samePods: true, pairs: 3},
+		scenario{name: "move the leader", prepare: ofSize(3), begin: ask(v1beta1.MoveLeaderAnnotation, "prod-2"), numbers: []int{0, 1, 2}, samePods: true, whole: true, pairs: 1},
 		scenario{name: "restart the only member", prepare: ofSize(1), begin: askForRestart, numbers: []int{0}},
 		scenario{
 			name: "roll back from an image that cannot be pulled", prepare: ofSize(3), begin: breakImage, numbers: []int{0, 1, 2},

@@ -757,6 +757,14 @@ func (p port) RemoveMember(ctx context.Context, target etcd.Target, id cluster.I
 	return c.RemoveMember(ctx, target, id)
 }
 
+func (p port) Defragment(ctx context.Context, target etcd.Target) error {
+	c, err := p.changer(target)
+	if err != nil {
+		return err
+	}
+	return c.Defragment(ctx, target)
+}
+
 func (p port) AppendEntry(ctx context.Context, target etcd.Target) error {
 	c, err := p.changer(target)
 	if err != nil {

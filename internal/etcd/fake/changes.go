@@ -299,6 +299,16 @@ func (w *World) endRemoved() {
 	}
 }
 
+// Defragmented returns how often the database on a volume was defragmented.
+func (w *World) Defragmented(volume string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data := w.volumes[volume]; data != nil {
+		return data.defragmented
+	}
+	return 0
+}
+
 // Changer changes the World's clusters as the operator does.
 type Changer struct{ World *World }
 
@@ -331,6 +341,14 @@ func (c Changer) RemoveMember(ctx context.Context, target etcd.Target, id cluste
 func (c Changer) AppendEntry(ctx context.Context, target etcd.Target) error {
 	return c.change(ctx, target, true, func(w *World, m *member) error {
 		w.commit(m, func(*state) {})
+		return nil
+	})
+}
+
+// Defragment implements etcd.Changer. The member answers again when the call returns.
+func (c Changer) Defragment(ctx context.Context, target etcd.Target) error {
+	return c.change(ctx, target, false, func(_ *World, m *member) error {
+		m.data.defragmented++
 		return nil
 	})
 }

@@ -100,6 +100,8 @@ type dataDir struct {
 	snapshot, appliedVersion int
 	// corrupt tells that what lies on the disk is not what the member wrote.
 	corrupt bool
+	// defragmented is how often the database was written anew.
+	defragmented int
 }
 
 // state is the result of a member's log up to its last entry. It is never changed, only replaced.

@@ -35,6 +35,7 @@ var changes = []rule{
 	{"a leader that is removed ends, and the others elect another one", removeLeader},
 	{"a leader hands over to a follower", handOver},
 	{"a leader hands over neither to a learner nor to a voter that is down, and stays", handOverRefused},
+	{"a member that is defragmented keeps its data and serves, and so it does if it is told so again, leader and follower", defragmentation},
 	{"a change for another member is sent to nobody", wrongMember},
 	{"nothing is changed through a member without a leader", changeWithoutLeader},
 	{"a learner changes nothing, and a follower neither promotes nor hands over", askedLearner},
@@ -429,10 +430,32 @@ func (l *bench) calls(target etcd.Target, id cluster.ID) map[string]func() error
 			_, _, err := l.Changer().AddLearner(ctx, target, l.PeerURL(e))
 			return err
 		},
-		"promoting":    func() error { return l.Changer().Promote(ctx, target, id) },
-		"removing":     func() error { return l.Changer().RemoveMember(ctx, target, id) },
-		"handing over": func() error { return l.Changer().MoveLeader(ctx, target, id) },
+		"promoting":     func() error { return l.Changer().Promote(ctx, target, id) },
+		"removing":      func() error { return l.Changer().RemoveMember(ctx, target, id) },
+		"handing over":  func() error { return l.Changer().MoveLeader(ctx, target, id) },
+		"defragmenting": func() error { return l.Changer().Defragment(ctx, target) },
 	}
+}
+
+// A defragmentation needs no leadership. The member answers again when the call returns.
+func defragmentation(l *bench) {
+	leader, follower, other := l.foundLed()
+	l.put(leader, "key", "value")
+	before := l.serves(leader)
+	for _, name := range []string{follower, leader} {
+		for range 2 { // as after a lost answer
+			if err := l.Changer().Defragment(l.t.Context(), l.target(name)); err != nil {
+				l.t.Fatalf("defragmenting %s: %v", name, err)
+			}
+			if probe := l.serves(name); probe.Leader != before.Leader || probe.Term != before.Term {
+				l.t.Fatalf("%s answers %+v afterwards, and the leader %+v before", name, probe, before)
+			}
+			l.holds(name, "key", "value")
+		}
+	}
+	l.put(other, "key", "another value")
+	l.holds(follower, "key", "another value")
+	l.members(leader, 3)
 }
 
 func wrongMember(l *bench) {
@@ -476,6 +499,7 @@ func askedLearner(l *bench) {
 	l.catchesUp(d, leader)
 	l.refusesAdd(d, e, etcd.ErrLearner)
 	l.refusesRemoval(d, l.id(leader, follower), etcd.ErrLearner)
+	l.refused("defragmenting "+d, etcd.ErrLearner, func() error { return l.Changer().Defragment(l.t.Context(), l.target(d)) })
 	for _, name := range []string{d, follower} {
 		l.refusesPromotion(name, id, etcd.ErrNotLeader)
 		l.refusesMove(name, l.id(leader, follower), etcd.ErrNotLeader)

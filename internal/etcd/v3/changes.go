@@ -63,6 +63,16 @@ func (Port) MoveLeader(ctx context.Context, target etcd.Target, to cluster.ID) e
 	})
 }
 
+// Defragment implements etcd.Changer.
+func (Port) Defragment(ctx context.Context, target etcd.Target) error {
+	ctx, cancel := context.WithTimeout(ctx, cluster.MaxDefragmentTime)
+	defer cancel()
+	return changeSlowly(ctx, target, anyMember, func(ctx context.Context, m *member) error {
+		_, err := m.maintenance.Defragment(ctx, target.Endpoint.Address)
+		return explainDefragment(err)
+	})
+}
+
 // noLease is the ID of no lease: etcd and its clients choose them at random.
 const noLease clientv3.LeaseID = 0x7fffffffffffffff
 
@@ -132,20 +142,30 @@ const (
 	leaderOnly recipient = true
 )
 
-// change verifies the target and sends it a change, on one connection.
+// change verifies the target and sends it a change, on one connection, within ChangeTimeout.
 func change(
 	ctx context.Context, target etcd.Target, to recipient, send func(context.Context, *member) error,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
 	defer cancel()
+	return changeSlowly(ctx, target, to, send)
+}
+
+// changeSlowly is change for a call that may take as long as the context allows. The target is verified within
+// ChangeTimeout.
+func changeSlowly(
+	ctx context.Context, target etcd.Target, to recipient, send func(context.Context, *member) error,
+) error {
 	m, err := connectOnce(ctx, target.Endpoint)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	status, err := m.maintenance.Status(ctx, target.Endpoint.Address)
+	quick, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+	defer cancel()
+	status, err := m.maintenance.Status(quick, target.Endpoint.Address)
 	if err != nil {
-		return m.explain(ctx, err)
+		return m.explain(quick, err)
 	}
 	clusterID, memberID := cluster.ID(status.Header.GetClusterId()), cluster.ID(status.Header.GetMemberId())
 	if err := target.Verify(clusterID, memberID); err != nil {

@@ -49,6 +49,7 @@ func changeCalls() map[string]changeCall {
 		}},
 		"Promote":      {methodPromote, func(ctx context.Context, to etcd.Target) error { return New().Promote(ctx, to, 0xa3) }},
 		"RemoveMember": {methodRemove, func(ctx context.Context, to etcd.Target) error { return New().RemoveMember(ctx, to, 0xa3) }},
+		"Defragment":   {methodDefragment, func(ctx context.Context, to etcd.Target) error { return New().Defragment(ctx, to) }},
 		"MoveLeader":   {methodMove, func(ctx context.Context, to etcd.Target) error { return New().MoveLeader(ctx, to, 0xa1) }},
 		"ValidateDowngrade": {methodVersion, func(ctx context.Context, to etcd.Target) error {
 			return New().ValidateDowngrade(ctx, to, "3.5")
@@ -76,7 +77,7 @@ func TestSendsAChangeToTheExpectedMemberOnly(t *testing.T) {
 		failsAs func(error) bool
 	}{
 		"the leader":                 {statusOf(0xc1, 0xa0, 0xa0), nil, anyone, true, is(nil)},
-		"a follower":                 {statusOf(0xc1, 0xa0, 0xa1), nil, []string{"AddLearner", "RemoveMember"}, true, is(nil)},
+		"a follower":                 {statusOf(0xc1, 0xa0, 0xa1), nil, []string{"AddLearner", "RemoveMember", "Defragment"}, true, is(nil)},
 		"a follower that is to lead": {statusOf(0xc1, 0xa0, 0xa1), nil, leaderOnly, false, is(etcd.ErrNotLeader)},
 		"a member without a leader":  {statusOf(0xc1, 0xa0, 0), nil, anyone, false, is(etcd.ErrNoLeader)},
 		"another cluster":            {statusOf(0xc2, 0xa0, 0xa0), nil, anyone, false, wrong},
@@ -118,7 +119,11 @@ func TestAChangeIsBoundedAndNeedsALeader(t *testing.T) {
 		answer := a[call.method]
 		address := serveGRPC(t, a.but(call.method, func(stream grpc.ServerStream) error {
 			deadline, ok := stream.Context().Deadline()
-			if !ok || time.Until(deadline) > etcd.ChangeTimeout {
+			shortest, longest := time.Duration(0), etcd.ChangeTimeout
+			if call.method == methodDefragment {
+				shortest, longest = 2*etcd.ChangeTimeout, cluster.MaxDefragmentTime
+			}
+			if !ok || time.Until(deadline) > longest || time.Until(deadline) < shortest {
 				t.Errorf("%s has the deadline %s, %v", name, time.Until(deadline), ok)
 			}
 			if md, _ := metadata.FromIncomingContext(stream.Context()); !slices.Equal(md.Get("hasleader"), []string{"true"}) {
@@ -150,6 +155,27 @@ func TestAChangeFailsWithTheErrorsThatCallersBranchOn(t *testing.T) {
 				t.Errorf("%s fails with %v, want %s", name, err, want)
 			}
 		}
+	}
+}
+
+// etcd passes the error of its disk on as it is.
+func TestADefragmentationThatFailsTellsWhy(t *testing.T) {
+	for text, want := range map[string]string{
+		"write /var/lib/etcd/member/snap/db.tmp.1: no space left on device": "write /var/lib/etcd/member/snap/db.tmp.1: no space left on device",
+		"prod\x1b[31m": "prod [31m",
+	} {
+		err := New().Defragment(t.Context(), targetAt(serveError(t, methodDefragment, codes.Unknown, text)))
+		var failed *etcd.DefragmentError
+		if !errors.As(err, &failed) || failed.Text != want {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var failed *etcd.DefragmentError
+	err := New().Defragment(ctx, targetAt(serveGRPC(t, honest().but(methodDefragment, hang))))
+	if errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without an answer it fails with %v", err)
 	}
 }
 
@@ -291,7 +317,7 @@ func answerOnceAndLeave(t *testing.T, conn net.Conn) {
 
 func TestAHostileMemberCostsAChangeLittleMemoryAndTime(t *testing.T) {
 	emptyMembers := func(field byte) []byte { return bytes.Repeat([]byte{field<<3 | 2, 0}, (1<<20-64)/2) }
-	list := map[string]byte{methodAdd: 3, methodPromote: 2, methodRemove: 2, methodMove: 1, methodVersion: 1}
+	list := map[string]byte{methodAdd: 3, methodPromote: 2, methodRemove: 2, methodMove: 1, methodVersion: 1, methodDefragment: 1}
 	calls := changeCalls()
 	delete(calls, "ValidateDowngrade") // the same message as EnableDowngrade
 	for name, call := range calls {

@@ -43,6 +43,8 @@ func (m *member) explain(ctx context.Context, err error) error {
 		return &failure{"the connection timed out", ctx.Err()}
 	case ctx.Err() != nil:
 		return &failure{"no answer", ctx.Err()}
+	case answer.Code() == codes.DeadlineExceeded: // the member noticed it a moment before
+		return &failure{"no answer", context.DeadlineExceeded}
 	case answer.Code() == codes.ResourceExhausted, answer.Code() == codes.Internal, answer.Code() == codes.Unimplemented:
 		return &failure{notEtcd, err}
 	default:
@@ -68,12 +70,23 @@ func knownError(text string, err error) error {
 // explainChange returns the cause of a failed change. The deadline of the call is also that of etcd's own work, so that
 // either side may tell first that it has passed.
 func (m *member) explainChange(ctx context.Context, err error) error {
-	if errors.Is(err, errNotEtcd) || errors.Is(err, errNotCancelled) {
+	var refused *etcd.DefragmentError
+	if errors.Is(err, errNotEtcd) || errors.Is(err, errNotCancelled) || errors.As(err, &refused) {
 		return err
 	}
 	err = m.explain(ctx, err)
 	if strings.HasPrefix(err.Error(), "etcdserver: request timed out") {
 		return &failure{"no answer", context.DeadlineExceeded}
+	}
+	return err
+}
+
+// explainDefragment returns the error of the member's disk, which etcd passes on as it is: togRPCError in
+// server/etcdserver/api/v3rpc/util.go.
+func explainDefragment(err error) error {
+	answer, isAnswer := status.FromError(err)
+	if isAnswer && answer.Code() == codes.Unknown && !strings.HasPrefix(answer.Message(), "etcdserver: ") {
+		return &etcd.DefragmentError{Text: cluster.ForeignText(answer.Message())}
 	}
 	return err
 }

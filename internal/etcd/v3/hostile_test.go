@@ -36,6 +36,8 @@ const (
 	methodRemove  = "/etcdserverpb.Cluster/MemberRemove"
 	methodMove    = "/etcdserverpb.Maintenance/MoveLeader"
 	methodVersion = "/etcdserverpb.Maintenance/Downgrade"
+
+	methodDefragment = "/etcdserverpb.Maintenance/Defragment"
 )
 
 // raw is an answer that is sent as it is.
@@ -85,6 +87,8 @@ func honest() answers {
 		methodRemove:  say(&etcdserverpb.MemberRemoveResponse{Header: header}),
 		methodMove:    say(&etcdserverpb.MoveLeaderResponse{Header: header}),
 		methodVersion: say(&etcdserverpb.DowngradeResponse{Header: header, Version: "3.6"}),
+
+		methodDefragment: say(&etcdserverpb.DefragmentResponse{Header: header}),
 	}
 }
 

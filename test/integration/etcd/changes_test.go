@@ -5,11 +5,14 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
@@ -180,6 +183,77 @@ func TestAChangeWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	})
 }
 
+// shrinks fails unless a member's database takes less than half of the space than before.
+func (l *lab) shrinks(t *testing.T, name string, before int64) {
+	t.Helper()
+	if probe := l.serves(t, name); probe.DatabaseBytes > before/2 || probe.DatabaseBytesInUse > probe.DatabaseBytes {
+		t.Errorf("%s has %d bytes, %d of them in use, and had %d", name, probe.DatabaseBytes, probe.DatabaseBytesInUse, before)
+	}
+}
+
+func TestADefragmentationShrinksTheDatabaseOfOneMemberAndKeepsItsData(t *testing.T) {
+	names := []string{"prod-0", "prod-1", "prod-2"}
+	eachMinor(t, func(t *testing.T, l *lab) {
+		l.found(t, names...)
+		leader, followers := l.leader(t, names...)
+		value := strings.Repeat("x", 32<<10)
+		err := l.do(t, leader, func(ctx context.Context, client *clientv3.Client) error {
+			revision := int64(0)
+			for range 300 {
+				response, err := client.Put(ctx, "key", value)
+				if err != nil {
+					return err
+				}
+				revision = response.Header.Revision
+			}
+			_, err := client.Compact(ctx, revision, clientv3.WithCompactPhysical())
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names { // a compaction ends later on followers, and its pages are free after the next write
+			until(t, name+" frees what was compacted", func() error {
+				if err := l.Put(t, name, "other", "value"); err != nil {
+					return err
+				}
+				if probe := l.serves(t, name); probe.DatabaseBytes < 8<<20 || probe.DatabaseBytesInUse > probe.DatabaseBytes/4 {
+					return fmt.Errorf("it answers %+v", probe)
+				}
+				return nil
+			})
+		}
+		kept := l.serves(t, followers[1]).DatabaseBytes
+		for _, name := range []string{followers[0], leader} {
+			before := l.serves(t, name).DatabaseBytes
+			for range 2 {
+				if err := l.Changer().Defragment(t.Context(), l.target(t, name)); err != nil {
+					t.Fatal(err)
+				}
+				l.shrinks(t, name, before)
+			}
+			if got, err := l.Get(t, name, "key"); err != nil || got != value {
+				t.Errorf("%s reads %d bytes, %v", name, len(got), err)
+			}
+		}
+		if probe := l.serves(t, followers[1]); probe.DatabaseBytes < kept {
+			t.Errorf("%s, which nobody defragmented, has %d bytes, and had %d", followers[1], probe.DatabaseBytes, kept)
+		}
+		to := l.target(t, followers[1])
+		address, lost := l.losing(t, followers[1])
+		to.Endpoint.Address = address
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := l.Changer().Defragment(ctx, to); err == nil || err.Error() != "no answer" {
+			t.Errorf("without an answer it fails with %v", err)
+		}
+		if err := <-lost; err != nil {
+			t.Errorf("the member fails with %v", err)
+		}
+		l.shrinks(t, followers[1], kept)
+	})
+}
+
 func TestWithAuthenticationOnRootAloneMakesChanges(t *testing.T) {
 	eachMinor(t, func(t *testing.T, l *lab) {
 		authority := l.secure(t, memberName, "localhost")
@@ -193,9 +267,10 @@ func TestWithAuthenticationOnRootAloneMakesChanges(t *testing.T) {
 				_, _, err := l.Changer().AddLearner(t.Context(), to, l.peerURL("prod-1"))
 				return err
 			},
-			"promoting":    func(to etcd.Target) error { return l.Changer().Promote(t.Context(), to, 0xbad) },
-			"removing":     func(to etcd.Target) error { return l.Changer().RemoveMember(t.Context(), to, 0xbad) },
-			"handing over": func(to etcd.Target) error { return l.Changer().MoveLeader(t.Context(), to, 0xbad) },
+			"promoting":     func(to etcd.Target) error { return l.Changer().Promote(t.Context(), to, 0xbad) },
+			"removing":      func(to etcd.Target) error { return l.Changer().RemoveMember(t.Context(), to, 0xbad) },
+			"handing over":  func(to etcd.Target) error { return l.Changer().MoveLeader(t.Context(), to, 0xbad) },
+			"defragmenting": func(to etcd.Target) error { return l.Changer().Defragment(t.Context(), to) },
 		}
 		if l.minor != "3.5" { // where every user may do so
 			l.AgreeOnVersion(t, "prod-0")
@@ -204,7 +279,7 @@ func TestWithAuthenticationOnRootAloneMakesChanges(t *testing.T) {
 		reader := to
 		reader.Endpoint.Credentials = credentialsOf(t, authority, authority, pkitest.Leaf{CommonName: "reader", Usages: pkitest.ClientOnly})
 		for what, call := range calls {
-			if err := call(reader); err == nil || err.Error() != "etcdserver: permission denied" {
+			if err := call(reader); err == nil || !strings.HasSuffix(err.Error(), ": permission denied") { // 3.5 tells a defragmentation's with another prefix
 				t.Errorf("%s as a reader: got %v", what, err)
 			}
 		}
