@@ -219,7 +219,7 @@ func TestTheSourceFillsEveryField(t *testing.T) {
 		filled("v1beta1", reflect.ValueOf(from.hub()), seen)
 	}
 	for _, path := range append(paths("v1alpha1", reflect.TypeFor[v1alpha1.EtcdCluster]()), paths("v1beta1", reflect.TypeFor[v1beta1.EtcdCluster]())...) {
-		if !seen[path] {
+		if !seen[path] && !strings.HasPrefix(path, "v1beta1.Spec.Storage.Ephemeral") { // see fillStorage
 			t.Errorf("%s is never filled", path)
 		}
 	}
