@@ -37,10 +37,12 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	after, isAlone := cluster.ReplacementTime(s.Cluster), !m.RunsOn() || m.Node.IsGone()
 	switch v := m.Volume; {
 	case v != nil && v.InMemory && isAlone && v.IsReplaced():
-		return loss{fmt.Sprintf("The pod of %s is gone, and its data, which were in memory, with it.", m.Name), s.Now, true}
+		return loss{why: fmt.Sprintf("The pod of %s is gone, and its data, which were in memory, with it.", m.Name), at: s.Now, volumeGone: true}
 	case failsInMemory(m):
-		return loss{fmt.Sprintf("%s has its data in memory, and its pod fails: %s.", m.Name, strings.TrimSuffix(m.Pod.FailureDetail, ".")),
-			m.Pod.NotReadySince.Add(after), false}
+		return loss{
+			why: fmt.Sprintf("%s has its data in memory, and its pod fails: %s.", m.Name, strings.TrimSuffix(m.Pod.FailureDetail, ".")),
+			at:  m.Pod.NotReadySince.Add(after),
+		}
 	case isAlone && (v == nil || v.Deleting):
 		return loss{why: fmt.Sprintf("The volume of %s is gone.", m.Name), at: s.Now, volumeGone: true}
 	case v == nil:
