@@ -52,6 +52,7 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 			&appsv1.StatefulSet{}:           ours(keepStatefulSet),
 			&corev1.Pod{}:                   ours(keepPod),
 			&corev1.PersistentVolumeClaim{}: ours(keepVolume),
+			&corev1.ConfigMap{}:             ours(keepRecord),
 			&corev1.Service{}:               ours(keepService),
 			&policyv1.PodDisruptionBudget{}: ours(keepBudget),
 		},
@@ -61,7 +62,7 @@ func CacheOptions(namespaces map[string]cache.Config) cache.Options {
 // IndexCaches makes the caches find the objects of one cluster without a look at all others in the namespace, and the
 // clusters with a voluntary operation under way.
 func IndexCaches(ctx context.Context, indexer client.FieldIndexer) error {
-	for _, object := range []client.Object{&appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
+	for _, object := range []client.Object{&appsv1.StatefulSet{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{}, &corev1.ConfigMap{}} {
 		if err := indexer.IndexField(ctx, object, observe.IndexCluster, observe.ClusterName); err != nil {
 			return fmt.Errorf("indexing the caches: %w", err)
 		}
@@ -114,6 +115,7 @@ func keepPod(object any) (any, error) {
 	if len(p.Finalizers) <= maxOwners {
 		kept.Finalizers = p.Finalizers
 	}
+	kept.Spec.SchedulingGates = p.Spec.SchedulingGates[:min(len(p.Spec.SchedulingGates), 1)] // whether there is one
 	kept.Status = corev1.PodStatus{
 		Phase: p.Status.Phase, PodIP: p.Status.PodIP, Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
 		InitContainerStatuses: p.Status.InitContainerStatuses, ObservedGeneration: p.Status.ObservedGeneration,
@@ -154,6 +156,14 @@ func keepVolume(object any) (any, error) {
 		kept.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: storage}
 	}
 	return kept, nil
+}
+
+// keepRecord keeps nothing but the annotations: the record of a member in memory has no data.
+func keepRecord(object any) (any, error) {
+	if c, ok := object.(*corev1.ConfigMap); ok {
+		return &corev1.ConfigMap{ObjectMeta: keptMeta(c, maxAnnotationBytes)}, nil
+	}
+	return object, nil
 }
 
 func keepService(object any) (any, error) {

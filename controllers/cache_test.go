@@ -95,7 +95,8 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	meta.Generation = 3
 	get := &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromString("metrics")}
 	memory := corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi")}}
-	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{
+	gates := []corev1.PodSchedulingGate{{Name: cluster.GateInMemory}}
+	pod := &corev1.Pod{ObjectMeta: meta, Spec: corev1.PodSpec{NodeName: "n", SchedulingGates: gates, Containers: []corev1.Container{
 		{Name: "etcd", Resources: memory, ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}},
 	}}, Status: corev1.PodStatus{
 		ObservedGeneration: 2,
@@ -121,6 +122,13 @@ func TestTheCachesKeepWhatIsReadOfPodsAndVolumes(t *testing.T) {
 	claim.Status.Capacity = volume.Spec.Resources.Requests
 	if diff := cmp.Diff(volume, keep(t, keepVolume, claim)); diff != "" {
 		t.Errorf("PersistentVolumeClaim:\n%s", diff)
+	}
+	record := &corev1.ConfigMap{ObjectMeta: meta}
+	full := record.DeepCopy()
+	foreign(full)
+	full.Data = map[string]string{"x": "y"}
+	if diff := cmp.Diff(record, keep(t, keepRecord, full)); diff != "" {
+		t.Errorf("ConfigMap:\n%s", diff)
 	}
 	budget := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Generation: 3}, Status: policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2}}
 	if kept := keep(t, keepBudget, budget); kept.Generation != 3 || kept.Status.ObservedGeneration != 2 {

@@ -296,6 +296,11 @@ const (
 	// What to do: bring the volume itself back, as docs/volumes.md says, never a copy, a snapshot or a restore of it. The
 	// cluster serves while a quorum is left, and a new member takes the place of this one.
 	ReasonVolumeLost = "VolumeLost"
+	// ReasonMemoryLost: the data of the member were in memory (spec.storage.ephemeral), and its pod is gone. Of the cluster it
+	// tells that fewer members than the quorum have their data.
+	// What to do: nothing while a quorum is left: a new member takes the place of this one. Without a quorum, save what a
+	// member that is left has, delete the EtcdCluster and create it again (docs/memory.md).
+	ReasonMemoryLost = "MemoryLost"
 	// ReasonVolumeReplaced: the claim of the member is bound to another volume than the one that the member started on.
 	// The operator does not start it: old data under the member's ID can undo acknowledged writes. It stops no pod that
 	// runs: a pod keeps its volume for as long as it exists.

@@ -76,6 +76,7 @@ const (
 // EtcdClusterSpec is the desired state of a cluster.
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.ephemeral)) == (has(oldSelf.storage) && has(oldSelf.storage.ephemeral))",message="storage.ephemeral can be neither added nor removed, because the members would have to copy all data. Create another cluster."
 type EtcdClusterSpec struct {
 	// Replicas is the number of members: 1, 3, 5 or 7.
 	// An even number survives no more failures than the odd number below it.
@@ -204,6 +205,7 @@ const (
 )
 
 // Storage describes the volumes of the members.
+// +kubebuilder:validation:XValidation:rule="!has(self.ephemeral) || !has(self.volumeClaimTemplate) && !has(self.retentionPolicy)",message="write either ephemeral, or volumeClaimTemplate and retentionPolicy. A member whose data are in memory has no volume that could be kept."
 type Storage struct {
 	// VolumeClaimTemplate describes the PersistentVolumeClaim of each member.
 	// The default is 8Gi of the default StorageClass.
@@ -212,6 +214,30 @@ type Storage struct {
 	// RetentionPolicy says whether volumes are kept when they are no longer needed.
 	// +optional
 	RetentionPolicy *RetentionPolicy `json:"retentionPolicy,omitempty"`
+	// Ephemeral keeps the data of each member in memory instead of on a volume. They are lost when the pod of the member
+	// goes. The member is then replaced by another one. If a majority goes at once, all data are lost (docs/memory.md).
+	// It is decided when the cluster is created, and cannot change.
+	// +optional
+	Ephemeral *EphemeralStorage `json:"ephemeral,omitempty"`
+}
+
+// EphemeralMedium is where data are that go with the pod.
+// +kubebuilder:validation:Enum=Memory
+type EphemeralMedium string
+
+// EphemeralMemory keeps the data in memory. They count against the memory limit of the container.
+const EphemeralMemory EphemeralMedium = "Memory"
+
+// EphemeralStorage describes data that go with the pod.
+type EphemeralStorage struct {
+	// Medium is Memory.
+	// +required
+	Medium EphemeralMedium `json:"medium"`
+	// SizeLimit is how much memory the data of a member may take, the log included. The memory limit of the container, if
+	// there is one, must be at least this and the quota of the database together.
+	// +kubebuilder:validation:XValidation:rule="!string(self).matches('[eE][+-]?[0-9]{3}') && isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('256Mi')) >= 0",message="sizeLimit must be a quantity of at least 256Mi, for example 1Gi. etcd allocates its log in steps of 64 MB."
+	// +required
+	SizeLimit resource.Quantity `json:"sizeLimit"`
 }
 
 // VolumeClaimTemplate describes the PersistentVolumeClaim of a member.

@@ -42,7 +42,7 @@ func (a *Actor) takeBackVolumes(ctx context.Context, s *cluster.Snapshot, action
 	}
 	for _, v := range action.Volumes {
 		memory := map[string]string{cluster.AnnotationClusterUID: string(s.Cluster.UID)}
-		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, memory); err != nil {
+		if err := a.annotateVolume(ctx, s, plan.ObjectName{Kind: "PersistentVolumeClaim", Name: v.Name}, v.ResourceVersion, memory); err != nil {
 			return err
 		}
 	}

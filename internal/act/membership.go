@@ -175,7 +175,8 @@ func (a *Actor) appendEntry(ctx context.Context, s *cluster.Snapshot, item plan.
 func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
 	if v := action.Volume; v != nil {
 		note := map[string]string{cluster.AnnotationRemoving: action.ID.String()}
-		if err := a.annotateVolume(ctx, s, v.Name, v.ResourceVersion, note); err != nil {
+		item := plan.RecordMember{Member: v.Member, Volume: v.Name, InMemory: v.InMemory}
+		if err := a.annotateVolume(ctx, s, item.Writes(), v.ResourceVersion, note); err != nil {
 			return err
 		}
 	}
@@ -196,6 +197,10 @@ func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.L
 		return nil
 	case lost.Node != "":
 		return a.nodeIsGone(ctx, lost.Node)
+	case lost.Pod != "":
+		return a.podIsGone(ctx, s, lost)
+	case lost.Claim == "":
+		return nil // a user says that it is lost, or it never comes up: there is nothing to read
 	}
 	var claim corev1.PersistentVolumeClaim
 	err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: lost.Claim}, &claim)
@@ -206,6 +211,20 @@ func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.L
 		return fmt.Errorf("reading PersistentVolumeClaim %s again: %w", lost.Claim, err)
 	}
 	return conflict("PersistentVolumeClaim", lost.Claim, "it is there again")
+}
+
+// podIsGone fails while the pod runs whose memory the data are in.
+func (a *Actor) podIsGone(ctx context.Context, s *cluster.Snapshot, lost *plan.Lost) error {
+	var pod corev1.Pod
+	err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: lost.Pod}, &pod)
+	hasEnded := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	switch {
+	case apierrors.IsNotFound(err), err == nil && (pod.UID != lost.PodUID || hasEnded):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading Pod %s again: %w", lost.Pod, err)
+	}
+	return conflict("Pod", lost.Pod, "it is there again")
 }
 
 func (a *Actor) nodeIsGone(ctx context.Context, name string) error {

@@ -228,7 +228,7 @@ func TestCreatesNoVolumeForAStatefulSetThatIsRefused(t *testing.T) {
 			return nil
 		}
 		err := (&Actor{Client: w, Live: w}).Act(t.Context(), &w.s, plan.CreateFounders{
-			Volumes: []*corev1.PersistentVolumeClaim{volume}, StatefulSets: []*appsv1.StatefulSet{set},
+			Volumes: []plan.Object{volume}, StatefulSets: []*appsv1.StatefulSet{set},
 		})
 		created := w.Get(t.Context(), client.ObjectKeyFromObject(volume), &corev1.PersistentVolumeClaim{}) == nil
 		if refused != (err != nil) || created == refused {

@@ -53,13 +53,15 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.delete(ctx, item)
 	case plan.RecordMember:
 		log.FromContext(ctx).Info("Recording member", "member", item.Member, "annotations", item.Annotations)
-		return a.annotateVolume(ctx, s, item.Volume, item.ResourceVersion, item.Annotations)
+		return a.annotateVolume(ctx, s, item.Writes(), item.ResourceVersion, item.Annotations)
 	case plan.SetRetention:
 		return a.setRetention(ctx, s, item)
 	case plan.UpdateStatefulSet:
 		return a.updateStatefulSet(ctx, item)
 	case plan.AnnotatePod:
 		return a.annotatePod(ctx, s, item)
+	case plan.AdmitPod:
+		return a.admitPod(ctx, s, item)
 	case plan.ResizePod:
 		return a.resizePod(ctx, s, item)
 	case plan.AppendEntry:
@@ -133,15 +135,48 @@ func (a *Actor) setRetention(ctx context.Context, s *cluster.Snapshot, item plan
 	return nil
 }
 
-// annotateVolume adds annotations to a volume, unless it was written since resourceVersion.
-func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, name, resourceVersion string, memory map[string]string) error {
+// annotateVolume adds annotations to a claim, or to the ConfigMap of a member in memory, unless it was written since
+// resourceVersion.
+func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, volume plan.ObjectName, resourceVersion string, memory map[string]string) error {
 	patch, err := annotationPatch(memory, map[string]string{"resourceVersion": resourceVersion})
 	if err != nil {
 		return err
 	}
-	volume := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: name}}
-	if err := a.Client.Patch(ctx, volume, patch, fieldOwner); err != nil {
-		return writeError("annotating", "PersistentVolumeClaim", name, err)
+	meta := metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: volume.Name}
+	var object client.Object = &corev1.PersistentVolumeClaim{ObjectMeta: meta}
+	if volume.Kind == "ConfigMap" {
+		object = &corev1.ConfigMap{ObjectMeta: meta}
+	}
+	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
+		return writeError("annotating", volume.Kind, volume.Name, err)
+	}
+	return nil
+}
+
+// admitPod takes the scheduling gates away from a pod, if it is still the one that the member's record names. The record
+// is read again: it decides that no other pod of this member was ever started.
+func (a *Actor) admitPod(ctx context.Context, s *cluster.Snapshot, item plan.AdmitPod) error {
+	var record corev1.ConfigMap
+	name := cluster.VolumeName(item.Member)
+	if err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: name}, &record); err != nil {
+		return fmt.Errorf("reading ConfigMap %s: %w", name, err)
+	}
+	want := cluster.VolumeIdentity{Claim: item.UID, Name: cluster.InMemoryName}
+	if !cluster.Owns(s.Cluster, &record) || record.Annotations[cluster.AnnotationVolume] != want.String() {
+		return conflict("ConfigMap", name, "it does not name pod "+item.Pod+" with the UID "+string(item.UID))
+	}
+	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": item.UID}, "spec": map[string]any{"schedulingGates": nil}})
+	if err != nil {
+		return fmt.Errorf("encoding a patch: %w", err)
+	}
+	log.FromContext(ctx).Info("Admitting a pod whose data are in memory", "member", item.Member, "pod", item.Pod)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Pod}}
+	err = a.Client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, raw), fieldOwner)
+	if apierrors.IsNotFound(err) {
+		return nil // its successor is never admitted
+	}
+	if err != nil {
+		return writeError("admitting", "Pod", item.Pod, err)
 	}
 	return nil
 }

@@ -71,8 +71,9 @@ func planBootstrap(s *cluster.Snapshot) *plan.Decision {
 	kept := volumesToTakeBack(s)
 	if len(kept) == 0 {
 		guards = append(guards,
-			nothingLost, // Make sure that no cluster with data is replaced by an empty one.
-			quotaFits,   // Make sure that a full database does not fill its volume.
+			nothingLost,              // Make sure that no cluster with data is replaced by an empty one.
+			quotaFits,                // Make sure that a full database does not fill its volume.
+			memoryFits(targetIntent), // Make sure that data in memory leave room for etcd.
 		)
 	} else {
 		guards = append(guards,
@@ -246,7 +247,7 @@ func correctFounder(s *cluster.Snapshot) *plan.Decision {
 	}
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Volume == nil || m.Workload == nil || !m.Workload.StartsEmpty || startEvidence(s, m) != "" || !neverRan(m) && !hasFailed(m) {
+		if m.Volume == nil || m.Volume.InMemory || m.Workload == nil || !m.Workload.StartsEmpty || startEvidence(s, m) != "" || !neverRan(m) && !hasFailed(m) {
 			continue
 		}
 		isOld := !isMadeFromTemplate(m)

@@ -59,9 +59,12 @@ func storageChange(s *cluster.Snapshot) string {
 		v := m.Volume
 		switch {
 		case v == nil:
+		case v.InMemory != cluster.IsInMemory(spec):
+			return fmt.Sprintf("spec.storage.ephemeral cannot be added or removed, and %s was made without that change", m.Name)
 		case v.RequestedBytes != size.Value():
 			return storageDiffers(v, size.String(), resource.NewQuantity(v.RequestedBytes, resource.BinarySI))
 		// A spec that names no class takes the default class, which may be another one by now.
+		case v.InMemory:
 		case class != "" && v.StorageClass != class:
 			return storageDiffers(v, "the StorageClass "+class, v.StorageClass)
 		case !slices.Equal(v.AccessModes, modes):
@@ -72,5 +75,8 @@ func storageChange(s *cluster.Snapshot) string {
 }
 
 func storageDiffers(v *cluster.Volume, want string, have any) string {
+	if v.InMemory {
+		return fmt.Sprintf("spec.storage.ephemeral.sizeLimit is %s and %s has %v", want, v.Member, have)
+	}
 	return fmt.Sprintf("spec.storage asks for volumes of %s and PersistentVolumeClaim %s asks for %v", want, v.Name, have)
 }

@@ -76,6 +76,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		hasNotFailed(targetOf),      // Make sure that it does not start with what another member failed with.
 		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
+		memoryFits(joinerIntent),    // Make sure that data in memory leave room for etcd.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
 	refusals := refusalsOf(s, guards...)
@@ -290,7 +291,7 @@ func budgetVoters(s *cluster.Snapshot) int {
 
 // isPromotable reports whether nothing but the disruption budget keeps a learner from becoming a voter.
 func isPromotable(s *cluster.Snapshot, m *cluster.Member) bool {
-	return m.Workload != nil && m.RefusesEmptyVolume() && !hasLostItsVolume(m) && isCaughtUp(s, m) && promotionKeepsQuorum(s, m) == nil
+	return m.Workload != nil && m.RefusesEmptyVolume() && !hasLostItsVolume(s, m) && isCaughtUp(s, m) && promotionKeepsQuorum(s, m) == nil
 }
 
 // joinerIntent is what a new member's pod is made from: the spec's template, in the version that the cluster runs.
@@ -336,7 +337,7 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	case m != nil && isListedVoter(s, m):
 	case s.Outlook().Voters >= wantedVoters(s):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", s.Cluster.Spec.Replicas)
-	case m != nil && hasLostItsVolume(m):
+	case m != nil && hasLostItsVolume(s, m):
 		return fmt.Sprintf("The volume of %s was lost before it became a voter.", m.Name)
 	case s.Find(op.Member) == nil:
 		if isNameUsed(s, op.Member) {

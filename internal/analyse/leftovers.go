@@ -19,9 +19,10 @@ func removedUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		isClaimed := isRemovalClaimed(s, m.Name)
 		switch v := m.Volume; {
 		case v != nil && !v.Retired && !v.Deleting && (isClaimed || v.Removing != 0):
-			list = append(list, plan.RecordMember{Member: m.Name, Volume: v.Name, ResourceVersion: v.ResourceVersion, Annotations: map[string]string{
-				cluster.AnnotationMembership: cluster.MembershipRetired,
-			}})
+			list = append(list, plan.RecordMember{
+				Member: m.Name, Volume: v.Name, ResourceVersion: v.ResourceVersion, InMemory: v.InMemory,
+				Annotations: map[string]string{cluster.AnnotationMembership: cluster.MembershipRetired},
+			})
 		case m.Workload != nil && !m.Workload.Deleting && (isClaimed || v != nil && (v.Retired || v.Removing != 0 && v.Deleting)):
 			list = append(list, plan.Delete{Object: render.StatefulSetToDelete(m.Workload.Live)})
 		case m.Workload == nil && m.Pod == nil && v != nil && !v.Deleting && isClaimed && v.Retired && !isPodLeaving(s, m.Name) && mayDeleteVolume(s, v):

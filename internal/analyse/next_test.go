@@ -49,8 +49,8 @@ func actionText(a plan.Action) string {
 		for _, name := range a.Members {
 			part := name
 			for _, v := range a.Volumes {
-				if v.Labels[cluster.LabelMember] == name {
-					part, token = part+"+volume", v.Annotations[cluster.AnnotationClusterToken]
+				if v.GetLabels()[cluster.LabelMember] == name {
+					part, token = part+"+volume", v.GetAnnotations()[cluster.AnnotationClusterToken]
 				}
 			}
 			for _, set := range a.StatefulSets {
@@ -157,6 +157,8 @@ func upkeepText(u plan.Upkeep) string {
 		return fmt.Sprintf("correct %s started=%t", u.Desired.Name, started)
 	case plan.AnnotatePod:
 		return "seal " + u.Pod
+	case plan.AdmitPod:
+		return "admit " + u.Pod
 	case plan.ResizePod:
 		return "resize " + u.Pod
 	case plan.ForgetDowngrade:

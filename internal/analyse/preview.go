@@ -397,7 +397,7 @@ func (p *preview) join(name string) {
 	p.remove(name)
 	size := cluster.VolumeSize(&p.s.Cluster.Spec)
 	m := cluster.Member{Name: name, Volume: &cluster.Volume{
-		Name: cluster.VolumeName(name), Member: name, RequestedBytes: size.Value(), StorageClass: cluster.VolumeStorageClass(&p.s.Cluster.Spec),
+		InMemory: cluster.IsInMemory(&p.s.Cluster.Spec), Name: cluster.VolumeName(name), Member: name, RequestedBytes: size.Value(), StorageClass: cluster.VolumeStorageClass(&p.s.Cluster.Spec),
 		AccessModes: cluster.VolumeAccessModes(&p.s.Cluster.Spec), ClusterUID: p.s.Cluster.UID, Token: tokenOf(&p.s), PeerURL: entry.PeerURLs[0],
 		ClusterID: p.s.Membership.ClusterID, MemberID: entry.ID, Version: intent.Version, JoinedCluster: p.s.MemberList(),
 	}}

@@ -251,6 +251,11 @@ func (p *problems) addLeftOver(m *cluster.Member) {
 	if m.Volume != nil && (m.Workload != nil || !m.Volume.Retired) {
 		objects = append(objects, "PersistentVolumeClaim "+m.Volume.Name)
 	}
+	if len(objects) > 0 && isInMemory(*m) {
+		p.add(v1beta1.ReasonLeftOver, "StatefulSet %s belongs to no member, because etcd's member list does not have %s, and its data were in memory. "+
+			"The operator neither uses nor deletes it. Delete the StatefulSet and ConfigMap %s.", m.Name, m.Name, cluster.VolumeName(m.Name))
+		return
+	}
 	if len(objects) > 0 {
 		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. "+
 			"Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim too.",

@@ -153,6 +153,9 @@ func isPodLeaving(s *cluster.Snapshot, member string) bool {
 // that the member used. A claim of the same name that was made again may hold other data. That of a lost member is
 // deleted only if the operator itself saw the member healthy on it.
 func mayDeleteVolume(s *cluster.Snapshot, v *cluster.Volume) bool {
+	if v.InMemory {
+		return true // it is a record only
+	}
 	if op := s.Cluster.Status.Operation; op != nil && op.Type == v1beta1.OperationReplaceMember && op.Member == v.Member {
 		return cluster.DeletesReplacedVolumes(s.Cluster) && v.UID != "" && string(v.UID) == op.VolumeUID && !v.IsReplaced()
 	}
@@ -168,7 +171,7 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		return deadlinePassed(s, op)
 	case m == nil:
 		return ""
-	case isListedVoter(s, m) && s.Outlook().Voters <= want, !isListedVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(m):
+	case isListedVoter(s, m) && s.Outlook().Voters <= want, !isListedVoter(s, m) && s.Outlook().Voters < want && !hasLostItsVolume(s, m):
 		return fmt.Sprintf("spec.replicas asks for %d members now.", want)
 	}
 	if refusals := refusalsOf(s, removalGuards(m)...); len(refusals) > 0 {

@@ -36,6 +36,13 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	}
 	after, isAlone := cluster.ReplacementTime(s.Cluster), !m.RunsOn() || m.Node.IsGone()
 	switch v := m.Volume; {
+	case v != nil && v.InMemory && isAlone && v.IsReplaced():
+		return loss{why: fmt.Sprintf("The pod of %s is gone, and its data, which were in memory, with it.", m.Name), at: s.Now, volumeGone: true}
+	case failsInMemory(m):
+		return loss{
+			why: fmt.Sprintf("%s has its data in memory, and its pod fails: %s.", m.Name, strings.TrimSuffix(m.Pod.FailureDetail, ".")),
+			at:  m.Pod.NotReadySince.Add(after),
+		}
 	case isAlone && (v == nil || v.Deleting):
 		return loss{why: fmt.Sprintf("The volume of %s is gone.", m.Name), at: s.Now, volumeGone: true}
 	case v == nil:
@@ -148,12 +155,13 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 		isAskedFor(s, m) && isListedVoter(s, m) && (!m.Answers() || isCorrupt(s, m))
 }
 
-// memberToLeave returns the voter that answers, and that a user wants replaced; nil for none. A new member joins first.
+// memberToLeave returns the voter that answers, and that a user wants replaced, or that must not be restarted; nil for
+// none. A new member joins first.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
 	if m := askedMember(s); m != nil && m.Answers() && isListedVoter(s, m) && !isCorrupt(s, m) {
 		return m
 	}
-	return nil
+	return memberToRenew(s)
 }
 
 // wantedVoters is how many voters there are to be: as many as the spec says, and one more while one of them leaves.
@@ -301,6 +309,8 @@ func whyReplaced(m *cluster.Member, l loss) string {
 // lostPart names what must still be gone when the member is removed.
 func lostPart(m *cluster.Member, l loss) *plan.Lost {
 	switch {
+	case l.why != "" && l.volumeGone && isInMemory(*m) && m.Volume != nil && m.Volume.IsReplaced():
+		return &plan.Lost{Pod: cluster.PodName(m.Name), PodUID: m.Volume.Remembered.Claim}
 	case l.why == "", l.corrupt, !l.volumeGone && !m.Node.IsGone():
 		return &plan.Lost{} // a user says that it is, or it never started
 	case !l.volumeGone:

@@ -396,6 +396,9 @@ func quorumSurvives(m *cluster.Member) guard {
 // volume. Kubernetes keeps a deleted one, and the data, only while the pod runs.
 func volumeStays(m *cluster.Member) guard {
 	return func(*cluster.Snapshot) *plan.Refusal {
+		if isInMemory(*m) {
+			return keepsMemory(m)
+		}
 		if m.Volume != nil && !m.Volume.Deleting && !m.Volume.IsReplaced() {
 			return nil
 		}

@@ -176,7 +176,10 @@ func deletion(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	}
 	fate := "its volumes are kept"
-	if deletesVolumes(s) {
+	switch {
+	case slices.ContainsFunc(s.Members, isInMemory):
+		fate = "its data were in memory, and go with the pods"
+	case deletesVolumes(s):
 		fate = "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says"
 	}
 	return &plan.Decision{

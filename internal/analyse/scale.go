@@ -29,7 +29,7 @@ func scale(s *cluster.Snapshot) *plan.Decision {
 // isCuredByRestart reports whether a member that is no healthy voter is to be restarted by a later rule.
 func isCuredByRestart(s *cluster.Snapshot) bool {
 	for reason := range restarts {
-		if slices.ContainsFunc(membersToRestart(s, reason), func(m *cluster.Member) bool { return !m.IsHealthyVoter() }) {
+		if slices.ContainsFunc(membersToRestart(s, reason), func(m *cluster.Member) bool { return !m.IsHealthyVoter() && !isInMemory(*m) }) {
 			return true
 		}
 	}
@@ -48,7 +48,7 @@ func scaleStep(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	case foreign != nil:
 		return refused([]plan.Refusal{*foreign})
-	case learner != nil && (voters >= want || hasLostItsVolume(learner)):
+	case learner != nil && (voters >= want || hasLostItsVolume(s, learner)):
 		return removeMember(s, learner)
 	case learner != nil:
 		return resumeJoining(s, learner)
@@ -100,8 +100,9 @@ func noForeignMember(s *cluster.Snapshot) *plan.Refusal {
 }
 
 // hasLostItsVolume reports whether a learner can never start: it has no volume, or an emptied one that it started on.
-func hasLostItsVolume(m *cluster.Member) bool {
-	return m.Volume == nil || m.Volume.Deleting || m.Volume.IsReplaced()
+// One in memory that fails is not corrected either: another one takes its place.
+func hasLostItsVolume(s *cluster.Snapshot, m *cluster.Member) bool {
+	return m.Volume == nil || m.Volume.Deleting || m.Volume.IsReplaced() || failsForLong(s, m)
 }
 
 // isVoterCured reports whether the next rules restart a voter that has failed for what the spec asks for.

@@ -91,7 +91,7 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	if s.Founded() {
 		members = budgetVoters(s)
 	}
-	budget := render.Budget(s.Cluster, cluster.Quorum(max(members, s.Outlook().Voters)))
+	budget := render.Budget(s.Cluster, max(cluster.Quorum(max(members, s.Outlook().Voters)), mustStayInMemory(s)))
 	switch {
 	case members > 1:
 		list = appendIfStale(list, budget, s.Budget)
@@ -135,8 +135,10 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 	switch record := volumeRecord(s, m); {
 	case len(record) > 0 && !waits:
 		list = append(list, plan.RecordMember{
-			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, Annotations: record,
+			Member: m.Name, Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, InMemory: m.Volume.InMemory, Annotations: record,
 		})
+	case isAdmissible(m):
+		list = append(list, plan.AdmitPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID})
 	case retentionDiffers(s, m.Volume) && !s.Cluster.Spec.Paused:
 		list = append(list, plan.SetRetention{
 			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
@@ -230,7 +232,7 @@ func hasStaleRender(s *cluster.Snapshot, m *cluster.Member) bool {
 
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
 func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
-	return v != nil && !v.Deleting && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
+	return v != nil && !v.Deleting && !v.InMemory && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
 }
 
 // startOf is how a member starts that has not started yet: as a founder, or as one that was added later.
@@ -249,7 +251,7 @@ func startOf(s *cluster.Snapshot, m *cluster.Member, intent cluster.Intent) rend
 // memberInput is what a member's StatefulSet is rendered from.
 func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, started bool) render.MemberInput {
 	m := s.Member(name)
-	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: mustNotStart(s, m)}
+	in := render.MemberInput{Cluster: s.Cluster, Name: name, Intent: intent, IPv6: usesIPv6(s), Stopped: mustNotStart(s, m), MemoryBytes: memoryOf(s, m)}
 	if !started && m != nil && m.Volume != nil {
 		in.Start = startOf(s, m, intent)
 	}

@@ -52,6 +52,9 @@ func awaitsAnswer(s *cluster.Snapshot, m *cluster.Member) bool {
 // On a volume that was replaced nothing is recorded.
 func volumeRecord(s *cluster.Snapshot, m *cluster.Member) map[string]string {
 	v, evidence := m.Volume, startEvidence(s, m)
+	if record := admissionRecord(m); record != nil {
+		return record
+	}
 	if isJoining(s, m) {
 		return joiningRecord(s, m)
 	}
@@ -203,6 +206,9 @@ func volumesLost(s *cluster.Snapshot) *plan.Decision {
 	left, quorum := len(s.Members)-len(lost), s.Outlook().Quorum()
 	if len(lost) == 0 || left >= quorum {
 		return nil
+	}
+	if slices.ContainsFunc(s.Members, isInMemory) {
+		return memoryLost(s, lost, left, quorum)
 	}
 	return &plan.Decision{
 		Reason: v1beta1.ReasonVolumeLost,

@@ -274,8 +274,16 @@ func VolumeStorageClass(spec *v1beta1.EtcdClusterSpec) string {
 	return ""
 }
 
-// VolumeSize returns the size that the spec asks for each member's volume.
+// IsInMemory reports whether the spec asks for members whose data are in memory.
+func IsInMemory(spec *v1beta1.EtcdClusterSpec) bool {
+	return spec.Storage != nil && spec.Storage.Ephemeral != nil
+}
+
+// VolumeSize returns the size that the spec asks for each member's volume, or for its data in memory.
 func VolumeSize(spec *v1beta1.EtcdClusterSpec) resource.Quantity {
+	if IsInMemory(spec) {
+		return spec.Storage.Ephemeral.SizeLimit
+	}
 	if claim := VolumeClaim(spec); claim != nil {
 		if size, ok := claim.Resources.Requests[corev1.ResourceStorage]; ok {
 			return size

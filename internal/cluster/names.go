@@ -40,6 +40,9 @@ const (
 	AnnotationVolumeUID       = Prefix + "volume-uid"       // UID of its PersistentVolume, where that may be read
 	AnnotationVolumeSource    = Prefix + "volume-source"    // of its PersistentVolume: see VolumeIdentity.Source
 
+	// On ConfigMaps, which are the durable memory of members in memory, beside those above: ADR 0007.
+	AnnotationMemoryBytes = Prefix + "memory-bytes" // how much memory the data may take
+
 	MembershipCurrent = "Current"
 	MembershipRetired = "Retired"
 
@@ -86,6 +89,10 @@ const (
 	// On Services, PodDisruptionBudgets and cert-manager's Certificates.
 	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied
 )
+
+// GateInMemory is the scheduling gate of pods whose data are in memory. The operator removes it from one pod of a member
+// only (docs/adr/0007).
+const GateInMemory = Prefix + "in-memory"
 
 // Ports of a member.
 const (

@@ -71,9 +71,12 @@ type Snapshot struct {
 	Hold *Hold
 }
 
-// Volume is a PersistentVolumeClaim and the durable memory on it.
+// Volume is a PersistentVolumeClaim and the durable memory on it. For a member whose data are in memory it is a
+// ConfigMap, and stands for the memory of one pod (docs/adr/0007).
 type Volume struct {
-	Name, Member    string
+	Name, Member string
+	// InMemory tells that the data are in the memory of the pod whose UID is remembered.
+	InMemory        bool
 	UID             types.UID
 	ResourceVersion string
 	Deleting        bool
@@ -125,6 +128,8 @@ type Workload struct {
 	HealthyIntent *Intent
 	// StartsEmpty tells that etcd starts on an empty volume in a pod of the template.
 	StartsEmpty bool
+	// MemoryBytes is how much memory the data may take; zero where they are on a volume.
+	MemoryBytes int64
 	Deleting    bool
 	// CreateFailure is why Kubernetes cannot create the pod; empty where there is one, and where no cause is known.
 	CreateFailure string
@@ -151,8 +156,10 @@ type Pod struct {
 	// PassesReadiness tells that etcd's container passes the operator's readiness probe, which is a linearizable read.
 	// It does not depend on Ready, which other controllers may influence. It is false while the pod is being deleted.
 	PassesReadiness bool
-	// ReadySince is since when the pod is ready, zero while it is not.
-	ReadySince time.Time
+	// ReadySince is since when the pod is ready, zero while it is not; NotReadySince is the contrary.
+	ReadySince, NotReadySince time.Time
+	// Gated tells that Kubernetes does not start the pod, because the operator has not admitted it.
+	Gated bool
 	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.
 	StartsEmpty bool
 	// InitialCluster is etcd's initial-cluster for that.

@@ -60,6 +60,17 @@ func SameVolume(remembered, present VolumeIdentity) bool {
 	}
 }
 
+// InMemoryName stands for the name of the PersistentVolume where the data are in memory. The claim is then the pod.
+const InMemoryName = "memory"
+
+// MemoryOf returns the identity of the data that a pod has in memory. They go with the pod.
+func MemoryOf(pod *Pod) VolumeIdentity {
+	if pod == nil || pod.Deleting || pod.Phase == corev1.PodSucceeded || pod.Phase == corev1.PodFailed {
+		return VolumeIdentity{}
+	}
+	return VolumeIdentity{Claim: pod.UID, Name: InMemoryName}
+}
+
 // IsReplaced reports whether the claim stands for another volume than the one that the member started on, and the user
 // did not accept it. The member then never starts.
 func (v *Volume) IsReplaced() bool {

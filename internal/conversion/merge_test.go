@@ -42,6 +42,7 @@ var counterparts = []row{
 	{hub: []string{"spec.storage.retentionPolicy.whenDeleted"}},
 	{hub: []string{"spec.storage.retentionPolicy.whenScaled"}},
 	{hub: []string{"spec.storage.retentionPolicy.whenReplaced"}},
+	{hub: []string{"spec.storage.ephemeral"}},
 	{hub: []string{"spec.recovery.memberReplacement.policy"}},
 	{hub: []string{"spec.recovery.memberReplacement.after"}},
 	{hub: []string{"spec.maintenance.consistencyCheck"}},
@@ -160,6 +161,14 @@ func TestKeepsTheChangesOfAClientOfV1alpha1(t *testing.T) {
 			`{storage: {retentionPolicy: {whenDeleted: Delete}}}`,
 			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 9Gi}}}}}`,
 			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}, retentionPolicy: {whenDeleted: Delete}}}`,
+		},
+		"data in memory stay there": {
+			`{storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, `{paused: true}`, `{paused: true, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`,
+		},
+		"a volume that is asked for wins over memory, which the operator then refuses": {
+			`{storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`,
+			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 9Gi}}}}}`,
+			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}}}`,
 		},
 		"a node selector joins a field that v1alpha1 lacks": {
 			`{podTemplate: {spec: {priorityClassName: high}}}`, `{pod: {nodeSelector: {disk: fast}}}`,

@@ -15,14 +15,15 @@ import (
 )
 
 var (
-	smallestQuota = resource.MustParse("16Mi")
-	largestQuota  = resource.MustParse("16Gi")
-	periodic      = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
-	revision      = regexp.MustCompile(`^[1-9][0-9]*$`)
-	imageTag      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-	imageDigest   = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
-	optionName    = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	subdomain     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+	smallestMemory = resource.MustParse("256Mi")
+	smallestQuota  = resource.MustParse("16Mi")
+	largestQuota   = resource.MustParse("16Gi")
+	periodic       = regexp.MustCompile(`^[1-9][0-9]*[smh]$`)
+	revision       = regexp.MustCompile(`^[1-9][0-9]*$`)
+	imageTag       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	imageDigest    = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
+	optionName     = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+	subdomain      = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 )
 
 // The limits of the schema of v1beta1.
@@ -68,6 +69,10 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		c.require(path+"whenDeleted", isOneOf(s.RetentionPolicy.WhenDeleted, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 		c.require(path+"whenScaled", isOneOf(s.RetentionPolicy.WhenScaled, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 		c.require(path+"whenReplaced", isOneOf(s.RetentionPolicy.WhenReplaced, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
+	}
+	if s := spec.Storage; s != nil && s.Ephemeral != nil {
+		isAlone := s.VolumeClaimTemplate == nil && s.RetentionPolicy == nil
+		c.require("spec.storage.ephemeral", isAlone && s.Ephemeral.Medium == v1beta1.EphemeralMemory && s.Ephemeral.SizeLimit.Cmp(smallestMemory) >= 0)
 	}
 	if spec.TLS != nil {
 		c.tls(spec.TLS)

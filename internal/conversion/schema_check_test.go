@@ -173,7 +173,7 @@ func TestEveryObjectThatASchemaAcceptsCanBeConverted(t *testing.T) {
 // tampered are fields that v1alpha1 lacks, or for which it lacks some values.
 var tampered = []string{
 	"image.tag", "image.digest", "image.pullPolicy", "updateStrategy", "updateStrategy.operatorUpgrade", "updateStrategy.progressDeadlineSeconds",
-	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "storage.retentionPolicy.whenReplaced",
+	"storage", "storage.retentionPolicy", "storage.retentionPolicy.whenScaled", "storage.retentionPolicy.whenReplaced", "storage.ephemeral",
 	"recovery", "recovery.memberReplacement", "recovery.memberReplacement.policy", "recovery.memberReplacement.after",
 	"maintenance", "maintenance.consistencyCheck",
 	"tls", "tls.client", "tls.peer", "config", "config.quotaBackendBytes", "config.autoCompaction",

@@ -44,6 +44,9 @@ var onlyHub = []fieldValue{
 	{"spec.bootstrap.existingVolumes", `Ignore`},
 }
 
+// onlyHubInMemory is such a field, which is not valid beside other fields of the storage.
+var onlyHubInMemory = []fieldValue{{"spec.storage.ephemeral", `{medium: Memory, sizeLimit: 1Gi}`}}
+
 // onlyHubTLS are more such fields. They are not valid beside TLS that is turned off.
 var onlyHubTLS = []fieldValue{
 	{"spec.tls.client.certManager.issuerRef.kind", `ClusterIssuer`},
@@ -76,6 +79,7 @@ func TestApplyingInV1beta1WithdrawsFieldsThatV1alpha1Lacks(t *testing.T) {
 	}{
 		"a cluster that was created in v1alpha1":                {createdInV1alpha1, nothing, withoutTLS, onlyHub},
 		"a cluster that is patched in v1alpha1":                 {nothing, patched, managed, slices.Concat(onlyHub, onlyHubTLS)},
+		"a cluster in memory that is patched":                   {nothing, patched, managed, onlyHubInMemory},
 		"a cluster with Secrets that is patched":                {nothing, patched, managed, secrets},
 		"a cluster without TLS that is patched":                 {nothing, patched, withoutTLS, onlyHub},
 		"a cluster that was created and is patched in v1alpha1": {createdInV1alpha1, patched, withoutTLS, onlyHub},
@@ -105,7 +109,7 @@ func TestApplyingInV1beta1WithdrawsFieldsThatV1alpha1Lacks(t *testing.T) {
 func TestOnlyHubListsEveryFieldThatV1alpha1Lacks(t *testing.T) {
 	for _, r := range counterparts {
 		for _, path := range r.hub {
-			if len(r.spoke) == 0 && strings.HasPrefix(path, "spec.") && !slices.ContainsFunc(onlyHub, func(f fieldValue) bool { return f.path == path }) {
+			if len(r.spoke) == 0 && strings.HasPrefix(path, "spec.") && !slices.ContainsFunc(slices.Concat(onlyHub, onlyHubInMemory), func(f fieldValue) bool { return f.path == path }) {
 				t.Errorf("%s is not in onlyHub", path)
 			}
 		}

@@ -24,7 +24,7 @@ type structFields map[reflect.Type][]namedField
 var mergedStructs = func() structFields {
 	known := structFields{}
 	registerFields[v1alpha1.EtcdCluster](known, reflect.TypeFor[v1alpha1.VolumeClaimSpec]())
-	registerFields[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate](), reflect.TypeFor[v1beta1.ClientTLS](),
+	registerFields[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate](), reflect.TypeFor[v1beta1.EphemeralStorage](), reflect.TypeFor[v1beta1.ClientTLS](),
 		reflect.TypeFor[v1beta1.PeerTLS](), reflect.TypeFor[v1beta1.AutoCompaction]())
 	return known
 }()
@@ -34,7 +34,7 @@ var mergedStructs = func() structFields {
 var savedStructs = func() structFields {
 	known := structFields{}
 	registerFields[v1alpha1.EtcdCluster](known, reflect.TypeFor[v1alpha1.VolumeClaimSpec]())
-	registerFields[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate]())
+	registerFields[v1beta1.EtcdCluster](known, reflect.TypeFor[v1beta1.VolumeClaimTemplate](), reflect.TypeFor[v1beta1.EphemeralStorage]())
 	return known
 }()
 

@@ -3,6 +3,7 @@ package observe
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -62,25 +64,47 @@ func (a *assembly) addVolume(claim *corev1.PersistentVolumeClaim) {
 	}
 }
 
+// addRecord takes the ConfigMap of a member whose data are in memory. One of another EtcdCluster of this name has no
+// data behind it: nothing is taken back.
+func (a *assembly) addRecord(record *corev1.ConfigMap) {
+	name := record.Labels[cluster.LabelMember]
+	if record.Name != cluster.VolumeName(name) {
+		return
+	}
+	if !cluster.Owns(a.snapshot.Cluster, record) {
+		a.snapshot.ForeignObjects = append(a.snapshot.ForeignObjects, cluster.ForeignObjectOf(a.snapshot.Cluster, "ConfigMap", record))
+		return
+	}
+	v := rememberedBy(record)
+	v.InMemory, v.Phase, v.Accepted = true, corev1.ClaimBound, "" // nothing can be accepted in place of what is gone
+	v.RequestedBytes, _ = strconv.ParseInt(record.Annotations[cluster.AnnotationMemoryBytes], 10, 64)
+	a.member(name).Volume = &v
+}
+
 func volumeOf(claim *corev1.PersistentVolumeClaim) cluster.Volume {
-	memory := claim.Annotations
+	v := rememberedBy(claim)
 	request := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+	v.RequestedBytes = request.Value()
+	v.StorageClass, v.AccessModes = ptr.Deref(claim.Spec.StorageClassName, ""), claim.Spec.AccessModes
+	v.Phase = claim.Status.Phase
+	v.Identity = cluster.VolumeIdentity{Claim: claim.UID, Name: claim.Spec.VolumeName}
+	return v
+}
+
+// rememberedBy reads the durable memory on a claim, or on the ConfigMap of a member in memory.
+func rememberedBy(object client.Object) cluster.Volume {
+	memory := object.GetAnnotations()
 	v := cluster.Volume{
-		Name:            claim.Name,
-		Member:          claim.Labels[cluster.LabelMember],
-		UID:             claim.UID,
-		ResourceVersion: claim.ResourceVersion,
-		Deleting:        claim.DeletionTimestamp != nil,
-		CreatedAt:       claim.CreationTimestamp.Time,
-		RequestedBytes:  request.Value(),
-		StorageClass:    ptr.Deref(claim.Spec.StorageClassName, ""),
-		AccessModes:     claim.Spec.AccessModes,
-		Phase:           claim.Status.Phase,
-		Identity:        cluster.VolumeIdentity{Claim: claim.UID, Name: claim.Spec.VolumeName},
+		Name:            object.GetName(),
+		Member:          object.GetLabels()[cluster.LabelMember],
+		UID:             object.GetUID(),
+		ResourceVersion: object.GetResourceVersion(),
+		Deleting:        object.GetDeletionTimestamp() != nil,
+		CreatedAt:       object.GetCreationTimestamp().Time,
 		Remembered:      rememberedVolume(memory),
 		Accepted:        memory[v1beta1.AcceptVolumeAnnotation],
 		StartedBy:       cluster.StartEvidence(memory[cluster.AnnotationStarted]),
-		DeletedWith:     cluster.DeletedWith(claim),
+		DeletedWith:     cluster.DeletedWith(object),
 		ClusterUID:      types.UID(memory[cluster.AnnotationClusterUID]),
 		Token:           memory[cluster.AnnotationClusterToken],
 		ClusterID:       cluster.ParseID(memory[cluster.AnnotationClusterID]),
@@ -124,6 +148,7 @@ func (a *assembly) addWorkload(set *appsv1.StatefulSet) {
 		IntentHash:    set.Annotations[cluster.AnnotationIntentHash],
 		HealthyIntent: healthyIntentOf(set, intent),
 		StartsEmpty:   render.StartsEmpty(set.Spec.Template.Annotations),
+		MemoryBytes:   render.MemoryBytes(&set.Spec.Template),
 		Deleting:      set.DeletionTimestamp != nil,
 		Live:          set,
 	}
@@ -178,6 +203,9 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 func (a *assembly) finish() {
 	s := a.snapshot
 	for _, m := range a.members {
+		if m.Volume != nil && m.Volume.InMemory {
+			m.Volume.Identity = cluster.MemoryOf(m.Pod)
+		}
 		s.Members = append(s.Members, *m)
 	}
 	s.SortMembers()

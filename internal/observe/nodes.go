@@ -60,6 +60,10 @@ func (o *Observer) observeNodeOf(ctx context.Context, m *cluster.Member, nodes m
 		m.Node = cluster.NodeOf(m.Pod.Node, node)
 	}
 	isElsewhere := m.Node == nil && m.Pod.IsRunning() || m.Node != nil && !m.Node.IsGone()
+	if m.Volume != nil && m.Volume.InMemory {
+		m.Volume.Confined = m.Node != nil && m.Node.IsGone() // the memory is the node's
+		return nil
+	}
 	if m.Volume == nil || m.Volume.Identity.Name == "" || isElsewhere {
 		return nil
 	}

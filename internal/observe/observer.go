@@ -105,6 +105,7 @@ func (o *Observer) isJustCreated(s *cluster.Snapshot) bool {
 func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) error {
 	var (
 		volumes   corev1.PersistentVolumeClaimList
+		records   corev1.ConfigMapList
 		workloads appsv1.StatefulSetList
 		pods      corev1.PodList
 	)
@@ -112,7 +113,9 @@ func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) erro
 		client.InNamespace(s.Cluster.Namespace), client.MatchingFields{IndexCluster: s.Cluster.Name},
 		client.UnsafeDisableDeepCopy, // nobody changes what a snapshot holds
 	}
-	for what, list := range map[string]client.ObjectList{"PersistentVolumeClaims": &volumes, "StatefulSets": &workloads, "Pods": &pods} {
+	for what, list := range map[string]client.ObjectList{
+		"PersistentVolumeClaims": &volumes, "ConfigMaps": &records, "StatefulSets": &workloads, "Pods": &pods,
+	} {
 		if err := o.Reader.List(ctx, list, mine...); err != nil {
 			return fmt.Errorf("listing %s: %w", what, err)
 		}
@@ -120,6 +123,9 @@ func (o *Observer) observeObjects(ctx context.Context, s *cluster.Snapshot) erro
 	a := newAssembly(s)
 	for i := range volumes.Items {
 		a.addVolume(&volumes.Items[i])
+	}
+	for i := range records.Items {
+		a.addRecord(&records.Items[i])
 	}
 	for i := range workloads.Items {
 		a.addWorkload(&workloads.Items[i])

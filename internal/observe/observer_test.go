@@ -118,7 +118,7 @@ func (s *stage) observe() *cluster.Snapshot {
 	}
 	reader := clientfake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithIndex(&appsv1.StatefulSet{}, IndexCluster, ClusterName).WithIndex(&corev1.Pod{}, IndexCluster, ClusterName).
-		WithIndex(&corev1.PersistentVolumeClaim{}, IndexCluster, ClusterName).Build()
+		WithIndex(&corev1.PersistentVolumeClaim{}, IndexCluster, ClusterName).WithIndex(&corev1.ConfigMap{}, IndexCluster, ClusterName).Build()
 	if s.observer == nil {
 		s.observer = &Observer{SeesClusterScope: true, Etcd: s, Now: func() time.Time { return s.now }}
 	}

@@ -33,7 +33,9 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		PeerAuthorities:   split(pod.Annotations[cluster.AnnotationPeerAuthorities]),
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
-	p.CreatedAt, p.ReadySince = pod.CreationTimestamp.Time, readySince(pod)
+	p.CreatedAt = pod.CreationTimestamp.Time
+	p.ReadySince, p.NotReadySince = readySince(pod, corev1.ConditionTrue), readySince(pod, corev1.ConditionFalse)
+	p.Gated = len(pod.Spec.SchedulingGates) > 0
 	p.Resources, p.Resize = resourcesOf(pod), resizeOf(pod)
 	if etcd := containerStatus(pod); etcd != nil {
 		p.Restarts, p.StartedAt = etcd.RestartCount, startedAt(etcd)
@@ -75,10 +77,10 @@ func split(list string) []string {
 	return strings.Split(list, ",")
 }
 
-// readySince returns since when the pod is ready; zero where it is not.
-func readySince(pod *corev1.Pod) time.Time {
+// readySince returns since when the readiness of the pod has a value; zero where it has another one.
+func readySince(pod *corev1.Pod, is corev1.ConditionStatus) time.Time {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+		if c.Type == corev1.PodReady && c.Status == is {
 			return c.LastTransitionTime.Time
 		}
 	}
@@ -94,7 +96,7 @@ func conditionIs(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.Co
 // failureOf returns what keeps the pod from running, in a text that stays the same for as long as the cause does.
 func failureOf(pod *corev1.Pod) (reason, detail string) {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason != corev1.PodReasonSchedulingGated {
 			return v1beta1.ReasonUnschedulable, c.Message
 		}
 	}

@@ -29,7 +29,7 @@ func (m *classMemory) has(name string, now time.Time) bool {
 // observeStorageClass looks up the StorageClass of the volumes before the first one is made.
 func (o *Observer) observeStorageClass(ctx context.Context, s *cluster.Snapshot) error {
 	takesBack := len(s.RetainedVolumes) > 0 && !cluster.IgnoresExistingVolumes(s.Cluster)
-	if !o.SeesClusterScope || len(s.Members) > 0 || takesBack {
+	if !o.SeesClusterScope || len(s.Members) > 0 || takesBack || cluster.IsInMemory(&s.Cluster.Spec) {
 		return nil
 	}
 	if claim := cluster.VolumeClaim(&s.Cluster.Spec); claim != nil && claim.StorageClassName != nil {

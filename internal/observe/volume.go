@@ -21,7 +21,7 @@ func (o *Observer) observeVolumes(ctx context.Context, s *cluster.Snapshot) erro
 	}
 	var unknown []*cluster.Volume
 	for i := range s.Members {
-		if m := &s.Members[i]; m.Volume != nil && (isUnrecorded(m) || isReplaced(m.Volume)) {
+		if m := &s.Members[i]; m.Volume != nil && !m.Volume.InMemory && (isUnrecorded(m) || isReplaced(m.Volume)) {
 			unknown = append(unknown, m.Volume)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -31,7 +30,7 @@ type CreateFounders struct {
 	// Members are the names of all founding members.
 	Members []string
 	// Volumes and StatefulSets are those that do not exist yet.
-	Volumes      []*corev1.PersistentVolumeClaim
+	Volumes      []Object
 	StatefulSets []*appsv1.StatefulSet
 }
 
@@ -67,7 +66,7 @@ type AddMember struct {
 	// NextNumber is noted as used by no member yet: it is above the new member's own.
 	NextNumber int
 	// Volume is nil where it exists.
-	Volume *corev1.PersistentVolumeClaim
+	Volume Object
 	// PeerURL is what etcd knows the member by.
 	PeerURL string
 	// Leader is the member that the change is sent to.
@@ -103,9 +102,12 @@ type RemoveMember struct {
 	Lost *Lost
 }
 
-// Lost is what a lost member lacks: its claim, or its node.
+// Lost is what a lost member lacks: its claim, its pod or its node.
 type Lost struct {
 	Claim string
+	// Pod is the pod whose memory the data were in, and PodUID its UID.
+	Pod    string
+	PodUID types.UID
 	// ClaimUID is that of the claim that stands for no data of the member; empty where there is no claim.
 	ClaimUID types.UID
 	Node     string

@@ -87,12 +87,19 @@ func nameOf(o Object) ObjectName {
 type RecordMember struct {
 	independent
 	Member, Volume, ResourceVersion string
+	// InMemory tells that the volume is a ConfigMap.
+	InMemory bool
 	// Annotations without a value are removed.
 	Annotations map[string]string
 }
 
 // Writes implements Upkeep.
-func (r RecordMember) Writes() ObjectName { return volumeName(r.Volume) }
+func (r RecordMember) Writes() ObjectName {
+	if r.InMemory {
+		return ObjectName{"ConfigMap", r.Volume}
+	}
+	return volumeName(r.Volume)
+}
 
 // Provides implements Upkeep.
 func (r RecordMember) Provides() string { return recordOf(r.Member) }
@@ -140,6 +147,16 @@ func (a AnnotatePod) Writes() ObjectName { return ObjectName{"Pod", a.Pod} }
 
 // Requires implements Upkeep.
 func (a AnnotatePod) Requires() string { return recordOf(a.Member) }
+
+// AdmitPod lets Kubernetes start a pod whose data are in memory. The member's record names this pod.
+type AdmitPod struct {
+	independent
+	Member, Pod string
+	UID         types.UID
+}
+
+// Writes implements Upkeep.
+func (a AdmitPod) Writes() ObjectName { return ObjectName{"Pod", a.Pod} }
 
 // ResizePod changes the resources of etcd's container without a restart. Where the API server refuses that, the pod is
 // marked, so that it is not tried again.

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -30,6 +31,8 @@ type MemberInput struct {
 	Start Start
 	// Stopped keeps the member from running: its StatefulSet has no pod.
 	Stopped bool
+	// MemoryBytes is how much memory the data may take; zero where they are on a volume.
+	MemoryBytes int64
 	// IPv6 makes etcd listen on [::], which serves IPv6 and dual stack, instead of 0.0.0.0.
 	IPv6 bool
 }
@@ -130,6 +133,7 @@ func podTemplate(in MemberInput) corev1.PodTemplateSpec {
 			InitContainers:                initContainers(in),
 			Containers:                    []corev1.Container{container(in)},
 			Volumes:                       volumes(in),
+			SchedulingGates:               gates(in),
 			NodeSelector:                  in.Intent.NodeSelector,
 			Affinity:                      affinity(in),
 			TopologySpreadConstraints:     spread(in),
@@ -216,12 +220,12 @@ func initContainers(in MemberInput) []corev1.Container {
 }
 
 func volumes(in MemberInput) []corev1.Volume {
-	all := append(make([]corev1.Volume, 0, 3), corev1.Volume{
-		Name: dataVolume,
-		VolumeSource: corev1.VolumeSource{
-			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cluster.VolumeName(in.Name)},
-		},
-	})
+	data := corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cluster.VolumeName(in.Name)}}
+	if in.MemoryBytes > 0 {
+		limit := resource.NewQuantity(in.MemoryBytes, resource.BinarySI)
+		data = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: limit}}
+	}
+	all := append(make([]corev1.Volume, 0, 3), corev1.Volume{Name: dataVolume, VolumeSource: data})
 	if in.Intent.PeerSecret != "" {
 		all = append(all, secretVolume(peerTLSVolume, in.Intent.PeerSecret))
 	}
@@ -229,6 +233,25 @@ func volumes(in MemberInput) []corev1.Volume {
 		all = append(all, secretVolume(serverTLSVolume, in.Intent.ServerSecret))
 	}
 	return all
+}
+
+// gates keep a pod whose data are in memory from being started before it is admitted: one that the StatefulSet makes
+// again would start empty, under the ID of the member that is lost (docs/adr/0007).
+func gates(in MemberInput) []corev1.PodSchedulingGate {
+	if in.MemoryBytes == 0 {
+		return nil
+	}
+	return []corev1.PodSchedulingGate{{Name: cluster.GateInMemory}}
+}
+
+// MemoryBytes returns how much memory the data may take in the pods of a template; zero where they are on a volume.
+func MemoryBytes(template *corev1.PodTemplateSpec) int64 {
+	for _, v := range template.Spec.Volumes {
+		if v.Name == dataVolume && v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil {
+			return v.EmptyDir.SizeLimit.Value()
+		}
+	}
+	return 0
 }
 
 func secretVolume(name, secret string) corev1.Volume {

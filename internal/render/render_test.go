@@ -146,6 +146,15 @@ func ipv6(in MemberInput) MemberInput {
 }
 
 // commonFields sets every field that both API versions have.
+func storedInMemory(spec *v1beta1.EtcdClusterSpec) {
+	spec.Storage = &v1beta1.Storage{Ephemeral: &v1beta1.EphemeralStorage{Medium: v1beta1.EphemeralMemory, SizeLimit: resource.MustParse("1Gi")}}
+}
+
+func inMemory(in MemberInput) MemberInput {
+	in.MemoryBytes = 1 << 30
+	return in
+}
+
 func commonFields(spec *v1beta1.EtcdClusterSpec) {
 	spec.ClusterDomain = "cluster.local"
 	spec.Resources = v1beta1.ResourceRequirements{
@@ -197,6 +206,8 @@ func everything(spec *v1beta1.EtcdClusterSpec) {
 func TestAMemberRendersAsItsGoldenFile(t *testing.T) {
 	for name, in := range map[string]MemberInput{
 		"member-founding":            founding(makeCluster()),
+		"member-founding-in-memory":  inMemory(founding(makeCluster(storedInMemory))),
+		"member-started-in-memory":   inMemory(started(makeCluster(storedInMemory))),
 		"member-joining":             joining(makeCluster()),
 		"member-started":             started(makeCluster()),
 		"member-started-ipv6":        ipv6(started(makeCluster())),
@@ -250,6 +261,7 @@ func TestTheOtherObjectsRenderAsTheirGoldenFiles(t *testing.T) {
 	for name, objects := range map[string][]any{
 		"services":    {ClientService(plain), PeerService(plain)},
 		"budget":      {Budget(plain, 2)},
+		"record":      {MemberVolume(makeCluster(storedInMemory), "prod-1", threeFounders, ClusterToken(plain))},
 		"volume":      {MemberVolume(plain, "prod-1", threeFounders, ClusterToken(plain))},
 		"volume-all":  {MemberVolume(all, "prod-1", threeFounders, ClusterToken(all))},
 		"annotations": {ExistingFormAnnotations(founding(plain))},

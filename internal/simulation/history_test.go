@@ -63,6 +63,8 @@ type history struct {
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
 	membership
+	// inMemory are the pods in whose memory members were, by founding and name.
+	inMemory map[string]types.UID
 	// marked are volumes on which a user wrote another etcd cluster's ID, with the ID that was there.
 	marked map[types.UID]string
 	// closed are members that could only start over data of their own, by founding and name.
@@ -100,7 +102,7 @@ func newHistory(size int32, managed bool) *history {
 	h := &history{
 		World: simulation.NewWorld(scheme, clustertest.Now), spec: built.Spec,
 		acknowledged: map[cluster.ID]string{}, closed: map[string]bool{}, restarted: map[string]types.UID{},
-		marked: map[types.UID]string{}, seesVolumes: true, volumeFaults: newVolumeFaults(),
+		marked: map[types.UID]string{}, inMemory: map[string]types.UID{}, seesVolumes: true, volumeFaults: newVolumeFaults(),
 		membership: membership{ids: map[string]cluster.ID{}},
 	}
 	h.Started, h.Collected = h.checkStart, h.checkCollected
@@ -385,6 +387,9 @@ func stops(set *appsv1.StatefulSet) bool { return set.Spec.Replicas != nil && *s
 func (h *history) runsOnItsOwnVolume(member string) bool {
 	pod, ok := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	claim := h.claimOf(member)
+	if _, inMemory := h.inMemory[member]; inMemory && ok && pod.DeletionTimestamp != nil {
+		return false // the data go with it
+	}
 	return ok && h.Runs(pod) && (claim == nil || !h.replaced[claim.UID] && !h.unknown[claim.UID])
 }
 
@@ -465,6 +470,10 @@ func (h *history) isGoing(member string) bool {
 
 // checkStart holds the start of etcd against what lies on the volume.
 func (h *history) checkStart(pod *corev1.Pod, claim *corev1.PersistentVolumeClaim, start fake.StartOptions) {
+	if claim == nil {
+		h.checkStartInMemory(pod, start)
+		return
+	}
 	if h.replaced[claim.UID] {
 		h.wrong("%s starts on volume %s, which is not its own", start.Name, claim.Spec.VolumeName)
 	}

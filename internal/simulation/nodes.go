@@ -22,6 +22,7 @@ func (w *World) LoseNode(pod *corev1.Pod, down bool) {
 		}
 		if down {
 			w.stopProcess(w.processes[p.UID])
+			w.memory[p.UID] = "memory-" + w.Next()
 		}
 		change(w.Server, p, func(p *corev1.Pod) { setCondition(&p.Status, corev1.PodReady, false, "", "") })
 	}

@@ -29,7 +29,7 @@ type World struct {
 	Etcd *fake.World
 	// Now is the time of every clock.
 	Now time.Time
-	// Started is called before etcd starts in a pod.
+	// Started is called before etcd starts in a pod. There is no claim where the data are in memory.
 	Started func(*corev1.Pod, *corev1.PersistentVolumeClaim, fake.StartOptions)
 	// Collected is called before the garbage collector deletes an object.
 	Collected func(client.Object)
@@ -40,6 +40,7 @@ type World struct {
 
 	processes map[types.UID]*process // by pod
 	disks     map[string]string      // what lies on a PersistentVolume, by its name
+	memory    map[types.UID]string   // what lies in the memory of a pod, where its node restarted
 	lostNodes map[string]bool
 	trust     trust
 }
@@ -58,7 +59,7 @@ type process struct {
 
 // NewWorld returns a world without objects.
 func NewWorld(scheme *runtime.Scheme, now time.Time) *World {
-	w := &World{Etcd: fake.New(), Now: now, processes: map[types.UID]*process{}, disks: map[string]string{}, lostNodes: map[string]bool{}}
+	w := &World{Etcd: fake.New(), Now: now, processes: map[types.UID]*process{}, disks: map[string]string{}, memory: map[types.UID]string{}, lostNodes: map[string]bool{}}
 	w.Server = NewServer(scheme, func() time.Time { return w.Now })
 	w.Etcd.SetClock(func() time.Time { return w.Now })
 	w.BeforeEviction = w.ProbePods
@@ -264,23 +265,31 @@ func (w *World) Empty(claim *corev1.PersistentVolumeClaim) {
 // startPod schedules a pod if it can be, mounts what it needs, and starts etcd.
 func (w *World) startPod(pod *corev1.Pod) {
 	claim, ok := one[*corev1.PersistentVolumeClaim](w.Server, pod.Namespace, claimName(pod))
+	inMemory := claimName(pod) == ""
 	switch {
-	case pod.Spec.NodeName != "" && ok: // it was scheduled before
-	case !ok:
+	case len(pod.Spec.SchedulingGates) > 0:
+		w.waitForGates(pod)
+		return
+	case pod.Spec.NodeName != "" && (ok || inMemory): // it was scheduled before
+	case !ok && !inMemory:
 		w.unschedulable(pod, fmt.Sprintf("persistentvolumeclaim %q not found", claimName(pod)))
 		return
-	case claim.DeletionTimestamp != nil:
+	case !inMemory && claim.DeletionTimestamp != nil:
 		w.unschedulable(pod, fmt.Sprintf("persistentvolumeclaim %q is being deleted", claim.Name))
 		return
-	case w.lostNodes[w.localNode(claim)]:
+	case !inMemory && w.lostNodes[w.localNode(claim)]:
 		w.unschedulable(pod, "0/3 nodes are available: 1 node(s) had volume node affinity conflict.")
 		return
 	case pod.Spec.NodeSelector[NoNode] != "":
 		w.unschedulable(pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.")
 		return
 	}
-	w.bind(claim, w.nodeFor(pod))
-	claim, _ = one[*corev1.PersistentVolumeClaim](w.Server, pod.Namespace, claim.Name)
+	disk := w.memoryOf(pod)
+	if !inMemory {
+		w.bind(claim, w.nodeFor(pod))
+		claim, _ = one[*corev1.PersistentVolumeClaim](w.Server, pod.Namespace, claim.Name)
+		disk = w.Disk(claim)
+	}
 	p := w.processes[pod.UID]
 	if p == nil {
 		p = &process{mounted: map[string]map[string][]byte{}}
@@ -290,7 +299,7 @@ func (w *World) startPod(pod *corev1.Pod) {
 		w.setStatus(pod, p, "", "")
 		return
 	}
-	if w.isHeld(w.Disk(claim), p) {
+	if w.isHeld(disk, p) {
 		w.setStatus(pod, p, "", "") // the volume is attached to another node
 		return
 	}
@@ -302,7 +311,7 @@ func (w *World) startPod(pod *corev1.Pod) {
 		return
 	}
 	o := startOptions(pod, p.address)
-	o.Volume, p.disk = w.Disk(claim), w.Disk(claim)
+	o.Volume, p.disk = disk, disk
 	if w.Started != nil {
 		w.Started(pod, claim, o)
 	}
@@ -314,6 +323,27 @@ func (w *World) startPod(pod *corev1.Pod) {
 	}
 	p.running = true
 	w.setStatus(pod, p, corev1.PodRunning, "")
+}
+
+// waitForGates tells that a pod is not scheduled as long as it has scheduling gates.
+func (w *World) waitForGates(pod *corev1.Pod) {
+	change(w.Server, pod, func(p *corev1.Pod) {
+		setCondition(&p.Status, corev1.PodScheduled, false, corev1.PodReasonSchedulingGated, "Scheduling is blocked due to non-empty scheduling gates")
+	})
+}
+
+// memoryOf returns what identifies the data in the memory of a pod. They are there as long as the pod is.
+func (w *World) memoryOf(pod *corev1.Pod) string {
+	if disk, ok := w.memory[pod.UID]; ok {
+		return disk
+	}
+	return "memory-of-" + string(pod.UID)
+}
+
+// RestartNode has the node of a pod restart: its containers end, and what was in memory is gone. The pod stays.
+func (w *World) RestartNode(pod *corev1.Pod) {
+	w.KillContainer(pod)
+	w.memory[pod.UID] = "memory-" + w.Next()
 }
 
 // healAddress ends what was wrong with an address: another pod has it now.

@@ -95,6 +95,8 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 			"again, or its annotations were lost. It may hold a copy, so the operator does not start the member. If it is the member's "+
 			"volume, and no copy, snapshot or restore of it, set the annotation %s: %s on it (docs/volumes.md)",
 			m.Volume.Name, v1beta1.AcceptVolumeAnnotation, acceptValue(m.Volume))
+	case m.Volume.IsReplaced() && m.Volume.InMemory:
+		return v1beta1.ReasonMemoryLost, "its pod is gone, and its data, which were in memory, with it. It never starts again"
 	case m.Volume.IsReplaced() && m.Volume.Identity.Name == "":
 		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s is not bound, and the member started on %s (claim UID/"+
 			"PersistentVolume). Delete the claim, and create it again with spec.volumeName: %s (docs/volumes.md)",

@@ -316,11 +316,23 @@ func Volume(b *Builder, m *cluster.Member) {
 
 func (b *Builder) volume(member string, owner types.UID) cluster.Volume {
 	size := cluster.VolumeSize(&b.s.Cluster.Spec)
-	return cluster.Volume{
+	v := cluster.Volume{
 		Name: cluster.VolumeName(member), Member: member, ResourceVersion: "1", RequestedBytes: size.Value(),
 		StorageClass: cluster.VolumeStorageClass(&b.s.Cluster.Spec), AccessModes: cluster.VolumeAccessModes(&b.s.Cluster.Spec),
 		CreatedAt: Now, ClusterUID: owner, Token: fmt.Sprintf("%s/%s/%s", Namespace, b.s.Cluster.Name, owner), Founders: b.Founders(), PeerURL: b.peerURL(member),
 	}
+	if cluster.IsInMemory(&b.s.Cluster.Spec) {
+		v.InMemory, v.StorageClass, v.AccessModes, v.Phase = true, "", nil, corev1.ClaimBound
+		v.Remembered = cluster.VolumeIdentity{Claim: types.UID("pod-" + member), Name: cluster.InMemoryName}
+		v.Identity = v.Remembered
+	}
+	return v
+}
+
+// InMemory keeps the data of the members in memory. Their records name the pods that they have, or would have.
+func (b *Builder) InMemory(size string) *Builder {
+	b.s.Cluster.Spec.Storage = &v1beta1.Storage{Ephemeral: &v1beta1.EphemeralStorage{Medium: v1beta1.EphemeralMemory, SizeLimit: resource.MustParse(size)}}
+	return b
 }
 
 // Recorded writes on the member's volume that it was seen started.
@@ -349,11 +361,16 @@ func (b *Builder) workload(m *cluster.Member, founding bool) {
 	live := render.MemberStatefulSet(in)
 	m.Workload = &cluster.Workload{
 		Intent: in.Intent, IntentHash: live.Annotations[cluster.AnnotationIntentHash], StartsEmpty: founding, Live: live,
+		MemoryBytes: in.MemoryBytes,
 	}
 }
 
 func (b *Builder) input(name string) render.MemberInput {
-	return render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: withAuthorities(&b.s, cluster.IntentOf(b.s.Cluster))}
+	in := render.MemberInput{Cluster: b.s.Cluster, Name: name, Intent: withAuthorities(&b.s, cluster.IntentOf(b.s.Cluster))}
+	if size := cluster.VolumeSize(&b.s.Cluster.Spec); cluster.IsInMemory(&b.s.Cluster.Spec) {
+		in.MemoryBytes = size.Value()
+	}
+	return in
 }
 
 // Pod gives a member a pod that runs and was not made to found.

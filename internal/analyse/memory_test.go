@@ -1,0 +1,229 @@
+package analyse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
+)
+
+func inMemory(size int32) *Builder {
+	return MakeCluster("prod").Replicas(size).InMemory("1Gi").Objects().Members(Healthy)
+}
+
+// podGone has a member's pod be gone, and another one of its name wait.
+func podGone(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		m.Probe, m.Pod = nil, &cluster.Pod{Name: cluster.PodName(name), UID: "again", Phase: corev1.PodPending, Gated: true, CreatedAt: Now}
+		m.Volume.Identity = cluster.MemoryOf(m.Pod)
+	}
+}
+
+// crashingFor has a member's etcd end again and again since some time, in the pod that it had.
+func crashingFor(name string, since time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		failing(name)(s)
+		p := s.Member(name).Pod
+		p.FailureReason, p.FailureDetail, p.NotReadySince = v1beta1.ReasonCrashLooping, "its volume is empty", Now.Add(-since)
+	}
+}
+
+func TestAMemberInMemoryWhosePodIsGoneIsReplacedAtOnce(t *testing.T) {
+	const replaced = "replace prod-1 (a1) by prod-0"
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		want   string
+	}{
+		"its pod is gone, and another one waits": {podGone("prod-1"), replaced},
+		"its pod is gone": {func(s *cluster.Snapshot) {
+			podGone("prod-1")(s)
+			s.Member("prod-1").Pod, s.Member("prod-1").Volume.Identity = nil, cluster.VolumeIdentity{}
+		}, replaced},
+		"its pod is going and answers": {func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Pod.Deleting, m.Volume.Identity = true, cluster.VolumeIdentity{}
+		}, ""},
+		"its pod runs, and is silent":                     {failing("prod-1"), ""},
+		"its pod fails for as long as a node may be away": {crashingFor("prod-1", 5*time.Minute), replaced},
+		"its pod fails for a shorter time":                {crashingFor("prod-1", 4*time.Minute), ""},
+		"it is replaced by hand only": {func(s *cluster.Snapshot) {
+			podGone("prod-1")(s)
+			replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})(s)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(inMemory(3).Later(c.change).Snapshot())
+			if got := actionText(d.Action); got != c.want {
+				t.Errorf("got %q, want %q: %s", got, c.want, d.Message)
+			}
+		})
+	}
+}
+
+// What is read again before the member is removed is the pod, and not a claim.
+func TestTheRemovalOfAMemberInMemoryNamesItsPod(t *testing.T) {
+	d := Next(inMemory(3).Later(podGone("prod-1")).Snapshot())
+	action, ok := d.Action.(plan.RemoveMember)
+	if !ok || action.Lost == nil || *action.Lost != (plan.Lost{Pod: "prod-1-0", PodUID: "pod-prod-1"}) {
+		t.Errorf("got %+v: %s", d.Action, d.Message)
+	}
+}
+
+func TestOnlyThePodOfTheRecordIsAdmitted(t *testing.T) {
+	unnamed := func(s *cluster.Snapshot) {
+		m := s.Member("prod-1")
+		m.Volume.Remembered, m.Volume.ClusterID, m.Volume.MemberID, m.Volume.StartedBy, m.Volume.Members = cluster.VolumeIdentity{}, 0, 0, "", nil
+		m.Workload.StartsEmpty = true
+	}
+	gated := func(s *cluster.Snapshot) {
+		m := s.Member("prod-1")
+		failing("prod-1")(s)
+		m.Pod.Gated, m.Pod.Phase, m.Pod.StartsEmpty, m.Probe = true, corev1.PodPending, true, nil
+	}
+	gone := func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Identity = cluster.VolumeIdentity{} }
+	going := func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Deleting = true }
+	for name, c := range map[string]struct {
+		changes         []func(*cluster.Snapshot)
+		records, admits bool
+	}{
+		"a pod that the record does not name yet":    {[]func(*cluster.Snapshot){unnamed, gated}, true, false},
+		"the pod that the record names":              {[]func(*cluster.Snapshot){gated}, false, true},
+		"another pod than the record names":          {[]func(*cluster.Snapshot){podGone("prod-1")}, false, false},
+		"a pod that was admitted before":             {nil, false, false},
+		"a pod that is being deleted":                {[]func(*cluster.Snapshot){gated, gone}, false, false},
+		"the pod of a record that is being deleted":  {[]func(*cluster.Snapshot){gated, going}, false, false},
+		"an unnamed pod that is being deleted":       {[]func(*cluster.Snapshot){unnamed, gated, gone}, false, false},
+		"an unnamed pod of a record that is deleted": {[]func(*cluster.Snapshot){unnamed, gated, going}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := inMemory(3)
+			for _, change := range c.changes {
+				b.Later(change)
+			}
+			d := Next(b.Snapshot())
+			records := slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool {
+				r, ok := u.(plan.RecordMember)
+				return ok && r.Member == "prod-1" && r.InMemory && r.Annotations[cluster.AnnotationVolume] == "pod-prod-1/memory"
+			})
+			admits := slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool {
+				a, ok := u.(plan.AdmitPod)
+				return ok && a == plan.AdmitPod{Member: "prod-1", Pod: "prod-1-0", UID: "pod-prod-1"}
+			})
+			if records != c.records || admits != c.admits {
+				t.Errorf("records %t, admits %t: %v", records, admits, sayOf(d).Upkeep)
+			}
+		})
+	}
+}
+
+func TestAPodThatComesAfterALostOneIsStopped(t *testing.T) {
+	d := Next(inMemory(3).Later(podGone("prod-1")).Snapshot())
+	if got := sayOf(d).Upkeep; !slices.Contains(got, "stop prod-1") {
+		t.Errorf("got %v", got)
+	}
+	if got := sayOf(Next(inMemory(3).Snapshot())); len(got.Upkeep) > 0 || got.Action != "" {
+		t.Errorf("a healthy cluster gets %+v", got)
+	}
+}
+
+func TestMemoryLostIsToldWithoutAQuorumOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		b    *Builder
+		want string
+	}{
+		"two of three": {
+			inMemory(3).Later(podGone("prod-1")).Later(podGone("prod-2")).Later(func(s *cluster.Snapshot) { s.Membership = nil }), v1beta1.ReasonMemoryLost,
+		},
+		"one of three": {inMemory(3).Later(podGone("prod-1")), v1beta1.ReasonReplacingMember},
+	} {
+		if d := Next(c.b.Snapshot()); d.Reason != c.want || d.Reason == v1beta1.ReasonMemoryLost && (d.Action != nil || !strings.Contains(d.Message, "prod-1, prod-2")) {
+			t.Errorf("%s: got %s: %s", name, d.Reason, d.Message)
+		}
+	}
+}
+
+// A member in memory is never restarted: a new one is added for what the spec asks for.
+func TestASpecReachesMembersInMemoryByNewMembers(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*v1beta1.EtcdClusterSpec)
+		want   string
+	}{
+		"another option": {func(s *v1beta1.EtcdClusterSpec) {
+			s.Config = &v1beta1.Config{ExtraArgs: map[string]string{"max-wals": "3"}}
+		}, "add prod-3+volume by prod-0, next 4"},
+		"nothing":         {func(*v1beta1.EtcdClusterSpec) {}, ""},
+		"another version": {func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.6.15" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(inMemory(3).LaterSpec(c.change).Snapshot())
+			if got := actionText(d.Action); got != c.want {
+				t.Errorf("got %q: %s", got, d.Message)
+			}
+			if refused := d.Reason == v1beta1.ReasonNotYetSupported; refused != (name == "another version") {
+				t.Errorf("got %s: %s", d.Reason, d.Message)
+			}
+		})
+	}
+}
+
+func TestALimitBelowDataAndQuotaIsRefusedInMemory(t *testing.T) {
+	for limit, refused := range map[string]bool{"": false, "1400Mi": true, "1500Mi": false} {
+		b := MakeCluster("prod").InMemory("1Gi").Later(func(s *cluster.Snapshot) {
+			if limit != "" {
+				s.Cluster.Spec.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)}
+			}
+		})
+		d := Next(b.Snapshot())
+		if got := slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return r.Guard == "memoryFits" }); got != refused {
+			t.Errorf("limit %q: got %s: %s", limit, d.Reason, d.Message)
+		}
+	}
+}
+
+func TestMemoryIsNeitherAddedNorRemovedNorResized(t *testing.T) {
+	memoryOf := func(size string) *v1beta1.Storage {
+		return &v1beta1.Storage{Ephemeral: &v1beta1.EphemeralStorage{Medium: v1beta1.EphemeralMemory, SizeLimit: resource.MustParse(size)}}
+	}
+	for name, c := range map[string]struct {
+		b       *Builder
+		storage *v1beta1.Storage
+	}{
+		"removed": {inMemory(3), nil},
+		"added":   {MakeCluster("prod").Replicas(3).Objects().Members(Healthy), memoryOf("8Gi")},
+		"resized": {inMemory(3), memoryOf("2Gi")},
+	} {
+		d := Next(c.b.LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Storage = c.storage }).Snapshot())
+		if d.Reason != v1beta1.ReasonNotYetSupported || d.Action != nil || !strings.Contains(d.Message, "ephemeral") {
+			t.Errorf("%s: got %s: %s", name, d.Reason, d.Message)
+		}
+	}
+}
+
+func TestTheBudgetOfFiveInMemoryKeepsFour(t *testing.T) {
+	for _, want := range []int{3, 4} {
+		b := MakeCluster("prod").Replicas(5)
+		if want == 4 {
+			b.InMemory("1Gi")
+		}
+		s := b.Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = nil }).Snapshot()
+		found := false
+		for _, u := range Next(s).Upkeep {
+			if a, ok := u.(plan.Apply); ok && a.Writes().Kind == "PodDisruptionBudget" {
+				found = a.Desired.(*policyv1.PodDisruptionBudget).Spec.MinAvailable.IntValue() == want
+			}
+		}
+		if !found {
+			t.Errorf("it does not keep %d", want)
+		}
+	}
+}
