@@ -175,7 +175,7 @@ type EtcdClusterStatus struct {
 	// +optional
 	Members []MemberStatus `json:"members,omitempty"`
 	// Conditions are Available, Progressing, Degraded, QuorumLost, StorageAlarm, RestartPending, UpgradeBlocked,
-	// VersionAdvisory and PlacementAdvisory.
+	// VersionAdvisory, PlacementAdvisory and DataConsistent.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=map
 	// +listMapKey=type
