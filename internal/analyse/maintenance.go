@@ -47,8 +47,8 @@ func hasAlarm(s *cluster.Snapshot, is func(cluster.AlarmKind) bool) bool {
 	return s.Membership != nil && slices.ContainsFunc(s.Membership.Alarms, func(a cluster.Alarm) bool { return is(a.Kind) })
 }
 
-// defragmentRequest splits the annotation that asks for a defragmentation: what the administrator wrote, and the members
-// that are done.
+// defragmentRequest splits the annotation that asks for a defragmentation: what the administrator wrote, and the
+// members that are done.
 func defragmentRequest(s *cluster.Snapshot) (asked string, done []string) {
 	asked, names, _ := strings.Cut(s.Cluster.Annotations[v1beta1.DefragmentAnnotation], v1beta1.DefragmentedMark)
 	return asked, strings.Fields(names)
@@ -250,7 +250,8 @@ func moveLeaderAsAsked(s *cluster.Snapshot) *plan.Decision {
 	if leader == nil {
 		return &plan.Decision{Progressing: true, Reason: v1beta1.ReasonMovingLeader, Message: "Waiting until a member of etcd says that it leads. It hands over."}
 	}
-	if refusals := refusalsOf(s, canLead(m)); len(refusals) > 0 { // Make sure that writes stop for no longer than an election.
+	// Make sure that writes stop for no longer than an election.
+	if refusals := refusalsOf(s, canLead(m)); len(refusals) > 0 {
 		return refused(refusals)
 	}
 	return &plan.Decision{

@@ -119,14 +119,13 @@ func isLate(s *cluster.Snapshot, t v1beta1.OperationType, startedAt time.Time) b
 // has the time of both. A defragmentation has its own time on top.
 func deadlineOf(s *cluster.Snapshot, t v1beta1.OperationType) time.Duration {
 	deadline := cluster.ProgressDeadline(s.Cluster)
-	switch t {
-	case v1beta1.OperationRollBack:
+	if t == v1beta1.OperationRollBack {
 		return 2 * deadline
-	case v1beta1.OperationDefragment:
-		return deadline + cluster.MaxDefragmentTime
-	default:
-		return deadline
 	}
+	if t == v1beta1.OperationDefragment {
+		return deadline + cluster.MaxDefragmentTime
+	}
+	return deadline
 }
 
 // foundingIsDone needs no answer of etcd: the operator's network may be cut off from the members.

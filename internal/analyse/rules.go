@@ -46,14 +46,14 @@ var Rules = []Rule{
 	{RuleOperation, operationUnderWay},                  // Make sure that one operation ends before the next begins.
 	{RuleConsistency, checkConsistency},                 // Make sure that it is known whose data are wrong.
 	{RuleRepair, repair},                                // Make sure that lost members are replaced.
-	{RuleMaintenance, defragmentFull},                   // Make sure that a full database does not wait for what it holds up.
+	{RuleMaintenance, defragmentFull},                   // Make sure that a full database is made smaller first.
 	{RuleScale, scale},                                  // Make sure that there are as many members as the spec says.
 	{RuleUpgrade, upgrade},                              // Make sure that members run the version of the spec.
 	{RuleConfiguration, configurationRoll},              // Make sure that pods are made from the spec's template.
 	{RuleAuthorities, authorityRotation},                // Make sure that members trust the present authorities.
 	{RuleStorageGrowth, notYetSupported(storageChange)}, // Make sure that volumes are as the spec says.
 	{RuleMaintenance, moveLeaderAsAsked},                // Make sure that the member leads that an administrator names.
-	{RuleMaintenance, defragment},                       // Make sure that members are defragmented when an administrator asks.
+	{RuleMaintenance, defragment},                       // Make sure that members are defragmented on request.
 	{RuleMaintenance, reportRotation},                   // Make sure that a rotation that waits is reported.
 }
 
