@@ -87,7 +87,8 @@ func TestTellsWhichMembersShareANode(t *testing.T) {
 		if c.isTrue && got.Reason != v1beta1.ReasonMembersShareNode {
 			t.Errorf("%s: the reason is %s", name, got.Reason)
 		}
-		if degraded := meta.FindStatusCondition(report.Status.Conditions, v1beta1.ConditionDegraded); strings.HasPrefix(c.message, "prod-") && degraded.Status != metav1.ConditionFalse {
+		degraded := meta.FindStatusCondition(report.Status.Conditions, v1beta1.ConditionDegraded)
+		if strings.HasPrefix(c.message, "prod-") && degraded.Status != metav1.ConditionFalse {
 			t.Errorf("%s: members that serve are called degraded: %+v", name, degraded)
 		}
 	}

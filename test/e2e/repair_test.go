@@ -154,12 +154,14 @@ var _ = Describe("A member list that somebody changes with etcdctl, while client
 		}).Should(Succeed())
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing).saying("3 of 3 voters"),
 			progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate),
-			degraded(metav1.ConditionTrue, v1beta1.ReasonLeftOver).saying("StatefulSet "+removed, "Delete the StatefulSet.", "kubectl annotate --overwrite pvc "+volume.Name))
+			degraded(metav1.ConditionTrue, v1beta1.ReasonLeftOver).
+				saying("StatefulSet "+removed, "Delete the StatefulSet.", "kubectl annotate --overwrite pvc "+volume.Name))
 		Expect(exists(ctx, c.Namespace, removed, &appsv1.StatefulSet{})).To(BeTrue(), "the operator deletes nothing of it")
 
 		out, err := lab.Kubectl(ctx, "-n", c.Namespace, "delete", "statefulset", removed)
 		Expect(err).NotTo(HaveOccurred(), out)
-		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "annotate", "--overwrite", "pvc", volume.Name, cluster.AnnotationMembership+"="+cluster.MembershipRetired)
+		retired := cluster.AnnotationMembership + "=" + cluster.MembershipRetired
+		out, err = lab.Kubectl(ctx, "-n", c.Namespace, "annotate", "--overwrite", "pvc", volume.Name, retired)
 		Expect(err).NotTo(HaveOccurred(), out)
 		awaitMembers(ctx, c, stay...)
 		Expect(volumeObject(ctx, c, volume.Name).UID).To(Equal(volume.UID))
