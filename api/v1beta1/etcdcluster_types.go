@@ -46,16 +46,16 @@ const ReplaceMemberAnnotation = "operator.etcd-warden.io/replace-member"
 // operator removes the annotation when the condition DataConsistent has the result.
 const CheckConsistencyAnnotation = "operator.etcd-warden.io/check-consistency"
 
-// DefragmentAnnotation on an EtcdCluster makes the operator defragment its members once, one after the other, the leader
-// last. The value may be anything but empty. The operator adds DefragmentedMark and the names of the members that are
-// done to it, and removes the annotation when all are.
+// DefragmentAnnotation on an EtcdCluster makes the operator defragment its members once, one after the other, the
+// leader last. The value may be anything but empty. The operator adds DefragmentedMark and the names of the members
+// that are done to it, and removes the annotation when all are.
 const (
 	DefragmentAnnotation = "operator.etcd-warden.io/defragment"
 	DefragmentedMark     = " done: "
 )
 
-// MoveLeaderAnnotation on an EtcdCluster makes the operator hand the leadership over to the member that the value names.
-// The operator removes the annotation when that member leads.
+// MoveLeaderAnnotation on an EtcdCluster makes the operator hand the leadership over to the member that the value
+// names. The operator removes the annotation when that member leads.
 const MoveLeaderAnnotation = "operator.etcd-warden.io/move-leader"
 
 // PlanAnnotation on an EtcdCluster makes the operator answer with an Event that says what it would do to reach the

@@ -34,7 +34,7 @@ func Disrupted(object client.Object) []string {
 	}
 	switch c.Status.Operation.Type {
 	case v1beta1.OperationAddMember, v1beta1.OperationRemoveMember, v1beta1.OperationReplaceMember, v1beta1.OperationRollMember, v1beta1.OperationRollBack, v1beta1.OperationDowngrade,
-		v1beta1.OperationDefragment, v1beta1.OperationMoveLeader:
+		v1beta1.OperationDefragment, v1beta1.OperationMoveLeader, v1beta1.OperationCheckConsistency:
 		return []string{"true"}
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume:
 	}

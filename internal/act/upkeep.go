@@ -153,8 +153,8 @@ func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, volume 
 	return nil
 }
 
-// admitPod takes the scheduling gates away from a pod, if it is still the one that the member's record names. The record
-// is read again: it decides that no other pod of this member was ever started.
+// admitPod takes the scheduling gates away from a pod, if it is still the one that the member's record names. The
+// record is read again: it decides that no other pod of this member was ever started.
 func (a *Actor) admitPod(ctx context.Context, s *cluster.Snapshot, item plan.AdmitPod) error {
 	var record corev1.ConfigMap
 	name := cluster.VolumeName(item.Member)

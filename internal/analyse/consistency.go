@@ -40,8 +40,8 @@ func checkConsistency(s *cluster.Snapshot) *plan.Decision {
 	return compareData(s, cause)
 }
 
-// causeToCompare returns why the data are to be compared; empty for no reason. An alarm is a reason to compare them, and
-// no verdict: etcd raises it for member 0, or for a follower whose leader is the one that is wrong.
+// causeToCompare returns why the data are to be compared; empty for no reason. An alarm is a reason to compare them,
+// and no verdict: etcd raises it for member 0, or for a follower whose leader is the one that is wrong.
 func causeToCompare(s *cluster.Snapshot) string {
 	if s.Membership == nil || len(s.Membership.Members) < 2 {
 		return ""
@@ -167,8 +167,8 @@ func votersToAsk(s *cluster.Snapshot, c *cluster.Comparison) []*cluster.Member {
 	return append(list, leaders...)
 }
 
-// comparisonRefusals asks the guards of a comparison. After an alarm, or beside a member that refuses its data, there is
-// no better time: all that answer are asked.
+// comparisonRefusals asks the guards of a comparison. After an alarm, or beside a member that refuses its data, there
+// is no better time: all that answer are asked.
 func comparisonRefusals(s *cluster.Snapshot, cause string) []plan.Refusal {
 	guards := []guard{
 		noLargeDatabase,        // Make sure that no member answers nothing for long.
@@ -336,8 +336,8 @@ func compareBeforeUpgrade(s *cluster.Snapshot) *plan.Decision {
 	return compareData(s, cause)
 }
 
-// dataAgree refuses to restart a member, to add one or to promote one while the members' data differ: what is copied, or
-// serves alone, could be the wrong data.
+// dataAgree refuses to restart a member, to add one or to promote one while the members' data differ: what is copied,
+// or serves alone, could be the wrong data.
 func dataAgree(s *cluster.Snapshot) *plan.Refusal {
 	c := Compared(s)
 	differs := c != nil && len(c.Groups()) > 1

@@ -128,8 +128,7 @@ func TestFollowersAreComparedFirstAndTheLeaderAfterItHandedOver(t *testing.T) {
 	var order []string
 	for range 8 {
 		d := Next(s)
-		switch action := d.Action.(type) {
-		case plan.HashMember:
+		if action, ok := d.Action.(plan.HashMember); ok {
 			order = append(order, action.Name)
 			m := s.Member(action.Name)
 			c := &cluster.Comparison{Cause: action.Cause, Voters: action.Voters, Revision: action.Revision, Attempt: action.Attempt, Ended: s.Now}
@@ -138,7 +137,7 @@ func TestFollowersAreComparedFirstAndTheLeaderAfterItHandedOver(t *testing.T) {
 			}
 			c.Answers = append(c.Answers, cluster.Answer{Member: m.Name, ID: s.EtcdEntry(m).ID, DataHash: cluster.DataHash{Hash: 1}})
 			s.Comparison = c
-		case plan.MoveLeader:
+		} else if action, ok := d.Action.(plan.MoveLeader); ok {
 			order = append(order, action.Name+" to "+action.To)
 			for i := range s.Members {
 				s.Members[i].Probe.Leader = action.ToID

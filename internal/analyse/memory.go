@@ -17,8 +17,8 @@ func isInMemory(m cluster.Member) bool {
 	return m.Workload != nil && m.Workload.MemoryBytes > 0 || m.Volume != nil && m.Volume.InMemory
 }
 
-// memoryOf returns how much memory the data of a member may take; zero where they are on a volume. What it was made with
-// counts, and the spec for a member that is made now.
+// memoryOf returns how much memory the data of a member may take; zero where they are on a volume. What it was made
+// with counts, and the spec for a member that is made now.
 func memoryOf(s *cluster.Snapshot, m *cluster.Member) int64 {
 	switch size := cluster.VolumeSize(&s.Cluster.Spec); {
 	case m != nil && m.Workload != nil:
@@ -53,8 +53,9 @@ func hasFailedForGood(m *cluster.Member) bool {
 	return m.Pod != nil && hasFailed(m) && slices.Contains([]string{v1beta1.ReasonCrashLooping, v1beta1.ReasonContainerFailed}, m.Pod.FailureReason)
 }
 
-// failsInMemory reports whether a member in memory that started fails. A node that restarts empties the memory, and keeps
-// the pod: etcd then exits. For any other cause a new member is the cure too, because this one is never restarted.
+// failsInMemory reports whether a member in memory that started fails. A node that restarts empties the memory, and
+// keeps the pod: etcd then exits. For any other cause a new member is the cure too, because this one is never
+// restarted.
 func failsInMemory(m *cluster.Member) bool {
 	return m.Volume != nil && m.Volume.InMemory && m.Volume.Started() && hasFailedForGood(m) && !m.Pod.NotReadySince.IsZero()
 }
@@ -64,9 +65,9 @@ func failsForLong(s *cluster.Snapshot, m *cluster.Member) bool {
 	return m.Volume.InMemory && hasFailedForGood(m) && !m.Pod.NotReadySince.IsZero() && !s.Now.Before(m.Pod.NotReadySince.Add(failureGrace))
 }
 
-// memberToRenew returns a voter in memory that must run with something else than it does: with other options, another pod
-// template, or other authorities. It is never restarted, because its data would be lost: a new member takes its place.
-// The leader comes last.
+// memberToRenew returns a voter in memory that must run with something else than it does: with other options, another
+// pod template, or other authorities. It is never restarted, because its data would be lost: a new member takes its
+// place. The leader comes last.
 func memberToRenew(s *cluster.Snapshot) *cluster.Member {
 	var next *cluster.Member
 	for i := range s.Members {
@@ -81,8 +82,8 @@ func memberToRenew(s *cluster.Snapshot) *cluster.Member {
 	return next
 }
 
-// mustRenew reports whether a member that joins now would run with what this one lacks. Otherwise a new member would be as
-// the old one, and the next one too.
+// mustRenew reports whether a member that joins now would run with what this one lacks. Otherwise a new member would be
+// as the old one, and the next one too.
 func mustRenew(s *cluster.Snapshot, m *cluster.Member) bool {
 	if needsRestart(s, m, v1beta1.ReasonRotatingAuthorities) {
 		return true
@@ -100,8 +101,8 @@ func keepsMemory(m *cluster.Member) *plan.Refusal {
 	}
 }
 
-// mustStayInMemory is how many members an eviction must leave where it loses a member for good: the next one may go once
-// the new member is a voter.
+// mustStayInMemory is how many members an eviction must leave where it loses a member for good: the next one may go
+// once the new member is a voter.
 func mustStayInMemory(s *cluster.Snapshot) int {
 	if !cluster.IsInMemory(&s.Cluster.Spec) {
 		return 0
@@ -109,8 +110,8 @@ func mustStayInMemory(s *cluster.Snapshot) int {
 	return int(s.Cluster.Spec.Replicas) - 1
 }
 
-// memoryFits refuses members whose container may not use as much memory as their data and their database's quota: what is
-// in memory counts for the container, and etcd would be killed again and again.
+// memoryFits refuses members whose container may not use as much memory as their data and their database's quota: what
+// is in memory counts for the container, and etcd would be killed again and again.
 func memoryFits(intentOf func(*cluster.Snapshot) cluster.Intent) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		intent, size := intentOf(s), cluster.VolumeSize(&s.Cluster.Spec)

@@ -77,6 +77,8 @@ func actionText(a plan.Action) string {
 		return fmt.Sprintf("start %s with %s", a.Name, a.StatefulSet.Spec.Template.Annotations[cluster.AnnotationInitialCluster])
 	case plan.PromoteMember:
 		return fmt.Sprintf("promote %s (%s) by %s", a.Name, a.Learner, a.Leader)
+	case plan.HashMember:
+		return "hash " + a.Name
 	case plan.RemoveMember:
 		if a.Lost != nil {
 			return fmt.Sprintf("replace %s (%s) by %s", a.Name, a.ID, a.Leader)
@@ -116,6 +118,8 @@ func argument(set *appsv1.StatefulSet, flag string) string {
 func upkeepText(u plan.Upkeep) string {
 	name := u.Writes()
 	switch u := u.(type) {
+	case plan.DisarmAlarms:
+		return fmt.Sprintf("disarm %d alarms", len(u.Alarms))
 	case plan.Apply:
 		switch object := u.Desired.(type) {
 		case *policyv1.PodDisruptionBudget:

@@ -133,6 +133,9 @@ func (p *preview) take(d *plan.Decision) string {
 			text = fmt.Sprintf("Restart %s with what it ran with before", a.Name)
 		}
 		p.steps = append(p.steps, text)
+	case plan.HashMember:
+		p.steps = append(p.steps, "Compare the data of all members")
+		p.compare(a.Cause)
 	case plan.Defragment:
 		p.steps = append(p.steps, "Defragment "+a.Name)
 		metav1.SetMetaDataAnnotation(&p.s.Cluster.ObjectMeta, v1beta1.DefragmentAnnotation, a.Note)
@@ -242,11 +245,24 @@ func (p *preview) complete(op *v1beta1.Operation) {
 		p.changeDowngrade(awaitDowngrade(&p.s, op).Action)
 	case v1beta1.OperationDefragment:
 		p.defragment(op.Member)
+	case v1beta1.OperationCheckConsistency:
+		p.compare(claimedCause(&p.s))
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them
 	case v1beta1.OperationMoveLeader: // the hand-over was the whole of it
 	}
+}
+
+// compare makes the data of all members agree.
+func (p *preview) compare(cause string) {
+	c := &cluster.Comparison{Cause: cause, Voters: voterIDs(&p.s), Attempt: 1, Ended: p.s.Now}
+	for i := range p.s.Members {
+		if e := p.s.EtcdEntry(&p.s.Members[i]); e != nil && !e.Learner {
+			c.Answers = append(c.Answers, cluster.Answer{Member: p.s.Members[i].Name, ID: e.ID})
+		}
+	}
+	p.s.Comparison = c
 }
 
 // defragment makes the member a healthy voter that is noted as done.

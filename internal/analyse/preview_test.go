@@ -187,7 +187,7 @@ func TestAPreviewOfAResizeTellsWhatIsDone(t *testing.T) {
 			case plan.MoveLeader:
 				step = fmt.Sprintf("%d. Move the leader from %s to %s. ", n, a.Name, a.To)
 				lead(&s, a.To)
-			case plan.CreateFounders, plan.TakeBackVolumes, plan.StartMembers, plan.StartLearner, plan.PromoteMember, plan.RestartMember, plan.ChangeDowngrade, plan.Defragment:
+			case plan.CreateFounders, plan.TakeBackVolumes, plan.StartMembers, plan.StartLearner, plan.PromoteMember, plan.RestartMember, plan.ChangeDowngrade, plan.Defragment, plan.HashMember:
 				t.Fatalf("%+v", d)
 			}
 			if d.Action == nil {

@@ -149,7 +149,8 @@ func memberToReplace(s *cluster.Snapshot) *cluster.Member {
 }
 
 // isToBeReplaced reports whether a member is lost, or silent and a user asks for a new one in its place. One that
-// answers and has the right data is replaced as well, but it is removed after the new one has joined: see memberToLeave.
+// answers and has the right data is replaced as well, but it is removed after the new one has joined: see
+// memberToLeave.
 func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now) ||
 		isAskedFor(s, m) && isListedVoter(s, m) && (!m.Answers() || isCorrupt(s, m))

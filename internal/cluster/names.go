@@ -90,8 +90,8 @@ const (
 	AnnotationAppliedHash = Prefix + "applied-hash" // of the object as it was applied
 )
 
-// GateInMemory is the scheduling gate of pods whose data are in memory. The operator removes it from one pod of a member
-// only (docs/adr/0007).
+// GateInMemory is the scheduling gate of pods whose data are in memory. The operator removes it from one pod of a
+// member only (docs/adr/0007).
 const GateInMemory = Prefix + "in-memory"
 
 // Ports of a member.

@@ -54,8 +54,8 @@ var losses = map[string]struct {
 	}},
 }
 
-// corrupt changes what lies on a member's disk. With an alarm, etcd's check after a compaction has found it: it names no
-// member.
+// corrupt changes what lies on a member's disk. With an alarm, etcd's check after a compaction has found it: it names
+// no member.
 func (h *history) corrupt(member string, alarm bool) {
 	h.Etcd.Corrupt(h.Disk(h.claimOf(member)))
 	if alarm {

@@ -29,7 +29,7 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 		return metav1.Condition{} // etcd has not started yet
 	case c != nil && len(c.Groups()) > 1 && c.Comparable():
 		return is(metav1.ConditionFalse, v1beta1.ReasonDataDiffers, analyse.DifferenceText(s, c))
-	case c != nil && c.Agrees() && !(isAlarmed && analyse.AwaitsComparison(s)):
+	case c != nil && c.Agrees() && (!isAlarmed || !analyse.AwaitsComparison(s)):
 		return is(metav1.ConditionTrue, v1beta1.ReasonDataAgrees, fmt.Sprintf("The data of all members agree at revision %d: %s.",
 			c.Revision, strings.Join(c.Groups()[0], ", ")))
 	case last != nil && last.Status == metav1.ConditionFalse:

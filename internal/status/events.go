@@ -144,6 +144,10 @@ func actionEvent(d *plan.Decision) Event {
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberRemoved, d.Message}
 	case plan.ChangeDowngrade:
 		return Event{corev1.EventTypeNormal, d.Reason, d.Message}
+	case plan.HashMember:
+		if action.Begins {
+			return Event{corev1.EventTypeNormal, d.Reason, d.Message}
+		}
 	case plan.Defragment:
 		return Event{corev1.EventTypeNormal, v1beta1.EventMemberDefragmented, d.Message}
 	case plan.MoveLeader:

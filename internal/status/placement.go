@@ -47,7 +47,8 @@ func placementAdvisory(s *cluster.Snapshot, status *v1beta1.EtcdClusterStatus) m
 		"If members may share a node, set spec.podTemplate.memberAntiAffinity to Preferred. That restarts nothing.")
 }
 
-// allowsSharedNodes reports whether the spec says explicitly that members are spread only where the scheduler can do so.
+// allowsSharedNodes reports whether the spec says explicitly that members are spread only where the scheduler can do
+// so.
 func allowsSharedNodes(c *v1beta1.EtcdCluster) bool {
 	return c.Spec.PodTemplate != nil && c.Spec.PodTemplate.MemberAntiAffinity == v1beta1.MemberAntiAffinityPreferred
 }

@@ -180,8 +180,9 @@ func (d *day2) benchReplaceNode(ctx context.Context) error {
 	return nil
 }
 
-// loseNode cuts the node of a member off. It returns the time from the end of replaceAfter, which begins when Kubernetes
-// calls the node not ready, until the new member is a voter. It starts the node again and removes the cluster.
+// loseNode cuts the node of a member off. It returns the time from the end of replaceAfter, which begins when
+// Kubernetes calls the node not ready, until the new member is a voter. It starts the node again and removes the
+// cluster.
 func (d *day2) loseNode(ctx context.Context, name string) (took time.Duration, err error) {
 	manifest := wardenManifest(d.lab, name, 3) + fmt.Sprintf("  recovery: {memberReplacement: {after: %s}}\n", replaceAfter)
 	a, err := d.start(ctx, name, manifest, 3)

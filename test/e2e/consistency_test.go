@@ -51,7 +51,8 @@ var _ = Describe("A member whose data are corrupt, while clients write", func() 
 })
 
 // corruptData writes a key, and overwrites its value in the database of one member while etcd runs, which maps the file
-// into its memory. A page that etcd is about to write anew may still have the old value, so it must stay away for a while.
+// into its memory. A page that etcd is about to write anew may still have the old value, so it must stay away for a
+// while.
 func corruptData(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 	GinkgoHelper()
 	const value = "a-value-that-one-disk-loses"

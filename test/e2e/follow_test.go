@@ -118,14 +118,15 @@ func (s *story) end() []v1beta1.Operation {
 
 // beginnings are the reasons of the events that begin, or go on with, an operation.
 var beginnings = map[v1beta1.OperationType][]string{
-	v1beta1.OperationAddMember:     {v1beta1.EventMemberAdded},
-	v1beta1.OperationRemoveMember:  {v1beta1.EventMemberRemoved, v1beta1.EventLeaderMoved},
-	v1beta1.OperationReplaceMember: {v1beta1.EventMemberRemoved},
-	v1beta1.OperationRollMember:    {v1beta1.EventMemberRolled, v1beta1.EventLeaderMoved},
-	v1beta1.OperationRollBack:      {v1beta1.EventMemberRolledBack},
-	v1beta1.OperationDefragment:    {v1beta1.EventMemberDefragmented, v1beta1.EventLeaderMoved},
-	v1beta1.OperationMoveLeader:    {v1beta1.EventLeaderMoved},
-	v1beta1.OperationDowngrade:     {v1beta1.ReasonDowngrading, v1beta1.ReasonRenewingLog, v1beta1.ReasonCancellingDowngrade},
+	v1beta1.OperationAddMember:        {v1beta1.EventMemberAdded},
+	v1beta1.OperationRemoveMember:     {v1beta1.EventMemberRemoved, v1beta1.EventLeaderMoved},
+	v1beta1.OperationCheckConsistency: {v1beta1.ReasonCheckingConsistency, v1beta1.EventLeaderMoved},
+	v1beta1.OperationReplaceMember:    {v1beta1.EventMemberRemoved, v1beta1.EventLeaderMoved},
+	v1beta1.OperationRollMember:       {v1beta1.EventMemberRolled, v1beta1.EventLeaderMoved},
+	v1beta1.OperationRollBack:         {v1beta1.EventMemberRolledBack},
+	v1beta1.OperationDefragment:       {v1beta1.EventMemberDefragmented, v1beta1.EventLeaderMoved},
+	v1beta1.OperationMoveLeader:       {v1beta1.EventLeaderMoved},
+	v1beta1.OperationDowngrade:        {v1beta1.ReasonDowngrading, v1beta1.ReasonRenewingLog, v1beta1.ReasonCancellingDowngrade},
 }
 
 // expectTold checks that users could follow: the status told of every operation what it is, since when and what it

@@ -194,7 +194,8 @@ func changeList(ctx context.Context, c *v1beta1.EtcdCluster, args ...string) {
 	}).Should(Succeed())
 }
 
-// loseLeader deletes the volume of the leader behind the operator's back, and waits until another member has replaced it.
+// loseLeader deletes the volume of the leader behind the operator's back, and waits until another member has replaced
+// it.
 func loseLeader(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())

@@ -93,7 +93,7 @@ func inconsistentStart(l *bench) {
 	l.Corrupt(l.t, b, "the value of key 1")
 	l.stop(b)
 	err := l.Start(l.t, b, isExisting(b))
-	if cluster.MinorOf(initial[b].Version) == "3.5" { // it knows its peers from a snapshot of the log only, and has none yet
+	if cluster.MinorOf(initial[b].Version) == "3.5" { // it knows its peers from a snapshot of the log, and has none yet
 		if err != nil {
 			l.t.Errorf("it ends with: %v", err)
 		}

@@ -279,7 +279,8 @@ func TestWithAuthenticationOnRootAloneMakesChanges(t *testing.T) {
 		reader := to
 		reader.Endpoint.Credentials = credentialsOf(t, authority, authority, pkitest.Leaf{CommonName: "reader", Usages: pkitest.ClientOnly})
 		for what, call := range calls {
-			if err := call(reader); err == nil || !strings.HasSuffix(err.Error(), ": permission denied") { // 3.5 tells a defragmentation's with another prefix
+			// 3.5 tells a defragmentation's with another prefix.
+			if err := call(reader); err == nil || !strings.HasSuffix(err.Error(), ": permission denied") {
 				t.Errorf("%s as a reader: got %v", what, err)
 			}
 		}
