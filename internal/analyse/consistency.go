@@ -99,11 +99,15 @@ func refusesItsOwnData(m *cluster.Member) bool {
 	return hasFailed(m) && m.Pod != nil && unusableData.MatchString(m.Pod.FailureDetail)
 }
 
-// differedBefore reports whether the last comparison found a difference, and the members are others by now, or the
-// operator does not remember it.
+// differedBefore reports whether the last comparison found a difference, and the present voters have not been compared
+// since, or not within an hour.
 func differedBefore(s *cluster.Snapshot) bool {
 	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionDataConsistent)
-	return last != nil && last.Status == metav1.ConditionFalse && !isOfPresentVoters(s)
+	if last == nil || last.Status != metav1.ConditionFalse {
+		return false
+	}
+	c := Compared(s)
+	return c == nil || !s.Now.Before(c.Ended.Add(comparisonLasts))
 }
 
 func isOfPresentVoters(s *cluster.Snapshot) bool {
@@ -288,9 +292,11 @@ func claimedCause(s *cluster.Snapshot) string {
 	return causeBeforeUpgrade(s)
 }
 
-func comparisonIsDone(s *cluster.Snapshot, _ *v1beta1.Operation) bool {
-	cause := claimedCause(s)
-	return cause != "" && isCompared(s, cause)
+// comparisonIsDone reports whether the data have been compared since the operation began. Its cause may be gone by then:
+// the annotation is removed, and the condition tells the result.
+func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
+	c := Compared(s)
+	return c != nil && !c.Ended.Before(op.StartedAt.Time)
 }
 
 func comparisonAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {

@@ -114,6 +114,34 @@ func TestDataAreComparedForACause(t *testing.T) {
 	}
 }
 
+// The annotation may be gone before the end of the operation is stored, and the condition has the result by then.
+func TestAComparisonEndsAlsoOnceItsCauseIsGone(t *testing.T) {
+	begun := func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationCheckConsistency, StartedAt: metav1.NewTime(s.Now.Add(-time.Second))}
+	}
+	if d := Next(situation(3, answers(1, 1, 1), begun)); !d.Finished || d.Abandoned != "" {
+		t.Errorf("all have answered: finished %t, abandoned for %q", d.Finished, d.Abandoned)
+	}
+	if d := Next(situation(3, answers(1, 1, 1), begun, func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Minute) })); d.Abandoned == "" {
+		t.Errorf("an older comparison: finished %t", d.Finished)
+	}
+	for at := range 3 {
+		hashes := []uint32{1, 1, 1}
+		if hashes[at] = 0; situationMember(3, at).Leads() { // the leader is asked last, after it handed over
+			continue
+		}
+		d := Next(situation(3, differedLast, answers(hashes...), begun, func(s *cluster.Snapshot) { s.Comparison.Cause = causeToCompare(s) }))
+		if action, ok := d.Action.(plan.HashMember); d.Finished || !ok || action.Begins {
+			t.Errorf("one has not answered, after a difference: finished %t, abandoned for %q, %#v", d.Finished, d.Abandoned, d.Action)
+		}
+	}
+}
+
+func situationMember(size, at int) *cluster.Member {
+	s := situation(size)
+	return &s.Members[at]
+}
+
 func TestTheOnlyMemberIsNotCompared(t *testing.T) {
 	s := situation(1, corruptAlarm(0), wantsComparison)
 	if d := Next(s); d.Action != nil {
