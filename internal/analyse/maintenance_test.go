@@ -116,7 +116,7 @@ func TestMembersAreDefragmentedOneByOneWhenAnAdministratorAsks(t *testing.T) {
 		"not while it lags itself": {asksToDefragment(3, "now", lags("prod-1")), refusedFor("MembersNotHealthy"), "Waiting for prod-1."},
 		"with an alarm for space":  {asksToDefragment(3, "now", hasAlarms(cluster.AlarmNoSpace)), first, ""},
 		"not with one for corruption": {asksToDefragment(3, "now", hasAlarms(cluster.AlarmNoSpace, cluster.AlarmCorrupt)),
-			says{Rule: RuleConsistency, Reason: "CheckingConsistency", Progressing: true, Action: "plan.HashMember"}, ""},
+			says{Rule: RuleConsistency, Reason: "CheckingConsistency", Progressing: true, Action: "hash prod-1"}, ""},
 		"not while a downgrade goes on": {asksToDefragment(3, "now", downgradeEnabled), says{Rule: RuleUpgrade, Reason: "ForeignDowngrade"}, ""},
 		"a full database before its pending restarts": {
 			asksToDefragment(3, "now", hasAlarms(cluster.AlarmNoSpace)).LaterSpec(memory("1Gi")), first, "",
