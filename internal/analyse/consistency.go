@@ -179,7 +179,7 @@ func comparisonRefusals(s *cluster.Snapshot, cause string) []plan.Refusal {
 		enoughToCompare(cause), // Make sure that the answers of a majority can come.
 	}
 	if len(corruptAlarms(s)) == 0 && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return refusesItsOwnData(&m) }) {
-		guards = append(guards, membersHealthy(&cluster.Member{})) // Make sure that the others have a quorum without the one that is asked.
+		guards = append(guards, membersHealthy(&cluster.Member{})) // Make sure that the others have a quorum meanwhile.
 	}
 	return refusalsOf(s, guards...)
 }
@@ -292,8 +292,8 @@ func claimedCause(s *cluster.Snapshot) string {
 	return causeBeforeUpgrade(s)
 }
 
-// comparisonIsDone reports whether the data have been compared since the operation began. Its cause may be gone by then:
-// the annotation is removed, and the condition tells the result.
+// comparisonIsDone reports whether the data have been compared since the operation began. Its cause may be gone by
+// then: the annotation is removed, and the condition tells the result.
 func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 	c := Compared(s)
 	return c != nil && !c.Ended.Before(op.StartedAt.Time)
