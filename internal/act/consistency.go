@@ -19,6 +19,7 @@ import (
 type Comparisons interface {
 	Ask(key types.NamespacedName, q comparison.Question)
 	NoteDisarmed(key types.NamespacedName)
+	NoteObeyed(key types.NamespacedName)
 }
 
 // hashMember has a member asked, if the operation is still the one that was claimed. A crash loses the answers so far:

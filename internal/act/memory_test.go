@@ -66,6 +66,20 @@ func TestAPodIsAdmittedIfTheStoredRecordNamesIt(t *testing.T) {
 	}
 }
 
+// Another controller may hold a pod back as well, for a quota for example.
+func TestTheGatesOfOthersStay(t *testing.T) {
+	w, pod := memoryWorld(t, func(p *corev1.Pod) string { return string(p.UID) + "/memory" })
+	pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: "others.example/quota"})
+	must(t, w.Update(t.Context(), pod))
+	_, err := (&Actor{Client: w, Live: w}).Upkeep(t.Context(), &w.s, []plan.Upkeep{plan.AdmitPod{Member: "prod-7", Pod: pod.Name, UID: pod.UID}})
+	must(t, err)
+	var live corev1.Pod
+	must(t, w.Get(t.Context(), client.ObjectKeyFromObject(pod), &live))
+	if gates := live.Spec.SchedulingGates; len(gates) != 1 || gates[0].Name != "others.example/quota" {
+		t.Errorf("the gates are %v", gates)
+	}
+}
+
 // The operator is killed before and after the call that admits a pod.
 func TestEveryCrashOfAnAdmissionIsMadeGood(t *testing.T) {
 	errKilled := errors.New("killed")

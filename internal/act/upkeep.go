@@ -109,6 +109,9 @@ func (a *Actor) removeAnnotation(ctx context.Context, s *cluster.Snapshot, item 
 	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
 		return writeError("patching", v1beta1.EtcdClusterKind, item.Cluster, err)
 	}
+	if item.Key == v1beta1.CheckConsistencyAnnotation {
+		a.Comparisons.NoteObeyed(s.Cluster.Key())
+	}
 	return nil
 }
 
@@ -153,7 +156,7 @@ func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, volume 
 	return nil
 }
 
-// admitPod takes the scheduling gates away from a pod, if it is still the one that the member's record names. The
+// admitPod takes the operator's scheduling gate away from a pod, and leaves those of others, if it is still the one that the member's record names. The
 // record is read again: it decides that no other pod of this member was ever started.
 func (a *Actor) admitPod(ctx context.Context, s *cluster.Snapshot, item plan.AdmitPod) error {
 	var record corev1.ConfigMap
@@ -165,7 +168,16 @@ func (a *Actor) admitPod(ctx context.Context, s *cluster.Snapshot, item plan.Adm
 	if !cluster.Owns(s.Cluster, &record) || record.Annotations[cluster.AnnotationVolume] != want.String() {
 		return conflict("ConfigMap", name, "it does not name pod "+item.Pod+" with the UID "+string(item.UID))
 	}
-	raw, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": item.UID}, "spec": map[string]any{"schedulingGates": nil}})
+	var live corev1.Pod
+	if err := a.Live.Get(ctx, client.ObjectKey{Namespace: s.Cluster.Namespace, Name: item.Pod}, &live); apierrors.IsNotFound(err) {
+		return nil // its successor is never admitted
+	} else if err != nil {
+		return fmt.Errorf("reading Pod %s: %w", item.Pod, err)
+	}
+	gates := slices.DeleteFunc(live.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == cluster.GateInMemory })
+	raw, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": item.UID, "resourceVersion": live.ResourceVersion}, "spec": map[string]any{"schedulingGates": gates},
+	})
 	if err != nil {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}

@@ -16,6 +16,9 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
+// askedByUser begins the cause of a comparison that the annotation asks for.
+const askedByUser = "a user asks for it: "
+
 const (
 	// comparisonLasts is how long the result of a comparison counts. While its cause stands, the data are compared again
 	// afterwards.
@@ -54,11 +57,11 @@ func causeToCompare(s *cluster.Snapshot) string {
 			return "etcd does not start with the data of " + m.Name
 		}
 	}
-	if differedBefore(s) {
+	if DifferedBefore(s) {
 		return "the data differed when they were last compared"
 	}
 	if value := s.Cluster.Annotations[v1beta1.CheckConsistencyAnnotation]; value != "" {
-		return "a user asks for it: " + cluster.ForeignText(value)
+		return askedByUser + cluster.ForeignText(value)
 	}
 	return ""
 }
@@ -91,19 +94,25 @@ func alarmedMembers(alarms []cluster.Alarm) string {
 // does not tell whose are wrong.
 // Source: etcd's embed/etcd.go and etcdserver/corrupt.go (initial check), etcdserver/bootstrap.go (log),
 // storage/backend/backend.go (database) and storage/backend.go (database of a snapshot).
-var unusableData = regexp.MustCompile("found data inconsistency with peers|failed to read WAL, cannot be repaired|failed to open database|" +
+var unusableData = regexp.MustCompile(otherData + "|failed to read WAL, cannot be repaired|failed to open database|" +
 	"failed to recover v3 backend from snapshot|failed to recover from snapshot|failed to open WAL")
+
+// otherData is what etcd says, as its last word, if a peer's data differ from its own when it starts.
+const otherData = "found data inconsistency with peers"
+
+// passingCauses are reasons why data cannot be opened that are no fault of theirs.
+var passingCauses = regexp.MustCompile("permission denied|input/output error|cannot allocate memory|no space left|too many open files|read-only file system")
 
 // refusesItsOwnData reports whether the member's etcd ends because of its data.
 func refusesItsOwnData(m *cluster.Member) bool {
-	return hasFailed(m) && m.Pod != nil && unusableData.MatchString(m.Pod.FailureDetail)
+	return hasFailed(m) && m.Pod != nil && unusableData.MatchString(m.Pod.FailureDetail) && !passingCauses.MatchString(m.Pod.FailureDetail)
 }
 
-// differedBefore reports whether the last comparison found a difference, and the present voters have not been compared
+// DifferedBefore reports whether the last comparison found a difference, and the present voters have not been compared
 // since, or not within an hour.
-func differedBefore(s *cluster.Snapshot) bool {
+func DifferedBefore(s *cluster.Snapshot) bool {
 	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionDataConsistent)
-	if last == nil || last.Status != metav1.ConditionFalse {
+	if last == nil || last.Status != metav1.ConditionFalse || len(voterIDs(s)) < 2 {
 		return false
 	}
 	c := Compared(s)
@@ -179,7 +188,7 @@ func comparisonRefusals(s *cluster.Snapshot, cause string) []plan.Refusal {
 		enoughToCompare(cause), // Make sure that the answers of a majority can come.
 	}
 	if len(corruptAlarms(s)) == 0 && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return refusesItsOwnData(&m) }) {
-		guards = append(guards, membersHealthy(&cluster.Member{})) // Make sure that the others have a quorum meanwhile.
+		guards = append(guards, votersHealthy) // Make sure that the others have a quorum meanwhile.
 	}
 	return refusalsOf(s, guards...)
 }
@@ -196,6 +205,23 @@ func ConsistencyRefusals(s *cluster.Snapshot) []plan.Refusal {
 		return nil
 	}
 	return comparisonRefusals(s, causeToCompare(s))
+}
+
+// votersHealthy refuses while a voter is not healthy. A learner does not matter: its promotion may wait for the result.
+func votersHealthy(s *cluster.Snapshot) *plan.Refusal {
+	var names []string
+	for i := range s.Members {
+		if m := &s.Members[i]; isListedVoter(s, m) && !m.IsHealthyVoter() {
+			names = append(names, m.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &plan.Refusal{
+		Guard: "votersHealthy", Reason: v1beta1.ReasonNotCompared,
+		Message: fmt.Sprintf("The data are compared once all voters are healthy, because each answers nothing while it computes its hash. Waiting for %s.", strings.Join(names, ", ")),
+	}
 }
 
 // noLargeDatabase refuses to compare databases of which more than cluster.ConsistencyLimit is in use.
@@ -242,7 +268,7 @@ func compareData(s *cluster.Snapshot, cause string) *plan.Decision {
 	c, begins := s.Comparison, !goesOn(s, cause)
 	if c != nil && c.Asked != "" {
 		d.Message = fmt.Sprintf("%s computes the hash of its data at revision %d, and answers nothing else meanwhile. The data are compared, because %s.", c.Asked, c.Revision, c.Cause)
-		d.RequeueAfter = requeueWhileStarting
+		d.RequeueAfter = growing(s, startingPart, requeueWhileStarting, requeueWhileWrong)
 		return d
 	}
 	if begins {
@@ -346,8 +372,8 @@ func compareBeforeUpgrade(s *cluster.Snapshot) *plan.Decision {
 // or serves alone, could be the wrong data.
 func dataAgree(s *cluster.Snapshot) *plan.Refusal {
 	c := Compared(s)
-	differs := c != nil && len(c.Groups()) > 1
-	if !differs && !differedBefore(s) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return isCorrupt(s, &m) }) {
+	differs := c != nil && c.Comparable() && len(c.Groups()) > 1
+	if !differs && !DifferedBefore(s) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return isCorrupt(s, &m) }) {
 		return nil
 	}
 	message := "The data of the members differed when they were last compared. No member is restarted or added until they have been compared again."
@@ -385,18 +411,33 @@ func corruption(s *cluster.Snapshot, m *cluster.Member) string {
 		return ""
 	case c.Corrupt() == m.Name:
 		return fmt.Sprintf("The data of %s differ from those of a majority of all members.", m.Name)
-	case refusesItsOwnData(m) && c.Of(e.ID) == nil && c.MajorityAgrees():
+	case refusesItsOwnData(m) && othersAgree(s, m):
 		return fmt.Sprintf("etcd does not start with the data of %s, and the data of the other members agree.", m.Name)
 	default:
 		return ""
 	}
 }
 
+// othersAgree reports whether a majority of all voters has the same data, and nobody but this member is unknown.
+func othersAgree(s *cluster.Snapshot, m *cluster.Member) bool {
+	c, e := Compared(s), s.EtcdEntry(m)
+	return c != nil && e != nil && c.MajorityAgrees() && c.Of(e.ID) == nil && s.Now.Before(c.Ended.Add(comparisonLasts))
+}
+
 func isCorrupt(s *cluster.Snapshot, m *cluster.Member) bool { return corruption(s, m) != "" }
 
 // corruptReplacedFrom is from when on a corrupt member may be replaced.
-func corruptReplacedFrom(s *cluster.Snapshot) time.Time {
+func corruptReplacedFrom(s *cluster.Snapshot, m *cluster.Member) time.Time {
 	from := s.Now
+	if !m.Answers() && m.Pod != nil { // its last words may be of a fault that passes
+		if from = m.Pod.CreatedAt; m.Pod.NotReadySince.After(from) {
+			from = m.Pod.NotReadySince
+		}
+		from = from.Add(failureGrace)
+	}
+	if len(voterIDs(s)) < int(s.Cluster.Spec.Replicas) { // the last one has not been replaced yet
+		from = s.Now.Add(corruptPause)
+	}
 	for i := range s.Members {
 		if v := s.Members[i].Volume; v != nil && v.JoinedCluster != "" && v.CreatedAt.Add(corruptPause).After(from) {
 			from = v.CreatedAt.Add(corruptPause)
@@ -412,12 +453,12 @@ func consistencyUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		return nil
 	}
 	if alarms := corruptAlarms(s); len(alarms) > 0 {
-		if leader := leaderTarget(s); leader != "" && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() {
+		if leader := leaderTarget(s); leader != "" && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() && s.Now.Before(s.Comparison.Ended.Add(alarmPause)) {
 			return []plan.Upkeep{plan.DisarmAlarms{Leader: leader, Alarms: alarms}}
 		}
 		return nil
 	}
-	if value := s.Cluster.Annotations[v1beta1.CheckConsistencyAnnotation]; value != "" && strings.HasPrefix(cause, "a user asks") {
+	if value := s.Cluster.Annotations[v1beta1.CheckConsistencyAnnotation]; value != "" && strings.HasPrefix(cause, askedByUser) && s.Comparison.Comparable() {
 		return []plan.Upkeep{plan.RemoveAnnotation{
 			Cluster: s.Cluster.Name, Key: v1beta1.CheckConsistencyAnnotation, ResourceVersion: s.Cluster.ResourceVersion,
 		}}

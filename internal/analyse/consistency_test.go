@@ -56,6 +56,18 @@ func refusesData(name, words string) func(*cluster.Snapshot) {
 	}
 }
 
+// lostVolume takes the claim and the pod of a member away.
+func lostVolume(name string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		m := s.Member(name)
+		m.Volume, m.Pod, m.Probe = nil, nil, nil
+	}
+}
+
+func notReadyPod(name string, ago time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) { s.Member(name).Pod.NotReadySince = s.Now.Add(-ago) }
+}
+
 func differedLast(s *cluster.Snapshot) {
 	s.Cluster.Status.Conditions = append(s.Cluster.Status.Conditions, metav1.Condition{
 		Type: v1beta1.ConditionDataConsistent, Status: metav1.ConditionFalse, Reason: v1beta1.ReasonDataDiffers,
@@ -93,6 +105,7 @@ func TestDataAreComparedForACause(t *testing.T) {
 		"beside a member that finds other data at a peer":             {[]func(*cluster.Snapshot){refusesData("prod-1", differs)}, true},
 		"beside a member whose log cannot be read":                    {[]func(*cluster.Snapshot){refusesData("prod-1", "failed to read WAL, cannot be repaired")}, true},
 		"beside a member whose database cannot be opened":             {[]func(*cluster.Snapshot){refusesData("prod-1", "panic: failed to open database")}, true},
+		"not beside a member that may not read its disk":              {[]func(*cluster.Snapshot){refusesData("prod-1", "failed to open WAL: permission denied")}, false},
 		"not beside a member that fails for something else":           {[]func(*cluster.Snapshot){refusesData("prod-1", "bind: address already in use")}, false},
 		"again after a difference, once the operator forgot it":       {[]func(*cluster.Snapshot){differedLast}, true},
 		"not of databases of more than 1 GiB":                         {[]func(*cluster.Snapshot){corruptAlarm(0), inUse("prod-1", cluster.ConsistencyLimit+1)}, false},
@@ -224,7 +237,12 @@ func TestOneMemberThatDiffersFromAMajorityIsReplaced(t *testing.T) {
 		"not for another alarm besides": {3, []func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
 			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Kind: cluster.AlarmNoSpace})
 		}, answers(1, 2, 1)}, ""},
-		"not what an old comparison found": {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Hour) }}, ""},
+		"a lost one, where the others agree although etcd has the alarm": {3, []func(*cluster.Snapshot){corruptAlarm(0), lostVolume("prod-1"), answers(1, 0, 1)}, "prod-1"},
+		"not a lost one where the others differ":                         {3, []func(*cluster.Snapshot){corruptAlarm(0), lostVolume("prod-1"), answers(1, 0, 2)}, ""},
+		"one of five, although a good one does not start beside it":      {5, []func(*cluster.Snapshot){corruptAlarm(0), refusesData("prod-2", otherData), answers(1, 2, 0, 1, 1)}, "prod-1"},
+		"not in the first minute in which it cannot open its data":       {3, []func(*cluster.Snapshot){cannotStart, notReadyPod("prod-1", 59*time.Second), answers(1, 0, 1)}, ""},
+		"not while fewer voters are there than the spec says":            {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 }}, ""},
+		"not what an old comparison found":                               {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Hour) }}, ""},
 	} {
 		s := situation(test.size, test.changes...)
 		replaced := ""
@@ -343,5 +361,40 @@ func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
 	}
 	if d := upgrades("3.7.3", differs); d.Action != nil || !strings.Contains(d.Message, "differ") {
 		t.Errorf("different data: %#v, %s", d.Action, d.Message)
+	}
+}
+
+// Compact revisions that differ say nothing about the data.
+func TestHashesThatCannotBeComparedHoldUpNothing(t *testing.T) {
+	s := situation(3, wantsComparison, answers(1, 2, 3), compactedAt(1, 5), func(s *cluster.Snapshot) { s.Comparison.Attempt = comparisonAttempts })
+	if r := dataAgree(&s); r != nil {
+		t.Error(r.Message)
+	}
+	if len(consistencyUpkeep(&s)) > 0 {
+		t.Error("the annotation goes without a result")
+	}
+}
+
+func TestTheOnlyMemberDiffersFromNobody(t *testing.T) {
+	one, three := situation(1, differedLast), situation(3, differedLast)
+	if DifferedBefore(&one) || !DifferedBefore(&three) {
+		t.Errorf("one: %t, three: %t", DifferedBefore(&one), DifferedBefore(&three))
+	}
+}
+
+func TestASmallerSizeKeepsTheRightData(t *testing.T) {
+	smaller := func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 1 }
+	manual := replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})
+	d := Next(situation(3, manual, wantsComparison, answers(1, 2, 1), smaller))
+	removes, isRemoval := d.Action.(plan.RemoveMember)
+	moves, isMove := d.Action.(plan.MoveLeader)
+	if !(isRemoval && removes.Name == "prod-1") && !(isMove && moves.Name == "prod-1") {
+		t.Errorf("one differs: %#v, %s", d.Action, d.Message)
+	}
+	if d := Next(situation(3, manual, wantsComparison, answers(1, 2, 3), smaller)); d.Action != nil {
+		t.Errorf("all differ: %#v, %s", d.Action, d.Message)
+	}
+	if d := Next(situation(3, manual, wantsComparison, answers(1, 1, 1), smaller)); d.Action == nil {
+		t.Errorf("all agree: %s", d.Message)
 	}
 }

@@ -57,7 +57,14 @@ func hasFailedForGood(m *cluster.Member) bool {
 // keeps the pod: etcd then exits. For any other cause a new member is the cure too, because this one is never
 // restarted.
 func failsInMemory(m *cluster.Member) bool {
-	return m.Volume != nil && m.Volume.InMemory && m.Volume.Started() && hasFailedForGood(m) && !m.Pod.NotReadySince.IsZero()
+	return m.Volume != nil && m.Volume.InMemory && m.Volume.Started() && hasFailedForGood(m) && failsSinceItWasReady(m) &&
+		!strings.Contains(m.Pod.FailureDetail, otherData) // its peers may have the wrong data
+}
+
+// failsSinceItWasReady reports whether the container that ended was started after the pod was last ready: what is told of
+// it is not of long ago.
+func failsSinceItWasReady(m *cluster.Member) bool {
+	return !m.Pod.NotReadySince.IsZero() && m.Pod.StartedAt.After(m.Pod.NotReadySince)
 }
 
 // failsForLong reports whether a learner in memory fails for longer than the start of a container may need.

@@ -35,6 +35,7 @@ func crashingFor(name string, since time.Duration) func(*cluster.Snapshot) {
 		failing(name)(s)
 		p := s.Member(name).Pod
 		p.FailureReason, p.FailureDetail, p.NotReadySince = v1beta1.ReasonCrashLooping, "its volume is empty", Now.Add(-since)
+		s.Member(name).Pod.StartedAt = s.Member(name).Pod.NotReadySince.Add(time.Second)
 	}
 }
 
@@ -56,6 +57,14 @@ func TestAMemberInMemoryWhosePodIsGoneIsReplacedAtOnce(t *testing.T) {
 		"its pod runs, and is silent":                     {failing("prod-1"), ""},
 		"its pod fails for as long as a node may be away": {crashingFor("prod-1", 5*time.Minute), replaced},
 		"its pod fails for a shorter time":                {crashingFor("prod-1", 4*time.Minute), ""},
+		"its etcd ended long ago, and is only silent now": {func(s *cluster.Snapshot) {
+			crashingFor("prod-1", 5*time.Minute)(s)
+			s.Member("prod-1").Pod.StartedAt = s.Now.Add(-time.Hour)
+		}, ""},
+		"it finds other data at a peer, which may be the wrong one": {func(s *cluster.Snapshot) {
+			crashingFor("prod-1", 5*time.Minute)(s)
+			s.Member("prod-1").Pod.FailureDetail = "a1 " + otherData
+		}, "hash prod-2"},
 		"it is replaced by hand only": {func(s *cluster.Snapshot) {
 			podGone("prod-1")(s)
 			replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})(s)

@@ -10,7 +10,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// memberToRemove picks the voter to remove: silent ones first, the leader last. Of the followers it is one from the
+// memberToRemove picks the voter to remove: one with wrong data first, then silent ones, the leader last. Of the followers it is one from the
 // node with the most members, then from the zone with the most, then the one with the highest number.
 func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 	crowd := map[string]int{}
@@ -22,6 +22,8 @@ func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 	}
 	rank := func(m *cluster.Member) int {
 		switch {
+		case isCorrupt(s, m):
+			return -1
 		case !m.Answers():
 			return 0
 		case m.Leads():
@@ -56,7 +58,18 @@ func removalGuards(m *cluster.Member) []guard {
 	return []guard{
 		noAlarm("added or removed"), // Make sure that no data is at stake.
 		removalKeepsQuorum(m),       // Make sure that the voters that stay are a quorum.
+		rightDataStay(m),            // Make sure that the right data stay.
 		specIsAccepted(m),           // Make sure that an edit which is refused changes nothing.
+	}
+}
+
+// rightDataStay refuses to remove a voter while the members' data differ, unless its own are the wrong ones.
+func rightDataStay(m *cluster.Member) guard {
+	return func(s *cluster.Snapshot) *plan.Refusal {
+		if !isListedVoter(s, m) || isCorrupt(s, m) {
+			return nil
+		}
+		return dataAgree(s)
 	}
 }
 

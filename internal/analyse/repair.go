@@ -29,7 +29,7 @@ func (l loss) isDue(now time.Time) bool { return l.why != "" && !now.Before(l.at
 // is never lost unless its data are corrupt, and neither is one whose volume can be used elsewhere: it moves.
 func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	if why := corruption(s, m); why != "" {
-		return loss{why: why, at: corruptReplacedFrom(s), corrupt: true}
+		return loss{why: why, at: corruptReplacedFrom(s, m), corrupt: true}
 	}
 	if m.Answers() || !isListedVoter(s, m) || s.EtcdEntry(m) == s.ForeignEntry() || isFollowed(s, m) {
 		return loss{}
@@ -336,10 +336,12 @@ func replacementGuards(m *cluster.Member) []guard {
 	}
 }
 
-// noOtherAlarm refuses while etcd has an alarm, except one for the corrupt data that the replacement cures.
+// noOtherAlarm refuses while etcd has an alarm, except one for corrupt data where the replacement cures it, or takes
+// away a silent member whose hash is all that the comparison lacks: otherwise that alarm would never end.
 func noOtherAlarm(m *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if isCorrupt(s, m) && len(corruptAlarms(s)) == len(s.Membership.Alarms) {
+		isCompared := !m.Answers() && othersAgree(s, m)
+		if (isCorrupt(s, m) || isCompared) && len(corruptAlarms(s)) == len(s.Membership.Alarms) {
 			return nil
 		}
 		return noAlarm("added or removed")(s)
@@ -364,10 +366,12 @@ func fewNodesGone(m *cluster.Member) guard {
 // othersHealthy refuses while another voter is down that is not lost: it comes back, or is cured first.
 func othersHealthy(lost *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
+		isCure := lossOf(s, lost).corrupt
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
-			if m.Name != lost.Name && isListedVoter(s, m) && !m.IsHealthyVoter() && !isToBeReplaced(s, m) {
+			if m.Name != lost.Name && isListedVoter(s, m) && !m.IsHealthyVoter() && !isToBeReplaced(s, m) &&
+				(!isCure || !refusesItsOwnData(m)) { // etcd starts it again once the corrupt peer is gone
 				names = append(names, m.Name)
 			}
 		}

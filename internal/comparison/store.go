@@ -78,6 +78,15 @@ func (s *Store) NoteDisarmed(key types.NamespacedName) {
 	}
 }
 
+// NoteObeyed notes that the user who asked for the last comparison has its result: the same wish is a new one.
+func (s *Store) NoteObeyed(key types.NamespacedName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.clusters[key]; c != nil {
+		c.Cause = "a user asked for it"
+	}
+}
+
 // Ask asks a member, unless one of its cluster is being asked, or the comparison is not the last one any more.
 func (s *Store) Ask(key types.NamespacedName, q Question) {
 	c := s.begin(key, q)

@@ -32,8 +32,9 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 	case c != nil && c.Agrees() && (!isAlarmed || !analyse.AwaitsComparison(s)):
 		return is(metav1.ConditionTrue, v1beta1.ReasonDataAgrees, fmt.Sprintf("The data of all members agree at revision %d: %s.",
 			c.Revision, strings.Join(c.Groups()[0], ", ")))
-	case last != nil && last.Status == metav1.ConditionFalse:
-		return *last
+	case last != nil && last.Status == metav1.ConditionFalse && analyse.DifferedBefore(s):
+		return is(metav1.ConditionFalse, v1beta1.ReasonDataDiffers, sentences("The data of the members differed when they were last compared. "+
+			"They are compared again. Until then no member is restarted or added.", plan.Messages(refusals)))
 	case len(refusals) > 0:
 		return is(metav1.ConditionUnknown, v1beta1.ReasonNotCompared, plan.Messages(refusals))
 	case c != nil:
