@@ -76,7 +76,6 @@ const (
 // EtcdClusterSpec is the desired state of a cluster.
 // The operator refuses what it cannot carry out: the running cluster stays as it is, and the conditions say why.
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : '-') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : '-')",message="clusterDomain cannot change, because the peer URLs of the members contain it. Write the old value, or create another cluster with the new domain."
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.ephemeral)) == (has(oldSelf.storage) && has(oldSelf.storage.ephemeral))",message="storage.ephemeral can be neither added nor removed, because the members would have to copy all data. Create another cluster."
 type EtcdClusterSpec struct {
 	// Replicas is the number of members: 1, 3, 5 or 7.
 	// An even number survives no more failures than the odd number below it.
@@ -205,7 +204,6 @@ const (
 )
 
 // Storage describes the volumes of the members.
-// +kubebuilder:validation:XValidation:rule="!has(self.ephemeral) || !has(self.volumeClaimTemplate) && !has(self.retentionPolicy)",message="write either ephemeral, or volumeClaimTemplate and retentionPolicy. A member whose data are in memory has no volume that could be kept."
 type Storage struct {
 	// VolumeClaimTemplate describes the PersistentVolumeClaim of each member.
 	// The default is 8Gi of the default StorageClass.
@@ -216,7 +214,8 @@ type Storage struct {
 	RetentionPolicy *RetentionPolicy `json:"retentionPolicy,omitempty"`
 	// Ephemeral keeps the data of each member in memory instead of on a volume. They are lost when the pod of the member
 	// goes. The member is then replaced by another one. If a majority goes at once, all data are lost (docs/memory.md).
-	// It is decided when the cluster is created, and cannot change.
+	// It is decided when the cluster is created: the operator refuses a change. VolumeClaimTemplate and RetentionPolicy have
+	// no effect beside it.
 	// +optional
 	Ephemeral *EphemeralStorage `json:"ephemeral,omitempty"`
 }
@@ -664,7 +663,7 @@ const (
 
 // Maintenance says how the operator takes care of the members' databases.
 type Maintenance struct {
-	// ConsistencyCheck says which databases the operator compares after an alarm, before a minor version of etcd and for
+	// ConsistencyCheck says which databases the operator compares after an alarm and for
 	// the annotation operator.etcd-warden.io/check-consistency. Limited, which is the default, compares them while at
 	// most 1 GiB of each is in use, because a member answers nothing while it computes the hash. Full compares them
 	// whatever their size. etcd's own check after each compaction is always on.

@@ -310,14 +310,6 @@ func nextComparison(s *cluster.Snapshot, cause string) *cluster.Comparison {
 	return next
 }
 
-// claimedCause is why the comparison under way was begun, as far as that still stands.
-func claimedCause(s *cluster.Snapshot) string {
-	if cause := causeToCompare(s); cause != "" {
-		return cause
-	}
-	return causeBeforeUpgrade(s)
-}
-
 // comparisonIsDone reports whether the data have been compared since the operation began. Its cause may be gone by
 // then: the annotation is removed, and the condition tells the result.
 func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
@@ -326,7 +318,7 @@ func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 }
 
 func comparisonAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	switch cause := claimedCause(s); {
+	switch cause := causeToCompare(s); {
 	case s.Membership == nil, s.Comparison != nil && s.Comparison.Asked != "":
 		return deadlinePassed(s, op)
 	case cause == "":
@@ -340,30 +332,9 @@ func comparisonAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 }
 
 func continueComparing(s *cluster.Snapshot, _ *v1beta1.Operation) *plan.Decision {
-	cause := claimedCause(s)
+	cause := causeToCompare(s)
 	if s.Membership == nil || cause == "" {
 		return &plan.Decision{Progressing: true, Message: "Waiting until etcd tells its members, to compare their data."}
-	}
-	return compareData(s, cause)
-}
-
-// causeBeforeUpgrade is the cause to compare the data before the first member runs another minor version; empty where
-// none is to. Afterwards the older version may not read them any more.
-func causeBeforeUpgrade(s *cluster.Snapshot) string {
-	m := nextToUpgrade(s)
-	if m == nil || stepsLeft(s, m) == 0 || isUnderWay(s) || len(voterIDs(s)) < 2 {
-		return ""
-	}
-	return "etcd " + s.Cluster.Spec.Version + " comes next"
-}
-
-// compareBeforeUpgrade compares the data before the first member runs another minor version; nil where that is done, or
-// the databases are too large for it. The guard dataAgree then decides.
-func compareBeforeUpgrade(s *cluster.Snapshot) *plan.Decision {
-	cause := causeBeforeUpgrade(s)
-	if c := Compared(s); cause == "" || c != nil && (isCompared(s, cause) || c.Agrees() && s.Now.Before(c.Ended.Add(comparisonLasts))) ||
-		len(comparisonRefusals(s, cause)) > 0 {
-		return nil
 	}
 	return compareData(s, cause)
 }

@@ -334,36 +334,6 @@ func TestNothingRestartsOrJoinsWhileTheDataDiffer(t *testing.T) {
 	}
 }
 
-func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
-	upgrades := func(version string, changes ...func(*cluster.Snapshot)) plan.Decision {
-		b := healthy(3).LaterSpec(toVersion(version)).Later(noComparison)
-		for _, change := range changes {
-			b = b.Later(change)
-		}
-		return Next(b.Snapshot())
-	}
-	differs := func(s *cluster.Snapshot) {
-		answers(1, 2, 3)(s)
-		s.Comparison.Cause = causeBeforeUpgrade(s)
-	}
-	agree := func(s *cluster.Snapshot) { answers(1, 1, 1)(s) }
-	if _, asks := upgrades("3.7.3").Action.(plan.HashMember); !asks {
-		t.Error("a minor version begins without a comparison")
-	}
-	if d := upgrades("3.6.17"); d.Action == nil || d.Action.Operation() != v1beta1.OperationRollMember {
-		t.Errorf("a patch: %#v, %s", d.Action, d.Message)
-	}
-	if d := upgrades("3.7.3", agree); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
-		t.Errorf("compared: %#v, %s", d.Action, d.Message)
-	}
-	if d := upgrades("3.7.3", inUse("prod-0", cluster.ConsistencyLimit+1)); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
-		t.Errorf("too large to compare: %#v, %s", d.Action, d.Message)
-	}
-	if d := upgrades("3.7.3", differs); d.Action != nil || !strings.Contains(d.Message, "differ") {
-		t.Errorf("different data: %#v, %s", d.Action, d.Message)
-	}
-}
-
 // Compact revisions that differ say nothing about the data.
 func TestHashesThatCannotBeComparedHoldUpNothing(t *testing.T) {
 	s := situation(3, wantsComparison, answers(1, 2, 3), compactedAt(1, 5), func(s *cluster.Snapshot) { s.Comparison.Attempt = comparisonAttempts })

@@ -70,6 +70,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		noForeignObject,             // Make sure that the names are free.
 		noAlarm("added or removed"), // Make sure that no data is at stake.
 		dataAgree,                   // Make sure that the new member copies the right data.
+		storageKindStays,            // Make sure that all members have their data in memory, or none.
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
 		noDowngrade,                 // Make sure that etcd waits for no further member.

@@ -12,6 +12,19 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
+// storageKindStays refuses a new member with its data in memory beside members with volumes, and the other way round.
+func storageKindStays(s *cluster.Snapshot) *plan.Refusal {
+	for i := range s.Members {
+		if v := s.Members[i].Volume; v != nil && v.InMemory != cluster.IsInMemory(&s.Cluster.Spec) {
+			return &plan.Refusal{
+				Guard: "storageKindStays", Reason: v1beta1.ReasonNotYetSupported,
+				Message: "spec.storage.ephemeral cannot be added or removed, and the members were made without that change. No member is added meanwhile. Set the spec back.",
+			}
+		}
+	}
+	return nil
+}
+
 // isInMemory reports whether the data of a member are in memory: they go with its pod (docs/adr/0007).
 func isInMemory(m cluster.Member) bool {
 	return m.Workload != nil && m.Workload.MemoryBytes > 0 || m.Volume != nil && m.Volume.InMemory

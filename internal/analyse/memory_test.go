@@ -236,3 +236,14 @@ func TestTheBudgetOfFiveInMemoryKeepsFour(t *testing.T) {
 		}
 	}
 }
+
+func TestNoMemberJoinsWithItsDataElsewhereThanTheOthers(t *testing.T) {
+	larger := func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 }
+	onVolumes := func(s *cluster.Snapshot) { s.Cluster.Spec.Storage = nil }
+	if d := Next(inMemory(3).Later(larger).Snapshot()); d.Action == nil {
+		t.Errorf("in memory, as the others: %s", d.Message)
+	}
+	if d := Next(inMemory(3).Later(larger).Later(onVolumes).Snapshot()); d.Action != nil || !strings.Contains(d.Message, "cannot be added or removed") {
+		t.Errorf("on a volume beside memory: %#v, %s", d.Action, d.Message)
+	}
+}

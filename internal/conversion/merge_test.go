@@ -165,10 +165,10 @@ func TestKeepsTheChangesOfAClientOfV1alpha1(t *testing.T) {
 		"data in memory stay there": {
 			`{storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, `{paused: true}`, `{paused: true, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`,
 		},
-		"a volume that is asked for wins over memory, which the operator then refuses": {
+		"a volume that is asked for has no effect beside memory": {
 			`{storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`,
 			`{pod: {persistentVolumeClaimSpec: {resources: {requests: {storage: 9Gi}}}}}`,
-			`{storage: {volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}}}`,
+			`{storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}, volumeClaimTemplate: {spec: {resources: {requests: {storage: 9Gi}}}}}}`,
 		},
 		"a node selector joins a field that v1alpha1 lacks": {
 			`{podTemplate: {spec: {priorityClassName: high}}}`, `{pod: {nodeSelector: {disk: fast}}}`,

@@ -71,8 +71,7 @@ func invalidPaths(spec *v1beta1.EtcdClusterSpec) []string {
 		c.require(path+"whenReplaced", isOneOf(s.RetentionPolicy.WhenReplaced, v1beta1.RetentionRetain, v1beta1.RetentionDelete))
 	}
 	if s := spec.Storage; s != nil && s.Ephemeral != nil {
-		isAlone := s.VolumeClaimTemplate == nil && s.RetentionPolicy == nil
-		c.require("spec.storage.ephemeral", isAlone && s.Ephemeral.Medium == v1beta1.EphemeralMemory && s.Ephemeral.SizeLimit.Cmp(smallestMemory) >= 0)
+		c.require("spec.storage.ephemeral", s.Ephemeral.Medium == v1beta1.EphemeralMemory && s.Ephemeral.SizeLimit.Cmp(smallestMemory) >= 0)
 	}
 	if spec.TLS != nil {
 		c.tls(spec.TLS)

@@ -62,7 +62,7 @@ func Of(s *cluster.Snapshot, d *plan.Decision, outcome error) Report {
 	v := viewOf(s, d)
 	for _, c := range []metav1.Condition{
 		available(v), progressing(d), degraded(v, d, &status), quorumLost(v), storageAlarm(s), restartPending(d), upgradeBlocked(s, d), versionAdvisory(s),
-		dataConsistent(s), placementAdvisory(s, &status),
+		placementAdvisory(s, &status), dataConsistent(s),
 	} {
 		if c.Type != "" {
 			setCondition(&status, s, c)

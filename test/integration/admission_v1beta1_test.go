@@ -18,9 +18,7 @@ const (
 	quotaTwice      = "write either quotaBackendBytes or extraArgs.quota-backend-bytes"
 	compactionTwice = "write either autoCompaction or the options auto-compaction-mode"
 	replacementTime = "after must be a whole number above 0 with one of the units s, m and h, from 10s to 24h"
-	memoryAlone     = "write either ephemeral, or volumeClaimTemplate and retentionPolicy"
 	memorySize      = "sizeLimit must be a quantity of at least 256Mi"
-	memoryFixed     = "storage.ephemeral can be neither added nor removed"
 	badOption       = "a key of extraArgs must be the name of an option"
 	manyOptions     = "config may set at most 64 options"
 	badPeriod       = "with the mode Periodic, retention must be a whole number above 0 with one of the units"
@@ -95,8 +93,6 @@ var betaCreations = withSecurity([]creation{
 	{does: "refuses a time of nothing until a member is lost", spec: `{replicas: 3, recovery: {memberReplacement: {after: "0s"}}}`, refused: []string{replacementTime}},
 	{does: "takes data in memory", spec: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 256Mi}}}`},
 	{does: "refuses less memory than etcd's log needs", spec: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 255Mi}}}`, refused: []string{memorySize}},
-	{does: "refuses data in memory and on a volume", spec: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}, volumeClaimTemplate: {spec: {resources: {requests: {storage: 1Gi}}}}}}`, refused: []string{memoryAlone}},
-	{does: "refuses to keep data in memory", spec: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}, retentionPolicy: {whenDeleted: Delete}}}`, refused: []string{memoryAlone}},
 	{does: "takes the longest deadline", spec: `{replicas: 3, updateStrategy: {operatorUpgrade: Wait, progressDeadlineSeconds: 86400}}`},
 	{does: "takes an empty update strategy", spec: `{replicas: 3, updateStrategy: {}}`},
 
@@ -169,8 +165,6 @@ var betaUpdates = []update{
 
 	{does: "takes the same memory", from: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, to: `{replicas: 5, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`},
 	{does: "leaves more memory to the operator", from: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, to: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 2Gi}}}`},
-	{does: "refuses to put memory in the place of volumes", from: `{replicas: 3}`, to: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, refused: []string{memoryFixed}},
-	{does: "refuses to put volumes in the place of memory", from: `{replicas: 3, storage: {ephemeral: {medium: Memory, sizeLimit: 1Gi}}}`, to: `{replicas: 3}`, refused: []string{memoryFixed}},
 
 	{does: "takes a growing volume", from: betaVolume("8Gi"), to: betaVolume("9Gi")},
 	{does: "takes the same size in other words", from: betaVolume("8Gi"), to: betaVolume("8192Mi")},
