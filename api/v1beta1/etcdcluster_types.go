@@ -213,8 +213,8 @@ type Storage struct {
 	// +optional
 	RetentionPolicy *RetentionPolicy `json:"retentionPolicy,omitempty"`
 	// Ephemeral keeps the data of each member in memory instead of on a volume. They are lost when the pod of the member
-	// goes. The member is then replaced by another one. If a majority goes at once, all data are lost (docs/memory.md).
-	// It is decided when the cluster is created: the operator refuses a change. VolumeClaimTemplate and RetentionPolicy have
+	// goes. The member is then replaced by another one. If a majority goes at once, all data are lost (docs/memory.md). It
+	// is decided when the cluster is created: the operator refuses a change. VolumeClaimTemplate and RetentionPolicy have
 	// no effect beside it.
 	// +optional
 	Ephemeral *EphemeralStorage `json:"ephemeral,omitempty"`

@@ -156,8 +156,9 @@ func (a *Actor) annotateVolume(ctx context.Context, s *cluster.Snapshot, volume 
 	return nil
 }
 
-// admitPod takes the operator's scheduling gate away from a pod, and leaves those of others, if it is still the one that the member's record names. The
-// record is read again: it decides that no other pod of this member was ever started.
+// admitPod takes the operator's scheduling gate away from a pod, and leaves those of others, if it is still the one
+// that the member's record names. The record is read again: it decides that no other pod of this member was ever
+// started.
 func (a *Actor) admitPod(ctx context.Context, s *cluster.Snapshot, item plan.AdmitPod) error {
 	var record corev1.ConfigMap
 	name := cluster.VolumeName(item.Member)

@@ -358,7 +358,7 @@ func TestASmallerSizeKeepsTheRightData(t *testing.T) {
 	d := Next(situation(3, manual, wantsComparison, answers(1, 2, 1), smaller))
 	removes, isRemoval := d.Action.(plan.RemoveMember)
 	moves, isMove := d.Action.(plan.MoveLeader)
-	if !(isRemoval && removes.Name == "prod-1") && !(isMove && moves.Name == "prod-1") {
+	if (!isRemoval || removes.Name != "prod-1") && (!isMove || moves.Name != "prod-1") {
 		t.Errorf("one differs: %#v, %s", d.Action, d.Message)
 	}
 	if d := Next(situation(3, manual, wantsComparison, answers(1, 2, 3), smaller)); d.Action != nil {

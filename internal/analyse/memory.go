@@ -74,8 +74,8 @@ func failsInMemory(m *cluster.Member) bool {
 		!strings.Contains(m.Pod.FailureDetail, otherData) // its peers may have the wrong data
 }
 
-// failsSinceItWasReady reports whether the container that ended was started after the pod was last ready: what is told of
-// it is not of long ago.
+// failsSinceItWasReady reports whether the container that ended was started after the pod was last ready: what is told
+// of it is not of long ago.
 func failsSinceItWasReady(m *cluster.Member) bool {
 	return !m.Pod.NotReadySince.IsZero() && m.Pod.StartedAt.After(m.Pod.NotReadySince)
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
-// memberToRemove picks the voter to remove: one with wrong data first, then silent ones, the leader last. Of the followers it is one from the
-// node with the most members, then from the zone with the most, then the one with the highest number.
+// memberToRemove picks the voter to remove: one with wrong data first, then silent ones, the leader last. Of the
+// followers it is one from the node with the most members, then from the zone with the most, then the one with the
+// highest number.
 func memberToRemove(s *cluster.Snapshot) *cluster.Member {
 	crowd := map[string]int{}
 	node := func(m *cluster.Member) string { return "node " + podOf(m).Node }
