@@ -5,10 +5,8 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/comparison"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
@@ -48,9 +46,9 @@ func (a *Actor) disarmAlarms(ctx context.Context, s *cluster.Snapshot, item plan
 	}
 	bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
 	defer cancel()
-	live := &v1beta1.EtcdCluster{}
-	if err := a.Live.Get(bounded, client.ObjectKeyFromObject(s.Cluster), live); err != nil {
-		return fmt.Errorf("reading EtcdCluster %s again: %w", s.Cluster.Name, err)
+	live, err := a.readAgain(bounded, s)
+	if err != nil {
+		return err
 	}
 	if live.UID != s.Cluster.UID || live.Status.Operation != nil {
 		return conflict("EtcdCluster", s.Cluster.Name, "an operation began meanwhile")

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -75,15 +74,7 @@ func (a *Actor) defragment(ctx context.Context, s *cluster.Snapshot, action plan
 
 // noteDefragmented writes the members that are done into the annotation, if nobody wrote the cluster since it was read.
 func (a *Actor) noteDefragmented(ctx context.Context, s *cluster.Snapshot, note string) error {
-	patch, err := annotationPatch(map[string]string{v1beta1.DefragmentAnnotation: note}, map[string]string{"resourceVersion": s.Cluster.ResourceVersion})
-	if err != nil {
-		return err
-	}
-	object := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: s.Cluster.Name}}
-	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
-		return writeError("patching", v1beta1.EtcdClusterKind, s.Cluster.Name, err)
-	}
-	return nil
+	return a.annotateCluster(ctx, s, s.Cluster.ResourceVersion, map[string]string{v1beta1.DefragmentAnnotation: note})
 }
 
 // longCalls are the calls to etcd that outlast a pass: at most one for each cluster. They are lost when the operator

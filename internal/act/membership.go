@@ -117,15 +117,24 @@ func (a *Actor) noteNumber(ctx context.Context, s *cluster.Snapshot, next int) e
 // stillClaimed reads the cluster from the API server again. It fails if the operation is not the one that this pass
 // claimed: another operator, or a later pass of this one, has another plan.
 func (a *Actor) stillClaimed(ctx context.Context, s *cluster.Snapshot) error {
-	live := &v1beta1.EtcdCluster{}
-	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(s.Cluster), live); err != nil {
-		return fmt.Errorf("reading EtcdCluster %s again: %w", s.Cluster.Name, err)
+	live, err := a.readAgain(ctx, s)
+	if err != nil {
+		return err
 	}
 	mine, now := s.Cluster.Status.Operation, live.Status.Operation
 	if live.UID != s.Cluster.UID || now == nil || mine == nil || now.Type != mine.Type || now.Member != mine.Member || !now.StartedAt.Equal(&mine.StartedAt) {
 		return conflict("EtcdCluster", s.Cluster.Name, "its operation is another one now")
 	}
 	return nil
+}
+
+// readAgain reads the cluster from the API server itself.
+func (a *Actor) readAgain(ctx context.Context, s *cluster.Snapshot) (*v1beta1.EtcdCluster, error) {
+	live := &v1beta1.EtcdCluster{}
+	if err := a.Live.Get(ctx, client.ObjectKeyFromObject(s.Cluster), live); err != nil {
+		return nil, fmt.Errorf("reading EtcdCluster %s again: %w", s.Cluster.Name, err)
+	}
+	return live, nil
 }
 
 // target returns the member that a change is sent to, with the IDs that it must answer with. There is none in a pass

@@ -100,17 +100,26 @@ func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
 
 // removeAnnotation removes an annotation of the EtcdCluster, if nobody wrote the object since it was read.
 func (a *Actor) removeAnnotation(ctx context.Context, s *cluster.Snapshot, item plan.RemoveAnnotation) error {
-	patch, err := annotationPatch(map[string]string{item.Key: ""}, map[string]string{"resourceVersion": item.ResourceVersion})
-	if err != nil {
-		return err
-	}
 	log.FromContext(ctx).Info("Removing an annotation that was obeyed", "annotation", item.Key)
-	object := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: item.Cluster}}
-	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
-		return writeError("patching", v1beta1.EtcdClusterKind, item.Cluster, err)
+	if err := a.annotateCluster(ctx, s, item.ResourceVersion, map[string]string{item.Key: ""}); err != nil {
+		return err
 	}
 	if item.Key == v1beta1.CheckConsistencyAnnotation {
 		a.Comparisons.NoteObeyed(s.Cluster.Key())
+	}
+	return nil
+}
+
+// annotateCluster changes annotations of the EtcdCluster, unless it was written since resourceVersion. One without a
+// value is removed.
+func (a *Actor) annotateCluster(ctx context.Context, s *cluster.Snapshot, resourceVersion string, annotations map[string]string) error {
+	patch, err := annotationPatch(annotations, map[string]string{"resourceVersion": resourceVersion})
+	if err != nil {
+		return err
+	}
+	object := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: s.Cluster.Namespace, Name: s.Cluster.Name}}
+	if err := a.Client.Patch(ctx, object, patch, fieldOwner); err != nil {
+		return writeError("patching", v1beta1.EtcdClusterKind, s.Cluster.Name, err)
 	}
 	return nil
 }

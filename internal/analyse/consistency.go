@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -37,7 +36,7 @@ const (
 // opinion: the condition DataConsistent tells why.
 func checkConsistency(s *cluster.Snapshot) *plan.Decision {
 	cause := causeToCompare(s)
-	if !AwaitsComparison(s) || len(comparisonRefusals(s, cause)) > 0 {
+	if cause == "" || isCompared(s, cause) || len(comparisonRefusals(s, cause)) > 0 {
 		return nil
 	}
 	return compareData(s, cause)
@@ -80,7 +79,9 @@ func corruptAlarms(s *cluster.Snapshot) []cluster.Alarm {
 }
 
 // HasCorruptAlarm reports whether etcd has an alarm for corrupt data.
-func HasCorruptAlarm(s *cluster.Snapshot) bool { return len(corruptAlarms(s)) > 0 }
+func HasCorruptAlarm(s *cluster.Snapshot) bool {
+	return hasAlarm(s, func(kind cluster.AlarmKind) bool { return kind == cluster.AlarmCorrupt })
+}
 
 func alarmedMembers(alarms []cluster.Alarm) string {
 	var ids []cluster.ID
@@ -116,7 +117,7 @@ func DifferedBefore(s *cluster.Snapshot) bool {
 		return false
 	}
 	c := Compared(s)
-	return c == nil || !s.Now.Before(c.Ended.Add(comparisonLasts))
+	return c == nil || !isRecent(s, c)
 }
 
 func isOfPresentVoters(s *cluster.Snapshot) bool {
@@ -146,6 +147,11 @@ func Compared(s *cluster.Snapshot) *cluster.Comparison {
 	return c
 }
 
+// isRecent reports whether the result of a comparison still counts.
+func isRecent(s *cluster.Snapshot, c *cluster.Comparison) bool {
+	return s.Now.Before(c.Ended.Add(comparisonLasts))
+}
+
 // mayBeginAgain reports whether the hashes cannot be compared, and others may be.
 func mayBeginAgain(c *cluster.Comparison) bool {
 	return !c.Comparable() && c.Attempt < comparisonAttempts
@@ -160,7 +166,7 @@ func isCompared(s *cluster.Snapshot, cause string) bool {
 	if !c.Disarmed.IsZero() {
 		return s.Now.Before(c.Disarmed.Add(alarmPause))
 	}
-	return s.Now.Before(c.Ended.Add(comparisonLasts))
+	return isRecent(s, c)
 }
 
 // votersToAsk are the voters that answer and have not told their hash, the leader last.
@@ -293,7 +299,7 @@ func compareData(s *cluster.Snapshot, cause string) *plan.Decision {
 // goesOn reports whether the last comparison is one for the cause, and still counts.
 func goesOn(s *cluster.Snapshot, cause string) bool {
 	c := s.Comparison
-	return isOfPresentVoters(s) && c.Cause == cause && !mayBeginAgain(c) && c.Disarmed.IsZero() && s.Now.Before(c.Ended.Add(comparisonLasts))
+	return isOfPresentVoters(s) && c.Cause == cause && !mayBeginAgain(c) && c.Disarmed.IsZero() && isRecent(s, c)
 }
 
 // nextComparison is one that nobody has answered yet, at a revision that all voters which answer have reached.
@@ -378,7 +384,7 @@ func corruption(s *cluster.Snapshot, m *cluster.Member) string {
 	c := Compared(s)
 	e := s.EtcdEntry(m)
 	switch {
-	case c == nil || e == nil || !s.Now.Before(c.Ended.Add(comparisonLasts)):
+	case c == nil || e == nil || !isRecent(s, c):
 		return ""
 	case c.Corrupt() == m.Name:
 		return fmt.Sprintf("The data of %s differ from those of a majority of all members.", m.Name)
@@ -392,7 +398,7 @@ func corruption(s *cluster.Snapshot, m *cluster.Member) string {
 // othersAgree reports whether a majority of all voters has the same data, and nobody but this member is unknown.
 func othersAgree(s *cluster.Snapshot, m *cluster.Member) bool {
 	c, e := Compared(s), s.EtcdEntry(m)
-	return c != nil && e != nil && c.MajorityAgrees() && c.Of(e.ID) == nil && s.Now.Before(c.Ended.Add(comparisonLasts))
+	return c != nil && e != nil && c.MajorityAgrees() && c.Of(e.ID) == nil && isRecent(s, c)
 }
 
 func isCorrupt(s *cluster.Snapshot, m *cluster.Member) bool { return corruption(s, m) != "" }
@@ -430,9 +436,7 @@ func consistencyUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 		return nil
 	}
 	if value := s.Cluster.Annotations[v1beta1.CheckConsistencyAnnotation]; value != "" && strings.HasPrefix(cause, askedByUser) && s.Comparison.Comparable() {
-		return []plan.Upkeep{plan.RemoveAnnotation{
-			Cluster: s.Cluster.Name, Key: v1beta1.CheckConsistencyAnnotation, ResourceVersion: s.Cluster.ResourceVersion,
-		}}
+		return []plan.Upkeep{removeAnnotation(s, v1beta1.CheckConsistencyAnnotation)}
 	}
 	return nil
 }

@@ -74,11 +74,7 @@ func TestEveryKillOfWhatAnAdministratorAsksForLeadsToIt(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for name, r := range requests {
 		for at, more := 0, true; more; at++ {
-			for _, kill := range []func(*operator, int){
-				func(o *operator, write int) { o.killBefore = write },
-				func(o *operator, write int) { o.killAfter = write },
-				func(o *operator, write int) { o.loseAnswer = write },
-			} {
+			for _, kill := range kills {
 				h := newHistory(r.size, false)
 				h.settled(t)
 				h.put()

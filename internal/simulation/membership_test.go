@@ -367,11 +367,7 @@ func TestEveryKillOfAResizeLeadsToTheSameSize(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for n := range len(sizes) - 1 {
 		for at, more := 0, true; more; at++ {
-			for _, kill := range []func(*operator, int){
-				func(o *operator, write int) { o.killBefore = write },
-				func(o *operator, write int) { o.killAfter = write },
-				func(o *operator, write int) { o.loseAnswer = write },
-			} {
+			for _, kill := range kills {
 				h := newHistory(sizes[n], false)
 				h.settled(t)
 				h.put()

@@ -122,11 +122,7 @@ func TestEveryKillOfAReplacementInMemoryLeadsToAHealthyCluster(t *testing.T) {
 	for name, loss := range lossesInMemory {
 		t.Run(name, func(t *testing.T) {
 			for at, more := 0, true; more; at += stride() {
-				for _, kill := range []func(*operator, int){
-					func(o *operator, write int) { o.killBefore = write },
-					func(o *operator, write int) { o.killAfter = write },
-					func(o *operator, write int) { o.loseAnswer = write },
-				} {
+				for _, kill := range kills {
 					h := servingInMemory(t, loss.size, false)
 					loss.lose(h)
 					more = h.workUntilKilled(at, kill)

@@ -114,6 +114,13 @@ func (o *operator) plan() {
 	o.killBefore, o.killAfter, o.loseAnswer, o.parkBefore, o.parkBeforeWrite = never, never, never, never, never
 }
 
+// kills end the operator before or after a write of a pass, or keep the answer to it from it.
+var kills = []func(*operator, int){
+	func(o *operator, write int) { o.killBefore = write },
+	func(o *operator, write int) { o.killAfter = write },
+	func(o *operator, write int) { o.loseAnswer = write },
+}
+
 var quiet = ctrl.LoggerInto(context.Background(), logr.Discard())
 
 // pass runs the reconciler once. It returns the error of a pass that nobody disturbed.

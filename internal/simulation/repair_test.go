@@ -142,11 +142,7 @@ func TestEveryKillOfAReplacementLeadsToAHealthyCluster(t *testing.T) {
 	for name, loss := range losses {
 		t.Run(name, func(t *testing.T) {
 			for at, more := 0, true; more; at += stride() {
-				for _, kill := range []func(*operator, int){
-					func(o *operator, write int) { o.killBefore = write },
-					func(o *operator, write int) { o.killAfter = write },
-					func(o *operator, write int) { o.loseAnswer = write },
-				} {
+				for _, kill := range kills {
 					h := afterLoss(t, loss.size, loss.local)
 					loss.lose(h)
 					h.wait(6 * time.Minute)

@@ -50,11 +50,7 @@ func TestEveryKillOfAChangeOfVersionLeadsToIt(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, step := range [][2]string{{"3.5.35", "3.6.16"}, {"3.6.16", "3.7.3"}, {"3.7.3", "3.6.16"}} {
 		for at, more := 0, true; more; at++ {
-			for _, kill := range []func(*operator, int){
-				func(o *operator, write int) { o.killBefore = write },
-				func(o *operator, write int) { o.killAfter = write },
-				func(o *operator, write int) { o.loseAnswer = write },
-			} {
+			for _, kill := range kills {
 				h := newHistory(3, false)
 				h.bringTo(step[0])
 				h.settled(t)

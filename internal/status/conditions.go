@@ -247,7 +247,7 @@ func storageAlarm(s *cluster.Snapshot) metav1.Condition {
 		return *last
 	}
 	alarm := condition(v1beta1.ConditionStorageAlarm, metav1.ConditionTrue, "", "")
-	if s.Membership != nil && slices.ContainsFunc(s.Membership.Alarms, func(a cluster.Alarm) bool { return a.Kind == cluster.AlarmCorrupt }) {
+	if analyse.HasCorruptAlarm(s) {
 		alarm.Reason, alarm.Message = v1beta1.ReasonCorrupt, corruptText
 	}
 	if names := outOfSpace(s); len(names) > 0 {

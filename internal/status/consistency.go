@@ -21,7 +21,7 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 	}
 	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionDataConsistent)
 	c, refusals := analyse.Compared(s), analyse.ConsistencyRefusals(s)
-	isAlarmed := s.Membership != nil && analyse.HasCorruptAlarm(s)
+	isAlarmed := analyse.HasCorruptAlarm(s)
 	switch {
 	case s.Membership == nil && last != nil:
 		return *last
