@@ -219,6 +219,10 @@ bench-conversion: ## Measure conversions of one object and of a list of 10,000 o
 bench-fleet: ## Measure 300 clusters (CLUSTERS=) created at once, and what the operator costs while they wait for pods.
 	hack/bench.sh fleet
 
+.PHONY: bench-hash
+bench-hash: ## Measure how long a member answers nothing while it computes the hash of 1 and 2 GiB (RUNS= DIR=).
+	hack/bench.sh hash
+
 ##@ Release
 
 .PHONY: release

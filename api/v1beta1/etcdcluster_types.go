@@ -663,7 +663,7 @@ const (
 
 // Maintenance says how the operator takes care of the members' databases.
 type Maintenance struct {
-	// ConsistencyCheck says which databases the operator compares after an alarm and for
+	// ConsistencyCheck says which databases the operator compares after an alarm, before a minor version of etcd and for
 	// the annotation operator.etcd-warden.io/check-consistency. Limited, which is the default, compares them while at
 	// most 1 GiB of each is in use, because a member answers nothing while it computes the hash. Full compares them
 	// whatever their size. etcd's own check after each compaction is always on.

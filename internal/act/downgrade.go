@@ -37,7 +37,7 @@ func (a *Actor) changeDowngrade(ctx context.Context, s *cluster.Snapshot, action
 func (a *Actor) notePeers(ctx context.Context, s *cluster.Snapshot, notes map[string]string) error {
 	service := s.PeerService
 	if service == nil {
-		return fmt.Errorf("noting a downgrade: there is no Service %s", cluster.PeerServiceName(s.Cluster.Name))
+		return fmt.Errorf("annotating the Service of the peers: there is no Service %s", cluster.PeerServiceName(s.Cluster.Name))
 	}
 	changes := maps.Clone(notes)
 	maps.DeleteFunc(changes, func(key, value string) bool { return service.Annotations[key] == value })

@@ -70,8 +70,8 @@ func (a *secretWriter) upkeep(ctx context.Context, s *cluster.Snapshot, item pla
 		return a.disarmAlarms(ctx, s, item)
 	case plan.RemoveAnnotation:
 		return a.removeAnnotation(ctx, s, item)
-	case plan.ForgetDowngrade:
-		return a.notePeers(ctx, s, map[string]string{cluster.AnnotationDowngrade: ""})
+	case plan.NotePeers:
+		return a.notePeers(ctx, s, item.Notes)
 	case plan.WriteAuthority:
 		return a.writeAuthority(ctx, s, item)
 	case plan.WriteCertificate:

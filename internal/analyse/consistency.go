@@ -316,6 +316,14 @@ func nextComparison(s *cluster.Snapshot, cause string) *cluster.Comparison {
 	return next
 }
 
+// claimedCause is why the comparison under way was begun, as far as that still stands.
+func claimedCause(s *cluster.Snapshot) string {
+	if cause := causeToCompare(s); cause != "" {
+		return cause
+	}
+	return causeBeforeUpgrade(s)
+}
+
 // comparisonIsDone reports whether the data have been compared since the operation began. Its cause may be gone by
 // then: the annotation is removed, and the condition tells the result.
 func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
@@ -324,7 +332,7 @@ func comparisonIsDone(s *cluster.Snapshot, op *v1beta1.Operation) bool {
 }
 
 func comparisonAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
-	switch cause := causeToCompare(s); {
+	switch cause := claimedCause(s); {
 	case s.Membership == nil, s.Comparison != nil && s.Comparison.Asked != "":
 		return deadlinePassed(s, op)
 	case cause == "":
@@ -338,11 +346,61 @@ func comparisonAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 }
 
 func continueComparing(s *cluster.Snapshot, _ *v1beta1.Operation) *plan.Decision {
-	cause := causeToCompare(s)
+	cause := claimedCause(s)
 	if s.Membership == nil || cause == "" {
 		return &plan.Decision{Progressing: true, Message: "Waiting until etcd tells its members, to compare their data."}
 	}
 	return compareData(s, cause)
+}
+
+// causeBeforeUpgrade is the cause to compare the data before the first member runs another minor version; empty where
+// none is to. Afterwards the older version may not read them any more.
+func causeBeforeUpgrade(s *cluster.Snapshot) string {
+	if len(voterIDs(s)) < 2 || isUnderWay(s) || versionReachable(s) != nil {
+		return ""
+	}
+	if m := nextToUpgrade(s); m == nil || stepsLeft(s, m) == 0 {
+		return ""
+	}
+	return "etcd " + s.Cluster.Spec.Version + " comes next"
+}
+
+// compareBeforeUpgrade compares the data before the first member runs another minor version; nil where that is done, or
+// the databases are too large for it. Where they differ, or the result is not known, the guards of a restart decide.
+func compareBeforeUpgrade(s *cluster.Snapshot) *plan.Decision {
+	cause := causeBeforeUpgrade(s)
+	if cause == "" || isComparedForUpgrade(s, cause) || len(comparisonRefusals(s, cause)) > 0 {
+		return nil
+	}
+	return compareData(s, cause)
+}
+
+// isComparedForUpgrade reports whether the present voters were compared within an hour: this operator knows it, or one
+// has noted it.
+func isComparedForUpgrade(s *cluster.Snapshot, cause string) bool {
+	if c := Compared(s); c != nil && isRecent(s, c) && (c.Cause == cause || c.Agrees()) {
+		return true
+	}
+	at := cluster.ComparedAt(peerNote(s, cluster.AnnotationComparedFor), cluster.MinorOf(s.Cluster.Spec.Version), voterIDs(s))
+	return s.Now.Before(at.Add(comparisonLasts))
+}
+
+// comparedForUpgrade is the note that the data were compared before a minor version, and do not differ; empty where
+// there is nothing to note.
+func comparedForUpgrade(s *cluster.Snapshot) string {
+	c := Compared(s)
+	if c == nil || s.PeerService == nil || s.Cluster.Status.Operation != nil || c.Comparable() && len(c.Groups()) > 1 {
+		return ""
+	}
+	cause := causeBeforeUpgrade(s)
+	if cause == "" || !isRecent(s, c) || c.Cause != cause && !c.Agrees() {
+		return ""
+	}
+	note := cluster.ComparisonNote(cluster.MinorOf(s.Cluster.Spec.Version), c.Voters, c.Ended)
+	if note == peerNote(s, cluster.AnnotationComparedFor) {
+		return ""
+	}
+	return note
 }
 
 // dataAgree refuses to restart a member, to add one or to promote one while the members' data differ: what is copied,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
@@ -330,6 +331,88 @@ func TestNothingRestartsOrJoinsWhileTheDataDiffer(t *testing.T) {
 		d := Next(situation(3, manual, wantsComparison, answers(1, 2, 1), change))
 		if d.Action != nil || !slices.ContainsFunc(d.Refusals, func(r plan.Refusal) bool { return r.Guard == "dataAgree" }) {
 			t.Errorf("%s while the data differ: %#v, %s", name, d.Action, d.Message)
+		}
+	}
+}
+
+func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
+	upgrades := func(version string, changes ...func(*cluster.Snapshot)) plan.Decision {
+		b := healthy(3).LaterSpec(toVersion(version)).Later(noComparison)
+		for _, change := range changes {
+			b = b.Later(change)
+		}
+		return Next(b.Snapshot())
+	}
+	differs := func(s *cluster.Snapshot) {
+		answers(1, 2, 3)(s)
+		s.Comparison.Cause = causeBeforeUpgrade(s)
+	}
+	agree := func(s *cluster.Snapshot) { answers(1, 1, 1)(s) }
+	if _, asks := upgrades("3.7.3").Action.(plan.HashMember); !asks {
+		t.Error("a minor version begins without a comparison")
+	}
+	if d := upgrades("3.6.17"); d.Action == nil || d.Action.Operation() != v1beta1.OperationRollMember {
+		t.Errorf("a patch: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", agree); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
+		t.Errorf("compared: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", inUse("prod-0", cluster.ConsistencyLimit+1)); d.Action == nil || d.Action.Operation() == v1beta1.OperationCheckConsistency {
+		t.Errorf("too large to compare: %#v, %s", d.Action, d.Message)
+	}
+	if d := upgrades("3.7.3", differs); d.Action != nil || !strings.Contains(d.Message, "differ") {
+		t.Errorf("different data: %#v, %s", d.Action, d.Message)
+	}
+}
+
+// The note outlives the operator: another one, or the same after a restart, does not compare the data again.
+func TestAComparisonBeforeAMinorVersionIsNoted(t *testing.T) {
+	noted := func(note string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.PeerService = s.PeerService.DeepCopy()
+			metav1.SetMetaDataAnnotation(&s.PeerService.ObjectMeta, cluster.AnnotationComparedFor, note)
+		}
+	}
+	upgrade := func(version string, changes ...func(*cluster.Snapshot)) (asks bool, note string) {
+		b := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Later(noComparison)
+		for _, change := range changes {
+			b = b.Later(change)
+		}
+		s := b.Snapshot()
+		d := Next(s)
+		_, asks = d.Action.(plan.HashMember)
+		if d.Action != nil { // the note is upkeep, which comes where there is no action
+			s.Hold = &cluster.Hold{ByOperator: true}
+			d = Next(s)
+		}
+		for _, u := range d.Upkeep {
+			if n, is := u.(plan.NotePeers); is {
+				note = n.Notes[cluster.AnnotationComparedFor]
+			}
+		}
+		return asks, note
+	}
+	voters := []cluster.ID{0xa0, 0xa1, 0xa2}
+	now := cluster.ComparisonNote("3.7", voters, Now)
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		asks    bool
+		note    string
+	}{
+		"nothing is known":                 {"3.7.3", noComparison, true, ""},
+		"this operator compared":           {"3.7.3", answers(1, 1, 1), false, now},
+		"and noted it":                     {"3.7.3", func(s *cluster.Snapshot) { answers(1, 1, 1)(s); noted(now)(s) }, false, ""},
+		"the data differ":                  {"3.7.3", answers(1, 1, 2), false, ""},
+		"a patch":                          {"3.6.17", answers(1, 1, 1), false, ""},
+		"another operator noted it":        {"3.7.3", noted(now), false, ""},
+		"it noted it long ago":             {"3.7.3", noted(cluster.ComparisonNote("3.7", voters, Now.Add(-comparisonLasts))), true, ""},
+		"it noted it for another version":  {"3.7.3", noted(cluster.ComparisonNote("3.5", voters, Now)), true, ""},
+		"it noted it for two of the three": {"3.7.3", noted(cluster.ComparisonNote("3.7", voters[:2], Now)), true, ""},
+		"the note is somebody's text":      {"3.7.3", noted("yes"), true, ""},
+	} {
+		if asks, note := upgrade(c.version, c.change); asks != c.asks || note != c.note {
+			t.Errorf("%s: compares %t, notes %q", name, asks, note)
 		}
 	}
 }

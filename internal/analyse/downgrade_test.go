@@ -356,7 +356,11 @@ func TestAnEarlierRollBackDoesNotSkipTheLogRenewal(t *testing.T) {
 // The note stays when etcd itself ends a downgrade, so a later one of a user counts as the operator's.
 func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
 	over := func(s *cluster.Snapshot) bool {
-		return slices.ContainsFunc(Next(*s).Upkeep, func(u plan.Upkeep) bool { _, is := u.(plan.ForgetDowngrade); return is })
+		return slices.ContainsFunc(Next(*s).Upkeep, func(u plan.Upkeep) bool {
+			n, is := u.(plan.NotePeers)
+			_, isTaken := n.Notes[cluster.AnnotationDowngrade]
+			return is && isTaken
+		})
 	}
 	rest := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Snapshot()
 	if !over(&rest) {

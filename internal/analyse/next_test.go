@@ -165,8 +165,8 @@ func upkeepText(u plan.Upkeep) string {
 		return "admit " + u.Pod
 	case plan.ResizePod:
 		return "resize " + u.Pod
-	case plan.ForgetDowngrade:
-		return "forget the downgrade"
+	case plan.NotePeers:
+		return fmt.Sprintf("note %v", u.Notes)
 	case plan.RemoveAnnotation:
 		return "remove " + u.Key
 	case plan.AppendEntry:

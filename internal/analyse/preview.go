@@ -246,7 +246,7 @@ func (p *preview) complete(op *v1beta1.Operation) {
 	case v1beta1.OperationDefragment:
 		p.defragment(op.Member)
 	case v1beta1.OperationCheckConsistency:
-		p.compare(causeToCompare(&p.s))
+		p.compare(claimedCause(&p.s))
 	case v1beta1.OperationRollMember, v1beta1.OperationRollBack:
 		p.restart(plan.RestartMember{Name: op.Member})
 	case v1beta1.OperationBootstrap, v1beta1.OperationTakeBack, v1beta1.OperationResume: // their rules go on with them

@@ -263,7 +263,7 @@ func (r *resizing) upkeepOf(d plan.Decision) {
 					p.RenderHash = hash
 				}
 			})
-		case plan.Apply, plan.Delete, plan.AppendEntry, plan.AdmitPod, plan.DisarmAlarms, plan.ForgetDowngrade, plan.RemoveAnnotation, plan.RecordMember, plan.SetRetention, plan.WriteAuthority, plan.WriteCertificate:
+		case plan.Apply, plan.Delete, plan.AppendEntry, plan.AdmitPod, plan.DisarmAlarms, plan.NotePeers, plan.RemoveAnnotation, plan.RecordMember, plan.SetRetention, plan.WriteAuthority, plan.WriteCertificate:
 			r.Fatalf("got %T", u)
 		}
 	}

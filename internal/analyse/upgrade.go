@@ -51,6 +51,9 @@ func upgradeGate(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	if d := awaitImage(s, m, upgradeRestart); d != nil {
 		return d
 	}
+	if d := compareBeforeUpgrade(s); d != nil {
+		return d
+	}
 	if d := beginDowngrade(s); d != nil && !hasNoWayBack(s, m) {
 		return d
 	}

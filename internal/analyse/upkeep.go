@@ -43,8 +43,8 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 		list = append(list, consistencyUpkeep(s)...)
 		list = append(list, maintenanceUpkeep(s)...)
 	}
-	if d.Action == nil && hasEndedDowngrade(s) {
-		list = append(list, plan.ForgetDowngrade{Service: s.PeerService.Name})
+	if notes := peerNotes(s); d.Action == nil && len(notes) > 0 {
+		list = append(list, plan.NotePeers{Service: s.PeerService.Name, Notes: notes})
 	}
 	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
@@ -100,6 +100,18 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 		list = append(list, plan.Delete{Object: budget})
 	}
 	return list
+}
+
+// peerNotes are the notes that are missing on the Service of the peers, or over.
+func peerNotes(s *cluster.Snapshot) map[string]string {
+	notes := map[string]string{}
+	if hasEndedDowngrade(s) { // one that is enabled later is somebody else's
+		notes[cluster.AnnotationDowngrade] = ""
+	}
+	if note := comparedForUpgrade(s); note != "" {
+		notes[cluster.AnnotationComparedFor] = note
+	}
+	return notes
 }
 
 // peerService builds the Service of the peers. One that is created again notes the number of the next member at once:

@@ -132,3 +132,29 @@ const ConsistencyLimit = 1 << 30
 func ComparesLargeData(c *v1beta1.EtcdCluster) bool {
 	return c.Spec.Maintenance != nil && c.Spec.Maintenance.ConsistencyCheck == v1beta1.ConsistencyCheckFull
 }
+
+// ComparisonNote tells that the data of the present voters were compared before the members go to a minor version: the
+// version, the IDs of the voters and when, separated by spaces. It outlives the operator, so that another one does not
+// compare them again.
+func ComparisonNote(minor string, voters []ID, at time.Time) string {
+	return comparisonNoteBegin(minor, voters) + at.UTC().Format(time.RFC3339)
+}
+
+// ComparedAt returns when the data of these voters were compared before the members go to the minor version, as a note
+// says. It is the zero time where the note says nothing of it.
+func ComparedAt(note, minor string, voters []ID) time.Time {
+	text, is := strings.CutPrefix(note, comparisonNoteBegin(minor, voters))
+	at, err := time.Parse(time.RFC3339, text)
+	if !is || err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+func comparisonNoteBegin(minor string, voters []ID) string {
+	var ids []string
+	for _, id := range voters {
+		ids = append(ids, id.String())
+	}
+	return minor + " " + strings.Join(ids, ",") + " "
+}

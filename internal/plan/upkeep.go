@@ -208,15 +208,16 @@ func (r RemoveAnnotation) Writes() ObjectName {
 	return ObjectName{v1beta1.EtcdClusterKind, r.Cluster}
 }
 
-// ForgetDowngrade removes the note of a downgrade that etcd has ended. One that is enabled later is somebody else's.
-type ForgetDowngrade struct {
+// NotePeers writes what the operator must not forget as annotations of the Service of the peers. A note without a value
+// is removed.
+type NotePeers struct {
 	independent
-	// Service is that of the peers.
 	Service string
+	Notes   map[string]string
 }
 
 // Writes implements Upkeep.
-func (f ForgetDowngrade) Writes() ObjectName { return ObjectName{"Service", f.Service} }
+func (n NotePeers) Writes() ObjectName { return ObjectName{"Service", n.Service} }
 
 // AuthorityStep is a step in the life of a managed authority.
 type AuthorityStep string

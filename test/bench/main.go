@@ -19,7 +19,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 )
 
-const usage = `usage: bench create | day2 | idle | conversion | fleet
+const usage = `usage: bench create | day2 | idle | conversion | fleet | hash
 
   create       from kubectl apply to three voters that serve a linearizable read: this operator against a plain StatefulSet
   day2         rolls, growth, upgrades and lost members: how long they take, and how long no write is acknowledged;
@@ -27,6 +27,7 @@ const usage = `usage: bench create | day2 | idle | conversion | fleet
   idle         requests of the operator to the API server in five minutes of rest, its lease apart
   conversion   ConversionReviews over HTTPS of one object and of 10,000, against an endpoint that echoes them; it needs no cluster
   fleet        300 clusters (CLUSTERS=) created at once against an API server without kubelets, which it starts itself
+  hash         how long a member answers nothing while it computes the hash of 1 and 2 GiB, on an etcd that it starts itself; RUNS=5
 `
 
 // lab is the cluster that is measured on.
@@ -53,6 +54,8 @@ func run(ctx context.Context, args []string) error {
 		return benchConversion(ctx)
 	case slices.Equal(args, []string{"fleet"}):
 		return benchFleet(ctx)
+	case slices.Equal(args, []string{"hash"}):
+		return benchHash(ctx)
 	}
 	benches := map[string]func(context.Context, *lab) error{"create": benchCreate, "day2": benchDay2, "idle": benchIdle}
 	if len(args) != 1 || benches[args[0]] == nil {
