@@ -293,7 +293,7 @@ func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 		t.Fatalf("the operator did not come to the failpoint; its writes: %v", armed.writes)
 	}
 	s.check(l, clusterID)
-	for _, key := range []string{v1beta1.DefragmentAnnotation, v1beta1.MoveLeaderAnnotation} {
+	for _, key := range []string{v1beta1.DefragmentAnnotation, v1beta1.MoveLeaderAnnotation, v1beta1.CheckConsistencyAnnotation} {
 		if value, isSet := l.get().Annotations[key]; isSet {
 			t.Errorf("the annotation %s is still %q", key, value)
 		}
@@ -354,6 +354,10 @@ func (s *scenario) check(l *lab, clusterID string) {
 	if clusterID != "" && c.Status.ClusterID != clusterID {
 		l.Errorf("cluster ID = %s, want %s as before", c.Status.ClusterID, clusterID)
 	}
+	if wrong := l.kubernetes.world.CorruptMembers(); len(wrong) > 0 {
+		l.Errorf("the data of %v are wrong still", wrong)
+	}
+	expectCondition(l.T, c, v1beta1.ConditionStorageAlarm, metav1.ConditionFalse, v1beta1.ReasonNoAlarm)
 	l.expectSealed(c, numbers...)
 	l.put("acknowledged after", "yes")
 	l.checkData(len(numbers))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -21,7 +22,42 @@ func init() {
 		scenario{name: "replace two of five whose claims are gone", prepare: ofSize(5), begin: loseClaims("prod-1", "prod-3"), resized: 5, statusesVary: true, every: 5, pairs: 9},
 		scenario{name: "replace a member whose node is gone", prepare: ofSize(3), begin: loseNode("prod-1"), resized: 3, statusesVary: true, leftOnNodes: []string{"prod-1-0"}, patience: twiceTheTime, every: 3, pairs: 7},
 		scenario{name: "replace a leader that answers, for its user", prepare: ofSize(3), begin: askToReplace("prod-0"), resized: 3, statusesVary: true, every: 3, pairs: 9},
+		scenario{name: "replace a follower whose data differ", prepare: ofSize(3), begin: corrupt("prod-1"), resized: 3, statusesVary: true, every: 3, pairs: 9},
+		scenario{name: "replace the leader whose data differ", prepare: ofSize(3), begin: corrupt("prod-0"), resized: 3, statusesVary: true, every: 3, pairs: 9},
+		scenario{name: "compare the data for their user", prepare: ofSize(3), begin: ask(v1beta1.CheckConsistencyAnnotation, "now"), numbers: []int{0, 1, 2}, samePods: true, pairs: 3},
+		scenario{name: "replace a member whose claim came back over a copy of its volume", prepare: ofSize(3), begin: restoreUnder("prod-1"), resized: 3, statusesVary: true, every: 5, pairs: 9},
+		scenario{name: "leave a voter that a user added to the user", prepare: ofSize(3), begin: addAndRemoveVoter, numbers: []int{0, 1, 2}, samePods: true, statusesVary: true, pairs: 1},
+		scenario{name: "replace a member that a user removed", prepare: ofSize(3), begin: removeByHand("prod-1"), resized: 3, statusesVary: true, every: 3, pairs: 7},
 	)
+}
+
+// corrupt changes the data of a member on its volume. etcd's check after a compaction has found that: the alarm names no
+// member.
+func corrupt(member string) func(*lab) {
+	return func(l *lab) {
+		l.lead("prod-0")
+		l.kubernetes.world.Corrupt(string(l.volume(member).UID))
+		must(l.T, l.kubernetes.world.Raise(l.kubernetes.address("prod-2-0"), cluster.Alarm{Kind: cluster.AlarmCorrupt}))
+	}
+}
+
+// addAndRemoveVoter adds a voter that nothing runs for, as a user may with etcdctl, and removes it later.
+func addAndRemoveVoter(l *lab) {
+	id, err := l.kubernetes.world.AddVoter(l.kubernetes.address("prod-0-0"), "http://192.0.2.1:2380")
+	must(l.T, err)
+	l.settle()
+	must(l.T, l.kubernetes.world.Remove(l.kubernetes.address("prod-0-0"), id))
+}
+
+// removeByHand removes a member as a user may with etcdctl, who then deletes what is left of it.
+func removeByHand(member string) func(*lab) {
+	return func(l *lab) {
+		l.lead("prod-0")
+		must(l.T, l.kubernetes.world.Remove(l.kubernetes.address("prod-0-0"), cluster.ParseID(l.volume(member).Annotations[cluster.AnnotationMemberID])))
+		l.round()
+		l.delete(&appsv1.StatefulSet{}, member)
+		l.delete(&corev1.PersistentVolumeClaim{}, cluster.VolumeName(member))
+	}
 }
 
 // replacedByHand leaves lost members to the user.
