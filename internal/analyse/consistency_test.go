@@ -288,6 +288,9 @@ func TestAlarmsEndOnceAllDataAgree(t *testing.T) {
 		"not while one did not answer":                  {[]func(*cluster.Snapshot){corruptAlarm(0), silent("prod-2"), answers(1, 1)}, 0},
 		"not for a comparison of before the alarm":      {[]func(*cluster.Snapshot){wantsComparison, answers(1, 1, 1), corruptAlarm(0)}, 0},
 		"not for a comparison that ended alarms before": {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now }}, 0},
+		"not while the comparison is claimed still: in the next pass": {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationCheckConsistency, StartedAt: metav1.NewTime(s.Now)}
+		}}, 0},
 		"not those of no space": {[]func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
 			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Kind: cluster.AlarmNoSpace})
 		}, answers(1, 1, 1)}, 1},

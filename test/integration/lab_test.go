@@ -30,6 +30,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/comparison"
+	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/failpoint"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
@@ -80,6 +81,8 @@ type operator struct {
 	// writes are those that the API server took; conflicts are how many it refused because somebody else wrote before.
 	writes    []failpoint.Write
 	conflicts int
+	// hashes is how often it asked a member for the hash of its data: only it knows the answer.
+	hashes int
 	// dead tells that the process crashed: nothing it asks for happens any more.
 	dead bool
 }
@@ -122,7 +125,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 		},
 	}
 	writer := failpoint.Wrap(operatorClient, around)
-	comparisons := &comparison.Store{Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, Start: func(work func()) { work() }}
+	comparisons := &comparison.Store{Etcd: hasher{port{l.kubernetes}, o}, Now: func() time.Time { return l.now }, Start: func(work func()) { work() }}
 	observer := &observe.Observer{
 		Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
 		AuthorityOverlap: l.overlap, Comparisons: comparisons,
@@ -135,6 +138,17 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 		o.reconciler.Pace = l.newPace(live, writer)
 	}
 	return o
+}
+
+// hasher counts the questions of an operator.
+type hasher struct {
+	etcd.Hasher
+	o *operator
+}
+
+func (h hasher) Hash(ctx context.Context, target etcd.Target, revision int64) (cluster.DataHash, error) {
+	h.o.hashes++
+	return h.Hasher.Hash(ctx, target, revision)
 }
 
 // mortal fails once its process is dead.
@@ -232,18 +246,18 @@ func (l *lab) pass(o *operator) (changed bool) {
 	l.Helper()
 	var before, after v1beta1.EtcdClusterList
 	must(l.T, admin.List(l.Context(), &before, client.InNamespace(l.namespace)))
-	writes, conflicts := len(o.writes), o.conflicts
+	writes, conflicts, hashes := len(o.writes), o.conflicts, o.hashes
 	for i := range before.Items {
 		if _, err := o.reconciler.Reconcile(l.Context(), ctrl.Request{NamespacedName: before.Items[i].Key()}); err != nil && !o.dead && !isLate(err) {
 			l.Fatalf("reconciling %s: %v", before.Items[i].Name, err)
 		}
 	}
 	if len(o.writes) == writes {
-		return o.conflicts > conflicts
+		return o.conflicts > conflicts || o.hashes > hashes
 	}
 	must(l.T, admin.List(l.Context(), &after, client.InNamespace(l.namespace)))
 	ofObjects := slices.ContainsFunc(o.writes[writes:], func(w failpoint.Write) bool { return w.Kind != "EtcdCluster" })
-	return ofObjects || o.conflicts > conflicts || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
+	return ofObjects || o.conflicts > conflicts || o.hashes > hashes || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
 }
 
 // isLate reports whether a call to etcd failed because the operator was held up before it: the member has ended since,
