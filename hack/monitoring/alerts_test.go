@@ -77,6 +77,10 @@ func TestAlerts(t *testing.T) {
 		full       = "EtcdClusterDatabaseNearQuota critical"
 		nearEnd    = "EtcdClusterCertificateNearEnd warning"
 		ended      = "EtcdClusterCertificateNearEnd critical"
+		differ     = "EtcdClusterDataDiffers critical"
+		unknown    = "EtcdClusterDataDiffers warning"
+		memory     = "EtcdClusterMemoryLost critical"
+		blocked    = "EtcdClusterUpgradeBlocked warning"
 	)
 	for _, c := range []struct {
 		name string
@@ -137,6 +141,27 @@ func TestAlerts(t *testing.T) {
 		}, firing: []string{nearlyFull}},
 		{name: "tell of a full one where no member is scraped", phases: []phase{with(6*time.Minute, "no-space", nil)}, firing: []string{full}},
 		{name: "are silent about a quota that is turned off", phases: []phase{with(time.Hour, "healthy", members(-1e9))}},
+
+		{name: "leave a short comparison of the data alone", phases: []phase{serve(4*time.Minute, "corrupt"), serve(time.Hour, "data-agree")}},
+		{name: "tell of data that are not compared while there is an alarm", phases: []phase{serve(6*time.Minute, "corrupt")},
+			firing: []string{unknown}},
+		{name: "tell of data that cannot be compared", phases: []phase{serve(6*time.Minute, "data-too-large")}, firing: []string{unknown}},
+		{name: "wait five minutes, in which a member that differs may be replaced", phases: []phase{serve(4*time.Minute, "data-differ")}},
+		{name: "tell of data that differ", phases: []phase{serve(6*time.Minute, "data-differ")}, firing: []string{differ}},
+		{name: "tell of data without a majority", phases: []phase{serve(6*time.Minute, "data-no-majority")}, firing: []string{differ}},
+		{name: "tell more loudly of data that turn out to differ", phases: []phase{
+			serve(6*time.Minute, "data-too-large"), serve(11*time.Minute, "data-differ"),
+		}, firing: []string{differ}},
+		{name: "end once the data agree", phases: []phase{serve(time.Hour, "data-differ"), serve(6*time.Minute, "data-agree")}},
+
+		{name: "tell of data that are lost with the memory, and of no volumes", phases: []phase{with(2*time.Minute, "memory-lost", cutOff)},
+			firing: []string{memory}},
+		{name: "tell of lost memory where no member is scraped", phases: []phase{with(2*time.Minute, "memory-lost", nil)}, firing: []string{memory}},
+		{name: "are silent about a member in memory that is replaced", phases: []phase{serve(9*time.Minute, "memory-of-one-lost")}},
+
+		{name: "wait an hour while an upgrade is blocked", phases: []phase{serve(59*time.Minute, "version-skipped")}},
+		{name: "tell of an upgrade that stays blocked", phases: []phase{serve(61*time.Minute, "version-skipped")}, firing: []string{blocked}},
+		{name: "end once it is not", phases: []phase{serve(2*time.Hour, "version-skipped"), serve(6*time.Minute, "healthy")}},
 
 		{name: "are silent about other etcd clusters", phases: []phase{
 			with(time.Hour, "healthy", []member{{foreign: true, leaderless: true, used: 0.99}}),

@@ -114,7 +114,10 @@ func TestEachAlertHasARunbook(t *testing.T) {
 			checkRunbook(t, rule)
 		}
 	}
-	want := []string{"QuorumAtRisk", "QuorumLost", "StepPastDeadline", "MemberRolledBack", "DatabaseNearQuota", "CertificateNearEnd"}
+	want := []string{
+		"QuorumAtRisk", "QuorumLost", "StepPastDeadline", "MemberRolledBack", "DatabaseNearQuota", "CertificateNearEnd",
+		"DataDiffers", "MemoryLost", "UpgradeBlocked",
+	}
 	if !slices.Equal(names, want) {
 		t.Errorf("wanted %v, got %v", want, names)
 	}

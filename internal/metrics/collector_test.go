@@ -148,6 +148,7 @@ func TestShowsEachSituation(t *testing.T) {
 	for _, name := range []string{
 		"healthy", "created", "one-down", "quorum-lost", "operator-cut-off", "rolling", "rolling-past-deadline",
 		"member-copies", "member-copies-long", "rolling-back", "rolled-back", "rolled-back-and-down", "no-space", "corrupt",
+		"data-agree", "data-differ", "data-no-majority", "data-too-large", "memory-lost", "memory-of-one-lost", "version-skipped",
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := text(t, gather(t, collectorOf([]cluster.Validity{quarter}, situation(t, name))))

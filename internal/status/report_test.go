@@ -49,6 +49,7 @@ func situations() map[string]*Builder {
 		m.Volume.Remembered = cluster.VolumeIdentity{Claim: "c0ffee", Name: "pv-1"}
 		m.Volume.Identity = cluster.VolumeIdentity{Claim: "decade", Name: "pv-2"}
 	})
+	inMemory := func() *Builder { return prod().InMemory("1Gi").Objects().Members(Healthy) }
 	foreign := func(kind, name string, claimable bool) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", LacksOwnerReference: claimable})
@@ -73,7 +74,10 @@ func situations() map[string]*Builder {
 		"secret-missing-at-first":      prod().TLS().Missing(cluster.RolePeer),
 		"founder-wiped":                prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Trouble("CrashLooping", emptied)),
 		"volume-lost":                  prod().Objects().Members(Healthy).Member("prod-1", Sealed, Pod, Trouble("Unschedulable", `persistentvolumeclaim "data-prod-1" not found`)),
-		"all-volumes-lost":             prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+		"memory-of-one-lost":           inMemory().Member("prod-1", Volume, Recorded, Sealed, replaced),
+		"memory-lost": inMemory().Member("prod-1", Volume, Recorded, Sealed, replaced).Member("prod-2", Volume, Recorded, Sealed, replaced).
+			Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
+		"all-volumes-lost": prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
 		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
 		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
