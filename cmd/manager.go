@@ -92,7 +92,7 @@ func parseOptions(args []string) (*options, error) {
 	flags.DurationVar(&o.authorityOverlap, "authority-overlap", 24*time.Hour,
 		"time that clients have to trust a new certificate authority before it issues, and to load its certificates before the old authority is removed")
 	flags.BoolVar(&o.freeze, "freeze-disruptions", false,
-		"begin no step that may disturb members, in no cluster; the step under way is finished, and what is down is repaired")
+		"begin no step that may disturb members, in no cluster, and replace no lost member; the step under way is finished, and failed pods are restarted")
 	flags.IntVar(&o.maxDisruptions, "max-disruptions", 10,
 		"number of clusters in which steps that may disturb members are under way at once")
 	flags.IntVar(&o.maxReplacements, "max-replacements", 3,

@@ -152,9 +152,9 @@ const (
 	// What to do: remove the cause that the message names. If the step only needs more time, raise the deadline.
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	// ReasonFrozen: the operator may not begin a step that may disturb members, because of its flag --freeze-disruptions
-	// or of the annotation operator.etcd-warden.io/freeze-disruptions of the namespace. It continues to repair what is
-	// down.
-	// What to do: remove the flag or the annotation when the steps may go on.
+	// or of the annotation operator.etcd-warden.io/freeze-disruptions of the namespace. Lost members
+	// are not replaced either. A member whose pod has failed is still restarted.
+	// What to do: remove the flag or the annotation when the steps may go on, and at once if a member is lost.
 	ReasonFrozen = "Frozen"
 	// ReasonWaitingForOtherClusters: the operator takes steps that may disturb members in as many clusters as its flag
 	// --max-disruptions allows at once.
@@ -370,8 +370,8 @@ const (
 	// majority of all members has the same data, so nobody can tell which are right: stop the writers, save each member
 	// with etcdctl snapshot save, and restore the one whose data you trust.
 	ReasonDataDiffers = "DataDiffers"
-	// ReasonNotCompared: the data could not be compared, for what the message says.
-	// What to do: bring the members back that did not tell the hash of their data. To compare databases of more than
+	// ReasonNotCompared: the data could not be compared, or the comparison has not begun, for what the message says.
+	// What to do: end the freeze or the pause that the message names. Or bring the members back that did not tell the hash of their data. To compare databases of more than
 	// 1 GiB, set spec.maintenance.consistencyCheck to Full: each member answers nothing for some seconds.
 	ReasonNotCompared = "NotCompared"
 )

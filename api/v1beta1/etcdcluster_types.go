@@ -67,7 +67,8 @@ const (
 )
 
 // FreezeAnnotation on a namespace, with the value FreezeValue, keeps the operator from beginning any step there that
-// may disturb members. It finishes the step that it has begun, and continues to repair what is down.
+// may disturb members: lost members are not replaced either. It finishes the step that it has begun, and still restarts
+// members whose pods have failed.
 const (
 	FreezeAnnotation = "operator.etcd-warden.io/freeze-disruptions"
 	FreezeValue      = "true"

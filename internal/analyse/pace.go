@@ -11,7 +11,8 @@ import (
 )
 
 // holdRefusals asks what holds the voluntary steps of a cluster, or of all clusters, whether the decision's step may
-// begin. A step that is under way goes on, and so does every repair.
+// begin. A step that is under way goes on, and a member whose pod has failed is restarted. The replacement of a lost
+// member is voluntary: to remove it from etcd, and to copy the data, disturbs the others.
 func holdRefusals(h *cluster.Hold, c *v1beta1.EtcdCluster, d *plan.Decision) []plan.Refusal {
 	if h == nil || !d.Voluntary {
 		return nil
@@ -57,7 +58,8 @@ func notFrozen(h *cluster.Hold, c *v1beta1.EtcdCluster, _ *plan.Decision) *plan.
 	}
 	return &plan.Refusal{
 		Guard: "notFrozen", Reason: v1beta1.ReasonFrozen,
-		Message: who + ", so no step begins that may disturb members. What is down is still repaired. " + lift + ".",
+		Message: who + ", so no step begins that may disturb members, and no lost member is replaced. A member whose pod has failed is still restarted. " +
+			lift + ".",
 	}
 }
 
@@ -87,6 +89,28 @@ func fewReplacements(h *cluster.Hold, _ *v1beta1.EtcdCluster, _ *plan.Decision) 
 		Message: fmt.Sprintf("So many lost members of other clusters are being replaced: %d. --max-replacements of the operator allows no more at once. "+
 			"Waiting until one of them ends.", h.Replacements),
 	}
+}
+
+// WhyComparisonWaits tells what keeps a comparison of the data, for which there is a cause, from beginning now; empty
+// where nothing does. ConsistencyRefusals tells what prevents it until the members change.
+func WhyComparisonWaits(s *cluster.Snapshot) string {
+	op := s.Cluster.Status.Operation
+	switch {
+	case !AwaitsComparison(s):
+		return ""
+	case s.Cluster.Spec.Paused:
+		return "spec.paused is true. Set it to false to have them compared."
+	case op != nil && op.Type != v1beta1.OperationCheckConsistency:
+		return fmt.Sprintf("Operation %s ends first.", plan.NameOf(op))
+	case op != nil:
+		return ""
+	}
+	d := checkConsistency(s)
+	if d == nil || d.Action == nil {
+		return ""
+	}
+	d.Voluntary = plan.IsVoluntary(d.Action)
+	return plan.Messages(holdRefusals(s.Hold, s.Cluster, d))
 }
 
 // rollsNotStopped refuses to restart a member for its spec after many members in a row had to go back.

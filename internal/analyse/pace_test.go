@@ -34,7 +34,11 @@ func TestVoluntaryStepsAreHeldAndRepairsAreNot(t *testing.T) {
 			resized(5, 3, silent("prod-4")).Snapshot(), "remove", allBut(v1beta1.ReasonRollsStopped)},
 		"a learner whose operation ended at its deadline": {
 			resized(3, 5, caughtUp, budgeted(3)).Snapshot(), "promote", allBut(v1beta1.ReasonRollsStopped)},
-		"a roll": {healthy(3).LaterSpec(memory("1Gi")).Snapshot(), "roll", allBut("")},
+		"the replacement of a lost member": {
+			healthy(3).Later(volumeGone).Snapshot(),
+			"replace", allBut(v1beta1.ReasonRollsStopped)},
+		"a comparison after an alarm": {healthy(3).Later(corruptAlarm(0)).Snapshot(), "hash", allBut(v1beta1.ReasonRollsStopped)},
+		"a roll":                      {healthy(3).LaterSpec(memory("1Gi")).Snapshot(), "roll", allBut("")},
 		"a roll of the leader": {
 			healthy(3).LaterSpec(memory("1Gi")).Later(onlyLeaderIsOld).Snapshot(), "move", allBut("")},
 		"a roll of a silent member":        {healthy(3).LaterSpec(memory("1Gi")).Later(silent("prod-2")).Snapshot(), "roll", allBut("")},
@@ -63,6 +67,44 @@ func TestVoluntaryStepsAreHeldAndRepairsAreNot(t *testing.T) {
 			} else if isHeld && (d.Reason != reason || d.Progressing || d.RequeueAfter != requeueWhileWrong || !strings.Contains(d.Message, " Next: ")) {
 				t.Errorf("%s: %s in %v: %s", name, d.Reason, d.RequeueAfter, d.Message)
 			}
+		}
+	}
+}
+
+// volumeGone has prod-1 lose its pod and its volume.
+func volumeGone(s *cluster.Snapshot) {
+	m := s.Member("prod-1")
+	m.Pod, m.Probe, m.Volume = nil, nil, nil
+}
+
+func TestWhatAComparisonWaitsForIsTold(t *testing.T) {
+	operation := func(kind v1beta1.OperationType) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation = &v1beta1.Operation{Type: kind, Member: "prod-1"}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		want   string
+	}{
+		"nothing":          {func(*cluster.Snapshot) {}, ""},
+		"no hold":          {func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{} }, ""},
+		"a freeze":         {func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }, "Namespace shop has the annotation"},
+		"other clusters":   {func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{Limit: 10} }, "10 other clusters"},
+		"rolls that stop":  {func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{StoppedRolls: "Delete the ConfigMap."} }, ""},
+		"a pause":          {func(s *cluster.Snapshot) { s.Cluster.Spec.Paused = true }, "spec.paused is true."},
+		"a step":           {operation(v1beta1.OperationRollMember), "Operation RollMember of prod-1 ends first."},
+		"itself":           {operation(v1beta1.OperationCheckConsistency), ""},
+		"a result, frozen": {func(s *cluster.Snapshot) { answers(1, 1, 1)(s); s.Hold = &cluster.Hold{ByNamespace: true} }, ""},
+		"no cause, frozen": {func(s *cluster.Snapshot) { s.Membership.Alarms = nil; s.Hold = &cluster.Hold{ByNamespace: true} }, ""},
+		"a large database, frozen": {func(s *cluster.Snapshot) {
+			inUse("prod-1", cluster.ConsistencyLimit+1)(s)
+			s.Hold = &cluster.Hold{ByNamespace: true}
+		}, ""}, // ConsistencyRefusals tells it
+	} {
+		s := healthy(3).Later(corruptAlarm(0)).Later(c.change).Snapshot()
+		if got := WhyComparisonWaits(&s); c.want == "" && got != "" || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: got %q", name, got)
 		}
 	}
 }
@@ -110,10 +152,10 @@ func TestAHeldStepGivesWayToARepair(t *testing.T) {
 
 func TestARefusalTellsWhoHoldsAndHowToLiftIt(t *testing.T) {
 	for text, hold := range map[string]cluster.Hold{
-		"The operator runs with --freeze-disruptions, so no step begins that may disturb members. What is down is still repaired. " +
+		"The operator runs with --freeze-disruptions, so no step begins that may disturb members, and no lost member is replaced. A member whose pod has failed is still restarted. " +
 			"Remove that flag from the operator's Deployment when it may. Next: Adding prod-1: 1 voter of 3.": {ByOperator: true, ByNamespace: true},
-		"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
-			"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
+		"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members, and no lost member is replaced. " +
+			"A member whose pod has failed is still restarted. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
 			"Next: Adding prod-1: 1 voter of 3.": {ByNamespace: true},
 		"10 other clusters have a step under way that may disturb members, and --max-disruptions of the operator allows no more at once. " +
 			"Waiting until one of them ends. Next: Adding prod-1: 1 voter of 3.": {Limit: 10},

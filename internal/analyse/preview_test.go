@@ -48,8 +48,8 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 				"3. Add prod-2 as a learner, and make it a voter." + thenDone},
 		"less CPU while frozen": {
 			burstable(1).LaterSpec(lessCPU).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }).Snapshot(),
-			"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members. " +
-				"What is down is still repaired. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
+			"Namespace shop has the annotation operator.etcd-warden.io/freeze-disruptions=true, so no step begins that may disturb members, and no lost member is replaced. " +
+				"A member whose pod has failed is still restarted. Run kubectl annotate namespace shop operator.etcd-warden.io/freeze-disruptions- when it may. " +
 				"1. Change CPU and memory of prod-0 without a restart, if Kubernetes can." + thenDone},
 		"less CPU": {burstable(3).LaterSpec(lessCPU).Snapshot(),
 			"1. Change CPU and memory of prod-1 without a restart, if Kubernetes can. 2. Change CPU and memory of prod-2 without a restart, if Kubernetes can. " +
@@ -73,7 +73,7 @@ func TestAPreviewTellsTheStepsInTheirOrder(t *testing.T) {
 		"paused, and nothing to do": {healthy(1).Paused().Snapshot(),
 			"spec.paused is true: nothing begins until it is false. Nothing to change: size, version, pod template and storage are as the spec says."},
 		"frozen": {healthy(1).LaterSpec(memory("1Gi")).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByOperator: true} }).Snapshot(),
-			"The operator runs with --freeze-disruptions, so no step begins that may disturb members. What is down is still repaired. " +
+			"The operator runs with --freeze-disruptions, so no step begins that may disturb members, and no lost member is replaced. A member whose pod has failed is still restarted. " +
 				"Remove that flag from the operator's Deployment when it may. 1. Restart prod-0." + thenDone},
 		"frozen, and nothing to do": {healthy(1).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByOperator: true} }).Snapshot(),
 			"Nothing to change: size, version, pod template and storage are as the spec says."},

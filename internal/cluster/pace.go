@@ -1,6 +1,7 @@
 package cluster
 
-// Hold is what keeps voluntary steps from beginning. A step that repairs what is down is not held.
+// Hold is what keeps voluntary steps from beginning. The restart of a member whose pod has failed is not held; the
+// replacement of a lost member is.
 type Hold struct {
 	// ByOperator tells that the operator was started with --freeze-disruptions, ByNamespace that the namespace is
 	// annotated with it.

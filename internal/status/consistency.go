@@ -21,7 +21,7 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 	}
 	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionDataConsistent)
 	c, refusals := analyse.Compared(s), analyse.ConsistencyRefusals(s)
-	isAlarmed := analyse.HasCorruptAlarm(s)
+	isAlarmed, waits := analyse.HasCorruptAlarm(s), analyse.WhyComparisonWaits(s)
 	switch {
 	case s.Membership == nil && last != nil:
 		return *last
@@ -34,17 +34,27 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 			c.Revision, strings.Join(c.Groups()[0], ", ")))
 	case last != nil && last.Status == metav1.ConditionFalse && analyse.DifferedBefore(s):
 		return is(metav1.ConditionFalse, v1beta1.ReasonDataDiffers, sentences("The data of the members differed when they were last compared. "+
-			"They are compared again. Until then no member is restarted or added.", plan.Messages(refusals)))
+			"They are compared again. Until then no member is restarted or added.", plan.Messages(refusals), notYet(waits)))
 	case len(refusals) > 0:
 		return is(metav1.ConditionUnknown, v1beta1.ReasonNotCompared, plan.Messages(refusals))
 	case c != nil:
 		return is(metav1.ConditionUnknown, v1beta1.ReasonNotCompared, notCompared(s, c))
+	case isAlarmed && waits != "":
+		return is(metav1.ConditionUnknown, v1beta1.ReasonNotCompared, "etcd reports an alarm for corrupt data. "+notYet(waits))
 	case isAlarmed:
 		return is(metav1.ConditionUnknown, v1beta1.ReasonCheckingConsistency, "etcd reports an alarm for corrupt data. The data of the members are being compared.")
 	default:
 		return is(metav1.ConditionTrue, v1beta1.ReasonNoDifferenceReported,
 			"etcd compares hashes of the members' data after each compaction, and reports no difference.")
 	}
+}
+
+// notYet tells what a comparison waits for; empty for nothing.
+func notYet(waits string) string {
+	if waits == "" {
+		return ""
+	}
+	return "The comparison of the data has not begun: " + waits
 }
 
 // notCompared tells why a comparison ended without a result.

@@ -122,6 +122,8 @@ func situations() map[string]*Builder {
 			Later(func(s *cluster.Snapshot) {
 				s.Membership.Alarms = []cluster.Alarm{{Member: 0, Kind: cluster.AlarmCorrupt}}
 			}),
+		"corrupt-and-frozen": alarm(cluster.AlarmCorrupt).Later(func(s *cluster.Snapshot) { s.Hold = &cluster.Hold{ByNamespace: true} }),
+		"corrupt-and-paused": alarm(cluster.AlarmCorrupt).Paused(),
 		"corrupt-and-no-space": alarm(cluster.AlarmNoSpace).Later(func(s *cluster.Snapshot) {
 			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Member: 0xa2, Kind: cluster.AlarmCorrupt})
 		}),
