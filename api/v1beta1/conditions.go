@@ -296,8 +296,8 @@ const (
 	// What to do: bring the volume itself back, as docs/volumes.md says, never a copy, a snapshot or a restore of it. The
 	// cluster serves while a quorum is left, and a new member takes the place of this one.
 	ReasonVolumeLost = "VolumeLost"
-	// ReasonMemoryLost: the data of the member were in memory (spec.storage.ephemeral), and its pod is gone. Of the
-	// cluster it tells that fewer members than the quorum have their data.
+	// ReasonMemoryLost: the data of the member were in memory (spec.storage.ephemeral), and its pod is gone, or its node
+	// restarted. Of the cluster it tells that fewer members than the quorum have their data.
 	// What to do: nothing while a quorum is left: a new member takes the place of this one. Without a quorum, save what a
 	// member that is left has, delete the EtcdCluster and create it again (docs/memory.md).
 	ReasonMemoryLost = "MemoryLost"

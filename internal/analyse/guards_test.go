@@ -97,6 +97,10 @@ func TestGuards(t *testing.T) {
 		"nothingLost": {
 			nothingLost, prod(), prod().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }), "etcd cluster c1",
 		},
+		"nothingLost, in memory": {
+			nothingLost, prod().InMemory("1Gi"), prod().InMemory("1Gi").Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+			"The data of etcd cluster c1 were in memory",
+		},
 		"nothingLost, with a retired volume": {
 			nothingLost, prod().Members(Volume), prod().Members(Volume, Recorded).Later(func(s *cluster.Snapshot) { s.LeftOvers, s.Members = s.Members, nil }),
 			"etcd cluster c1",

@@ -149,15 +149,24 @@ func memoryFits(intentOf func(*cluster.Snapshot) cluster.Intent) guard {
 	}
 }
 
-// memoryLost tells that so many pods went at once that no quorum has its data. Nothing is founded again.
+// MemoryLost tells that no quorum has its data, which were in memory, and what to do; empty elsewhere.
+func MemoryLost(s *cluster.Snapshot) string {
+	if d := volumesLost(s); d != nil && d.Reason == v1beta1.ReasonMemoryLost {
+		return d.Message
+	}
+	return ""
+}
+
+// memoryLost tells that so many pods went, or nodes restarted, at once that no quorum has its data. Nothing is founded
+// again.
 func memoryLost(s *cluster.Snapshot, lost []string, left, quorum int) *plan.Decision {
 	rest := "All data are lost."
 	if left > 0 {
-		rest = "The data are read from a member that is left with: etcdctl snapshot save FILE --endpoints=URL."
+		rest = "Delete no pod of a member that is left, and save its data first with etcdctl snapshot save (docs/memory.md)."
 	}
 	return &plan.Decision{
 		Reason: v1beta1.ReasonMemoryLost,
-		Message: fmt.Sprintf("The data of %s were in memory, and their pods are gone. %d of %d members have their data, and the quorum is %d, so etcd cannot serve. %s "+
+		Message: fmt.Sprintf("The data of %s were in memory, and are lost: their pods are gone, or their nodes restarted. %d of %d members have their data, and the quorum is %d, so etcd cannot serve. %s "+
 			"The operator does not create an empty cluster in its place. To start empty, delete EtcdCluster %s and create it again.",
 			strings.Join(lost, ", "), left, len(s.Members), quorum, rest, s.Cluster.Name),
 	}

@@ -34,7 +34,7 @@ func crashingFor(name string, since time.Duration) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		failing(name)(s)
 		p := s.Member(name).Pod
-		p.FailureReason, p.FailureDetail, p.NotReadySince = v1beta1.ReasonCrashLooping, "its volume is empty", Now.Add(-since)
+		p.FailureReason, p.FailureDetail, p.NotReadySince = v1beta1.ReasonCrashLooping, "etcd ended with exit code 1: "+cluster.EmptyData, Now.Add(-since)
 		s.Member(name).Pod.StartedAt = s.Member(name).Pod.NotReadySince.Add(time.Second)
 	}
 }
@@ -145,15 +145,31 @@ func TestAPodThatComesAfterALostOneIsStopped(t *testing.T) {
 	}
 }
 
+func noMembership(s *cluster.Snapshot) { s.Membership = nil }
+
 func TestMemoryLostIsToldWithoutAQuorumOnly(t *testing.T) {
 	for name, c := range map[string]struct {
 		b    *Builder
 		want string
 	}{
 		"two of three": {
-			inMemory(3).Later(podGone("prod-1")).Later(podGone("prod-2")).Later(func(s *cluster.Snapshot) { s.Membership = nil }), v1beta1.ReasonMemoryLost,
+			inMemory(3).Later(podGone("prod-1")).Later(podGone("prod-2")).Later(noMembership), v1beta1.ReasonMemoryLost,
 		},
 		"one of three": {inMemory(3).Later(podGone("prod-1")), v1beta1.ReasonReplacingMember},
+		"two of three whose nodes restarted a moment ago": {
+			inMemory(3).Later(crashingFor("prod-1", time.Second)).Later(crashingFor("prod-2", time.Second)).Later(noMembership), v1beta1.ReasonMemoryLost,
+		},
+		"a node that restarted, and a pod that is gone": {
+			inMemory(3).Later(crashingFor("prod-1", time.Second)).Later(podGone("prod-2")).Later(noMembership), v1beta1.ReasonMemoryLost,
+		},
+		"two of three that fail with their data": {
+			inMemory(3).Later(crashingFor("prod-1", time.Second)).Later(crashingFor("prod-2", time.Second)).Later(noMembership).Later(func(s *cluster.Snapshot) {
+				s.Member("prod-2").Pod.FailureDetail = "etcd used more memory than its limit and was killed"
+			}), v1beta1.ReasonUpToDate,
+		},
+		"two of three on volumes that are empty": {
+			healthy(3).Later(crashingFor("prod-1", time.Second)).Later(crashingFor("prod-2", time.Second)).Later(noMembership), v1beta1.ReasonUpToDate,
+		},
 	} {
 		if d := Next(c.b.Snapshot()); d.Reason != c.want || d.Reason == v1beta1.ReasonMemoryLost && (d.Action != nil || !strings.Contains(d.Message, "prod-1, prod-2")) {
 			t.Errorf("%s: got %s: %s", name, d.Reason, d.Message)

@@ -38,6 +38,11 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	switch v := m.Volume; {
 	case v != nil && v.InMemory && isAlone && v.IsReplaced():
 		return loss{why: fmt.Sprintf("The pod of %s is gone, and its data, which were in memory, with it.", m.Name), at: s.Now, volumeGone: true}
+	case failsInMemory(m) && m.LostItsMemory():
+		return loss{
+			why: fmt.Sprintf("The data of %s were in memory, and its node restarted, which loses them.", m.Name),
+			at:  m.Pod.NotReadySince.Add(after),
+		}
 	case failsInMemory(m):
 		return loss{
 			why: fmt.Sprintf("%s has its data in memory, and its pod fails: %s.", m.Name, strings.TrimSuffix(m.Pod.FailureDetail, ".")),

@@ -183,6 +183,13 @@ func nothingLost(s *cluster.Snapshot) *plan.Refusal {
 	if id == "" {
 		return nil
 	}
+	if cluster.IsInMemory(&s.Cluster.Spec) {
+		return &plan.Refusal{
+			Guard: "nothingLost", Reason: v1beta1.ReasonMemoryLost,
+			Message: fmt.Sprintf("The data of etcd cluster %s were in memory, and nothing is left of them. The operator does not create an empty cluster in its place. "+
+				"To start empty, delete this cluster and create it again.", id),
+		}
+	}
 	return &plan.Refusal{
 		Guard:  "nothingLost",
 		Reason: v1beta1.ReasonVolumeLost,
@@ -199,7 +206,7 @@ func volumesLost(s *cluster.Snapshot) *plan.Decision {
 		m := &s.Members[i]
 		_, isOurs := cluster.MemberNumber(s.Cluster.Name, m.Name)
 		gone := m.Volume == nil && (m.Workload != nil || s.Founded())
-		if isOurs && !m.RunsOn() && (gone || m.Volume.IsReplaced()) {
+		if isOurs && (!m.RunsOn() && (gone || m.Volume.IsReplaced()) || m.LostItsMemory()) {
 			lost = append(lost, m.Name)
 		}
 	}

@@ -177,7 +177,7 @@ func fatalLogLine(log string, startsEmpty bool) string {
 		case fatal && startsEmpty && strings.Contains(entry.Error, noPeerAnswers):
 			return ": no other member answered it. They refuse a pod whose address is not in the cluster's DNS yet"
 		case fatal && strings.Contains(entry.Error, noPeerAnswers):
-			return ": its volume is empty, and a member that once ran does not start without its data"
+			return ": " + cluster.EmptyData
 		case fatal, strings.HasPrefix(line, "panic: "), strings.HasPrefix(line, "fatal error: "):
 			return entry.text()
 		case last == "" && !isFrame(i) && !isFrame(i+1): // in a stack trace, each function comes before its frame

@@ -603,9 +603,11 @@ func (h *history) restore(authority *corev1.Secret) {
 }
 
 // progressing returns the condition that tells what the operator decided last.
-func (h *history) progressing() metav1.Condition {
+func (h *history) progressing() metav1.Condition { return h.condition(v1beta1.ConditionProgressing) }
+
+func (h *history) condition(kind string) metav1.Condition {
 	if c := h.cluster(); c != nil {
-		if condition := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionProgressing); condition != nil {
+		if condition := meta.FindStatusCondition(c.Status.Conditions, kind); condition != nil {
 			return *condition
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
@@ -168,11 +169,23 @@ func TestAContainerThatRestartsInPlaceLosesNothing(t *testing.T) {
 
 func TestMemoryLostBelowAQuorumFoundsNothing(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	for name, members := range map[string][]string{"all": {"prod-0", "prod-1", "prod-2"}, "two of three": {"prod-1", "prod-2"}} {
+	restart := func(h *history, member string) {
+		h.forgiveMember(member)
+		h.RestartNode(h.podOf(member))
+	}
+	for name, c := range map[string]struct {
+		members []string
+		lose    func(*history, string)
+	}{
+		"all pods":           {[]string{"prod-0", "prod-1", "prod-2"}, (*history).killPodOf},
+		"two of three pods":  {[]string{"prod-1", "prod-2"}, (*history).killPodOf},
+		"all nodes":          {[]string{"prod-0", "prod-1", "prod-2"}, restart},
+		"two of three nodes": {[]string{"prod-1", "prod-2"}, restart},
+	} {
 		t.Run(name, func(t *testing.T) {
 			h := servingInMemory(t, 3, false)
-			for _, member := range members {
-				h.killPodOf(member)
+			for _, member := range c.members {
+				c.lose(h, member)
 			}
 			for range 30 {
 				h.work()
@@ -182,7 +195,11 @@ func TestMemoryLostBelowAQuorumFoundsNothing(t *testing.T) {
 			if decided.Reason != v1beta1.ReasonMemoryLost || h.servingMembers() > 0 || len(h.broken) > 0 {
 				t.Errorf("%s: %s; %d serve\n%s", decided.Reason, decided.Message, h.servingMembers(), h.failure())
 			}
-			if survivor := h.podOf("prod-0"); len(members) == 2 && (survivor == nil || !h.Runs(survivor)) {
+			if lost := h.condition(v1beta1.ConditionQuorumLost); lost.Status != metav1.ConditionTrue || lost.Reason != v1beta1.ReasonMemoryLost ||
+				strings.Contains(lost.Message, "olume") || strings.Contains(lost.Message, "serves again") {
+				t.Errorf("QuorumLost is %+v", lost)
+			}
+			if survivor := h.podOf("prod-0"); len(c.members) == 2 && (survivor == nil || !h.Runs(survivor)) {
 				t.Error("the member that is left was stopped")
 			}
 		})

@@ -25,6 +25,8 @@ type view struct {
 	problems []plan.Problem
 	// failures describes the members that do not serve.
 	failures string
+	// memoryLost tells that no quorum has its data, which were in memory; empty elsewhere.
+	memoryLost string
 }
 
 func viewOf(s *cluster.Snapshot, d *plan.Decision) *view {
@@ -35,6 +37,8 @@ func viewOf(s *cluster.Snapshot, d *plan.Decision) *view {
 		conflict: len(s.ClusterIDs()) > 1,
 		problems: d.Problems,
 		failures: failures(s),
+
+		memoryLost: analyse.MemoryLost(s),
 	}
 }
 
@@ -63,7 +67,8 @@ func available(v *view) metav1.Condition {
 		return is(metav1.ConditionFalse, v1beta1.ReasonClusterIDConflict,
 			"Clients may reach either of two etcd clusters.", analyse.ClusterIDConflict(v.Snapshot))
 	case v.everythingLost():
-		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, allVolumesGone)
+		_, message := v.allGone()
+		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, message)
 	case len(v.Members) == 0:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
 	case v.outlook.HasQuorum() && !v.hasEndpoint():
@@ -73,6 +78,8 @@ func available(v *view) metav1.Condition {
 		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk, v.outlook.String()+". One more failure stops the cluster.")
 	case v.outlook.HasQuorum():
 		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumServing, v.outlook.String()+".")
+	case v.memoryLost != "":
+		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, v.noQuorum())
 	case v.isUnobservable():
 		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			"The operator has no valid client certificate for the members. They continue to run.", v.firstProblem())
@@ -103,6 +110,14 @@ func (v *view) everythingLost() bool {
 	return len(v.Members) == 0 && v.Cluster.Status.ClusterID != ""
 }
 
+// allGone tells of a cluster of which nothing is left.
+func (v *view) allGone() (reason, message string) {
+	if cluster.IsInMemory(&v.Cluster.Spec) {
+		return v1beta1.ReasonMemoryLost, "The cluster has served, and nothing is left of its data, which were in memory. To start empty, delete the cluster and create it again."
+	}
+	return v1beta1.ReasonNoQuorum, allVolumesGone
+}
+
 const allVolumesGone = "The cluster has served, and all its volumes are gone. Bring the volumes back. " +
 	"To start empty instead, delete the cluster and create it again."
 
@@ -112,11 +127,14 @@ func quorumLost(v *view) metav1.Condition {
 	}
 	switch {
 	case v.everythingLost():
-		return is(metav1.ConditionTrue, v1beta1.ReasonNoQuorum, allVolumesGone)
+		reason, message := v.allGone()
+		return is(metav1.ConditionTrue, reason, message)
 	case !v.founded:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
 	case v.outlook.HasQuorum():
 		return is(metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
+	case v.memoryLost != "":
+		return is(metav1.ConditionTrue, v1beta1.ReasonMemoryLost, v.noQuorum())
 	case v.isUnobservable():
 		return is(metav1.ConditionUnknown, v1beta1.ReasonUnobservable,
 			sentences("The operator cannot connect to the members.", v.firstProblem()))
@@ -128,6 +146,9 @@ func quorumLost(v *view) metav1.Condition {
 }
 
 func (v *view) noQuorum() string {
+	if v.memoryLost != "" {
+		return sentences(v.outlook.String()+".", v.memoryLost)
+	}
 	return sentences(v.outlook.String()+".", v.failures, "etcd serves again, with all its data, when a quorum of members is back.")
 }
 

@@ -97,6 +97,8 @@ func cause(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 			m.Volume.Name, v1beta1.AcceptVolumeAnnotation, acceptValue(m.Volume))
 	case m.Volume.IsReplaced() && m.Volume.InMemory:
 		return v1beta1.ReasonMemoryLost, "its pod is gone, and its data, which were in memory, with it. It never starts again"
+	case m.LostItsMemory():
+		return v1beta1.ReasonMemoryLost, "its data were in memory, and its node restarted, which loses them. It never starts again"
 	case m.Volume.IsReplaced() && m.Volume.Identity.Name == "":
 		return v1beta1.ReasonVolumeReplaced, fmt.Sprintf("PersistentVolumeClaim %s is not bound, and the member started on %s (claim UID/"+
 			"PersistentVolume). Delete the claim, and create it again with spec.volumeName: %s (docs/volumes.md)",

@@ -55,7 +55,7 @@ func situations() map[string]*Builder {
 			s.ForeignObjects = append(s.ForeignObjects, cluster.ForeignObject{Kind: kind, Name: name, Owner: "has no owner", LacksOwnerReference: claimable})
 		}
 	}
-	emptied := "etcd ended with exit code 1: its volume is empty, and a member that once ran does not start without its data"
+	emptied := "etcd ended with exit code 1: " + cluster.EmptyData
 	return map[string]*Builder{
 		"created":             prod(),
 		"volumes-partly-made": prod().Objects().Member("prod-0", Volume).Member("prod-1").Member("prod-2").Claim("Bootstrap"),
@@ -77,7 +77,9 @@ func situations() map[string]*Builder {
 		"memory-of-one-lost":           inMemory().Member("prod-1", Volume, Recorded, Sealed, replaced),
 		"memory-lost": inMemory().Member("prod-1", Volume, Recorded, Sealed, replaced).Member("prod-2", Volume, Recorded, Sealed, replaced).
 			Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless),
-		"all-volumes-lost": prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+		"memory-emptied":      prod().InMemory("1Gi").Objects().Members(Volume, Recorded, Sealed, Pod, Silent("connection refused"), Trouble("CrashLooping", emptied)),
+		"memory-records-lost": prod().InMemory("1Gi").Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
+		"all-volumes-lost":    prod().Objects().Later(func(s *cluster.Snapshot) { s.Cluster.Status.ClusterID = "c1" }),
 		"image-not-pulled": prod().Objects().Members(Volume, Founding, FoundingPod,
 			Trouble("ImagePullFailed", "image example.org/etcd:v3.6.16 cannot be pulled; kubectl describe pod prod-0-0 tells why")).Claim("Bootstrap"),
 		"change-not-supported": prod().Objects().Members(Healthy).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Version = "3.7.0" }),
