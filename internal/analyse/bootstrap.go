@@ -247,7 +247,7 @@ func correctFounder(s *cluster.Snapshot) *plan.Decision {
 	}
 	for i := range s.Members {
 		m := &s.Members[i]
-		if m.Volume == nil || m.Volume.InMemory || m.Workload == nil || !m.Workload.StartsEmpty || startEvidence(s, m) != "" || !neverRan(m) && !hasFailed(m) {
+		if m.Volume == nil || mayHaveMemory(m) || m.Workload == nil || !m.Workload.StartsEmpty || startEvidence(s, m) != "" || !neverRan(m) && !hasFailed(m) {
 			continue
 		}
 		isOld := !isMadeFromTemplate(m)
@@ -314,6 +314,9 @@ func noContainerStarted(s *cluster.Snapshot) bool {
 // awaitFounders tells how far the founding is, and what holds up those that have not started.
 func awaitFounders(s *cluster.Snapshot) *plan.Decision {
 	if d := correctFounder(s); d != nil {
+		return d
+	}
+	if d := memoryNotCorrected(s); d != nil {
 		return d
 	}
 	changes := unsupportedChanges(s)

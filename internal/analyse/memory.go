@@ -55,6 +55,38 @@ func admissionRecord(m *cluster.Member) map[string]string {
 	return map[string]string{cluster.AnnotationVolume: v.Identity.String()}
 }
 
+// mayHaveMemory reports whether a founder in memory has, or had, a pod: its etcd may have voted, and only that pod would
+// know. One without a pod, whose record names none, never ran.
+func mayHaveMemory(m *cluster.Member) bool {
+	v := m.Volume
+	return v.InMemory && (m.Pod != nil || v.Remembered.Name != "")
+}
+
+// memoryNotCorrected tells that a corrected spec does not reach a founder in memory that has a pod; nil where none waits
+// for one. Nothing is lost where the cluster is created again: no member was seen started.
+func memoryNotCorrected(s *cluster.Snapshot) *plan.Decision {
+	want := withAuthorities(s, cluster.IntentOf(s.Cluster))
+	if s.Founded() || s.Membership != nil {
+		return nil
+	}
+	var names []string
+	for i := range s.Members {
+		m := &s.Members[i]
+		isDown := m.Workload != nil && startEvidence(s, m) == "" && (neverRan(m) || hasFailed(m))
+		if m.Volume != nil && mayHaveMemory(m) && isDown && !sameConfiguration(m.Workload.Intent, want) {
+			names = append(names, m.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &plan.Decision{
+		Reason: v1beta1.ReasonNotYetSupported,
+		Message: fmt.Sprintf("No member has started yet. The corrected spec does not reach %s: the data are in memory, so a pod of a member is never replaced by another one of its name. "+
+			"Delete EtcdCluster %s and create it again with the spec that you want. It has no data yet.", strings.Join(names, ", "), s.Cluster.Name),
+	}
+}
+
 // isAdmissible reports whether the pod of a member in memory may start: it is the one that the record names.
 func isAdmissible(m *cluster.Member) bool {
 	v := m.Volume

@@ -145,6 +145,44 @@ func TestAPodThatComesAfterALostOneIsStopped(t *testing.T) {
 	}
 }
 
+// A founder in memory whose pod Kubernetes never made takes up a corrected spec. One with a pod may have voted.
+func TestACorrectedSpecReachesFoundersInMemoryThatHadNoPod(t *testing.T) {
+	const again = "Delete EtcdCluster prod and create it again"
+	unnamed := func(s *cluster.Snapshot) {
+		for i := range s.Members {
+			s.Members[i].Volume.Remembered = cluster.VolumeIdentity{}
+		}
+	}
+	founding := func(parts ...Part) *Builder {
+		return MakeCluster("prod").InMemory("1Gi").Objects().Members(append([]Part{Volume, Founding}, parts...)...).Claim(v1beta1.OperationBootstrap)
+	}
+	noPod := Changed(func(m *cluster.Member) {
+		m.Workload.CreateFailure, m.Volume.Identity = "exceeded quota: memory", cluster.VolumeIdentity{}
+	})
+	notPulled := Trouble(v1beta1.ReasonImagePullFailed, "the image cannot be pulled")
+	for name, c := range map[string]struct {
+		b                  *Builder
+		corrects, recreate bool
+	}{
+		"pods that cannot be made":                  {founding(noPod).Later(unnamed).LaterSpec(memory("2Gi")), true, false},
+		"the same spec":                             {founding(noPod).Later(unnamed), false, false},
+		"a pod that was made, and is gone":          {founding(noPod).LaterSpec(memory("2Gi")), false, true},
+		"pods whose image cannot be pulled":         {founding(FoundingPod, notPulled).LaterSpec(memory("2Gi")), false, true},
+		"those, with the same spec":                 {founding(FoundingPod, notPulled), false, false},
+		"pods that start":                           {founding(FoundingPod, Silent("refused")).LaterSpec(memory("2Gi")), false, false},
+		"one that runs beside one without a pod":    {founding(FoundingPod, Silent("refused")).Member("prod-1", Volume, Founding, noPod).Later(func(s *cluster.Snapshot) { s.Member("prod-1").Volume.Remembered = cluster.VolumeIdentity{} }).LaterSpec(memory("2Gi")), true, false},
+		"one that is healthy beside one with a pod": {inMemory(3).Member("prod-1", Volume, Founding, FoundingPod, notPulled).LaterSpec(memory("2Gi")), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := Next(c.b.Snapshot())
+			a, corrects := d.Action.(plan.RestartMember)
+			if corrects != c.corrects || corrects && (a.Pod != "" || a.UID != "" || a.StatefulSet == nil) || strings.Contains(d.Message, again) != c.recreate {
+				t.Errorf("corrects: %t: %s: %s", corrects, d.Reason, d.Message)
+			}
+		})
+	}
+}
+
 func noMembership(s *cluster.Snapshot) { s.Membership = nil }
 
 func TestMemoryLostIsToldWithoutAQuorumOnly(t *testing.T) {
