@@ -26,12 +26,14 @@ const removalTime = 30 * time.Second
 type assembly struct {
 	snapshot *cluster.Snapshot
 	members  map[string]*cluster.Member
+	// orphans are the pods without an owner, by the member that they name.
+	orphans map[string]*cluster.Pod
 	// unreadable are the StatefulSets that are the cluster's own and cannot be understood.
 	unreadable map[types.UID]bool
 }
 
 func newAssembly(s *cluster.Snapshot) *assembly {
-	return &assembly{snapshot: s, members: map[string]*cluster.Member{}, unreadable: map[types.UID]bool{}}
+	return &assembly{snapshot: s, members: map[string]*cluster.Member{}, orphans: map[string]*cluster.Pod{}, unreadable: map[types.UID]bool{}}
 }
 
 func (a *assembly) member(name string) *cluster.Member {
@@ -172,11 +174,14 @@ func healthyIntentOf(set *appsv1.StatefulSet, present cluster.Intent) *cluster.I
 // addPod takes a pod of one of the cluster's own StatefulSets. A pod of a deleted StatefulSet of the same name is not a
 // member's; until it is gone the Services would lead to it.
 func (a *assembly) addPod(pod *corev1.Pod) {
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil || a.unreadable[owner.UID] {
+	owner, p := metav1.GetControllerOf(pod), podOf(pod)
+	if owner == nil {
+		a.orphans[pod.Labels[cluster.LabelMember]] = &p
 		return
 	}
-	p := podOf(pod)
+	if a.unreadable[owner.UID] {
+		return
+	}
 	hasEnded := p.Phase == corev1.PodSucceeded || p.Phase == corev1.PodFailed // the kubelet said so
 	switch isLate := p.Deleting && pod.DeletionTimestamp.Time.Add(removalTime).Before(a.snapshot.Now); {
 	case isLate && !hasEnded:
@@ -199,12 +204,21 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 	}
 }
 
+// podWithMemory returns the pod that has the data of a member in its memory. Where a StatefulSet was deleted and its pod
+// left alone, that pod has no owner until a StatefulSet is there again, which takes it. The record knows it by its UID.
+func (a *assembly) podWithMemory(m *cluster.Member) *cluster.Pod {
+	if orphan := a.orphans[m.Name]; m.Pod == nil && orphan != nil && orphan.UID == m.Volume.Remembered.Claim {
+		return orphan
+	}
+	return m.Pod
+}
+
 // finish tells members and left-overs apart, and orders everything by number.
 func (a *assembly) finish() {
 	s := a.snapshot
 	for _, m := range a.members {
 		if m.Volume != nil && m.Volume.InMemory {
-			m.Volume.Identity = cluster.MemoryOf(m.Pod)
+			m.Volume.Identity = cluster.MemoryOf(a.podWithMemory(m))
 		}
 		s.Members = append(s.Members, *m)
 	}

@@ -1,11 +1,14 @@
 package observe
 
 import (
+	"slices"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -50,6 +53,33 @@ func TestTheVolumeOfAMemberInMemoryIsItsPod(t *testing.T) {
 				t.Errorf("the StatefulSet has %d bytes", m.Workload.MemoryBytes)
 			}
 		})
+	}
+}
+
+// A StatefulSet may be deleted without its pod. The next one takes the pod, once it is there.
+func TestAPodWithoutAnOwnerHasTheMemoryOfItsMember(t *testing.T) {
+	for name, c := range map[string]struct {
+		recorded string
+		change   func(*corev1.Pod)
+		replaced bool
+	}{
+		"the pod that the record names": {"pod-prod-0", func(*corev1.Pod) {}, false},
+		"another pod":                   {"pod-before", func(*corev1.Pod) {}, true},
+		"the pod of another member":     {"pod-prod-0", func(p *corev1.Pod) { p.Labels[cluster.LabelMember] = "prod-1" }, true},
+		"the pod has ended":             {"pod-prod-0", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, true},
+	} {
+		for _, hasWorkload := range []bool{false, true} {
+			s := newStage(t, 1)
+			_, pod := s.inMemory("prod-0", c.recorded)
+			pod.OwnerReferences = nil
+			c.change(pod)
+			if !hasWorkload {
+				s.objects = slices.DeleteFunc(s.objects, func(o client.Object) bool { _, is := o.(*appsv1.StatefulSet); return is })
+			}
+			if m := s.observe().Member("prod-0"); m.Pod != nil || m.Volume.IsReplaced() != c.replaced || (m.Workload != nil) != hasWorkload {
+				t.Errorf("%s, with a StatefulSet: %t: replaced: %t, %+v", name, hasWorkload, m.Volume.IsReplaced(), m.Pod)
+			}
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
@@ -164,6 +165,42 @@ func TestAContainerThatRestartsInPlaceLosesNothing(t *testing.T) {
 	h.settledInMemory(t, "a restart in place")
 	if pod := h.podOf("prod-1"); pod == nil || pod.UID != before {
 		t.Error("it was replaced")
+	}
+}
+
+// A StatefulSet is deleted, and its pod left alone: it runs on, and gets a StatefulSet again. All at once are no loss.
+func TestAPodInMemoryWithoutItsStatefulSetIsKept(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	orphaned := func(members []string) (*history, map[string]types.UID) {
+		h, before := servingInMemory(t, 3, false), map[string]types.UID{}
+		for _, member := range members {
+			before[member] = h.podOf(member).UID
+			set, _ := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
+			h.Orphan(set)
+		}
+		return h, before
+	}
+	for name, members := range map[string][]string{"one": {"prod-1"}, "all": {"prod-0", "prod-1", "prod-2"}} {
+		t.Run(name, func(t *testing.T) {
+			check := func(h *history, before map[string]types.UID) {
+				t.Helper()
+				h.settledInMemory(t, "an orphan")
+				for member, uid := range before {
+					if pod := h.podOf(member); pod == nil || pod.UID != uid || len(pod.OwnerReferences) != 1 {
+						t.Errorf("%s has another pod, or none that has an owner: %v", member, pod)
+					}
+				}
+			}
+			h, before := orphaned(members)
+			check(h, before)
+			for at, more := 0, true; more; at += stride() {
+				for _, kill := range kills {
+					h, before := orphaned(members)
+					more = h.workUntilKilled(at, kill)
+					check(h, before)
+				}
+			}
+		})
 	}
 }
 

@@ -93,6 +93,8 @@ func (w *World) RunStatefulSets() {
 		pod, exists := one[*corev1.Pod](w.Server, set.Namespace, cluster.PodName(set.Name))
 		switch {
 		case set.DeletionTimestamp != nil || exists && pod.DeletionTimestamp != nil:
+		case exists && metav1.GetControllerOf(pod) == nil: // its selector finds it by its labels
+			change(w.Server, pod, func(p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{controlledBy(set)} })
 		case set.Spec.Replicas != nil && *set.Spec.Replicas == 0:
 			if exists && metav1.IsControlledBy(pod, set) {
 				w.deletePod(pod)
@@ -109,12 +111,24 @@ func (w *World) deletePod(pod *corev1.Pod) {
 	}
 }
 
+// Orphan deletes a StatefulSet and leaves its pod alone, as kubectl delete --cascade=orphan does.
+func (w *World) Orphan(set *appsv1.StatefulSet) {
+	erase(w.Server, set)
+	if pod, exists := one[*corev1.Pod](w.Server, set.Namespace, cluster.PodName(set.Name)); exists {
+		change(w.Server, pod, func(p *corev1.Pod) { p.OwnerReferences = nil })
+	}
+}
+
+func controlledBy(set *appsv1.StatefulSet) metav1.OwnerReference {
+	return *metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))
+}
+
 func podOf(set *appsv1.StatefulSet) *corev1.Pod {
 	template := set.Spec.Template.DeepCopy()
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: set.Namespace, Name: cluster.PodName(set.Name), Labels: template.Labels, Annotations: template.Annotations,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+			OwnerReferences: []metav1.OwnerReference{controlledBy(set)},
 		},
 		Spec:   template.Spec,
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
