@@ -153,13 +153,18 @@ func keepsMemory(m *cluster.Member) *plan.Refusal {
 	}
 }
 
-// mustStayInMemory is how many members an eviction must leave where it loses a member for good: the next one may go
-// once the new member is a voter.
+// mustStayInMemory is how many members an eviction must leave where it loses a member for good: all voters but one, in
+// a cluster that grows or shrinks too. After the lost one was removed from etcd, the budget stays as it is: the next one
+// may go once the new member is a voter. So the live budget tells how large the cluster was.
 func mustStayInMemory(s *cluster.Snapshot) int {
 	if !cluster.IsInMemory(&s.Cluster.Spec) {
 		return 0
 	}
-	return int(s.Cluster.Spec.Replicas) - 1
+	before := int(s.Cluster.Spec.Replicas) - 1
+	if b := s.Budget; b != nil && b.Spec.MinAvailable != nil {
+		before = min(before, b.Spec.MinAvailable.IntValue())
+	}
+	return max(before, s.Outlook().Voters-1)
 }
 
 // memoryFits refuses members whose container may not use as much memory as their data and their database's quota: what

@@ -14,6 +14,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	. "github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
 func inMemory(size int32) *Builder {
@@ -272,21 +273,46 @@ func TestMemoryIsNeitherAddedNorRemovedNorResized(t *testing.T) {
 	}
 }
 
-func TestTheBudgetOfFiveInMemoryKeepsFour(t *testing.T) {
-	for _, want := range []int{3, 4} {
-		b := MakeCluster("prod").Replicas(5)
-		if want == 4 {
-			b.InMemory("1Gi")
+func TestTheBudgetInMemoryKeepsAllVotersButOne(t *testing.T) {
+	budget := func(keeps int) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { s.Budget = render.Budget(s.Cluster, keeps) }
+	}
+	none := func(s *cluster.Snapshot) { s.Budget = nil }
+	wanted := func(n int32) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = n }
+	}
+	removed := func(s *cluster.Snapshot) {
+		s.Members = slices.DeleteFunc(s.Members, func(m cluster.Member) bool { return m.Name == "prod-1" })
+		s.Membership.Members = slices.DeleteFunc(s.Membership.Members, func(m cluster.EtcdMember) bool { return m.Name == "prod-1" })
+	}
+	for name, c := range map[string]struct {
+		b     *Builder
+		keeps int
+	}{
+		"three":                                  {inMemory(3).Later(budget(1)), 2},
+		"five":                                   {inMemory(5).Later(budget(1)), 4},
+		"five, without a budget":                 {inMemory(5).Later(none), 4},
+		"five on volumes":                        {MakeCluster("prod").Replicas(5).Objects().Members(Healthy).Later(none), 3},
+		"five of which one is lost":              {inMemory(5).Later(podGone("prod-1")).Later(budget(1)), 4},
+		"five of which one was removed":          {inMemory(5).Later(removed).Later(budget(4)), 4},
+		"that, and the budget was deleted":       {inMemory(5).Later(removed).Later(none), 4},
+		"three that grow to five":                {inMemory(3).Later(budget(2)).Later(wanted(5)), 2},
+		"three that grow, of which one was lost": {inMemory(3).Later(removed).Later(budget(2)).Later(wanted(5)), 2},
+		"five that shrink to three":              {inMemory(5).Later(budget(4)).Later(wanted(3)), 4},
+		"four that shrink to three":              {inMemory(5).Later(removed).Later(budget(4)).Later(wanted(3)), 3},
+	} {
+		s := c.b.Snapshot()
+		keeps := 0
+		if s.Budget != nil {
+			keeps = s.Budget.Spec.MinAvailable.IntValue()
 		}
-		s := b.Objects().Members(Healthy).Later(func(s *cluster.Snapshot) { s.Budget = nil }).Snapshot()
-		found := false
 		for _, u := range Next(s).Upkeep {
 			if a, ok := u.(plan.Apply); ok && a.Writes().Kind == "PodDisruptionBudget" {
-				found = a.Desired.(*policyv1.PodDisruptionBudget).Spec.MinAvailable.IntValue() == want
+				keeps = a.Desired.(*policyv1.PodDisruptionBudget).Spec.MinAvailable.IntValue()
 			}
 		}
-		if !found {
-			t.Errorf("it does not keep %d", want)
+		if keeps != c.keeps {
+			t.Errorf("%s: it keeps %d, want %d", name, keeps, c.keeps)
 		}
 	}
 }
