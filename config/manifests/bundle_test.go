@@ -238,6 +238,30 @@ func TestTheUsersRolesReachEverySubresource(t *testing.T) {
 	}
 }
 
+// TestTheManagerHasTheRightsOnConfigMapsThatItUses: the record of a member in memory is made with it (create), kept in
+// the cache (list, watch), read again before a pod is admitted (get), annotated (patch), and deleted with a removed
+// member (delete).
+func TestTheManagerHasTheRightsOnConfigMapsThatItUses(t *testing.T) {
+	raw, err := os.ReadFile("../rbac/role.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var role rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(raw, &role); err != nil {
+		t.Fatal(err)
+	}
+	var verbs []string
+	for _, rule := range role.Rules {
+		if slices.Contains(rule.Resources, "configmaps") && slices.Contains(rule.APIGroups, "") {
+			verbs = append(verbs, rule.Verbs...)
+		}
+	}
+	slices.Sort(verbs)
+	if want := []string{"create", "delete", "get", "list", "patch", "watch"}; !slices.Equal(verbs, want) {
+		t.Errorf("got %v, want %v", verbs, want)
+	}
+}
+
 // TestTheManagersUserIsTheImages: OpenShift assigns a user to the pod, and refuses a pod that asks for another one.
 func TestTheManagersUserIsTheImages(t *testing.T) {
 	csv := read[operatorsv1alpha1.ClusterServiceVersion](t, "etcd-warden.clusterserviceversion.yaml")

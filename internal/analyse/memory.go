@@ -55,15 +55,15 @@ func admissionRecord(m *cluster.Member) map[string]string {
 	return map[string]string{cluster.AnnotationVolume: v.Identity.String()}
 }
 
-// mayHaveMemory reports whether a founder in memory has, or had, a pod: its etcd may have voted, and only that pod would
-// know. One without a pod, whose record names none, never ran.
+// mayHaveMemory reports whether a founder in memory has, or had, a pod: its etcd may have voted, and only that pod
+// would know. One without a pod, whose record names none, never ran.
 func mayHaveMemory(m *cluster.Member) bool {
 	v := m.Volume
 	return v.InMemory && (m.Pod != nil || v.Remembered.Name != "")
 }
 
-// memoryNotCorrected tells that a corrected spec does not reach a founder in memory that has a pod; nil where none waits
-// for one. Nothing is lost where the cluster is created again: no member was seen started.
+// memoryNotCorrected tells that a corrected spec does not reach a founder in memory that has a pod; nil where none
+// waits for one. Nothing is lost where the cluster is created again: no member was seen started.
 func memoryNotCorrected(s *cluster.Snapshot) *plan.Decision {
 	want := withAuthorities(s, cluster.IntentOf(s.Cluster))
 	if s.Founded() || s.Membership != nil {
@@ -154,8 +154,8 @@ func keepsMemory(m *cluster.Member) *plan.Refusal {
 }
 
 // mustStayInMemory is how many members an eviction must leave where it loses a member for good: all voters but one, in
-// a cluster that grows or shrinks too. After the lost one was removed from etcd, the budget stays as it is: the next one
-// may go once the new member is a voter. So the live budget tells how large the cluster was.
+// a cluster that grows or shrinks too. After the lost one was removed from etcd, the budget stays as it is: the next
+// one may go once the new member is a voter. So the live budget tells how large the cluster was.
 func mustStayInMemory(s *cluster.Snapshot) int {
 	if !cluster.IsInMemory(&s.Cluster.Spec) {
 		return 0

@@ -6,8 +6,8 @@ import "strings"
 // started before.
 const EmptyData = "its volume is empty, and a member that once ran does not start without its data"
 
-// LostItsMemory reports whether the data of a member in memory are gone for good: its pod is gone, or its node restarted,
-// which keeps the pod and empties the memory. etcd says so by ending.
+// LostItsMemory reports whether the data of a member in memory are gone for good: its pod is gone, or its node
+// restarted, which keeps the pod and empties the memory. etcd says so by ending.
 func (m *Member) LostItsMemory() bool {
 	if m.Volume == nil || !m.Volume.InMemory {
 		return false
