@@ -372,7 +372,8 @@ const (
 	ReasonDataDiffers = "DataDiffers"
 	// ReasonNotCompared: the data could not be compared, or the comparison has not begun, for what the message says.
 	// What to do: end the freeze or the pause that the message names. Or bring the members back that did not tell the hash
-	// of their data. To compare databases of more than 1 GiB, set spec.maintenance.consistencyCheck to Full: each member answers nothing for some seconds.
+	// of their data. To compare databases of more than 1 GiB, set spec.maintenance.consistencyCheck to Full: each member
+	// answers nothing for some seconds.
 	ReasonNotCompared = "NotCompared"
 )
 
