@@ -205,7 +205,8 @@ func (a *assembly) addPod(pod *corev1.Pod) {
 }
 
 // podWithMemory returns the pod that has the data of a member in its memory. Where a StatefulSet was deleted and its
-// pod left alone, that pod has no owner until a StatefulSet is there again, which takes it. The record knows it by its UID.
+// pod left alone, that pod has no owner until a StatefulSet is there again, which takes it. The record knows it by its
+// UID.
 func (a *assembly) podWithMemory(m *cluster.Member) *cluster.Pod {
 	if orphan := a.orphans[m.Name]; m.Pod == nil && orphan != nil && orphan.UID == m.Volume.Remembered.Claim {
 		return orphan
