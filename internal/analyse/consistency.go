@@ -138,10 +138,14 @@ func voterIDs(s *cluster.Snapshot) []cluster.ID {
 	return ids
 }
 
-// Compared returns the last comparison, if it is one of the present voters and has ended; nil otherwise.
+// Compared returns the last comparison, if it is one of the present voters and has ended; nil otherwise, and where
+// another operator noted a later one.
 func Compared(s *cluster.Snapshot) *cluster.Comparison {
 	c := s.Comparison
 	if !isOfPresentVoters(s) || c.Asked != "" || len(votersToAsk(s, c)) > 0 || mayBeginAgain(c) {
+		return nil
+	}
+	if note := notedComparison(s); note != nil && note.At.After(c.Ended) {
 		return nil
 	}
 	return c
@@ -381,26 +385,43 @@ func isComparedForUpgrade(s *cluster.Snapshot, cause string) bool {
 	if c := Compared(s); c != nil && isRecent(s, c) && (c.Cause == cause || c.Agrees()) {
 		return true
 	}
-	at := cluster.ComparedAt(peerNote(s, cluster.AnnotationComparedFor), cluster.MinorOf(s.Cluster.Spec.Version), voterIDs(s))
-	return s.Now.Before(at.Add(comparisonLasts))
+	note := notedComparison(s)
+	return note != nil && s.Now.Before(note.At.Add(comparisonLasts))
 }
 
-// comparedForUpgrade is the note that the data were compared before a minor version, and do not differ; empty where
-// there is nothing to note.
-func comparedForUpgrade(s *cluster.Snapshot) string {
+// notedComparison is the last comparison of the present voters that was noted; nil for none.
+func notedComparison(s *cluster.Snapshot) *cluster.ComparisonNote {
+	note := cluster.ParseComparisonNote(peerNote(s, cluster.AnnotationCompared))
+	if note == nil || !slices.Equal(note.Voters, voterIDs(s)) {
+		return nil
+	}
+	return note
+}
+
+// missingNote is the note of the last comparison, where no data differed in it; empty where that is noted already, or a
+// later one is.
+func missingNote(s *cluster.Snapshot) string {
 	c := Compared(s)
 	if c == nil || s.PeerService == nil || s.Cluster.Status.Operation != nil || c.Comparable() && len(c.Groups()) > 1 {
 		return ""
 	}
-	cause := causeBeforeUpgrade(s)
-	if cause == "" || !isRecent(s, c) || c.Cause != cause && !c.Agrees() {
+	note, last := cluster.NoteOf(c), notedComparison(s)
+	if last != nil && !note.At.After(last.At) {
 		return ""
 	}
-	note := cluster.ComparisonNote(cluster.MinorOf(s.Cluster.Spec.Version), c.Voters, c.Ended)
-	if note == peerNote(s, cluster.AnnotationComparedFor) {
-		return ""
+	return note.String()
+}
+
+// Agreed returns the revision at which the data of all voters agreed when they were last compared, as this operator or
+// another one found. It reports false where they did not agree, or nobody compared them.
+func Agreed(s *cluster.Snapshot) (revision int64, is bool) {
+	if c := Compared(s); c != nil {
+		return c.Revision, c.Agrees()
 	}
-	return note
+	if note := notedComparison(s); note != nil {
+		return note.Revision, note.Agree
+	}
+	return 0, false
 }
 
 // dataAgree refuses to restart a member, to add one or to promote one while the members' data differ: what is copied,

@@ -110,8 +110,8 @@ func peerNotes(s *cluster.Snapshot) map[string]string {
 	if hasEndedDowngrade(s) { // one that is enabled later is somebody else's
 		notes[cluster.AnnotationDowngrade] = ""
 	}
-	if note := comparedForUpgrade(s); note != "" {
-		notes[cluster.AnnotationComparedFor] = note
+	if note := missingNote(s); note != "" {
+		notes[cluster.AnnotationCompared] = note
 	}
 	return notes
 }
