@@ -57,7 +57,11 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	case isAlone && v.IsReplaced():
 		return loss{why: fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case whyNeverStarts(s, m) != "":
-		return loss{why: whyNeverStarts(s, m), at: claimedAt(m).Add(max(after, cluster.ProgressDeadline(s.Cluster)))}
+		since := claimedAt(m)
+		if m.Pod != nil {
+			since = m.Pod.CreatedAt
+		}
+		return loss{why: whyNeverStarts(s, m), at: since.Add(max(after, cluster.ProgressDeadline(s.Cluster)))}
 	case !m.Node.IsGone():
 		return loss{}
 	case v.Confined && m.Node.IsGoneForGood():
