@@ -17,8 +17,8 @@ type DataHash struct {
 	CompactRevision int64
 }
 
-// Comparison is what became of a comparison of the members' data. It is kept in memory, and a ComparisonNote of it on the
-// Service of the peers.
+// Comparison is what became of a comparison of the members' data. It is kept in memory, and a ComparisonNote of it on
+// the Service of the peers.
 type Comparison struct {
 	// Cause is why the data are compared, and Voters are the IDs of all voters at that time, sorted. With other voters,
 	// or for another cause, it is another comparison.
@@ -134,8 +134,8 @@ func ComparesLargeData(c *v1beta1.EtcdCluster) bool {
 	return c.Spec.Maintenance != nil && c.Spec.Maintenance.ConsistencyCheck == v1beta1.ConsistencyCheckFull
 }
 
-// ComparisonNote is what the operator keeps of a comparison in which no data differed. It outlives the operator: another
-// one does not compare the data again at once, and tells the same.
+// ComparisonNote is what the operator keeps of a comparison in which no data differed. It outlives the operator:
+// another one does not compare the data again at once, and tells the same.
 type ComparisonNote struct {
 	// Agree tells that the data of all voters agree. Otherwise the result is not known.
 	Agree    bool

@@ -31,8 +31,8 @@ func init() {
 	)
 }
 
-// corrupt changes the data of a member on its volume. etcd's check after a compaction has found that: the alarm names no
-// member.
+// corrupt changes the data of a member on its volume. etcd's check after a compaction has found that: the alarm names
+// no member.
 func corrupt(member string) func(*lab) {
 	return func(l *lab) {
 		l.lead("prod-0")
