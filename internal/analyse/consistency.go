@@ -508,13 +508,14 @@ func corruptReplacedFrom(s *cluster.Snapshot, m *cluster.Member) time.Time {
 }
 
 // consistencyUpkeep ends the alarms once all data agree, and removes the annotation once the data were compared for it.
-func consistencyUpkeep(s *cluster.Snapshot) []plan.Upkeep {
+// In the pass that finishes an operation no alarm is ended: until its end is written, the operation stands.
+func consistencyUpkeep(s *cluster.Snapshot, finishes bool) []plan.Upkeep {
 	cause := causeToCompare(s)
 	if cause == "" || s.Cluster.Status.Operation != nil || !isCompared(s, cause) {
 		return nil
 	}
 	if alarms := corruptAlarms(s); len(alarms) > 0 {
-		if leader := leaderTarget(s); leader != "" && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() && s.Now.Before(s.Comparison.Ended.Add(alarmPause)) {
+		if leader := leaderTarget(s); leader != "" && !finishes && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() && s.Now.Before(s.Comparison.Ended.Add(alarmPause)) {
 			return []plan.Upkeep{plan.DisarmAlarms{Leader: leader, Alarms: alarms}}
 		}
 		return nil
