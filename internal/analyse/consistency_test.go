@@ -310,6 +310,16 @@ func TestAlarmsEndOnceAllDataAgree(t *testing.T) {
 	}
 }
 
+func TestTheAnnotationGoesInThePassThatFinishesTheComparison(t *testing.T) {
+	s := situation(3, wantsComparison, answers(1, 1, 1), func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationCheckConsistency, StartedAt: metav1.NewTime(s.Now)}
+	})
+	d := Next(s)
+	if !d.Finished || !slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool { _, removes := u.(plan.RemoveAnnotation); return removes }) {
+		t.Errorf("finished %t, and the upkeep is %+v", d.Finished, d.Upkeep)
+	}
+}
+
 func TestTheAnnotationGoesOnceTheDataAreCompared(t *testing.T) {
 	removes := func(changes ...func(*cluster.Snapshot)) bool {
 		return slices.ContainsFunc(Next(situation(3, changes...)).Upkeep, func(u plan.Upkeep) bool {
@@ -463,7 +473,7 @@ func TestHashesThatCannotBeComparedHoldUpNothing(t *testing.T) {
 	if r := dataAgree(&s); r != nil {
 		t.Error(r.Message)
 	}
-	if len(consistencyUpkeep(&s)) > 0 {
+	if len(consistencyUpkeep(&s, false)) > 0 {
 		t.Error("the annotation goes without a result")
 	}
 }
