@@ -353,8 +353,8 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 	return deadlinePassed(s, op)
 }
 
-// wasRegistered reports whether a left-over is of a member that etcd's list had: the list is recorded on its volume once
-// it has the member. Its volume may have the data of the removed one, so its name is not registered again.
+// wasRegistered reports whether a left-over is of a member that etcd's list had: the list is recorded on its volume
+// once it has the member. Its volume may have the data of the removed one, so its name is not registered again.
 func wasRegistered(m *cluster.Member) bool {
 	return m != nil && (m.Workload != nil || m.Volume != nil && (m.Volume.JoinedCluster != "" || m.Volume.Started()))
 }
