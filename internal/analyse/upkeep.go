@@ -301,8 +301,7 @@ func failedIntents(m *cluster.Member, healthy string) string {
 }
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
-// none. Its pod must be ready, as at the end of a restart: one that answers once and is killed goes back. With another
-// minor version of etcd it must have been ready for a while.
+// none. Its pod must have been ready for a while: one that answers, is ready for a moment and is killed goes back.
 func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string {
 	annotations := m.Workload.Live.Annotations
 	if started && trialLeft(s, m) <= 0 && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
