@@ -59,6 +59,9 @@ type scenario struct {
 	pairs int
 }
 
+// trialTime is how long a member is ready with a new template until the operator notes that it is healthy with it.
+const trialTime = 15 * time.Second
+
 // settle lets the lab settle, and again after what the operator waits for.
 func (s *scenario) settle(l *lab) {
 	l.Helper()
@@ -68,6 +71,7 @@ func (s *scenario) settle(l *lab) {
 			l.later(s.patience)
 		}
 	}
+	l.later(trialTime)
 }
 
 // moments returns at which moments around the n-th write the operator crashes: before it, after it, both or none. The
