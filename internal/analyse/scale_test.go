@@ -719,6 +719,22 @@ func TestTheOnlyMemberThatIsSilentIsRestartedForTheSpec(t *testing.T) {
 	}
 }
 
+// Nobody else runs: one that was to join has no pod yet.
+func TestTheOnlyVoterThatIsSilentIsRestartedForTheSpecBesideOneThatWasToJoin(t *testing.T) {
+	s := resized(1, 3).Snapshot()
+	s.Membership = nil
+	failing("prod-0")(&s)
+	s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+	s.Members = append(s.Members, cluster.Member{Name: "prod-1", Volume: &cluster.Volume{Name: "data-prod-1", Member: "prod-1", JoinedCluster: "prod-0=x"}})
+	if d := Next(s); d.Action == nil {
+		t.Errorf("nothing is done: %s", d.Message)
+	}
+	s.Members[1].Pod = &cluster.Pod{Name: "prod-1-0", Phase: corev1.PodRunning}
+	if d := Next(s); d.Action != nil {
+		t.Errorf("%+v, although another one runs: %s", d.Action, d.Message)
+	}
+}
+
 func TestACorrectedLearnerStartsInItsOwnForm(t *testing.T) {
 	for name, c := range map[string]struct {
 		snapshot cluster.Snapshot
