@@ -56,11 +56,8 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 		return loss{why: fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case isAlone && v.IsReplaced():
 		return loss{why: fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), at: claimedAt(m).Add(after), volumeGone: true}
-	case neverStarts(s, m):
-		return loss{
-			why: fmt.Sprintf("%s has never started, and its pod fails on node %s.", m.Name, m.Pod.Node),
-			at:  m.Pod.CreatedAt.Add(max(after, cluster.ProgressDeadline(s.Cluster))),
-		}
+	case whyNeverStarts(s, m) != "":
+		return loss{why: whyNeverStarts(s, m), at: claimedAt(m).Add(max(after, cluster.ProgressDeadline(s.Cluster)))}
 	case !m.Node.IsGone():
 		return loss{}
 	case v.Confined && m.Node.IsGoneForGood():
@@ -81,12 +78,28 @@ func isFollowed(s *cluster.Snapshot, m *cluster.Member) bool {
 	return e != nil && slices.ContainsFunc(s.Members, func(other cluster.Member) bool { return other.Serves() && other.Probe.Leader == e.ID })
 }
 
-// neverStarts reports whether a founder whose cluster serves without it fails where it was scheduled. One that no node
-// takes, or whose image cannot be pulled, would fail in the same way under another name.
-func neverStarts(s *cluster.Snapshot, m *cluster.Member) bool {
+// whyNeverStarts tells why a founder whose cluster serves without it does not start, in a sentence; empty for any other
+// member. Either it fails where it was scheduled: one that no node takes, or whose image cannot be pulled, would fail in
+// the same way under another name. Or its StatefulSet is gone: once the founding has ended, none is made again that
+// would start an empty volume, because the member may have started unseen.
+func whyNeverStarts(s *cluster.Snapshot, m *cluster.Member) string {
+	if !slices.Contains(m.Volume.Founders, m.Name) || startEvidence(s, m) != "" || isStarting(s) {
+		return ""
+	}
 	failures := []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonContainerFailed}
-	return slices.Contains(m.Volume.Founders, m.Name) && startEvidence(s, m) == "" && s.Cluster.Status.Operation == nil &&
-		m.Pod != nil && m.Pod.Node != "" && slices.Contains(failures, m.Pod.FailureReason)
+	switch {
+	case m.Pod != nil && m.Pod.Node != "" && slices.Contains(failures, m.Pod.FailureReason):
+		return fmt.Sprintf("%s has never started, and its pod fails on node %s.", m.Name, m.Pod.Node)
+	case m.Pod == nil && m.Workload == nil:
+		return fmt.Sprintf("%s has never started, and its StatefulSet is gone.", m.Name)
+	default:
+		return ""
+	}
+}
+
+// isStarting reports whether an operation is under way that starts members.
+func isStarting(s *cluster.Snapshot) bool {
+	return isClaimed(s, v1beta1.OperationBootstrap) || isClaimed(s, v1beta1.OperationTakeBack) || isClaimed(s, v1beta1.OperationResume)
 }
 
 // claimedAt is the earliest time at which the member could have lost its volume to what is there now.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -57,9 +58,19 @@ func unstarted(name string, since time.Duration) func(*cluster.Snapshot) {
 		failing(name)(s)
 		m := s.Member(name)
 		m.Volume.ClusterID, m.Volume.MemberID, m.Volume.StartedBy, m.Volume.Version = 0, 0, "", ""
-		m.Pod.CreatedAt, m.Pod.FailureReason, m.Pod.Node = Now.Add(-since), v1beta1.ReasonCrashLooping, "node-1"
+		m.Volume.CreatedAt, m.Pod.CreatedAt = Now.Add(-since), Now.Add(-since)
+		m.Pod.FailureReason, m.Pod.Node = v1beta1.ReasonCrashLooping, "node-1"
 		e := s.EtcdEntry(m)
 		e.Name, e.Started, e.PeerURLs = "", false, []string{m.Volume.PeerURL}
+	}
+}
+
+// unmade has a founder without a StatefulSet. Nobody saw the member start on its volume, which was made some time ago.
+func unmade(name string, since time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		unstarted(name, since)(s)
+		m := s.Member(name)
+		m.Workload, m.Pod = nil, nil
 	}
 }
 
@@ -103,6 +114,22 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 		"not one that no node takes": {[]func(*cluster.Snapshot){unstarted("prod-1", time.Hour), func(s *cluster.Snapshot) {
 			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonUnschedulable
 		}}, idle},
+		"a founder without a StatefulSet that has never started": {
+			[]func(*cluster.Snapshot){unmade("prod-1", 10*time.Minute)}, replaces("replace prod-1 (a1) by prod-0"),
+		},
+		"not one that was made a moment ago": {[]func(*cluster.Snapshot){unmade("prod-1", 9*time.Minute)}, idle},
+		"not one whose pod is left": {[]func(*cluster.Snapshot){unmade("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			s.Member("prod-1").Pod = &cluster.Pod{Name: "prod-1-0"}
+		}}, idle},
+		"not one that etcd's list shows as started": {[]func(*cluster.Snapshot){unmade("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			s.EtcdEntry(s.Member("prod-1")).Started = true
+		}}, idle},
+		"not one that is being taken back": {[]func(*cluster.Snapshot){unmade("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationTakeBack, StartedAt: metav1.NewTime(Now)}
+		}}, says{Rule: RuleOperation, Reason: v1beta1.ReasonTakingBack, Progressing: true}},
+		"not one that has never started, beside another member that is down": {
+			[]func(*cluster.Snapshot){unmade("prod-1", time.Hour), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy),
+		},
 		"not one that may still move": {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(9*time.Minute)), movable("prod-1")}, idle},
 
 		"not beside another member of five that is down": {[]func(*cluster.Snapshot){claimGone("prod-1"), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},

@@ -738,21 +738,11 @@ func (h *history) podStates() []string {
 	return states
 }
 
-// lostFounder reports whether a founder that nobody saw started has no StatefulSet. Once the others have started, and
-// the claim was wiped, it is a lost member.
-func (h *history) lostFounder() bool {
-	return slices.ContainsFunc(h.claims(), func(claim *corev1.PersistentVolumeClaim) bool {
-		_, hasSet := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, memberOf(claim))
-		return !hasSet && !recorded(claim) && claim.Annotations[cluster.AnnotationFoundingMembers] != ""
-	})
-}
-
 // settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
 func (h *history) settle() {
 	h.heal()
 	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
 	h.observe()
-	h.harmed = h.harmed || h.wiped && h.lostFounder()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0
 	for _, pod := range h.pods() {

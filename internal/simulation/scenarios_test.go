@@ -6,6 +6,7 @@ import (
 	"testing/cryptotest"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	policyv1 "k8s.io/api/policy/v1"
 
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
@@ -169,4 +170,29 @@ func TestReplacesAuthoritiesThatExpired(t *testing.T) {
 			h.settled(t)
 		})
 	}
+}
+
+// Users delete StatefulSets while members start: that of a founder that never ran, and that of one that did. The
+// founding has ended once the operator is back. The former is replaced: nothing would show whether it had started.
+func TestAFounderThatNeverStartedAndHasNoStatefulSetIsReplaced(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for _, started := range []string{"prod-0", "prod-3"} {
+		h := newHistory(5, false)
+		_ = h.pass(nil)
+		_ = h.pass(nil)
+		h.RunStatefulSets()
+		h.drain(h.podOf("prod-4"))
+		h.userDeletes(h.setOf("prod-4"))
+		h.RunKubelets()
+		h.userDeletes(h.setOf(started))
+		h.settled(t)
+		if h.podOf("prod-4") != nil || h.podOf("prod-5") == nil || h.claimOf("prod-4") == nil {
+			t.Errorf("it was not replaced by a member of another name: %v", h.podStates())
+		}
+	}
+}
+
+func (h *history) setOf(member string) *appsv1.StatefulSet {
+	set, _ := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
+	return set
 }

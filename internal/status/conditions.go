@@ -233,7 +233,7 @@ func onlyStarting(s *cluster.Snapshot) bool {
 			return false
 		}
 		reason, _ := failure(s, &m)
-		return m.Volume.Started() || !slices.Contains(startingReasons, reason)
+		return m.Volume.Started() || !slices.Contains(startingReasons, reason) || analyse.ReplacementNote(s, &m) != ""
 	})
 }
 

@@ -59,7 +59,8 @@ func healthyVolume(s *cluster.Snapshot, m *cluster.Member) string {
 // failure returns why a member does not serve: a reason, and a text that stays the same for as long as the cause does.
 func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	reason, text = cause(s, m)
-	if note := analyse.ReplacementNote(s, m); note != "" {
+	note := analyse.ReplacementNote(s, m)
+	if note != "" {
 		text = sentence(text) + " " + note
 	}
 	if m.Volume == nil || m.Volume.Started() || m.LacksRecord() {
@@ -71,9 +72,12 @@ func failure(s *cluster.Snapshot, m *cluster.Member) (reason, text string) {
 	}
 	op := s.Cluster.Status.Operation
 	foundingEnded := s.Founded() && (op == nil || op.Type != v1beta1.OperationBootstrap)
-	if foundingEnded && slices.Contains(m.Volume.Founders, m.Name) && !slices.Contains(startingReasons, reason) {
-		text = sentence(text) + " The member has never started. The others serve without it. " +
-			"It starts when the cause is removed"
+	isStarting := slices.Contains(startingReasons, reason) && note == ""
+	if foundingEnded && slices.Contains(m.Volume.Founders, m.Name) && !isStarting {
+		text = sentence(text) + " The member has never started. The others serve without it"
+		if note == "" {
+			text += ". It starts when the cause is removed"
+		}
 	}
 	return reason, text
 }

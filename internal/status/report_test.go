@@ -134,6 +134,9 @@ func situations() map[string]*Builder {
 		"network-slow":        prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(29*time.Second)).Claim("Bootstrap"),
 		"pods-never-started":  prod().Objects().Members(Volume, Founding, FoundingPod, existsFor(6*time.Minute)).Claim("Bootstrap"),
 		"one-never-started":   prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
+		"one-without-statefulset": prod().LaterSpec(replacedByHand).Objects().Members(Healthy).Member("prod-2", Volume, func(b *Builder, m *cluster.Member) {
+			m.Volume.CreatedAt, m.Workload = Now.Add(-time.Minute), nil
+		}),
 		"one-never-scheduled": prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, Trouble("Unschedulable", "0/2 nodes are available.")),
 		"volume-replaced":     prod().LaterSpec(replacedByHand).Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, replaced),
 		"node-deleted": prod().Objects().Members(Healthy).Member("prod-1", Volume, Recorded, Sealed, Pod, Silent("no answer"), Changed(func(m *cluster.Member) {
