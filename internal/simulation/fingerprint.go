@@ -199,7 +199,7 @@ func isTime(word string) bool {
 // isIdentifier reports whether a word names one thing among others of its kind, or several.
 func isIdentifier(word string) bool {
 	switch {
-	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"), strings.HasPrefix(word, "restart-"):
+	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"), strings.HasPrefix(word, "restart-"), strings.HasPrefix(word, "wish-"):
 		return true
 	case len(word) < 12:
 		return false

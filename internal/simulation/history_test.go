@@ -59,6 +59,7 @@ type history struct {
 	operatorImage string
 	volumeFaults
 	versionFaults
+	dataFaults
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
@@ -245,7 +246,7 @@ func (h *history) observe() {
 		}
 	}
 	for _, pod := range h.pods() {
-		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Ready(h.Address(pod)) {
+		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Serves(h.Address(pod)) {
 			delete(h.restarted, pod.Name)
 		}
 	}
@@ -638,6 +639,12 @@ func (h *history) runKubernetes() {
 // settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
 const settleRounds = 150
 
+// isComparing reports whether the operator compares the members' data.
+func (h *history) isComparing() bool {
+	c := h.cluster()
+	return c != nil && c.Status.Operation != nil && c.Status.Operation.Type == v1beta1.OperationCheckConsistency
+}
+
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
@@ -647,12 +654,11 @@ func (h *history) rest() bool {
 		h.CollectGarbage(1 << 10)
 		h.removeForeignLearners()
 		h.cancelForeignDowngrade()
+		h.findWrongData()
 		h.observe()
 		err := h.pass(nil)
-		for range 8 { // a comparison asks a member in each pass, a second after the last one
-			if c := h.cluster(); err != nil || c == nil || c.Status.Operation == nil || c.Status.Operation.Type != v1beta1.OperationCheckConsistency {
-				break
-			}
+		for compares := h.isComparing(); err == nil && compares; { // a pass asks a member, and one more ends the alarms
+			compares = h.isComparing()
 			h.wait(time.Second)
 			err = h.pass(nil)
 		}
@@ -743,6 +749,7 @@ func (h *history) settle() {
 	h.heal()
 	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
 	h.observe()
+	h.judgeData()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0
 	for _, pod := range h.pods() {
@@ -752,7 +759,7 @@ func (h *history) settle() {
 	}
 	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s; %v", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message, h.podStates())
 	switch {
-	case len(h.broken) > 0:
+	case len(h.broken) > 0, h.undecided:
 	case !rested:
 		h.wrong("no rest after %d passes: %s", settleRounds, told)
 	case !h.harmed && (serving < int(c.Spec.Replicas) || decided.Reason != v1beta1.ReasonUpToDate || c.Status.Operation != nil):

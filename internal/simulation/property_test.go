@@ -36,6 +36,24 @@ const (
 type visited struct {
 	sync.Mutex
 	states map[uint64]struct{}
+	// histories counts those that ended, harmed those of which a user took something away, and undecided those that ended
+	// without a majority of right data. spoilt and cured are members with wrong data.
+	histories, harmed, undecided, spoilt, cured int
+}
+
+// note counts what a history had.
+func (v *visited) note(h *history) {
+	v.Lock()
+	defer v.Unlock()
+	v.histories++
+	v.spoilt += h.spoilt
+	v.cured += h.cured
+	if h.harmed {
+		v.harmed++
+	}
+	if h.undecided {
+		v.undecided++
+	}
 }
 
 func (v *visited) add(h *history) {
@@ -80,7 +98,8 @@ func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("visited %d distinct fingerprints", len(seen.states))
+	t.Logf("visited %d distinct fingerprints in %d histories: %d harmed, %d undecided; of %d members with wrong data %d were replaced",
+		len(seen.states), seen.histories, seen.harmed, seen.undecided, seen.spoilt, seen.cured)
 	if counts && len(seen.states) < fingerprints {
 		t.Errorf("visited %d distinct fingerprints, not %d", len(seen.states), fingerprints)
 	}
@@ -107,6 +126,11 @@ func (v *visited) search(t *rapid.T) {
 	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version = h.spec.Version })
 	h.visit = func() { v.add(h) }
 	events := h.events()
+	if rapid.Bool().Draw(t, "nobody takes anything away") {
+		for _, name := range harmful {
+			delete(events, name)
+		}
+	}
 	events[""] = func(t *rapid.T) {
 		h.ProbePods()
 		h.observe()
@@ -127,6 +151,7 @@ func (v *visited) search(t *rapid.T) {
 	}
 	h.settle()
 	v.add(h)
+	v.note(h)
 	if len(h.broken) > 0 {
 		t.Fatal(h.failure())
 	}
@@ -135,8 +160,9 @@ func (v *visited) search(t *rapid.T) {
 // headStart begins a history with a new cluster, a founding, a cluster at rest, or one in the middle of a rotation or
 // of a change of version.
 func (h *history) headStart(t *rapid.T) {
-	const nothing, founding, atRest, rotating, changing = "nothing", "members that just started", "a cluster at rest", "a rotation", "a change of version"
-	start := rapid.SampledFrom([]string{nothing, founding, atRest, rotating, rotating, rotating, changing}).Draw(t, "start with")
+	const nothing, founding, atRest, rotating = "nothing", "members that just started", "a cluster at rest", "a rotation"
+	const changing, spoilt = "a change of version", "a member with wrong data"
+	start := rapid.SampledFrom([]string{nothing, founding, atRest, rotating, rotating, rotating, changing, spoilt, spoilt}).Draw(t, "start with")
 	switch start {
 	case nothing:
 		return
@@ -153,6 +179,12 @@ func (h *history) headStart(t *rapid.T) {
 	h.put()
 	switch start {
 	case atRest:
+		return
+	case spoilt:
+		if h.spec.Replicas > 1 {
+			h.spoil(t, pick(t, h.pods()))
+			h.workSome(t)
+		}
 		return
 	case changing:
 		h.changeVersion(t)
@@ -206,12 +238,18 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents()} {
+	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents(), h.dataEvents()} {
 		for name, event := range group {
 			all[name] = event
 		}
 	}
 	return all
+}
+
+// harmful are the events after which a cluster need not come to rest as the spec says.
+var harmful = []string{
+	"a volume is deleted", "a volume is emptied", "a volume is lost, and a copy takes its place", "a copy takes the place of a lost volume",
+	"a claim is made again over its own volume", "the cluster is created again", "the cluster is deleted", "the spec changes",
 }
 
 // written are the kinds that the operator writes beside the status.

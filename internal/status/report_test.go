@@ -129,11 +129,11 @@ func situations() map[string]*Builder {
 		"corrupt-and-no-space": alarm(cluster.AlarmNoSpace).Later(func(s *cluster.Snapshot) {
 			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Member: 0xa2, Kind: cluster.AlarmCorrupt})
 		}),
-		"pods-not-created":    prod().Objects().Members(Volume, Founding, noPod).Claim("Bootstrap"),
-		"network-cut-off":     prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(time.Minute)).Claim("Bootstrap"),
-		"network-slow":        prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(29*time.Second)).Claim("Bootstrap"),
-		"pods-never-started":  prod().Objects().Members(Volume, Founding, FoundingPod, existsFor(6*time.Minute)).Claim("Bootstrap"),
-		"one-never-started":   prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
+		"pods-not-created":   prod().Objects().Members(Volume, Founding, noPod).Claim("Bootstrap"),
+		"network-cut-off":    prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(time.Minute)).Claim("Bootstrap"),
+		"network-slow":       prod().Objects().Members(Volume, Founding, FoundingPod, Silent("the connection timed out"), runsFor(29*time.Second)).Claim("Bootstrap"),
+		"pods-never-started": prod().Objects().Members(Volume, Founding, FoundingPod, existsFor(6*time.Minute)).Claim("Bootstrap"),
+		"one-never-started":  prod().Objects().Members(Healthy).Member("prod-2", Volume, Founding, FoundingPod, existsFor(6*time.Minute)),
 		"one-without-statefulset": prod().LaterSpec(replacedByHand).Objects().Members(Healthy).Member("prod-2", Volume, func(b *Builder, m *cluster.Member) {
 			m.Volume.CreatedAt, m.Workload = Now.Add(-time.Minute), nil
 		}),
