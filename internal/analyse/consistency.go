@@ -30,6 +30,10 @@ const (
 	// corruptPause is how long after a member has joined no corrupt one is replaced. What makes data corrupt again and
 	// again is not cured by new members.
 	corruptPause = time.Hour
+	// missingPause is how long after a comparison a corrupt member is replaced while there are fewer voters than the spec
+	// says: the last one may not have been replaced yet. None is added beside corrupt data, so it is no reason to wait for
+	// ever. It is less than the result counts.
+	missingPause = comparisonLasts / 2
 )
 
 // checkConsistency compares the data of the members where there is a cause. Where that is not possible now, it has no
@@ -470,8 +474,9 @@ func corruptReplacedFrom(s *cluster.Snapshot, m *cluster.Member) time.Time {
 		}
 		from = from.Add(failureGrace)
 	}
-	if len(voterIDs(s)) < int(s.Cluster.Spec.Replicas) { // the last one has not been replaced yet
-		from = s.Now.Add(corruptPause)
+	c := Compared(s)
+	if len(voterIDs(s)) < int(s.Cluster.Spec.Replicas) && c != nil && c.Ended.Add(missingPause).After(from) {
+		from = c.Ended.Add(missingPause)
 	}
 	for i := range s.Members {
 		if v := s.Members[i].Volume; v != nil && v.JoinedCluster != "" && v.CreatedAt.Add(corruptPause).After(from) {

@@ -233,6 +233,10 @@ func TestOneMemberThatDiffersFromAMajorityIsReplaced(t *testing.T) {
 		"not one that cannot open its data where the others differ": {3, []func(*cluster.Snapshot){cannotStart, answers(1, 0, 2)}, ""},
 		"not one that fails for something else":                     {3, []func(*cluster.Snapshot){refusesData("prod-1", "killed"), wantsComparison, answers(1, 0, 1)}, ""},
 		"not within an hour of the last new member":                 {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(59 * time.Minute)}, ""},
+		"while members are missing, not within half an hour of the comparison": {
+			3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), missing(29 * time.Minute)}, "",
+		},
+		"while members are missing, after that": {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), missing(30 * time.Minute)}, "prod-1"},
 		"an hour after the last new member":                         {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(time.Hour)}, "prod-1"},
 		"not by itself where the spec says Manual":                  {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})}, ""},
 		"not for another alarm besides": {3, []func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
@@ -452,5 +456,13 @@ func TestASmallerSizeKeepsTheRightData(t *testing.T) {
 	}
 	if d := Next(situation(3, manual, wantsComparison, answers(1, 1, 1), smaller)); d.Action == nil {
 		t.Errorf("all agree: %s", d.Message)
+	}
+}
+
+// missing has the spec ask for more members than there are, some time after the data were compared.
+func missing(since time.Duration) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		s.Cluster.Spec.Replicas += 2
+		s.Comparison.Ended = s.Now.Add(-since)
 	}
 }

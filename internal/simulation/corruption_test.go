@@ -1,6 +1,8 @@
 package simulation_test
 
 import (
+	"testing"
+	"testing/cryptotest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -129,5 +131,25 @@ func (h *history) judgeData() {
 			h.wrong("at rest the wish to compare the data is not fulfilled")
 		}
 		return
+	}
+}
+
+// The spec grows while a member has wrong data. None is added beside it, so it is replaced first, and then they grow.
+func TestAClusterGrowsOnceItsWrongDataAreReplaced(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	for name, spoil := range map[string]func(*history){
+		"they differ": func(h *history) { h.corrupt("prod-1", true) },
+		"they cannot be opened": func(h *history) {
+			h.Etcd.Break(h.Disk(h.claimOf("prod-1")))
+			h.KillContainer(h.podOf("prod-1"))
+		},
+	} {
+		h := afterLoss(t, 3, false)
+		spoil(h)
+		h.resize(5)
+		h.settled(t)
+		if h.harmed || h.claimOf("prod-1") == nil || h.podOf("prod-1") != nil {
+			t.Errorf("%s: prod-1 was not replaced: %v", name, h.podStates())
+		}
 	}
 }
