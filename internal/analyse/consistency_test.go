@@ -236,9 +236,9 @@ func TestOneMemberThatDiffersFromAMajorityIsReplaced(t *testing.T) {
 		"while members are missing, not within half an hour of the comparison": {
 			3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), missing(29 * time.Minute)}, "",
 		},
-		"while members are missing, after that": {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), missing(30 * time.Minute)}, "prod-1"},
-		"an hour after the last new member":                         {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(time.Hour)}, "prod-1"},
-		"not by itself where the spec says Manual":                  {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})}, ""},
+		"while members are missing, after that":    {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), missing(30 * time.Minute)}, "prod-1"},
+		"an hour after the last new member":        {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), joined(time.Hour)}, "prod-1"},
+		"not by itself where the spec says Manual": {3, []func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), replacement(v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually})}, ""},
 		"not for another alarm besides": {3, []func(*cluster.Snapshot){corruptAlarm(0), func(s *cluster.Snapshot) {
 			s.Membership.Alarms = append(s.Membership.Alarms, cluster.Alarm{Kind: cluster.AlarmNoSpace})
 		}, answers(1, 2, 1)}, ""},

@@ -69,6 +69,10 @@ func (w *World) Fingerprint(key string, wanted map[cluster.ID]string, more strin
 				add(scan(w.validity(object)))
 			case *corev1.PersistentVolumeClaim:
 				disks = append(disks, w.Disk(object))
+			case *corev1.Pod:
+				if claimName(object) == "" {
+					disks = append(disks, w.memoryOf(object))
+				}
 			}
 		}
 	}

@@ -288,7 +288,7 @@ func (h *history) checkCall(o *operator, call *simulation.Call) {
 func keepsFromFounding(call *simulation.Call) bool {
 	set, isSet := call.Live.(*appsv1.StatefulSet)
 	return isSet && call.Verb == simulation.Update && render.StartsEmpty(set.Spec.Template.Annotations) ||
-		call.Verb == simulation.Patch && (call.Kind == "PersistentVolumeClaim" || call.Kind == "Pod")
+		call.Verb == simulation.Patch && slices.Contains([]string{"PersistentVolumeClaim", "ConfigMap", "Pod"}, call.Kind)
 }
 
 // clusterIDs are those of the etcd clusters that the cluster's volumes were recorded for.
@@ -616,9 +616,13 @@ func (h *history) condition(kind string) metav1.Condition {
 }
 
 // waitsForItsUser reports whether pods are to be deleted by the user: that of the only member, or, where certificates
-// expired before the members were told of another authority, all at once.
+// expired before the members were told of another authority, or a Secret is gone that they trust, all at once.
 func (h *history) waitsForItsUser() bool {
 	decided := h.progressing()
+	if c := h.cluster(); c != nil && decided.Reason == v1beta1.ReasonResuming { // what has data and no pod waits for it
+		degraded := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionDegraded)
+		return degraded != nil && strings.Contains(degraded.Message, "delete the pods of these members at once")
+	}
 	return strings.Contains(decided.Message, "it is the only member") || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
 }
 
@@ -648,8 +652,11 @@ func (h *history) isComparing() bool {
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
-	idle := 0
-	for range settleRounds {
+	idle, rounds := 0, settleRounds
+	if h.isInMemory() {
+		rounds *= 4 // each change of a pod takes a new member
+	}
+	for range rounds {
 		h.runKubernetes()
 		h.CollectGarbage(1 << 10)
 		h.removeForeignLearners()
@@ -749,6 +756,7 @@ func (h *history) settle() {
 	h.heal()
 	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
 	h.observe()
+	h.judgeMemory()
 	h.judgeData()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0

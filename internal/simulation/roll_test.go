@@ -59,7 +59,7 @@ func templateOf(spec *v1beta1.EtcdClusterSpec) *v1beta1.PodTemplate {
 
 // rolled are changes of the spec that restart every member.
 var rolled = map[string]func(*v1beta1.EtcdClusterSpec){
-	"a label": labelled("a"), "another label": labelled("b"), "memory": limited("1Gi"), "more memory": limited("2Gi"),
+	"a label": labelled("a"), "another label": labelled("b"), "memory": limited("2Gi"), "more memory": limited("3Gi"),
 	"fast timings": timed("20", "200"), "default timings": timed("100", "1000"), "slow timings": timed("4000", "40000"),
 	"images are always pulled": func(spec *v1beta1.EtcdClusterSpec) { spec.Image.PullPolicy = v1beta1.PullAlways },
 	"images are kept":          func(spec *v1beta1.EtcdClusterSpec) { spec.Image.PullPolicy = v1beta1.PullIfNotPresent },
