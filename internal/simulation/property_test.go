@@ -26,11 +26,10 @@ import (
 
 // searches is how many searches for a bad state run, two at once. Each tries as many histories.
 const (
-	searches  = 8
-	histories = 240
-	// fingerprints is how many distinct states they visit at least, and fullFingerprints how many in the full matrix, which
-	// follows three times as many histories.
-	fingerprints, fullFingerprints = 120_000, 200_000
+	searches                 = 8
+	histories, fullHistories = 60, 360
+	// fingerprints is how many distinct states they visit at least, and fullFingerprints how many in the full matrix.
+	fingerprints, fullFingerprints = 60_000, 200_000
 )
 
 // visited are the fingerprints of the states that the searches saw.
@@ -102,7 +101,7 @@ func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 	switch {
 	case checks.Value.String() != checks.DefValue:
 	case full:
-		defer set(t, checks, 3*histories)()
+		defer set(t, checks, fullHistories)()
 	default:
 		defer set(t, checks, histories)()
 	}
@@ -282,7 +281,10 @@ func (h *history) editSpec(t *rapid.T, edit func(*v1beta1.EtcdClusterSpec)) {
 
 func (h *history) events() map[string]func(*rapid.T) {
 	all := map[string]func(*rapid.T){}
-	for _, group := range []map[string]func(*rapid.T){h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(), h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents(), h.dataEvents()} {
+	for _, group := range []map[string]func(*rapid.T){
+		h.operatorEvents(), h.kubernetesEvents(), h.nodeEvents(), h.userEvents(), h.volumeEvents(),
+		h.certificateEvents(), h.membershipEvents(), h.rollEvents(), h.versionEvents(), h.dataEvents(),
+	} {
 		for name, event := range group {
 			all[name] = event
 		}
