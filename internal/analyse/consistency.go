@@ -142,10 +142,14 @@ func voterIDs(s *cluster.Snapshot) []cluster.ID {
 	return ids
 }
 
-// Compared returns the last comparison, if it is one of the present voters and has ended; nil otherwise.
+// Compared returns the last comparison, if it is one of the present voters and has ended; nil otherwise, and where
+// another operator noted a later one.
 func Compared(s *cluster.Snapshot) *cluster.Comparison {
 	c := s.Comparison
 	if !isOfPresentVoters(s) || c.Asked != "" || len(votersToAsk(s, c)) > 0 || mayBeginAgain(c) {
+		return nil
+	}
+	if note := notedComparison(s); note != nil && note.At.After(c.Ended) {
 		return nil
 	}
 	return c
@@ -385,26 +389,43 @@ func isComparedForUpgrade(s *cluster.Snapshot, cause string) bool {
 	if c := Compared(s); c != nil && isRecent(s, c) && (c.Cause == cause || c.Agrees()) {
 		return true
 	}
-	at := cluster.ComparedAt(peerNote(s, cluster.AnnotationComparedFor), cluster.MinorOf(s.Cluster.Spec.Version), voterIDs(s))
-	return s.Now.Before(at.Add(comparisonLasts))
+	note := notedComparison(s)
+	return note != nil && s.Now.Before(note.At.Add(comparisonLasts))
 }
 
-// comparedForUpgrade is the note that the data were compared before a minor version, and do not differ; empty where
-// there is nothing to note.
-func comparedForUpgrade(s *cluster.Snapshot) string {
+// notedComparison is the last comparison of the present voters that was noted; nil for none.
+func notedComparison(s *cluster.Snapshot) *cluster.ComparisonNote {
+	note := cluster.ParseComparisonNote(peerNote(s, cluster.AnnotationCompared))
+	if note == nil || !slices.Equal(note.Voters, voterIDs(s)) {
+		return nil
+	}
+	return note
+}
+
+// missingNote is the note of the last comparison, where no data differed in it; empty where that is noted already, or a
+// later one is.
+func missingNote(s *cluster.Snapshot) string {
 	c := Compared(s)
 	if c == nil || s.PeerService == nil || s.Cluster.Status.Operation != nil || c.Comparable() && len(c.Groups()) > 1 {
 		return ""
 	}
-	cause := causeBeforeUpgrade(s)
-	if cause == "" || !isRecent(s, c) || c.Cause != cause && !c.Agrees() {
+	note, last := cluster.NoteOf(c), notedComparison(s)
+	if last != nil && !note.At.After(last.At) {
 		return ""
 	}
-	note := cluster.ComparisonNote(cluster.MinorOf(s.Cluster.Spec.Version), c.Voters, c.Ended)
-	if note == peerNote(s, cluster.AnnotationComparedFor) {
-		return ""
+	return note.String()
+}
+
+// Agreed returns the revision at which the data of all voters agreed when they were last compared, as this operator or
+// another one found. It reports false where they did not agree, or nobody compared them.
+func Agreed(s *cluster.Snapshot) (revision int64, is bool) {
+	if c := Compared(s); c != nil {
+		return c.Revision, c.Agrees()
 	}
-	return note
+	if note := notedComparison(s); note != nil {
+		return note.Revision, note.Agree
+	}
+	return 0, false
 }
 
 // dataAgree refuses to restart a member, to add one or to promote one while the members' data differ: what is copied,
@@ -487,13 +508,14 @@ func corruptReplacedFrom(s *cluster.Snapshot, m *cluster.Member) time.Time {
 }
 
 // consistencyUpkeep ends the alarms once all data agree, and removes the annotation once the data were compared for it.
-func consistencyUpkeep(s *cluster.Snapshot) []plan.Upkeep {
+// In the pass that finishes an operation no alarm is ended: until its end is written, the operation stands.
+func consistencyUpkeep(s *cluster.Snapshot, finishes bool) []plan.Upkeep {
 	cause := causeToCompare(s)
 	if cause == "" || s.Cluster.Status.Operation != nil || !isCompared(s, cause) {
 		return nil
 	}
 	if alarms := corruptAlarms(s); len(alarms) > 0 {
-		if leader := leaderTarget(s); leader != "" && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() && s.Now.Before(s.Comparison.Ended.Add(alarmPause)) {
+		if leader := leaderTarget(s); leader != "" && !finishes && s.Comparison.Agrees() && s.Comparison.Disarmed.IsZero() && s.Now.Before(s.Comparison.Ended.Add(alarmPause)) {
 			return []plan.Upkeep{plan.DisarmAlarms{Leader: leader, Alarms: alarms}}
 		}
 		return nil

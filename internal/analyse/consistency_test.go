@@ -41,8 +41,6 @@ func compactedAt(member int, revision int64) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) { s.Comparison.Answers[member].CompactRevision = revision }
 }
 
-func noComparison(s *cluster.Snapshot) { s.Comparison = nil }
-
 func wantsComparison(s *cluster.Snapshot) {
 	metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.CheckConsistencyAnnotation, "now")
 }
@@ -85,7 +83,7 @@ func full(s *cluster.Snapshot) {
 
 func situation(size int, changes ...func(*cluster.Snapshot)) cluster.Snapshot {
 	b := healthy(int32(size))
-	for _, change := range append([]func(*cluster.Snapshot){noComparison}, changes...) {
+	for _, change := range append([]func(*cluster.Snapshot){NeverCompared}, changes...) {
 		b = b.Later(change)
 	}
 	return b.Snapshot()
@@ -312,6 +310,16 @@ func TestAlarmsEndOnceAllDataAgree(t *testing.T) {
 	}
 }
 
+func TestTheAnnotationGoesInThePassThatFinishesTheComparison(t *testing.T) {
+	s := situation(3, wantsComparison, answers(1, 1, 1), func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationCheckConsistency, StartedAt: metav1.NewTime(s.Now)}
+	})
+	d := Next(s)
+	if !d.Finished || !slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool { _, removes := u.(plan.RemoveAnnotation); return removes }) {
+		t.Errorf("finished %t, and the upkeep is %+v", d.Finished, d.Upkeep)
+	}
+}
+
 func TestTheAnnotationGoesOnceTheDataAreCompared(t *testing.T) {
 	removes := func(changes ...func(*cluster.Snapshot)) bool {
 		return slices.ContainsFunc(Next(situation(3, changes...)).Upkeep, func(u plan.Upkeep) bool {
@@ -344,7 +352,7 @@ func TestNothingRestartsOrJoinsWhileTheDataDiffer(t *testing.T) {
 
 func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
 	upgrades := func(version string, changes ...func(*cluster.Snapshot)) plan.Decision {
-		b := healthy(3).LaterSpec(toVersion(version)).Later(noComparison)
+		b := healthy(3).LaterSpec(toVersion(version)).Later(NeverCompared)
 		for _, change := range changes {
 			b = b.Later(change)
 		}
@@ -373,15 +381,15 @@ func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {
 }
 
 // The note outlives the operator: another one, or the same after a restart, does not compare the data again.
-func TestAComparisonBeforeAMinorVersionIsNoted(t *testing.T) {
-	noted := func(note string) func(*cluster.Snapshot) {
+func TestAComparisonIsNotedAndCountsForTheNextOperator(t *testing.T) {
+	noted := func(n cluster.ComparisonNote) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) {
 			s.PeerService = s.PeerService.DeepCopy()
-			metav1.SetMetaDataAnnotation(&s.PeerService.ObjectMeta, cluster.AnnotationComparedFor, note)
+			metav1.SetMetaDataAnnotation(&s.PeerService.ObjectMeta, cluster.AnnotationCompared, n.String())
 		}
 	}
 	upgrade := func(version string, changes ...func(*cluster.Snapshot)) (asks bool, note string) {
-		b := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Later(noComparison)
+		b := healthy(3).LaterSpec(toVersion(version)).Later(readySince(time.Hour)).Later(NeverCompared)
 		for _, change := range changes {
 			b = b.Later(change)
 		}
@@ -394,32 +402,67 @@ func TestAComparisonBeforeAMinorVersionIsNoted(t *testing.T) {
 		}
 		for _, u := range d.Upkeep {
 			if n, is := u.(plan.NotePeers); is {
-				note = n.Notes[cluster.AnnotationComparedFor]
+				note = n.Notes[cluster.AnnotationCompared]
 			}
 		}
 		return asks, note
 	}
-	voters := []cluster.ID{0xa0, 0xa1, 0xa2}
-	now := cluster.ComparisonNote("3.7", voters, Now)
+	now := cluster.ComparisonNote{Agree: true, Revision: 7, Voters: []cluster.ID{0xa0, 0xa1, 0xa2}, At: Now.UTC().Truncate(time.Second)}
+	with := func(change func(*cluster.ComparisonNote)) func(*cluster.Snapshot) {
+		n := now
+		change(&n)
+		return noted(n)
+	}
+	then := func(changes ...func(*cluster.Snapshot)) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			for _, change := range changes {
+				change(s)
+			}
+		}
+	}
+	later := with(func(n *cluster.ComparisonNote) { n.At = n.At.Add(time.Minute) })
+	earlier := with(func(n *cluster.ComparisonNote) { n.At = n.At.Add(-time.Minute) })
+	const minor = "3.7.3"
 	for name, c := range map[string]struct {
 		version string
 		change  func(*cluster.Snapshot)
 		asks    bool
 		note    string
 	}{
-		"nothing is known":                 {"3.7.3", noComparison, true, ""},
-		"this operator compared":           {"3.7.3", answers(1, 1, 1), false, now},
-		"and noted it":                     {"3.7.3", func(s *cluster.Snapshot) { answers(1, 1, 1)(s); noted(now)(s) }, false, ""},
-		"the data differ":                  {"3.7.3", answers(1, 1, 2), false, ""},
-		"a patch":                          {"3.6.17", answers(1, 1, 1), false, ""},
-		"another operator noted it":        {"3.7.3", noted(now), false, ""},
-		"it noted it long ago":             {"3.7.3", noted(cluster.ComparisonNote("3.7", voters, Now.Add(-comparisonLasts))), true, ""},
-		"it noted it for another version":  {"3.7.3", noted(cluster.ComparisonNote("3.5", voters, Now)), true, ""},
-		"it noted it for two of the three": {"3.7.3", noted(cluster.ComparisonNote("3.7", voters[:2], Now)), true, ""},
-		"the note is somebody's text":      {"3.7.3", noted("yes"), true, ""},
+		"nothing is known":                 {minor, NeverCompared, true, ""},
+		"this operator compared":           {minor, answers(1, 1, 1), false, now.String()},
+		"and noted it":                     {minor, then(answers(1, 1, 1), noted(now)), false, ""},
+		"after another one":                {minor, then(answers(1, 1, 1), earlier), false, now.String()},
+		"before another one":               {minor, then(answers(1, 1, 1), later), false, ""},
+		"the data differ":                  {minor, answers(1, 1, 2), false, ""},
+		"another operator noted it":        {minor, noted(now), false, ""},
+		"without a result":                 {minor, with(func(n *cluster.ComparisonNote) { n.Agree = false }), false, ""},
+		"it noted it long ago":             {minor, with(func(n *cluster.ComparisonNote) { n.At = n.At.Add(-comparisonLasts) }), true, ""},
+		"it noted it for two of the three": {minor, with(func(n *cluster.ComparisonNote) { n.Voters = n.Voters[:2] }), true, ""},
+		"a patch":                          {"3.6.17", NeverCompared, false, ""},
 	} {
 		if asks, note := upgrade(c.version, c.change); asks != c.asks || note != c.note {
 			t.Errorf("%s: compares %t, notes %q", name, asks, note)
+		}
+	}
+}
+
+// What another operator found later counts: this one may have found a difference that is mended.
+func TestALaterNoteOutweighsWhatTheOperatorRemembers(t *testing.T) {
+	note := func(after time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			n := cluster.ComparisonNote{Agree: true, Revision: 9, Voters: voterIDs(s), At: s.Now.Add(after)}
+			s.PeerService = s.PeerService.DeepCopy()
+			metav1.SetMetaDataAnnotation(&s.PeerService.ObjectMeta, cluster.AnnotationCompared, n.String())
+		}
+	}
+	for after, want := range map[time.Duration]bool{time.Minute: true, -time.Minute: false} {
+		s := situation(3, answers(1, 2, 3), note(after))
+		if revision, agree := Agreed(&s); agree != want || agree && revision != 9 {
+			t.Errorf("noted %s after the difference: agree %t at %d", after, agree, revision)
+		}
+		if refusal := dataAgree(&s); (refusal == nil) != want {
+			t.Errorf("noted %s after the difference: %+v", after, refusal)
 		}
 	}
 }
@@ -430,7 +473,7 @@ func TestHashesThatCannotBeComparedHoldUpNothing(t *testing.T) {
 	if r := dataAgree(&s); r != nil {
 		t.Error(r.Message)
 	}
-	if len(consistencyUpkeep(&s)) > 0 {
+	if len(consistencyUpkeep(&s, false)) > 0 {
 		t.Error("the annotation goes without a result")
 	}
 }

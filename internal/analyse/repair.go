@@ -57,7 +57,11 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	case isAlone && v.IsReplaced():
 		return loss{why: fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case whyNeverStarts(s, m) != "":
-		return loss{why: whyNeverStarts(s, m), at: claimedAt(m).Add(max(after, cluster.ProgressDeadline(s.Cluster)))}
+		since := claimedAt(m)
+		if m.Pod != nil {
+			since = m.Pod.CreatedAt
+		}
+		return loss{why: whyNeverStarts(s, m), at: since.Add(max(after, cluster.ProgressDeadline(s.Cluster)))}
 	case !m.Node.IsGone():
 		return loss{}
 	case v.Confined && m.Node.IsGoneForGood():
@@ -78,10 +82,10 @@ func isFollowed(s *cluster.Snapshot, m *cluster.Member) bool {
 	return e != nil && slices.ContainsFunc(s.Members, func(other cluster.Member) bool { return other.Serves() && other.Probe.Leader == e.ID })
 }
 
-// whyNeverStarts tells why a founder whose cluster serves without it does not start, in a sentence; empty for any other
-// member. Either it fails where it was scheduled: one that no node takes, or whose image cannot be pulled, would fail in
-// the same way under another name. Or its StatefulSet is gone: once the founding has ended, none is made again that
-// would start an empty volume, because the member may have started unseen.
+// whyNeverStarts tells why a founder whose cluster serves without it does not start, in a sentence; empty for any
+// other member. Either it fails where it was scheduled: one that no node takes, or whose image cannot be pulled, would
+// fail in the same way under another name. Or its StatefulSet is gone: once the founding has ended, none is made again
+// that would start an empty volume, because the member may have started unseen.
 func whyNeverStarts(s *cluster.Snapshot, m *cluster.Member) string {
 	if !slices.Contains(m.Volume.Founders, m.Name) || startEvidence(s, m) != "" || isStarting(s) {
 		return ""

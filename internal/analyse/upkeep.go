@@ -40,10 +40,8 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	list = append(list, hangUpkeep(s)...)
 	if d.Action == nil {
 		list = append(list, replacementUpkeep(s)...)
+		list = append(list, consistencyUpkeep(s, d.Finished)...)
 		list = append(list, maintenanceUpkeep(s)...)
-	}
-	if d.Action == nil && !d.Finished { // no alarm is ended while an operation is claimed
-		list = append(list, consistencyUpkeep(s)...)
 	}
 	if notes := peerNotes(s); d.Action == nil && len(notes) > 0 {
 		list = append(list, plan.NotePeers{Service: s.PeerService.Name, Notes: notes})
@@ -110,8 +108,8 @@ func peerNotes(s *cluster.Snapshot) map[string]string {
 	if hasEndedDowngrade(s) { // one that is enabled later is somebody else's
 		notes[cluster.AnnotationDowngrade] = ""
 	}
-	if note := comparedForUpgrade(s); note != "" {
-		notes[cluster.AnnotationComparedFor] = note
+	if note := missingNote(s); note != "" {
+		notes[cluster.AnnotationCompared] = note
 	}
 	return notes
 }

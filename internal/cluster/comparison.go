@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,8 +17,8 @@ type DataHash struct {
 	CompactRevision int64
 }
 
-// Comparison is what became of a comparison of the members' data. It is kept in memory only: an operator that was
-// restarted compares again.
+// Comparison is what became of a comparison of the members' data. It is kept in memory, and a ComparisonNote of it on
+// the Service of the peers.
 type Comparison struct {
 	// Cause is why the data are compared, and Voters are the IDs of all voters at that time, sorted. With other voters,
 	// or for another cause, it is another comparison.
@@ -133,28 +134,50 @@ func ComparesLargeData(c *v1beta1.EtcdCluster) bool {
 	return c.Spec.Maintenance != nil && c.Spec.Maintenance.ConsistencyCheck == v1beta1.ConsistencyCheckFull
 }
 
-// ComparisonNote tells that the data of the present voters were compared before the members go to a minor version: the
-// version, the IDs of the voters and when, separated by spaces. It outlives the operator, so that another one does not
-// compare them again.
-func ComparisonNote(minor string, voters []ID, at time.Time) string {
-	return comparisonNoteBegin(minor, voters) + at.UTC().Format(time.RFC3339)
+// ComparisonNote is what the operator keeps of a comparison in which no data differed. It outlives the operator:
+// another one does not compare the data again at once, and tells the same.
+type ComparisonNote struct {
+	// Agree tells that the data of all voters agree. Otherwise the result is not known.
+	Agree    bool
+	Revision int64
+	Voters   []ID
+	// At is when the comparison ended, in whole seconds.
+	At time.Time
 }
 
-// ComparedAt returns when the data of these voters were compared before the members go to the minor version, as a note
-// says. It is the zero time where the note says nothing of it.
-func ComparedAt(note, minor string, voters []ID) time.Time {
-	text, is := strings.CutPrefix(note, comparisonNoteBegin(minor, voters))
-	at, err := time.Parse(time.RFC3339, text)
-	if !is || err != nil {
-		return time.Time{}
-	}
-	return at
+const comparisonAgree, comparisonUnknown = "Agree", "Unknown"
+
+// NoteOf returns what is kept of a comparison.
+func NoteOf(c *Comparison) ComparisonNote {
+	return ComparisonNote{Agree: c.Agrees(), Revision: c.Revision, Voters: c.Voters, At: c.Ended.UTC().Truncate(time.Second)}
 }
 
-func comparisonNoteBegin(minor string, voters []ID) string {
-	var ids []string
-	for _, id := range voters {
-		ids = append(ids, id.String())
+// String writes the note as ParseComparisonNote reads it.
+func (n ComparisonNote) String() string {
+	verdict, ids := comparisonUnknown, make([]string, len(n.Voters))
+	if n.Agree {
+		verdict = comparisonAgree
 	}
-	return minor + " " + strings.Join(ids, ",") + " "
+	for i, id := range n.Voters {
+		ids[i] = id.String()
+	}
+	return fmt.Sprintf("%s %d %s %s", verdict, n.Revision, strings.Join(ids, ","), n.At.Format(time.RFC3339))
+}
+
+// ParseComparisonNote reads a note; nil where the text is none.
+func ParseComparisonNote(text string) *ComparisonNote {
+	var n ComparisonNote
+	var verdict, ids, at string
+	if _, err := fmt.Sscan(text, &verdict, &n.Revision, &ids, &at); err != nil {
+		return nil
+	}
+	for id := range strings.SplitSeq(ids, ",") {
+		n.Voters = append(n.Voters, ParseID(id))
+	}
+	n.Agree = verdict == comparisonAgree
+	var err error
+	if n.At, err = time.Parse(time.RFC3339, at); err != nil || n.String() != text {
+		return nil
+	}
+	return &n
 }

@@ -47,10 +47,10 @@ const (
 	MembershipRetired = "Retired"
 
 	// On the Service of the peers.
-	AnnotationNextMember  = Prefix + "next-member"  // number of the next member, above all that were ever used
-	AnnotationDowngrade   = Prefix + "downgrade"    // minor version of the downgrade that the operator enabled last
-	AnnotationLogRenewal  = Prefix + "log-renewal"  // LogRenewalBegun or LogRenewalDone
-	AnnotationComparedFor = Prefix + "compared-for" // see ComparisonNote
+	AnnotationNextMember = Prefix + "next-member" // number of the next member, above all that were ever used
+	AnnotationDowngrade  = Prefix + "downgrade"   // minor version of the downgrade that the operator enabled last
+	AnnotationLogRenewal = Prefix + "log-renewal" // LogRenewalBegun or LogRenewalDone
+	AnnotationCompared   = Prefix + "compared"    // see ComparisonNote
 
 	// LogRenewalBegun tells that a downgrade is enabled only to have every member write a snapshot of its log, and
 	// LogRenewalDone that they have. It counts until etcd 3.5 runs again.

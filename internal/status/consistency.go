@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,6 +22,7 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 	}
 	last := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionDataConsistent)
 	c, refusals := analyse.Compared(s), analyse.ConsistencyRefusals(s)
+	revision, agree := analyse.Agreed(s)
 	isAlarmed, waits := analyse.HasCorruptAlarm(s), analyse.WhyComparisonWaits(s)
 	switch {
 	case s.Membership == nil && last != nil:
@@ -29,12 +31,12 @@ func dataConsistent(s *cluster.Snapshot) metav1.Condition {
 		return metav1.Condition{} // etcd has not started yet
 	case c != nil && len(c.Groups()) > 1 && c.Comparable():
 		return is(metav1.ConditionFalse, v1beta1.ReasonDataDiffers, analyse.DifferenceText(s, c))
-	case c != nil && c.Agrees() && (!isAlarmed || !analyse.AwaitsComparison(s)):
-		return is(metav1.ConditionTrue, v1beta1.ReasonDataAgrees, fmt.Sprintf("The data of all members agree at revision %d: %s.",
-			c.Revision, strings.Join(c.Groups()[0], ", ")))
 	case last != nil && last.Status == metav1.ConditionFalse && analyse.DifferedBefore(s):
 		return is(metav1.ConditionFalse, v1beta1.ReasonDataDiffers, sentences("The data of the members differed when they were last compared. "+
 			"They are compared again. Until then no member is restarted or added.", plan.Messages(refusals), notYet(waits)))
+	case agree && (!isAlarmed || !analyse.AwaitsComparison(s)):
+		return is(metav1.ConditionTrue, v1beta1.ReasonDataAgrees, fmt.Sprintf("The data of all members agree at revision %d: %s.",
+			revision, strings.Join(voters(s), ", ")))
 	case len(refusals) > 0:
 		return is(metav1.ConditionUnknown, v1beta1.ReasonNotCompared, plan.Messages(refusals))
 	case c != nil:
@@ -55,6 +57,18 @@ func notYet(waits string) string {
 		return ""
 	}
 	return "The comparison of the data has not begun: " + waits
+}
+
+// voters are the names of all voters, sorted.
+func voters(s *cluster.Snapshot) []string {
+	var names []string
+	for i := range s.Members {
+		if e := s.EtcdEntry(&s.Members[i]); e != nil && !e.Learner {
+			names = append(names, s.Members[i].Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // notCompared tells why a comparison ended without a result.

@@ -235,7 +235,7 @@ func (b *Builder) Broken(why string, roles ...cluster.Role) *Builder {
 func (b *Builder) Snapshot() cluster.Snapshot {
 	slices.SortFunc(b.s.Members, func(x, y cluster.Member) int { return cluster.CompareMembers(b.s.Cluster.Name, x.Name, y.Name) })
 	b.s.Membership = b.membership()
-	b.s.Comparison = b.comparison()
+	b.noteComparison()
 	for _, change := range b.last {
 		change()
 	}
@@ -254,18 +254,26 @@ func (b *Builder) membership() *cluster.Membership {
 	return &m
 }
 
-// comparison is one that all members' data agreed in: before a minor version of etcd, the operator compares them.
-func (b *Builder) comparison() *cluster.Comparison {
-	if b.s.Membership == nil {
-		return nil
+// noteComparison notes that the data of all members agree: before a minor version of etcd, the operator compares them.
+func (b *Builder) noteComparison() {
+	if b.s.Membership == nil || b.s.PeerService == nil {
+		return
 	}
-	c := &cluster.Comparison{Cause: "a test", Revision: 1, Attempt: 1, Ended: Now}
+	note := cluster.ComparisonNote{Agree: true, Revision: 1, At: Now.UTC().Truncate(time.Second)}
 	for _, name := range b.Founders() {
-		c.Voters = append(c.Voters, b.memberID(name))
-		c.Answers = append(c.Answers, cluster.Answer{Member: name, ID: b.memberID(name)})
+		note.Voters = append(note.Voters, b.memberID(name))
 	}
-	slices.Sort(c.Voters)
-	return c
+	slices.Sort(note.Voters)
+	metav1.SetMetaDataAnnotation(&b.s.PeerService.ObjectMeta, cluster.AnnotationCompared, note.String())
+}
+
+// NeverCompared forgets that the data were compared.
+func NeverCompared(s *cluster.Snapshot) {
+	s.Comparison = nil
+	if s.PeerService != nil {
+		s.PeerService = s.PeerService.DeepCopy()
+		delete(s.PeerService.Annotations, cluster.AnnotationCompared)
+	}
 }
 
 // Founders are the names of the founding members.

@@ -19,8 +19,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/webhook/webhooktest"
 )
 
-// mostUnavailable is five times what the documentation promises for a whole upgrade: other suites share the machine. The
-// suite with Operator Lifecycle Manager itself measures the time.
+// mostUnavailable is five times what the documentation promises for a whole upgrade: other suites share the machine.
+// The suite with Operator Lifecycle Manager itself measures the time.
 const mostUnavailable = 10 * time.Second
 
 // olm does what OLM does: it issues the certificate and writes the caBundle.
