@@ -109,7 +109,7 @@ func (h *history) findWrongData() {
 	}
 }
 
-// judgeData fails where the members that run at rest do not agree, or an alarm is left. Where
+// judgeData fails where the members that run at rest do not agree, or an alarm or a wish to compare them is left. Where
 // too few run with the right data, nobody but a user can tell who is right.
 func (h *history) judgeData() {
 	for _, pod := range h.pods() {
@@ -126,6 +126,9 @@ func (h *history) judgeData() {
 		}
 		if alarms := h.Etcd.CorruptAlarms(id); wrong > 0 || alarms > 0 {
 			h.wrong("at rest %d of %d voters have wrong data, and there are %d alarms", wrong, voters, alarms)
+		}
+		if h.cluster().Annotations[v1beta1.CheckConsistencyAnnotation] != "" && voters > 1 {
+			h.wrong("at rest the wish to compare the data is not fulfilled")
 		}
 		return
 	}
