@@ -26,7 +26,7 @@ run() {
     release)
       hack/build-tools.sh controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm images
       go_test -tags=release ./test/release/... ;;
-    e2e) specs --procs="${E2E_PROCS:-6}" ./test/e2e ;;
+    e2e) specs --procs="${E2E_PROCS:-4}" ./test/e2e ;;
     olm)
       [ "${USE_EXISTING_CLUSTER:-}" = true ] || { hack/cluster/cluster.sh build; hack/build-tools.sh kustomize olm opm; }
       specs ./test/olm ;;

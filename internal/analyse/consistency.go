@@ -406,7 +406,7 @@ func notedComparison(s *cluster.Snapshot) *cluster.ComparisonNote {
 // later one is.
 func missingNote(s *cluster.Snapshot) string {
 	c := Compared(s)
-	if c == nil || s.PeerService == nil || s.Cluster.Status.Operation != nil || c.Comparable() && len(c.Groups()) > 1 {
+	if c == nil || s.Cluster.Status.Operation != nil || c.Comparable() && len(c.Groups()) > 1 {
 		return ""
 	}
 	note, last := cluster.NoteOf(c), notedComparison(s)

@@ -340,6 +340,8 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		return fmt.Sprintf("spec.replicas asks for %d members now.", s.Cluster.Spec.Replicas)
 	case m != nil && hasLostItsVolume(s, m):
 		return fmt.Sprintf("The volume of %s was lost before it became a voter.", m.Name)
+	case m == nil && wasRegistered(s.Find(op.Member)):
+		return fmt.Sprintf("etcd's member list does not have %s any more, because another client removed it. A new member gets another name.", op.Member)
 	case s.Find(op.Member) == nil:
 		if isNameUsed(s, op.Member) {
 			return fmt.Sprintf("The name %s may have been used before. A new member gets another one.", op.Member)
@@ -349,6 +351,12 @@ func joinAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 		}
 	}
 	return deadlinePassed(s, op)
+}
+
+// wasRegistered reports whether a left-over is of a member that etcd's list had: the list is recorded on its volume
+// once it has the member. Its volume may have the data of the removed one, so its name is not registered again.
+func wasRegistered(m *cluster.Member) bool {
+	return m != nil && (m.Workload != nil || m.Volume != nil && (m.Volume.JoinedCluster != "" || m.Volume.Started()))
 }
 
 // isNameUsed reports whether the number of a member of which nothing exists was noted as used, or a higher one.

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -325,5 +326,22 @@ func TestNoMemberJoinsWithItsDataElsewhereThanTheOthers(t *testing.T) {
 	}
 	if d := Next(inMemory(3).Later(larger).Later(onVolumes).Snapshot()); d.Action != nil || !strings.Contains(d.Message, "cannot be added or removed") {
 		t.Errorf("on a volume beside memory: %#v, %s", d.Action, d.Message)
+	}
+}
+
+// A pod that goes first has its member's replacement claimed. Then the others go, and nothing can end the claim.
+func TestNoOperationStandsWhereNoQuorumHasItsMemory(t *testing.T) {
+	replacing := func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationReplaceMember, Member: "prod-0", StartedAt: metav1.NewTime(s.Now)}
+	}
+	for lost, want := range map[int]bool{1: false, 2: true} {
+		b := inMemory(3).Later(podGone("prod-0"))
+		if lost == 2 {
+			b = b.Later(podGone("prod-1"))
+		}
+		d := Next(b.Later(noMembership).Later(replacing).Snapshot())
+		if abandoned := d.Abandoned != ""; abandoned != want || want && d.Reason != v1beta1.ReasonMemoryLost {
+			t.Errorf("%d of 3 lost: abandoned %q, %s: %s", lost, d.Abandoned, d.Reason, d.Message)
+		}
 	}
 }

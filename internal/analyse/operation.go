@@ -74,7 +74,9 @@ func endOperation(s *cluster.Snapshot) (ended bool, abandoned string) {
 	if row.isDone(s, op) {
 		return true, ""
 	}
-	abandoned = row.abandonedFor(s, op)
+	if abandoned = row.abandonedFor(s, op); abandoned == "" && op.Type != v1beta1.OperationBootstrap && s.Membership == nil && MemoryLost(s) != "" {
+		abandoned = "No quorum has its data any more."
+	}
 	return abandoned != "", abandoned
 }
 

@@ -197,7 +197,11 @@ func removalAbandonedFor(s *cluster.Snapshot, op *v1beta1.Operation) string {
 // continueRemoval goes on with the removal of a member by its step, and then waits until nothing is left of the member.
 func continueRemoval(step func(*cluster.Snapshot, *cluster.Member) *plan.Decision) func(*cluster.Snapshot, *v1beta1.Operation) *plan.Decision {
 	return func(s *cluster.Snapshot, op *v1beta1.Operation) *plan.Decision {
-		if m := s.Member(op.Member); m != nil && s.Membership != nil {
+		m := s.Member(op.Member)
+		switch {
+		case s.Membership == nil:
+			return &plan.Decision{Progressing: true, Message: fmt.Sprintf("%s. Waiting until etcd tells whether it has removed %s.", s.Outlook(), op.Member)}
+		case m != nil:
 			return step(s, m)
 		}
 		return &plan.Decision{Progressing: true, Message: fmt.Sprintf("Removing the objects of %s, which is no member any more.", op.Member)}

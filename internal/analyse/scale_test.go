@@ -73,8 +73,15 @@ func madeVolume(s *cluster.Snapshot) {
 	s.LeftOvers = append(s.LeftOvers, cluster.Member{Name: "prod-3", Volume: joinerVolume(s)})
 }
 
+// removedByAnother has another client remove prod-3, which had been registered, from etcd's list.
+func removedByAnother(s *cluster.Snapshot) {
+	madeVolume(s)
+	s.LeftOvers[0].Volume.JoinedCluster = s.MemberList() + ",prod-3=" + peerURLOf3
+}
+
 // registered has prod-3 in etcd's list as a learner that has not started.
 func registered(s *cluster.Snapshot) {
+	noted("4")(s)
 	s.LeftOvers = nil
 	s.Members = append(s.Members, cluster.Member{Name: "prod-3", Volume: joinerVolume(s)})
 	s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xa3, PeerURLs: []string{peerURLOf3}, Learner: true})
@@ -428,17 +435,18 @@ func TestScale(t *testing.T) {
 		"deletes no claim of another token": {
 			growing3(wants(3), noted("4"), madeVolume, left("prod-3", func(m *cluster.Member) { m.Volume.Token = "x" })), ended("UpToDate"),
 		},
-		"keeps the volume while the members are unhealthy for a moment":        {growing3(noted("4"), madeVolume, failing("prod-2")), says{Rule: RuleOperation, Reason: "Scaling"}},
-		"abandons a member of which nothing was made while a member is silent": {growing3(failing("prod-2")), ended("MembersNotHealthy")},
-		"removes a learner that is not wanted any more":                        {resized(3, 3, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
-		"abandons a learner that is not wanted any more":                       {growing3(wants(1), registered, listed), ended("Scaling")},
-		"removes a learner before a voter":                                     {resized(3, 1, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
-		"removes a learner whose volume was lost":                              {resized(3, 5, created, withoutVolume("prod-3")).Snapshot(), step("remove prod-3 (a3) by prod-0", "correct prod-3 started=true", "seal prod-3-0")},
-		"removes the operator's own learner without any object": {
+		"keeps the volume while the members are unhealthy for a moment":           {growing3(noted("4"), madeVolume, failing("prod-2")), says{Rule: RuleOperation, Reason: "Scaling"}},
+		"abandons a member of which nothing was made while a member is silent":    {growing3(failing("prod-2")), ended("MembersNotHealthy")},
+		"removes a learner that is not wanted any more":                           {resized(3, 3, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
+		"abandons a learner that another client removed, and takes no name twice": {growing3(noted("4"), removedByAnother), ended("Scaling")},
+		"abandons a learner that is not wanted any more":                          {growing3(wants(1), registered, listed), ended("Scaling")},
+		"removes a learner before a voter":                                        {resized(3, 1, registered, listed).Snapshot(), step("remove prod-3 (a3) by prod-0")},
+		"removes a learner whose volume was lost":                                 {resized(3, 5, created, withoutVolume("prod-3")).Snapshot(), step("remove prod-3 (a3) by prod-0", "correct prod-3 started=true", "seal prod-3-0")},
+		"removes the operator's own learner without any object, and notes its number": {
 			resized(3, 5, func(s *cluster.Snapshot) {
 				s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xa3, PeerURLs: []string{peerURLOf3}, Learner: true})
 				s.SortMembers()
-			}).Snapshot(), step("remove prod-3 (a3) by prod-0"),
+			}).Snapshot(), step("remove prod-3 (a3) by prod-0", "note map[operator.etcd-warden.io/next-member:4]"),
 		},
 		"waits for a learner past its deadline without a claim": {resized(3, 5, created).Snapshot(), says{Rule: RuleScale, Reason: "DeadlineExceeded"}},
 		"appends an entry for it, without a claim": {

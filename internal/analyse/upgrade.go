@@ -14,8 +14,9 @@ import (
 // While a voter of the old minor version answers, every member can go back to it.
 const pinTime = time.Minute
 
-// trialTime is how long a member must be ready with another minor version of etcd until the next one restarts. One that
-// fails before that goes back, as one does that never came up.
+// trialTime is how long a member must be ready with a new template until that counts as one that it was healthy with.
+// One that fails before goes back, as one does that never came up. The next member waits as long only where the minor
+// version of etcd is another one.
 const trialTime = 15 * time.Second
 
 // upgrade brings the members to the version of the spec, one after the other. A patch is a roll. A minor version has
@@ -357,7 +358,7 @@ func awaitOthers(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 func waitForTrials(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, why string) {
 	for i := range s.Members {
 		other := &s.Members[i]
-		if wait := trialLeft(s, other); other.Name != m.Name && wait > left {
+		if wait := trialLeft(s, other); other.Name != m.Name && triesMinor(other) && wait > left {
 			left = wait
 			why = fmt.Sprintf("%s restarts once %s has been ready with etcd %s for %s.", m.Name, other.Name, other.Workload.Intent.Version, trialTime)
 		}
@@ -365,13 +366,18 @@ func waitForTrials(s *cluster.Snapshot, m *cluster.Member) (left time.Duration, 
 	return left, why
 }
 
-// trialLeft is how much longer the member must be ready until it counts as healthy with another minor version than
-// the one it was last healthy with; zero or less where it need not.
+// trialLeft is how much longer the member must be ready until it counts as healthy with its new template; zero or less
+// where it need not.
 func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
-	if m.Workload == nil || m.Workload.HealthyIntent == nil || m.Pod == nil || minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) == 0 {
+	if m.Workload == nil || m.Workload.Live == nil || m.Workload.HealthyIntent == nil || m.Pod == nil || wasHealthyWithTemplate(m) {
 		return 0
 	}
 	return readyLeft(s, m.Pod, trialTime)
+}
+
+// triesMinor reports whether the member's template has another minor version than the one it was last healthy with.
+func triesMinor(m *cluster.Member) bool {
+	return m.Workload != nil && m.Workload.HealthyIntent != nil && minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) != 0
 }
 
 // waitForPin returns how much longer the last voter of the old minor version waits until every other member has been a

@@ -287,13 +287,14 @@ func onTrial(t *testing.T, version string, ready time.Duration) cluster.Snapshot
 
 func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *testing.T) {
 	for name, c := range map[string]struct {
-		version string
-		ready   time.Duration
-		acts    bool
+		version        string
+		ready          time.Duration
+		acts, recorded bool
 	}{
-		"ready for less":              {"3.7.3", trialTime - time.Second, false},
-		"ready for long enough":       {"3.7.3", trialTime, true},
-		"a patch, ready for a moment": {"3.6.17", time.Second, true},
+		"ready for less":                 {"3.7.3", trialTime - time.Second, false, false},
+		"ready for long enough":          {"3.7.3", trialTime, true, true},
+		"a patch, ready for a moment":    {"3.6.17", time.Second, true, false},
+		"a patch, ready for long enough": {"3.6.17", trialTime, true, true},
 	} {
 		d := Next(onTrial(t, c.version, c.ready))
 		records := false
@@ -302,7 +303,7 @@ func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *test
 				records = u.Desired.Annotations[cluster.AnnotationHealthyIntent] == u.Desired.Annotations[cluster.AnnotationIntent]
 			}
 		}
-		if acts := d.Action != nil; acts != c.acts || records != c.acts {
+		if acts := d.Action != nil; acts != c.acts || records != c.recorded {
 			t.Errorf("%s: acts %t, records prod-1 as healthy %t: %s", name, acts, records, d.Message)
 		}
 		if !c.acts && (d.RequeueAfter != trialTime-c.ready || !strings.Contains(d.Message, "prod-1")) {
@@ -314,8 +315,10 @@ func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *test
 		crashing0("prod-1")(&s)
 		return Next(s)
 	}
-	if a, ok := failed("3.7.3").Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.Name != "prod-1" {
-		t.Errorf("one that fails on trial does not go back: %+v", a)
+	for _, version := range []string{"3.7.3", "3.6.17"} {
+		if a, ok := failed(version).Action.(plan.RestartMember); !ok || a.For != v1beta1.OperationRollBack || a.Name != "prod-1" {
+			t.Errorf("one that fails on trial with %s does not go back: %+v", version, a)
+		}
 	}
 }
 

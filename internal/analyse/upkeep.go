@@ -43,7 +43,7 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 		list = append(list, consistencyUpkeep(s, d.Finished)...)
 		list = append(list, maintenanceUpkeep(s)...)
 	}
-	if notes := peerNotes(s); d.Action == nil && len(notes) > 0 {
+	if notes := peerNotes(s, d); len(notes) > 0 {
 		list = append(list, plan.NotePeers{Service: s.PeerService.Name, Notes: notes})
 	}
 	list = append(list, imageCheckUpkeep(s)...)
@@ -102,9 +102,20 @@ func objectUpkeep(s *cluster.Snapshot, members int) []plan.Upkeep {
 	return list
 }
 
-// peerNotes are the notes that are missing on the Service of the peers, or over.
-func peerNotes(s *cluster.Snapshot) map[string]string {
+// peerNotes are the notes that are missing on the Service of the peers, or over. An action writes its own notes; a
+// removal has none, and would make the operator forget a number that only etcd's list remembers.
+func peerNotes(s *cluster.Snapshot, d *plan.Decision) map[string]string {
 	notes := map[string]string{}
+	_, removes := d.Action.(plan.RemoveMember)
+	if s.PeerService == nil || d.Action != nil && !removes {
+		return notes
+	}
+	if next := s.UnnotedNumber(); next > 0 {
+		notes[cluster.AnnotationNextMember] = strconv.Itoa(next)
+	}
+	if removes {
+		return notes
+	}
 	if hasEndedDowngrade(s) { // one that is enabled later is somebody else's
 		notes[cluster.AnnotationDowngrade] = ""
 	}
@@ -290,8 +301,7 @@ func failedIntents(m *cluster.Member, healthy string) string {
 }
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
-// none. Its pod must be ready, as at the end of a restart: one that answers once and is killed goes back. With another
-// minor version of etcd it must have been ready for a while.
+// none. Its pod must have been ready for a while: one that answers, is ready for a moment and is killed goes back.
 func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string {
 	annotations := m.Workload.Live.Annotations
 	if started && trialLeft(s, m) <= 0 && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {

@@ -51,6 +51,27 @@ func (s *Snapshot) NotedNumber() int {
 	return n
 }
 
+// UnnotedNumber returns the number of the next member where etcd's list has a member that was added later and whose
+// number the Service of the peers does not note: the Service was made again without its volume. Otherwise it is zero.
+func (s *Snapshot) UnnotedNumber() int {
+	if s.Membership == nil || s.PeerService == nil {
+		return 0
+	}
+	isFounder := func(name string) bool {
+		return slices.ContainsFunc(s.Members, func(m Member) bool { return m.Volume != nil && slices.Contains(m.Volume.Founders, name) })
+	}
+	noted := s.NotedNumber()
+	for i := range s.Membership.Members {
+		for _, url := range s.Membership.Members[i].PeerURLs {
+			name := s.memberAt(url)
+			if n, is := MemberNumber(s.Cluster.Name, name); is && n >= noted && !isFounder(name) {
+				return s.NextNumber()
+			}
+		}
+	}
+	return 0
+}
+
 // memberAt returns the name of the member that a peer URL of the operator's own form belongs to; empty for another URL.
 func (s *Snapshot) memberAt(peerURL string) string {
 	_, host, _ := strings.Cut(peerURL, "://")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -113,14 +112,11 @@ func (d *day2) readOptions() error {
 		value *int
 		usual int
 	}{"RUNS": {&d.runs, 5}, "PAIRS": {&d.pairs, 30}, "MIB": {&d.mib, 100}, "WATCHES": {&d.watches, 100}} {
-		*option.value = option.usual
-		if text := os.Getenv(name); text != "" {
-			n, err := strconv.Atoi(text)
-			if err != nil || n < 1 {
-				return fmt.Errorf("%s=%s is no number of at least 1", name, text)
-			}
-			*option.value = n
+		n, err := atLeastOne(name, option.usual)
+		if err != nil {
+			return err
 		}
+		*option.value = n
 	}
 	known := []string{
 		rollGap, rollGapAtIP, rollThree, rollWatched, scaleUp, scaleCached, leaderKill, upgradeMinor, upgradeGap,

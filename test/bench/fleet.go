@@ -61,12 +61,9 @@ type fleet struct {
 // benchFleet measures the creation of many clusters at once, the rest while all wait for their pods, and one pass.
 func benchFleet(ctx context.Context) error {
 	log.SetLogger(logr.Discard())
-	clusters := defaultClusters
-	if text := os.Getenv("CLUSTERS"); text != "" {
-		var err error
-		if clusters, err = strconv.Atoi(text); err != nil || clusters < 1 {
-			return fmt.Errorf("CLUSTERS=%s is no number of clusters", text)
-		}
+	clusters, err := atLeastOne("CLUSTERS", defaultClusters)
+	if err != nil {
+		return err
 	}
 	pass, err := benchPass()
 	if err != nil {

@@ -32,14 +32,13 @@ const (
 // in turn with the longest pause in equal time without. It starts an etcd of its own: the program that ETCD names, with
 // its data in DIR, or in a folder for temporary files.
 func benchHash(ctx context.Context) (err error) {
-	program, runs := os.Getenv("ETCD"), 5
+	program := os.Getenv("ETCD")
 	if program == "" {
 		return errors.New("ETCD is not set: run hack/bench.sh")
 	}
-	if text := os.Getenv("RUNS"); text != "" {
-		if runs, err = strconv.Atoi(text); err != nil || runs < 1 {
-			return fmt.Errorf("RUNS=%s is no positive number", text)
-		}
+	runs, err := atLeastOne("RUNS", 5)
+	if err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp(os.Getenv("DIR"), "bench-hash-")
 	if err != nil {
@@ -60,7 +59,7 @@ func benchHash(ctx context.Context) (err error) {
 			pauses := samples{}
 			for range runs {
 				var took time.Duration
-				pause, err := longestPause(ctx, c, func(ctx context.Context) error {
+				stalled, err := longestPause(ctx, c, func(ctx context.Context) error {
 					begun := time.Now()
 					_, err := c.HashKV(ctx, c.Endpoints()[0], 0)
 					took = time.Since(begun)
@@ -69,13 +68,13 @@ func benchHash(ctx context.Context) (err error) {
 				if err != nil {
 					return nil, err
 				}
-				pauses.add("hash", float64(pause.Milliseconds()))
-				rest, err := longestPause(ctx, c, func(ctx context.Context) error { return sleep(ctx, took) })
+				pauses.add("hash", float64(stalled.Milliseconds()))
+				rest, err := longestPause(ctx, c, func(ctx context.Context) error { return pause(ctx, took) })
 				if err != nil {
 					return nil, err
 				}
 				pauses.add("without a hash", float64(rest.Milliseconds()))
-				fmt.Printf("%d GiB: the hash took %.2f s, the longest pause was %.2f s, without a hash %.3f s\n", gib, took.Seconds(), pause.Seconds(), rest.Seconds())
+				fmt.Printf("%d GiB: the hash took %.2f s, the longest pause was %.2f s, without a hash %.3f s\n", gib, took.Seconds(), stalled.Seconds(), rest.Seconds())
 			}
 			return pauses, nil
 		})
@@ -88,15 +87,6 @@ func benchHash(ctx context.Context) (err error) {
 		figure(fmt.Sprintf("hash-stall-%dgib", i+1), stall, "ms")
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, long time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(long):
-		return nil
-	}
 }
 
 // startEtcd starts one member, and returns a client of it.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"k8s.io/client-go/kubernetes"
@@ -99,6 +100,19 @@ func newClient(config *rest.Config) (client.Client, error) {
 		return nil, err
 	}
 	return client.New(config, client.Options{Scheme: scheme})
+}
+
+// atLeastOne reads a number from an environment variable, which may be unset.
+func atLeastOne(name string, unset int) (int, error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return unset, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%s=%s is no number of at least 1", name, text)
+	}
+	return n, nil
 }
 
 func figure(name string, value float64, unit string) {

@@ -125,7 +125,7 @@ var _ = Describe("The version of etcd in a running cluster", SpecPriority(10), f
 
 	It("cancels a downgrade in the middle of which a voter is lost, and ends it once the voter is back", func(ctx SpecContext) {
 		c, writers := createAndWrite(ctx, ofVersion(versionOf("3.7")), failingImage)
-		lost := c.Status.Leader // the last one to restart
+		lost := lastToRestart(ctx, c)
 		failAfter(ctx, c, lost, 0)
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { s.Version, s.Image = versionOf("3.6"), v1beta1.Image{} })
 		Eventually(ctx, func() int { return runningVersion(ctx, c, versionOf("3.6")) }).Should(BeNumerically(">=", 1))
@@ -211,11 +211,21 @@ func toFailingImage(ctx context.Context, c *v1beta1.EtcdCluster) {
 // that member once it restarts.
 func failLast(ctx context.Context, c *v1beta1.EtcdCluster, seconds int) string {
 	GinkgoHelper()
-	last := c.Status.Leader
+	last := lastToRestart(ctx, c)
 	failAfter(ctx, c, last, seconds)
 	toFailingImage(ctx, c)
 	awaitRestart(ctx, c, last)
 	return last
+}
+
+// lastToRestart returns the leader. The data are compared now, so that no comparison before a minor version moves it.
+func lastToRestart(ctx context.Context, c *v1beta1.EtcdCluster) string {
+	GinkgoHelper()
+	annotate(ctx, c, v1beta1.CheckConsistencyAnnotation+"=before")
+	awaitObeyed(ctx, c, v1beta1.CheckConsistencyAnnotation)
+	awaitConditions(ctx, c, wanted{kind: v1beta1.ConditionDataConsistent, status: metav1.ConditionTrue, reason: v1beta1.ReasonDataAgrees})
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	return c.Status.Leader
 }
 
 const never = -1

@@ -21,7 +21,10 @@ import (
 )
 
 // writeEvery is the time between two attempts of a writer. Several clusters are written to at once on a small machine.
-const writeEvery = 50 * time.Millisecond
+const writeEvery = 100 * time.Millisecond
+
+// lookEvery is the time between two looks at where the members are: each lists pods.
+const lookEvery = time.Second
 
 // appending is an append log with a writer at each member.
 type appending struct {
@@ -49,7 +52,12 @@ func appendOn(ctx context.Context, c *v1beta1.EtcdCluster) *appending {
 // addressesOf returns where the cluster's pods serve clients.
 func addressesOf(c *v1beta1.EtcdCluster) func(context.Context) (map[string]string, error) {
 	namespace, labels := c.Namespace, client.MatchingLabels{cluster.LabelCluster: c.Name}
+	var last map[string]string
+	var lookedAt time.Time
 	return func(ctx context.Context) (map[string]string, error) {
+		if time.Since(lookedAt) < lookEvery {
+			return last, nil
+		}
 		var list corev1.PodList
 		if err := kube.List(ctx, &list, client.InNamespace(namespace), labels); err != nil {
 			return nil, err
@@ -60,6 +68,7 @@ func addressesOf(c *v1beta1.EtcdCluster) func(context.Context) (map[string]strin
 				addresses[strings.TrimSuffix(pod.Name, "-0")] = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(cluster.ClientPort))
 			}
 		}
+		last, lookedAt = addresses, time.Now()
 		return addresses, nil
 	}
 }

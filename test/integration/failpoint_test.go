@@ -40,8 +40,8 @@ type scenario struct {
 	secrets []string
 	// samePods tells that no pod is restarted.
 	samePods bool
-	// whole marks a scenario in which every write is a failpoint, also where the whole matrix does not run. In the others
-	// every second one is then, and every call to etcd.
+	// whole marks a scenario in which every write is a failpoint, also where the whole matrix does not run: see moments.
+	// In the others every second one is then, and every call to etcd.
 	whole bool
 	// long marks a scenario that repeats its writes for each member: every fifth is a failpoint, and every call to etcd.
 	long bool
@@ -59,6 +59,9 @@ type scenario struct {
 	pairs int
 }
 
+// trialTime is how long a member is ready with a new template until the operator notes that it is healthy with it.
+const trialTime = 15 * time.Second
+
 // settle lets the lab settle, and again after what the operator waits for.
 func (s *scenario) settle(l *lab) {
 	l.Helper()
@@ -68,19 +71,31 @@ func (s *scenario) settle(l *lab) {
 			l.later(s.patience)
 		}
 	}
+	l.later(trialTime)
 }
 
-// isSampled reports whether the n-th write is a failpoint.
-func (s *scenario) isSampled(n int, w failpoint.Write) bool {
-	switch isEtcd := w.Kind == failpoint.EtcdKind; {
-	case full() || s.whole:
-		return true
+// moments returns at which moments around the n-th write the operator crashes: before it, after it, both or none. The
+// objects are the same after one write and before the next, so the sample has one moment of a write, in turn; of a call
+// to etcd, whose answer is lost, both.
+func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
+	isEtcd, stride := w.Kind == failpoint.EtcdKind, 2
+	switch {
+	case full():
+		return []bool{true, false}
+	case s.whole:
+		stride = 1
 	case s.every > 0:
-		return n%s.every == 0
+		isEtcd, stride = false, s.every
 	case s.long:
-		return n%5 == 0 || isEtcd
+		stride = 5
+	}
+	switch {
+	case isEtcd:
+		return []bool{true, false}
+	case n%stride == 0:
+		return []bool{n/stride%2 == 0}
 	default:
-		return n%2 == 0 || isEtcd
+		return nil
 	}
 }
 
@@ -507,10 +522,7 @@ func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
 			}
 			t.Logf("%d failpoints: before and after each of %s", 2*len(writes), list(writes))
 			for n, w := range writes {
-				if !s.isSampled(n, w) {
-					continue
-				}
-				for _, before := range []bool{true, false} {
+				for _, before := range s.moments(n, w) {
 					at := &crash{write: w, before: before}
 					t.Run(fmt.Sprint(at), func(t *testing.T) {
 						t.Parallel()
