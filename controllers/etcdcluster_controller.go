@@ -126,7 +126,7 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	case len(refusals) > 0:
 		again = sooner(again, refusalDelay)
 	default:
-		again = sooner(again, decision.RequeueAfter)
+		again = sooner(again, r.requeueAfter(&decision))
 	}
 	return ctrl.Result{RequeueAfter: again}, nil
 }
@@ -152,6 +152,14 @@ func (r *EtcdClusterReconciler) decide(ctx context.Context, s *cluster.Snapshot)
 		r.Pace.Release(s.Cluster.Key())
 	}
 	return decision, nil
+}
+
+// requeueAfter is the delay until the next pass. What is due at some time does not wait for as long as this pass took.
+func (r *EtcdClusterReconciler) requeueAfter(d *plan.Decision) time.Duration {
+	if d.DueAt.IsZero() {
+		return d.RequeueAfter
+	}
+	return min(d.RequeueAfter, max(d.DueAt.Sub(r.Observer.Now()), time.Millisecond))
 }
 
 // sooner returns the shorter delay. Zero is none.

@@ -14,6 +14,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
+	"github.com/etcd-warden/etcd-warden/internal/observe"
+	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 func TestOnlyWritesThatWereAllStaleAreTriedAgainAtOnce(t *testing.T) {
@@ -47,6 +49,24 @@ func TestAnObjectThatCannotBeConvertedIsExplained(t *testing.T) {
 	}
 	if _, err := r.failed(snapshot, errors.New("connection refused")); err == nil || strings.Contains(err.Error(), wayOut) || len(recorder.Events) > 0 {
 		t.Errorf("another error was explained the same way: %v", err)
+	}
+}
+
+func TestWhatIsDueDoesNotWaitForAsLongAsThePassTook(t *testing.T) {
+	now := time.Unix(1_000, 0)
+	r := &EtcdClusterReconciler{Observer: &observe.Observer{Now: func() time.Time { return now }}}
+	for name, c := range map[string]struct {
+		due  time.Time
+		want time.Duration
+	}{
+		"nothing is due":         {time.Time{}, 10 * time.Second},
+		"due in some seconds":    {now.Add(7 * time.Second), 7 * time.Second},
+		"due meanwhile":          {now.Add(-3 * time.Second), time.Millisecond},
+		"due after another look": {now.Add(time.Minute), 10 * time.Second},
+	} {
+		if got := r.requeueAfter(&plan.Decision{RequeueAfter: 10 * time.Second, DueAt: c.due}); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 

@@ -93,8 +93,8 @@ func Next(s cluster.Snapshot) plan.Decision {
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
 	for _, next := range []time.Duration{s.NextDeadline(), untilLost(&s)} {
-		if next > 0 {
-			d.RequeueAfter = min(d.RequeueAfter, next)
+		if due := s.Now.Add(next); next > 0 && (d.DueAt.IsZero() || due.Before(d.DueAt)) {
+			d.RequeueAfter, d.DueAt = min(d.RequeueAfter, next), due
 		}
 	}
 	return d
