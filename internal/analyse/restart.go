@@ -415,7 +415,8 @@ func volumeStays(m *cluster.Member) guard {
 const seeMembers = "If that takes long, status.members has the reason."
 
 // membersHealthy refuses to restart a member while another one is not a healthy voter in etcd's list, or is joining.
-// The member to restart may be unhealthy: what it runs with may be the cause.
+// The member to restart may be unhealthy: what it runs with may be the cause. Where no other member has a pod, none can
+// miss it.
 func membersHealthy(restarted *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		var names []string
@@ -429,8 +430,8 @@ func membersHealthy(restarted *cluster.Member) guard {
 		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Outlook().Voters != len(s.Members)) {
 			names = append(names, "a member that is joining")
 		}
-		isAlone := len(s.Members) == 1 && s.Members[0].Name == restarted.Name && servesNoClient(restarted)
-		if len(names) == 0 && (s.Membership != nil || isAlone) {
+		runsAlone := servesNoClient(restarted) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Name != restarted.Name && m.Pod != nil })
+		if runsAlone || len(names) == 0 && s.Membership != nil {
 			return nil
 		}
 		if s.Membership == nil && len(names) == 0 {

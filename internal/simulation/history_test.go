@@ -663,9 +663,9 @@ func (h *history) rest() bool {
 		h.cancelForeignDowngrade()
 		h.findWrongData()
 		h.observe()
-		err := h.pass(nil)
+		err, compared := h.pass(nil), false
 		for compares := h.isComparing(); err == nil && compares; { // a pass asks a member, and one more ends the alarms
-			compares = h.isComparing()
+			compares, compared = h.isComparing(), true
 			h.wait(time.Second)
 			err = h.pass(nil)
 		}
@@ -674,7 +674,7 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.changes > 0 {
+		if h.changes > 0 && !(compared && h.harmed) { // where members are silent for good, an alarm has the others compared each hour
 			idle = 0
 		}
 		if h.waitsForItsUser() {
