@@ -2,7 +2,9 @@ package simulation
 
 import (
 	"context"
+	"maps"
 	"reflect"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
@@ -36,6 +38,18 @@ func (c *Cache) Freeze() {
 
 // Behind reports whether the cache serves an earlier state of any kind.
 func (c *Cache) Behind() bool { return len(c.old) > 0 }
+
+// Frozen names the kinds of which the cache serves an earlier state that is not the present one.
+func (c *Cache) Frozen() []string {
+	var names []string
+	for k, old := range c.old {
+		if !maps.Equal(old, k.objects) {
+			names = append(names, k.Kind)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
 
 // CatchUp ends Freeze. For kinds, it ends for these alone: each kind is watched on its own.
 func (c *Cache) CatchUp(kinds ...client.Object) {

@@ -1,6 +1,7 @@
 package simulation_test
 
 import (
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
+	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
@@ -69,11 +71,17 @@ func (h *history) backUp(claim *corev1.PersistentVolumeClaim) bool {
 }
 
 // awaitsCopy reports whether a copy may take the place of a member's volume: its claim is gone, and the operator had
-// the time to stop the member.
+// the time to stop the member. What etcd has removed is stopped once no operation is under way: it harms nobody.
 func (h *history) awaitsCopy(member string) bool {
 	_, hasSet := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
 	_, hasPod := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
-	return h.claimOf(member) == nil && (!hasSet && !hasPod || h.missing[member] >= 2)
+	return h.claimOf(member) == nil && (!hasSet && !hasPod || h.missing[member] >= 2 && h.isVoter(member))
+}
+
+// isVoter reports whether a member is a voter, as far as anybody can tell.
+func (h *history) isVoter(member string) bool {
+	address := h.servingAddress()
+	return address == "" || slices.ContainsFunc(h.Etcd.Voters(address), func(v fake.Voter) bool { return v.Name == member })
 }
 
 // restoreCopy puts a copy in the place of a member's volume. Without labels the operator does not see the claim.

@@ -69,6 +69,10 @@ func (w *World) Fingerprint(key string, wanted map[cluster.ID]string, more strin
 				add(scan(w.validity(object)))
 			case *corev1.PersistentVolumeClaim:
 				disks = append(disks, w.Disk(object))
+			case *corev1.Pod:
+				if claimName(object) == "" {
+					disks = append(disks, w.memoryOf(object))
+				}
 			}
 		}
 	}
@@ -199,7 +203,7 @@ func isTime(word string) bool {
 // isIdentifier reports whether a word names one thing among others of its kind, or several.
 func isIdentifier(word string) bool {
 	switch {
-	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"), strings.HasPrefix(word, "restart-"):
+	case strings.HasPrefix(word, "10.0.0."), strings.Contains(word, "uid-"), strings.HasPrefix(word, "rotation-"), strings.HasPrefix(word, "restart-"), strings.HasPrefix(word, "wish-"):
 		return true
 	case len(word) < 12:
 		return false

@@ -59,6 +59,7 @@ type history struct {
 	operatorImage string
 	volumeFaults
 	versionFaults
+	dataFaults
 
 	// acknowledged is the last value that clients wrote, by cluster ID.
 	acknowledged map[cluster.ID]string
@@ -245,7 +246,7 @@ func (h *history) observe() {
 		}
 	}
 	for _, pod := range h.pods() {
-		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Ready(h.Address(pod)) {
+		if uid, ok := h.restarted[pod.Name]; ok && uid != pod.UID && h.Etcd.Serves(h.Address(pod)) {
 			delete(h.restarted, pod.Name)
 		}
 	}
@@ -287,7 +288,7 @@ func (h *history) checkCall(o *operator, call *simulation.Call) {
 func keepsFromFounding(call *simulation.Call) bool {
 	set, isSet := call.Live.(*appsv1.StatefulSet)
 	return isSet && call.Verb == simulation.Update && render.StartsEmpty(set.Spec.Template.Annotations) ||
-		call.Verb == simulation.Patch && (call.Kind == "PersistentVolumeClaim" || call.Kind == "Pod")
+		call.Verb == simulation.Patch && slices.Contains([]string{"PersistentVolumeClaim", "ConfigMap", "Pod"}, call.Kind)
 }
 
 // clusterIDs are those of the etcd clusters that the cluster's volumes were recorded for.
@@ -615,9 +616,13 @@ func (h *history) condition(kind string) metav1.Condition {
 }
 
 // waitsForItsUser reports whether pods are to be deleted by the user: that of the only member, or, where certificates
-// expired before the members were told of another authority, all at once.
+// expired before the members were told of another authority, or a Secret is gone that they trust, all at once.
 func (h *history) waitsForItsUser() bool {
 	decided := h.progressing()
+	if c := h.cluster(); c != nil && decided.Reason == v1beta1.ReasonResuming { // what has data and no pod waits for it
+		degraded := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionDegraded)
+		return degraded != nil && strings.Contains(degraded.Message, "delete the pods of these members at once")
+	}
 	return strings.Contains(decided.Message, "it is the only member") || h.lapsed && strings.Contains(decided.Message, "elete all the cluster's pods at once")
 }
 
@@ -638,21 +643,29 @@ func (h *history) runKubernetes() {
 // settleRounds is how many passes a cluster may take to come to rest, many times what it needs.
 const settleRounds = 150
 
+// isComparing reports whether the operator compares the members' data.
+func (h *history) isComparing() bool {
+	c := h.cluster()
+	return c != nil && c.Status.Operation != nil && c.Status.Operation.Type == v1beta1.OperationCheckConsistency
+}
+
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
-	idle := 0
-	for range settleRounds {
+	idle, rounds := 0, settleRounds
+	if h.isInMemory() {
+		rounds *= 4 // each change of a pod takes a new member
+	}
+	for range rounds {
 		h.runKubernetes()
 		h.CollectGarbage(1 << 10)
 		h.removeForeignLearners()
 		h.cancelForeignDowngrade()
+		h.findWrongData()
 		h.observe()
-		err := h.pass(nil)
-		for range 8 { // a comparison asks a member in each pass, a second after the last one
-			if c := h.cluster(); err != nil || c == nil || c.Status.Operation == nil || c.Status.Operation.Type != v1beta1.OperationCheckConsistency {
-				break
-			}
+		err, compared := h.pass(nil), false
+		for compares := h.isComparing(); err == nil && compares; { // a pass asks a member, and one more ends the alarms
+			compares, compared = h.isComparing(), true
 			h.wait(time.Second)
 			err = h.pass(nil)
 		}
@@ -661,7 +674,7 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.changes > 0 {
+		if h.changes > 0 && !(compared && h.harmed) { // where members are silent for good, an alarm has the others compared each hour
 			idle = 0
 		}
 		if h.waitsForItsUser() {
@@ -743,6 +756,8 @@ func (h *history) settle() {
 	h.heal()
 	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
 	h.observe()
+	h.judgeMemory()
+	h.judgeData()
 	c, decided := h.cluster(), h.progressing()
 	serving := 0
 	for _, pod := range h.pods() {
@@ -752,7 +767,7 @@ func (h *history) settle() {
 	}
 	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s; %v", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message, h.podStates())
 	switch {
-	case len(h.broken) > 0:
+	case len(h.broken) > 0, h.undecided:
 	case !rested:
 		h.wrong("no rest after %d passes: %s", settleRounds, told)
 	case !h.harmed && (serving < int(c.Spec.Replicas) || decided.Reason != v1beta1.ReasonUpToDate || c.Status.Operation != nil):

@@ -130,8 +130,12 @@ func (h *history) checkRemoval(o *operator, call *simulation.Call) {
 	claim := h.claimOf(member)
 	pod, hasPod := simulation.Object[*corev1.Pod](h.World, key.Namespace, cluster.PodName(member))
 	isGone := claim == nil || claim.DeletionTimestamp != nil || h.replaced[claim.UID] || h.unknown[claim.UID]
-	if hasPod && h.Etcd.Ready(h.Address(pod)) && !h.IsLost(pod) && !isGone {
-		h.wrong("%s, which serves on its own volume", call)
+	isWrong := claim != nil && h.Etcd.IsWrong(h.Disk(claim))
+	if isWrong {
+		h.cured++
+	}
+	if hasPod && h.Etcd.Serves(h.Address(pod)) && !h.IsLost(pod) && !isGone && !isWrong {
+		h.wrong("%s, which serves on its own volume with the right data", call)
 	}
 }
 
@@ -260,7 +264,7 @@ func (h *history) isAsWanted(voters int) bool {
 // servingAddress returns where a voter answers that can change the membership; empty for none.
 func (h *history) servingAddress() string {
 	for _, pod := range h.pods() {
-		if h.Etcd.Ready(h.Address(pod)) && h.cluster() != nil {
+		if h.Etcd.Serves(h.Address(pod)) && h.cluster() != nil {
 			return h.Address(pod)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
@@ -36,6 +37,19 @@ func newMemoryHistory(size int32, managed bool) *history {
 	h.spec.Storage = &v1beta1.Storage{Ephemeral: &v1beta1.EphemeralStorage{Medium: v1beta1.EphemeralMemory, SizeLimit: resource.MustParse("1Gi")}}
 	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Storage = h.spec.Storage.DeepCopy() })
 	return h
+}
+
+func (h *history) isInMemory() bool { return h.spec.Storage != nil && h.spec.Storage.Ephemeral != nil }
+
+// judgeMemory stops the checks of a cluster in memory that lost too many pods for a quorum, or all before etcd ran in
+// them: it is not founded again. No step of the operator's may cost a quorum, which each of its calls is held against.
+func (h *history) judgeMemory() {
+	hasQuorum := false
+	for id := range h.Etcd.Clusters() {
+		voters, alive := h.Etcd.Quorum(id)
+		hasQuorum = hasQuorum || alive >= cluster.Quorum(voters)
+	}
+	h.harmed = h.harmed || h.isInMemory() && !hasQuorum
 }
 
 func servingInMemory(t *testing.T, size int32, managed bool) *history {

@@ -222,6 +222,7 @@ func (o *operator) after(call *simulation.Call) error {
 		return nil
 	}
 	o.h.checkWrite(o, call)
+	o.h.visited() // an operator that ends here leaves the world like this
 	switch o.writes - 1 {
 	case o.killAfter:
 		o.killed = true

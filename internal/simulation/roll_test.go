@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -59,7 +60,7 @@ func templateOf(spec *v1beta1.EtcdClusterSpec) *v1beta1.PodTemplate {
 
 // rolled are changes of the spec that restart every member.
 var rolled = map[string]func(*v1beta1.EtcdClusterSpec){
-	"a label": labelled("a"), "another label": labelled("b"), "memory": limited("1Gi"), "more memory": limited("2Gi"),
+	"a label": labelled("a"), "another label": labelled("b"), "memory": limited("2Gi"), "more memory": limited("3Gi"),
 	"fast timings": timed("20", "200"), "default timings": timed("100", "1000"), "slow timings": timed("4000", "40000"),
 	"images are always pulled": func(spec *v1beta1.EtcdClusterSpec) { spec.Image.PullPolicy = v1beta1.PullAlways },
 	"images are kept":          func(spec *v1beta1.EtcdClusterSpec) { spec.Image.PullPolicy = v1beta1.PullIfNotPresent },
@@ -215,10 +216,24 @@ func (h *history) checkConfigured() {
 	}
 }
 
+// judgeSilence stops the checks where members hang without a quorum: they may replay their logs, so the operator does
+// not restart them for another spec, unless there is only one.
+func (h *history) judgeSilence() {
+	op := h.cluster().Status.Operation
+	founds := op != nil && op.Type == v1beta1.OperationBootstrap
+	hangs := slices.ContainsFunc(h.sets(), func(set *appsv1.StatefulSet) bool {
+		return strings.HasSuffix(set.Spec.Template.Spec.Containers[0].Image, simulation.TagHangs)
+	})
+	if hangs && h.servingAddress() == "" && (founds || len(h.sets()) > 1) {
+		h.harmed = true
+	}
+}
+
 // restsSpoiled lets a cluster with a spoiled spec come to rest: those that were healthy serve, and the user is told.
 // Then the user corrects the spec.
 func (h *history) restsSpoiled() (rested bool) {
 	if !isSpoiled(&h.spec) {
+		h.judgeSilence()
 		return true
 	}
 	rested = h.rest()
@@ -229,11 +244,7 @@ func (h *history) restsSpoiled() (rested bool) {
 	if decided := h.progressing(); rested && !h.harmed && !slices.Contains(told, decided.Reason) {
 		h.wrong("with a spoiled spec it rests, and tells %s: %s", decided.Reason, decided.Message)
 	}
-	op := h.cluster().Status.Operation
-	founds := op != nil && op.Type == v1beta1.OperationBootstrap
-	if strings.HasSuffix(h.spec.Image.Tag, simulation.TagHangs) && h.servingAddress() == "" && (founds || len(h.sets()) > 1) {
-		h.harmed = true // silent members without a quorum may replay their logs, so the operator does not restart them
-	}
+	h.judgeSilence()
 	correct(&h.spec)
 	h.editCluster(func(c *v1beta1.EtcdCluster) { correct(&c.Spec) })
 	return rested

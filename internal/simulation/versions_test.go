@@ -81,7 +81,7 @@ func (h *history) cancelForeignDowngrade() {
 // more than one minor version apart.
 func (h *history) checkVersions() {
 	for _, unfit := range h.Etcd.TakeUnfit() {
-		if !h.isTriedOnce(unfit.ClusterID, unfit.Name) {
+		if !h.foreign && !h.isTriedOnce(unfit.ClusterID, unfit.Name) { // what joins while a user enables a downgrade ends
 			h.wrong("etcd %s of %s ends: %v", unfit.Version, unfit.Name, unfit.Err)
 		}
 	}
@@ -101,8 +101,8 @@ func (h *history) checkStartedVersion(start fake.StartOptions) {
 	}
 }
 
-// isTriedOnce reports whether a member is the only one, and goes back to what it ran with: only its own data can tell
-// whether they are too new for that.
+// isTriedOnce reports whether a member is the only one, and goes back to what it ran with, or starts with what its volume
+// was last seen with: only its own data can tell whether they are too new for that.
 func (h *history) isTriedOnce(id cluster.ID, member string) bool {
 	voters, _ := h.Etcd.Quorum(id)
 	set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
@@ -110,7 +110,10 @@ func (h *history) isTriedOnce(id cluster.ID, member string) bool {
 		return false
 	}
 	operation, _, _ := cluster.MarkedOperation(set.Annotations[cluster.AnnotationOperation])
-	return operation == v1beta1.OperationRollBack
+	claim := h.claimOf(member)
+	intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+	isRecorded := claim != nil && err == nil && cluster.SameMinor(claim.Annotations[cluster.AnnotationEtcdVersion], intent.Version)
+	return operation == v1beta1.OperationRollBack || isRecorded
 }
 
 // checkJoin fails where the operator adds a member while a downgrade is enabled.
@@ -185,8 +188,11 @@ func (h *history) readsVolumes() (rested bool) {
 		return true
 	}
 	rested = h.rest()
-	if h.progressing().Reason == v1beta1.ReasonVersionMismatch {
+	if wanted := h.spec.Version; h.progressing().Reason == v1beta1.ReasonVersionMismatch {
 		h.bringTo(other)
+		if h.rest(); strings.Contains(h.progressing().Message, "a newer minor version has changed them") {
+			h.bringTo(wanted) // it ran on them, and nobody saw it
+		}
 	}
 	return rested
 }

@@ -368,7 +368,7 @@ func (w *World) healAddress(address string) {
 }
 
 // ownWords are the errors that etcd tells in a fatal line with no other message.
-var ownWords = []error{fake.ErrTooOld, fake.ErrNotTarget}
+var ownWords = []error{fake.ErrTooOld, fake.ErrNotTarget, fake.ErrDatabase}
 
 // fatalLine is the last line of the log of an etcd that does not start: see server/etcdmain/etcd.go.
 func fatalLine(err error) string {

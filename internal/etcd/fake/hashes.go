@@ -16,6 +16,9 @@ import (
 // (server/etcdserver/corrupt.go), and initialCorruptCheck in 3.5. It does not tell whose data are wrong.
 var ErrInconsistent = errors.New("found data inconsistency with peers")
 
+// ErrDatabase is the end of a member that cannot open its database: newBackend (server/storage/backend/backend.go).
+var ErrDatabase = errors.New("failed to open database")
+
 // revision is that of an empty store, 1, and one more for each write.
 func (s *state) revision() int64 { return int64(len(s.hashes)) + 1 }
 
@@ -70,19 +73,80 @@ func (c Changer) Disarm(ctx context.Context, target etcd.Target, alarm cluster.A
 	})
 }
 
-// Corrupt makes what lies on a volume differ from what its member wrote. The member does not notice: only hashes do.
+// Corrupt makes what lies on a volume differ from what its member wrote. The member does not notice: only hashes do. A
+// store without a write has nothing that could differ.
 func (w *World) Corrupt(volume string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if data := w.volumes[volume]; data != nil {
+	if data := w.volumes[volume]; data != nil && data.state.revision() > 1 {
 		data.corrupt = true
 	}
+}
+
+// Break makes the database on a volume one that cannot be opened. The member notices when it starts again.
+func (w *World) Break(volume string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data := w.volumes[volume]; data != nil {
+		data.broken = true
+	}
+}
+
+// IsWrong reports whether what lies on a volume is not what its member wrote, or cannot be opened.
+func (w *World) IsWrong(volume string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	data := w.volumes[volume]
+	return data != nil && (data.corrupt || data.broken)
+}
+
+// RightVoters returns how many voters the newest log of a cluster has, how many of them run with the data that they
+// wrote, and how many have wrong data, whether they run or not.
+func (w *World) RightVoters(id cluster.ID) (voters, right, wrong int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.newest()[id]
+	if s == nil {
+		return 0, 0, 0
+	}
+	are := map[cluster.ID]bool{}
+	for _, data := range w.volumes {
+		if data.clusterID == id && s.voter(data.memberID) && (data.corrupt || data.broken) {
+			are[data.memberID] = true
+		}
+	}
+	for _, m := range w.members {
+		if m.data.clusterID == id && s.voter(m.data.memberID) && m.leader != 0 && !are[m.data.memberID] {
+			right++
+		}
+	}
+	return len(s.voters()), right, len(are)
+}
+
+// CorruptAlarms returns how many alarms for corrupt data the newest log of a cluster has.
+func (w *World) CorruptAlarms(id cluster.ID) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	if s := w.newest()[id]; s != nil {
+		for alarm := range s.alarms {
+			if alarm.Kind == cluster.AlarmCorrupt {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Raise raises an alarm in the cluster of the member at the address, for any member ID: etcd raises those of corruption
 // for member 0 where it cannot tell who differs.
 func (w *World) Raise(address string, alarm cluster.Alarm) error {
 	return w.changeAlarms(address, func(s *state, _ cluster.ID) { s.alarms[alarm] = true })
+}
+
+// EndAlarms disarms all alarms of the cluster of the member at the address.
+func (w *World) EndAlarms(address string) {
+	_ = w.changeAlarms(address, func(s *state, _ cluster.ID) { clear(s.alarms) })
 }
 
 // Compact compacts the keys up to the present revision, through the member at the address.

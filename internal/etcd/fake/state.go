@@ -75,7 +75,7 @@ func (w *World) Describe(volumes []string, key string, wanted map[cluster.ID]str
 			ranks[[2]int{data.state.term, data.state.index}], data.state.keys[key] == wanted[data.clusterID], data.removed)
 		fmt.Fprintf(&text, " version %d of %d to %d, old entries %t", data.storage, data.state.clusterVersion, data.state.downgrade,
 			data.state.oldEntry > data.snapshot)
-		fmt.Fprintf(&text, " corrupt %t", data.corrupt)
+		fmt.Fprintf(&text, " corrupt %t broken %t", data.corrupt, data.broken)
 		byName := func(a, b cluster.ID) int {
 			x, y := data.state.members[a], data.state.members[b]
 			return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.peerURL, y.peerURL), cmp.Compare(a, b))

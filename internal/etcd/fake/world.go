@@ -100,6 +100,8 @@ type dataDir struct {
 	snapshot, appliedVersion int
 	// corrupt tells that what lies on the disk is not what the member wrote.
 	corrupt bool
+	// broken tells that the database on the disk cannot be opened.
+	broken bool
 	// defragmented is how often the database was written anew.
 	defragmented int
 }
@@ -205,6 +207,9 @@ func (w *World) Start(o StartOptions) error {
 			return fmt.Errorf("starting %s: %w", o.Name, err)
 		}
 		w.volumes[o.Volume] = data
+	}
+	if data.broken {
+		return fmt.Errorf("starting %s: %w", o.Name, ErrDatabase)
 	}
 	if data.removed {
 		return fmt.Errorf("starting %s: %w", o.Name, ErrRemoved)
@@ -342,16 +347,36 @@ func (w *World) Ready(address string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tick()
-	m := w.members[address]
-	if m == nil || !m.serving || m.leader == 0 || m.data.state.members[m.data.memberID].learner {
+	if !w.serves(address) {
 		return false
 	}
-	for alarm := range m.data.state.alarms {
+	for alarm := range w.members[address].data.state.alarms {
 		if alarm.Kind == cluster.AlarmCorrupt {
 			return false
 		}
 	}
 	return true
+}
+
+// Serves reports whether the voter at the address reads linearizably, whatever alarms there are.
+func (w *World) Serves(address string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tick()
+	return w.serves(address)
+}
+
+func (w *World) serves(address string) bool {
+	m := w.members[address]
+	return m != nil && m.serving && m.leader != 0 && !m.data.state.members[m.data.memberID].learner
+}
+
+// IsLearner reports whether the member at the address runs and is a learner.
+func (w *World) IsLearner(address string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.members[address]
+	return m != nil && m.data.state.members[m.data.memberID].learner
 }
 
 // serving returns the member at the address if it can answer linearizable reads.
