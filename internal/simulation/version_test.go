@@ -279,7 +279,7 @@ func stride() int {
 	if os.Getenv("ETCD_WARDEN_TEST_FULL") != "" {
 		return 1
 	}
-	return 3
+	return 5
 }
 
 // stopAfterEachWrite stops a change of version after each write, does something, and tells every distinct failure.
