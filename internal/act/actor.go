@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -34,6 +35,11 @@ type Actor struct {
 	// Etcd changes the membership and the leader. Endpoints tells where the members are.
 	Etcd      etcd.Changer
 	Endpoints Endpoints
+	// Members asks members for their status.
+	Members Prober
+	// FollowTime is how long a learner gets to apply an entry before it is promoted: see FollowTime, the constant. Zero
+	// has it asked once.
+	FollowTime time.Duration
 	// Comparisons asks members for the hashes of their data beside the passes.
 	Comparisons Comparisons
 	// Lifetimes of what the operator issues.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,18 @@ type Endpoints interface {
 	// Endpoint returns false where the member's pod does not run, or the operator has no certificate.
 	Endpoint(s *cluster.Snapshot, m *cluster.Member) (etcd.Endpoint, bool)
 }
+
+// Prober asks members for their status. It is the port to etcd.
+type Prober interface {
+	Probe(ctx context.Context, endpoint etcd.Endpoint) (cluster.Probe, error)
+}
+
+// FollowTime is how long a learner gets to apply an entry before it is promoted. It takes two round trips and a write
+// to its disk.
+const FollowTime = time.Second
+
+// followPause is the time between two questions to a learner.
+const followPause = 20 * time.Millisecond
 
 // addMember notes that the number is used, creates the volume, and registers the member as a learner.
 // Each step is left out where an earlier pass took it. The volume is rehearsed first: one that the API server refuses
@@ -160,10 +173,48 @@ func (a *Actor) startLearner(ctx context.Context, s *cluster.Snapshot, action pl
 	return a.createStatefulSets(ctx, s, []*appsv1.StatefulSet{action.StatefulSet})
 }
 
+// promoteMember makes a learner a voter that applies what the leader appends now. While nobody writes, one that was cut
+// off from the others looks as if it had caught up, to etcd as well, and as a voter it would only count against the
+// quorum.
 func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
+	if err := a.learnerFollows(ctx, s, action); err != nil {
+		return err
+	}
 	return a.changeEtcd(ctx, s, action.Leader, "promoting "+action.Name, etcd.ErrNotLearner, func(ctx context.Context, target etcd.Target) error {
 		return a.Etcd.Promote(ctx, target, action.Learner)
 	})
+}
+
+// learnerFollows appends an entry, and fails unless the learner applies more than this pass saw that it had.
+func (a *Actor) learnerFollows(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
+	m, endpoint, ok := s.Member(action.Name), etcd.Endpoint{}, false
+	if m != nil && m.Answers() {
+		endpoint, ok = a.Endpoints.Endpoint(s, m)
+	}
+	if !ok {
+		return conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("learner %s cannot be asked", action.Name))
+	}
+	if err := a.appendEntry(ctx, s, plan.AppendEntry{Learner: action.Name, Leader: action.Leader}); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(a.FollowTime); ; {
+		bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+		p, err := a.Members.Probe(bounded, endpoint)
+		cancel()
+		switch {
+		case err == nil && p.MemberID == m.Probe.MemberID && p.AppliedIndex > m.Probe.AppliedIndex:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for learner %s: %w", action.Name, ctx.Err())
+		case !time.Now().Before(deadline):
+			return &plan.Refusal{
+				Guard: "learnerFollows", Reason: v1beta1.ReasonMembersNotHealthy,
+				Message: fmt.Sprintf("%s has the data, and does not get what the leader appends now. It is promoted once it does: as a voter it would count "+
+					"against the quorum. Look at the network between the members: a NetworkPolicy, for example.", action.Name),
+			}
+		}
+		time.Sleep(followPause)
+	}
 }
 
 // appendEntry needs no claim: the entry changes nothing, and the leader is asked under its IDs.

@@ -137,7 +137,7 @@ func (w *memberWorld) call(name string, do func() error) error {
 }
 
 func (w *memberWorld) actor() *Actor {
-	return &Actor{Client: w, Live: w, Etcd: changer{w, fake.Changer{World: w.etcd}}, Endpoints: w}
+	return &Actor{Client: w, Live: w, Etcd: changer{w, fake.Changer{World: w.etcd}}, Endpoints: w, Members: w.etcd}
 }
 
 // Endpoint implements Endpoints.
@@ -283,7 +283,7 @@ var changes = map[string]change{
 		isDone: func(w *memberWorld) bool { w.look(); return !w.s.Leader().Probe.DowngradeEnabled },
 	},
 	"promote": {
-		operation: v1beta1.OperationAddMember, member: "prod-3", calls: []string{"promote"},
+		operation: v1beta1.OperationAddMember, member: "prod-3", calls: []string{"append entry", "promote"},
 		prepare: func(w *memberWorld) {
 			_, err := w.etcd.AddLearner(address(0), newURL)
 			must(w.T, err)
@@ -294,6 +294,8 @@ var changes = map[string]change{
 			must(w.T, w.etcd.Start(fake.StartOptions{
 				Address: address(3), Name: "prod-3", PeerURL: newURL, InitialCluster: initial, State: fake.StateExisting, Version: "3.6.16", Volume: "prod-3",
 			}))
+			must(w.T, w.Create(w.Context(), render.MemberVolume(w.s.Cluster, "prod-3", nil, "t")))
+			w.s.Members = append(w.s.Members, cluster.Member{Name: "prod-3", Pod: &cluster.Pod{}, Volume: &cluster.Volume{Name: cluster.VolumeName("prod-3"), Member: "prod-3"}})
 		},
 		plan: func(w *memberWorld) plan.Action {
 			return plan.PromoteMember{Name: "prod-3", Learner: entryOf(w, newURL).ID, Leader: w.leader()}
@@ -344,6 +346,7 @@ func (c *change) world(t *testing.T) *memberWorld {
 		c.prepare(w)
 		w.look()
 	}
+	w.calls = nil
 	return w
 }
 
@@ -378,6 +381,23 @@ func TestEveryChangeOfEtcdIsMadeAgainAfterACrashAroundAnyCall(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nobody writes, so a learner that is cut off looks as if it had caught up.
+func TestALearnerThatDoesNotFollowIsNotPromoted(t *testing.T) {
+	c := changes["promote"]
+	w := c.world(t)
+	w.etcd.Partition(address(3))
+	var refusal *plan.Refusal
+	if err := w.actor().Act(t.Context(), &w.s, c.plan(w)); !errors.As(err, &refusal) || refusal.Guard != "learnerFollows" || c.isDone(w) {
+		t.Errorf("while it is cut off: %v", err)
+	}
+	w.etcd.Heal(address(3))
+	w.look()
+	must(t, w.actor().Act(t.Context(), &w.s, c.plan(w)))
+	if w.look(); !c.isDone(w) {
+		t.Error("it follows, and is not promoted")
 	}
 }
 

@@ -99,8 +99,9 @@ func (h *history) startOperator() *operator {
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached, Observer: observer, Events: noEvents{},
 		Actor: &act.Actor{
-			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer, Comparisons: comparisons,
-			Lifetimes: act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime},
+			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer, Members: simulation.Port{World: h.World},
+			Comparisons: comparisons,
+			Lifetimes:   act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime},
 		},
 	}
 	o.plan()

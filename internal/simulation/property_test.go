@@ -387,9 +387,6 @@ func (h *history) kubernetesEvents() map[string]func(*rapid.T) {
 		},
 		"a member is cut off from the others": func(t *rapid.T) {
 			pod := pick(t, h.pods())
-			if h.Etcd.IsLearner(h.Address(pod)) {
-				t.Skip("while nobody writes, nothing tells that a learner does not follow")
-			}
 			h.forgive(pod)
 			h.Etcd.Partition(h.Address(pod))
 		},

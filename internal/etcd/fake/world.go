@@ -371,14 +371,6 @@ func (w *World) serves(address string) bool {
 	return m != nil && m.serving && m.leader != 0 && !m.data.state.members[m.data.memberID].learner
 }
 
-// IsLearner reports whether the member at the address runs and is a learner.
-func (w *World) IsLearner(address string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m := w.members[address]
-	return m != nil && m.data.state.members[m.data.memberID].learner
-}
-
 // serving returns the member at the address if it can answer linearizable reads.
 func (w *World) serving(address string) (*member, error) {
 	m, err := w.running(address)
