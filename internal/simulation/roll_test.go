@@ -216,17 +216,23 @@ func (h *history) checkConfigured() {
 	}
 }
 
-// judgeSilence stops the checks where members hang without a quorum: they may replay their logs, so the operator does
-// not restart them for another spec, unless there is only one.
+func hasDefect(image string) bool {
+	return slices.ContainsFunc([]string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable}, func(tag string) bool { return strings.HasSuffix(image, tag) })
+}
+
+// judgeSilence stops the checks where no member serves, and the operator cannot tell whether another spec would help.
+// Several that hang may replay their logs. And with an image that does not run, no member goes to another minor version:
+// its user must ask for the version that they had, with an image that runs.
 func (h *history) judgeSilence() {
 	op := h.cluster().Status.Operation
 	founds := op != nil && op.Type == v1beta1.OperationBootstrap
-	hangs := slices.ContainsFunc(h.sets(), func(set *appsv1.StatefulSet) bool {
-		return strings.HasSuffix(set.Spec.Template.Spec.Containers[0].Image, simulation.TagHangs)
-	})
-	if hangs && h.servingAddress() == "" && (founds || len(h.sets()) > 1) {
-		h.harmed = true
+	isDefective := func(set *appsv1.StatefulSet) bool {
+		image := set.Spec.Template.Spec.Containers[0].Image
+		intent, err := cluster.DecodeIntent(set.Annotations[cluster.AnnotationIntent])
+		waits := err == nil && !cluster.SameMinor(intent.Version, h.spec.Version)
+		return strings.HasSuffix(image, simulation.TagHangs) && (founds || len(h.sets()) > 1) || hasDefect(image) && waits
 	}
+	h.harmed = h.harmed || h.servingAddress() == "" && slices.ContainsFunc(h.sets(), isDefective)
 }
 
 // restsSpoiled lets a cluster with a spoiled spec come to rest: those that were healthy serve, and the user is told.
@@ -240,6 +246,10 @@ func (h *history) restsSpoiled() (rested bool) {
 	told := []string{
 		v1beta1.ReasonRolledBack, v1beta1.ReasonDeadlineExceeded, v1beta1.ReasonUpToDate, v1beta1.ReasonBootstrapping,
 		v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonScaling, v1beta1.ReasonVersionSkipped, v1beta1.ReasonVersionMismatch,
+		v1beta1.ReasonForeignDowngrade,
+	}
+	if strings.Contains(h.progressing().Message, "No member has started yet, and this release does not change a cluster that was created") {
+		h.harmed = true // its user is told to make the cluster again
 	}
 	if decided := h.progressing(); rested && !h.harmed && !slices.Contains(told, decided.Reason) {
 		h.wrong("with a spoiled spec it rests, and tells %s: %s", decided.Reason, decided.Message)
