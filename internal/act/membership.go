@@ -33,7 +33,7 @@ type Prober interface {
 
 // FollowTime is how long a learner gets to apply an entry before it is promoted. It takes two round trips and a write
 // to its disk.
-const FollowTime = time.Second
+const FollowTime = 2 * time.Second
 
 // followPause is the time between two questions to a learner.
 const followPause = 20 * time.Millisecond
