@@ -422,8 +422,9 @@ func membersHealthy(restarted *cluster.Member) guard {
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
-			healthy := m.IsHealthyVoter() || m.Name == restarted.Name && servesNoClient(m)
-			if !healthy || m.Pod == nil || m.Pod.Deleting || !m.RefusesEmptyVolume() {
+			isToBeCured := m.Name == restarted.Name && servesNoClient(m)
+			isHealthy := isToBeCured || m.IsHealthyVoter() && m.RefusesEmptyVolume() // a founder that hangs has never started
+			if !isHealthy || m.Pod == nil || m.Pod.Deleting {
 				names = append(names, m.Name)
 			}
 		}

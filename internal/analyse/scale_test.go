@@ -735,6 +735,22 @@ func TestTheOnlyVoterThatIsSilentIsRestartedForTheSpecBesideOneThatWasToJoin(t *
 	}
 }
 
+// A founder that hangs with its first spec has never started. The spec that cures it must not wait for it.
+func TestAFounderThatHangsIsRestartedForTheSpec(t *testing.T) {
+	s := resized(3, 3).Snapshot()
+	m := s.Member("prod-1")
+	failing("prod-1")(&s)
+	m.Workload.StartsEmpty = true
+	s.Cluster.Spec.PodTemplate = &v1beta1.PodTemplate{Metadata: v1beta1.PodMetadata{Labels: map[string]string{"team": "a"}}}
+	if a, ok := Next(s).Action.(plan.RestartMember); !ok || a.Name != "prod-1" {
+		t.Errorf("%s: %s", actionText(Next(s).Action), Next(s).Message)
+	}
+	serve(&s, "prod-1")
+	if a, ok := Next(s).Action.(plan.RestartMember); ok {
+		t.Errorf("%s is restarted while prod-1 may start on an empty volume", a.Name)
+	}
+}
+
 func TestACorrectedLearnerStartsInItsOwnForm(t *testing.T) {
 	for name, c := range map[string]struct {
 		snapshot cluster.Snapshot
