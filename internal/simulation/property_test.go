@@ -535,8 +535,8 @@ func (h *history) certificateEvents() map[string]func(*rapid.T) {
 			simulation.Erase(h.World, pick(t, h.secrets()))
 		},
 		"an authority comes back from a backup": func(t *rapid.T) {
-			if !h.intact() {
-				t.Skip("another one is missing, or a rotation is under way")
+			if !h.intact() || h.slow != nil { // an operator that wakes with caches of before would issue with it at once
+				t.Skip("another one is missing, a rotation is under way, or an operator is stopped in the middle of a pass")
 			}
 			h.restore(h.secret(cluster.AuthorityName(key.Name, rapid.SampledFrom(traffics).Draw(t, "traffic"))))
 		},

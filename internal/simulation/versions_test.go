@@ -72,6 +72,7 @@ func (h *history) versionEvents() map[string]func(*rapid.T) {
 // cancelForeignDowngrade is the user, who does what the condition says. The operator's own is foreign to it once a user
 // has deleted the Service that has the note.
 func (h *history) cancelForeignDowngrade() {
+	h.checkVersions()
 	if address := h.servingAddress(); address != "" && (h.foreign || h.progressing().Reason == v1beta1.ReasonForeignDowngrade) {
 		h.foreign = h.Etcd.CancelDowngrade(address) != nil
 	}
