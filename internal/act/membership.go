@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -197,24 +198,23 @@ func (a *Actor) learnerFollows(ctx context.Context, s *cluster.Snapshot, action 
 	if err := a.appendEntry(ctx, s, plan.AppendEntry{Learner: action.Name, Leader: action.Leader}); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(a.FollowTime); ; {
+	isAhead := func(context.Context) (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+		defer cancel()
 		p, err := a.Members.Probe(bounded, endpoint)
-		cancel()
-		switch {
-		case err == nil && p.MemberID == m.Probe.MemberID && p.AppliedIndex > m.Probe.AppliedIndex:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("waiting for learner %s: %w", action.Name, ctx.Err())
-		case !time.Now().Before(deadline):
-			return &plan.Refusal{
-				Guard: "learnerFollows", Reason: v1beta1.ReasonMembersNotHealthy,
-				Message: fmt.Sprintf("%s has the data, and does not get what the leader appends now. It is promoted once it does: as a voter it would count "+
-					"against the quorum. Look at the network between the members: a NetworkPolicy, for example.", action.Name),
-			}
-		}
-		time.Sleep(followPause)
+		return err == nil && p.MemberID == m.Probe.MemberID && p.AppliedIndex > m.Probe.AppliedIndex, ctx.Err()
 	}
+	switch err := wait.PollUntilContextTimeout(ctx, followPause, a.FollowTime, true, isAhead); {
+	case ctx.Err() != nil:
+		return fmt.Errorf("waiting for learner %s: %w", action.Name, ctx.Err())
+	case err != nil:
+		return &plan.Refusal{
+			Guard: "learnerFollows", Reason: v1beta1.ReasonMembersNotHealthy,
+			Message: fmt.Sprintf("%s has the data, and does not get what the leader appends now. It is promoted once it does: as a voter it would count "+
+				"against the quorum. Look at the network between the members: a NetworkPolicy, for example.", action.Name),
+		}
+	}
+	return nil
 }
 
 // appendEntry needs no claim: the entry changes nothing, and the leader is asked under its IDs.

@@ -91,8 +91,8 @@ func (h *history) raise(member cluster.ID) {
 	}
 }
 
-// findWrongData is etcd's check after a compaction, which finds what nobody found yet. Where only one voter is left, its
-// user ends the alarms.
+// findWrongData is etcd's check after a compaction, which finds what nobody found yet. Where only one voter is left,
+// its user ends the alarms.
 func (h *history) findWrongData() {
 	for _, pod := range h.pods() {
 		if !h.Etcd.Serves(h.Address(pod)) {

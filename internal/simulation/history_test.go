@@ -674,7 +674,7 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.changes > 0 && !(compared && h.harmed) { // where members are silent for good, an alarm has the others compared each hour
+		if h.changes > 0 && (!compared || !h.harmed) { // beside members that are silent for good, data are compared hourly
 			idle = 0
 		}
 		if h.waitsForItsUser() {

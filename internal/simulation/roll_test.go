@@ -221,8 +221,8 @@ func hasDefect(image string) bool {
 }
 
 // judgeSilence stops the checks where no member serves, and the operator cannot tell whether another spec would help.
-// Several that hang may replay their logs. And with an image that does not run, no member goes to another minor version:
-// its user must ask for the version that they had, with an image that runs.
+// Several that hang may replay their logs. And with an image that does not run, no member goes to another minor
+// version: its user must ask for the version that they had, with an image that runs.
 func (h *history) judgeSilence() {
 	op := h.cluster().Status.Operation
 	founds := op != nil && op.Type == v1beta1.OperationBootstrap

@@ -102,8 +102,8 @@ func (h *history) checkStartedVersion(start fake.StartOptions) {
 	}
 }
 
-// isTriedOnce reports whether a member is the only one, and goes back to what it ran with, or starts with what its volume
-// was last seen with: only its own data can tell whether they are too new for that.
+// isTriedOnce reports whether a member is the only one, and goes back to what it ran with, or starts with what its
+// volume was last seen with: only its own data can tell whether they are too new for that.
 func (h *history) isTriedOnce(id cluster.ID, member string) bool {
 	voters, _ := h.Etcd.Quorum(id)
 	set, ok := simulation.Object[*appsv1.StatefulSet](h.World, key.Namespace, member)
