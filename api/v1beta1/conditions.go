@@ -129,8 +129,8 @@ const (
 	// What to do: nothing. To stop after the present member, remove the annotation.
 	ReasonDefragmenting = "Defragmenting"
 	// ReasonDefragmentationFailed: a member could not defragment its database. The database is as it was.
-	// What to do: see the message. A defragmentation needs room on the volume for a second copy of what is in use: enlarge
-	// the volume, or remove the annotation operator.etcd-warden.io/defragment.
+	// What to do: see the message. A defragmentation needs room on the volume for a second copy of what is in use: delete
+	// keys and compact first, or remove the annotation operator.etcd-warden.io/defragment.
 	ReasonDefragmentationFailed = "DefragmentationFailed"
 	// ReasonMovingLeader: the leadership is handed over to the member that the annotation
 	// operator.etcd-warden.io/move-leader names.
@@ -200,7 +200,8 @@ const (
 	ReasonSecurityNotRestricted = "SecurityNotRestricted"
 	// ReasonQuotaTooLarge: the database could fill the volume before it reaches its quota. etcd exits when the disk is
 	// full.
-	// What to do: lower the quota to the value in the message, or request a larger volume.
+	// What to do: lower the quota to the value in the message. Only a new cluster can have a larger volume. With data in
+	// memory, raise the memory limit, or lower sizeLimit or the quota, as the message says.
 	ReasonQuotaTooLarge = "QuotaTooLarge"
 	// ReasonQuotaTooSmall: the database of a member is about as large as the new quota, or larger. etcd would take no
 	// more writes.
@@ -293,8 +294,9 @@ const (
 	// What to do: see the exit code and the last log line of etcd in the message. kubectl logs --previous shows the log.
 	ReasonCrashLooping = "CrashLooping"
 	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
-	// What to do: bring the volume itself back, as docs/volumes.md says, never a copy, a snapshot or a restore of it. The
-	// cluster serves while a quorum is left, and a new member takes the place of this one.
+	// What to do: nothing while a quorum is left: a new member takes the place of this one. Without a quorum, or where
+	// spec.recovery.memberReplacement.policy is Manual, bring the volume itself back, as docs/volumes.md says, never a copy,
+	// a snapshot or a restore of it.
 	ReasonVolumeLost = "VolumeLost"
 	// ReasonMemoryLost: the data of the member were in memory (spec.storage.ephemeral), and its pod is gone, or its node
 	// restarted. Of the cluster it tells that fewer members than the quorum have their data.
@@ -316,7 +318,8 @@ const (
 	// What to do: set the URL back with the command in the message.
 	ReasonPeerURLChanged = "PeerURLChanged"
 	// ReasonNodeLost: the node of the pod does not answer.
-	// What to do: repair the node, or delete its Node object so that Kubernetes moves the pod.
+	// What to do: repair the node. If it is gone for good, delete its Node object: Kubernetes then moves the pod. If the
+	// volume can be used on no other node, a new member takes its place at once (docs/repair.md).
 	ReasonNodeLost = "NodeLost"
 	// ReasonPodHeld: the pod has ended and is deleted, but finalizers keep it. The next one cannot be created.
 	// What to do: find out what put the finalizers on the pod, and should remove them.
@@ -366,9 +369,10 @@ const (
 	// What to do: nothing.
 	ReasonDataAgrees = "DataAgrees"
 	// ReasonDataDiffers: the data of the members differ. Nothing is rolled, and no member joins meanwhile.
-	// What to do: nothing if the message says that a new member takes the place of the one that differs. Otherwise no
-	// majority of all members has the same data, so nobody can tell which are right: stop the writers, save each member
-	// with etcdctl snapshot save, and restore the one whose data you trust.
+	// What to do: nothing if the message says that a new member takes the place of the one that differs. If it asks for
+	// the annotation replace-member, set it. Otherwise no majority of all members has the same data, so nobody can tell
+	// which are right: stop the writers, save each member with etcdctl snapshot save, and copy the keys that you trust into
+	// a new cluster (docs/consistency.md).
 	ReasonDataDiffers = "DataDiffers"
 	// ReasonNotCompared: the data could not be compared, or the comparison has not begun, for what the message says.
 	// What to do: end the freeze or the pause that the message names. Or bring the members back that did not tell the hash
@@ -410,7 +414,7 @@ const (
 	// What to do: nothing.
 	EventMemberPromoted = "MemberPromoted"
 	// EventMemberRemoved: a member was removed from etcd.
-	// What to do: nothing. spec.storage.retentionPolicy.whenScaled says what becomes of its volume.
+	// What to do: nothing. spec.storage.retentionPolicy says what becomes of its volume: whenScaled, or whenReplaced.
 	EventMemberRemoved = "MemberRemoved"
 	// EventMemberDefragmented: a member was told to defragment its database.
 	// What to do: nothing. The operation that it begins ends when the member has caught up again.

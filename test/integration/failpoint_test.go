@@ -75,14 +75,12 @@ func (s *scenario) settle(l *lab) {
 }
 
 // moments returns at which moments around the n-th write the operator crashes: before it, after it, both or none. The
-// objects are the same after one write and before the next, so the sample has one moment of a write, in turn; of a call
-// to etcd, whose answer is lost, both.
+// objects are the same after one write and before the next, so one moment of each write is enough, and both of the
+// first one. Of a call to etcd, whose answer is lost, there are both. The sample has some writes only.
 func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
 	isEtcd, stride := w.Kind == failpoint.EtcdKind, 2
 	switch {
-	case full():
-		return []bool{true, false}
-	case s.whole:
+	case full() || s.whole:
 		stride = 1
 	case s.every > 0:
 		isEtcd, stride = false, s.every
@@ -90,10 +88,10 @@ func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
 		stride = 5
 	}
 	switch {
-	case isEtcd:
+	case isEtcd, n == 0:
 		return []bool{true, false}
 	case n%stride == 0:
-		return []bool{n/stride%2 == 0}
+		return []bool{stride > 1 && n/stride%2 == 0}
 	default:
 		return nil
 	}
