@@ -247,7 +247,7 @@ func setUp(mgr ctrl.Manager, o *options) error {
 		Client:   writer,
 		Observer: observer,
 		Actor: &act.Actor{
-			Client: writer, Live: mgr.GetAPIReader(), Etcd: port, Endpoints: observer, Members: port, FollowTime: act.FollowTime,
+			Client: writer, Live: mgr.GetAPIReader(), Etcd: port, Endpoints: observer, Prober: port, FollowTime: act.FollowTime,
 			Comparisons: comparisons, Lifetimes: o.lifetimes,
 		},
 		Events:      mgr.GetEventRecorder("etcd-warden"),

@@ -124,9 +124,9 @@ func (r *EtcdClusterReconciler) Reconcile(ctx context.Context, request ctrl.Requ
 	case rest != nil:
 		return r.failed(snapshot, rest)
 	case len(refusals) > 0:
-		again = sooner(again, refusalDelay)
+		again = sooner(again, r.requeueAfter(refusalDelay, decision.DueAt))
 	default:
-		again = sooner(again, r.requeueAfter(&decision))
+		again = sooner(again, r.requeueAfter(decision.RequeueAfter, decision.DueAt))
 	}
 	return ctrl.Result{RequeueAfter: again}, nil
 }
@@ -155,11 +155,11 @@ func (r *EtcdClusterReconciler) decide(ctx context.Context, s *cluster.Snapshot)
 }
 
 // requeueAfter is the delay until the next pass. What is due at some time does not wait for as long as this pass took.
-func (r *EtcdClusterReconciler) requeueAfter(d *plan.Decision) time.Duration {
-	if d.DueAt.IsZero() {
-		return d.RequeueAfter
+func (r *EtcdClusterReconciler) requeueAfter(delay time.Duration, due time.Time) time.Duration {
+	if due.IsZero() {
+		return delay
 	}
-	return min(d.RequeueAfter, max(d.DueAt.Sub(r.Observer.Now()), time.Millisecond))
+	return min(delay, max(due.Sub(r.Observer.Now()), time.Millisecond))
 }
 
 // sooner returns the shorter delay. Zero is none.
@@ -182,7 +182,7 @@ func (r *EtcdClusterReconciler) failed(s *cluster.Snapshot, err error) (ctrl.Res
 
 // act does the writes that disturb no member, then claims the one step that may, then takes it.
 func (r *EtcdClusterReconciler) act(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) error {
-	r.Pace.NoteHealthyRestart(ctx, s, d)
+	r.Pace.NoteHealthyRestart(ctx, d)
 	written, err := r.Actor.Upkeep(ctx, s, d.Upkeep)
 	if d.InvalidatesSecrets {
 		r.Observer.SecretsWritten(s.Cluster, written)

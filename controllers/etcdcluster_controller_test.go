@@ -15,7 +15,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/observe"
-	"github.com/etcd-warden/etcd-warden/internal/plan"
 )
 
 func TestOnlyWritesThatWereAllStaleAreTriedAgainAtOnce(t *testing.T) {
@@ -64,7 +63,7 @@ func TestWhatIsDueDoesNotWaitForAsLongAsThePassTook(t *testing.T) {
 		"due meanwhile":          {now.Add(-3 * time.Second), time.Millisecond},
 		"due after another look": {now.Add(time.Minute), 10 * time.Second},
 	} {
-		if got := r.requeueAfter(&plan.Decision{RequeueAfter: 10 * time.Second, DueAt: c.due}); got != c.want {
+		if got := r.requeueAfter(10*time.Second, c.due); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}

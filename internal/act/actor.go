@@ -35,8 +35,8 @@ type Actor struct {
 	// Etcd changes the membership and the leader. Endpoints tells where the members are.
 	Etcd      etcd.Changer
 	Endpoints Endpoints
-	// Members asks members for their status.
-	Members Prober
+	// Prober asks members for their status.
+	Prober Prober
 	// FollowTime is how long a learner gets to apply an entry before it is promoted: see FollowTime, the constant. Zero
 	// has it asked once.
 	FollowTime time.Duration

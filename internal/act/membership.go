@@ -186,7 +186,7 @@ func (a *Actor) promoteMember(ctx context.Context, s *cluster.Snapshot, action p
 	})
 }
 
-// learnerFollows appends an entry, and fails unless the learner applies more than this pass saw that it had.
+// learnerFollows appends an entry, and fails unless the learner applies more than the leader had when this pass looked.
 func (a *Actor) learnerFollows(ctx context.Context, s *cluster.Snapshot, action plan.PromoteMember) error {
 	m, endpoint, ok := s.Member(action.Name), etcd.Endpoint{}, false
 	if m != nil && m.Answers() {
@@ -196,13 +196,17 @@ func (a *Actor) learnerFollows(ctx context.Context, s *cluster.Snapshot, action 
 		return conflict("EtcdCluster", s.Cluster.Name, fmt.Sprintf("learner %s cannot be asked", action.Name))
 	}
 	if err := a.appendEntry(ctx, s, plan.AppendEntry{Learner: action.Name, Leader: action.Leader}); err != nil {
-		return err
+		return membershipError("promoting "+action.Name, err)
+	}
+	had := m.Probe.AppliedIndex
+	if leader := s.Leader(); leader != nil {
+		had = max(had, leader.Probe.CommittedIndex)
 	}
 	isAhead := func(context.Context) (bool, error) {
-		bounded, cancel := context.WithTimeout(ctx, etcd.ChangeTimeout)
+		bounded, cancel := context.WithTimeout(ctx, max(a.FollowTime, time.Second))
 		defer cancel()
-		p, err := a.Members.Probe(bounded, endpoint)
-		return err == nil && p.MemberID == m.Probe.MemberID && p.AppliedIndex > m.Probe.AppliedIndex, ctx.Err()
+		p, err := a.Prober.Probe(bounded, endpoint)
+		return err == nil && p.MemberID == m.Probe.MemberID && p.AppliedIndex > had, ctx.Err()
 	}
 	switch err := wait.PollUntilContextTimeout(ctx, followPause, a.FollowTime, true, isAhead); {
 	case ctx.Err() != nil:

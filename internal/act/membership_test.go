@@ -137,7 +137,7 @@ func (w *memberWorld) call(name string, do func() error) error {
 }
 
 func (w *memberWorld) actor() *Actor {
-	return &Actor{Client: w, Live: w, Etcd: changer{w, fake.Changer{World: w.etcd}}, Endpoints: w, Members: w.etcd}
+	return &Actor{Client: w, Live: w, Etcd: changer{w, fake.Changer{World: w.etcd}}, Endpoints: w, Prober: w.etcd}
 }
 
 // Endpoint implements Endpoints.

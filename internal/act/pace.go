@@ -3,6 +3,7 @@ package act
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,13 +205,35 @@ func (p *Pace) NoteRollBack(ctx context.Context, s *cluster.Snapshot, d *plan.De
 	return p.RollBacks.add(ctx, s.Cluster.Namespace+"/"+d.Action.Member())
 }
 
-// NoteHealthyRestart begins the count of roll backs anew, if the pass ends the restart of a member that is healthy with
-// what the spec asks for.
-func (p *Pace) NoteHealthyRestart(ctx context.Context, s *cluster.Snapshot, d *plan.Decision) {
-	if p == nil || !d.Finished || d.Abandoned != "" {
-		return
-	}
-	if op := s.Cluster.Status.Operation; op.Type == v1beta1.OperationRollMember && plan.IsRoll(op.Reason) {
+// NoteHealthyRestart begins the count of roll backs anew, if the pass notes of a member that it is healthy with what it
+// was restarted for. It has been ready for a while then, and does not go back any more.
+func (p *Pace) NoteHealthyRestart(ctx context.Context, d *plan.Decision) {
+	if p != nil && slices.ContainsFunc(d.Upkeep, notesRoll) {
 		p.RollBacks.reset(ctx)
 	}
+}
+
+// notesRoll reports whether an upkeep notes that a member is healthy with another configuration, which it was restarted
+// for. Other authorities alone are none.
+func notesRoll(u plan.Upkeep) bool {
+	update, ok := u.(plan.UpdateStatefulSet)
+	if !ok {
+		return false
+	}
+	now, before := update.Desired.Annotations, update.Live.Annotations
+	t, _, _ := cluster.MarkedOperation(before[cluster.AnnotationOperation])
+	healthy := now[cluster.AnnotationHealthyIntent]
+	if t != v1beta1.OperationRollMember || healthy != now[cluster.AnnotationIntent] || healthy == before[cluster.AnnotationHealthyIntent] {
+		return false
+	}
+	return targetHash(healthy) != targetHash(before[cluster.AnnotationHealthyIntent])
+}
+
+// targetHash is that of the intent in an annotation; empty where there is none.
+func targetHash(annotation string) string {
+	intent, err := cluster.DecodeIntent(annotation)
+	if err != nil {
+		return ""
+	}
+	return intent.TargetHash()
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -315,7 +317,7 @@ func TestRollsStopAfterFiveMembersInARowUntilAnAdministratorDeletesTheConfigMap(
 	w.goesBack("db-3")
 	const want = "ConfigMap etcd-warden-roll-backs in namespace warden names them. Find out why they failed, then run " +
 		"kubectl delete configmap -n warden etcd-warden-roll-backs."
-	for _, begun := range []func(){func() {}, func() { w.restart(10) }, func() { w.rolled("") }} {
+	for _, begun := range []func(){func() {}, func() { w.restart(10) }, func() { w.rolled() }} {
 		begun()
 		if h := w.ask("prod"); h.StoppedRolls != want {
 			t.Fatalf("got %q", h.StoppedRolls)
@@ -335,14 +337,26 @@ func TestRollsStopAfterFiveMembersInARowUntilAnAdministratorDeletesTheConfigMap(
 	}
 }
 
-// rolled is the pass that finds a restarted member healthy.
-func (w *paceWorld) rolled(abandoned string, change ...func(*v1beta1.Operation)) {
-	s := w.of("prod")
-	s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "prod-2", Reason: v1beta1.ReasonRollingMembers}
-	for _, c := range change {
-		c(s.Cluster.Status.Operation)
+// rolled is the pass that notes that a restarted member is healthy with what it was restarted for.
+func (w *paceWorld) rolled(change ...func(before, now map[string]string)) {
+	text := func(label string) string {
+		text, _ := cluster.Intent{Version: "3.6.16", Labels: map[string]string{"team": label}}.Encode()
+		return text
 	}
-	w.NoteHealthyRestart(w.Context(), s, &plan.Decision{Finished: true, Abandoned: abandoned})
+	before := map[string]string{
+		cluster.AnnotationOperation:     cluster.OperationMark(v1beta1.OperationRollMember, w.now),
+		cluster.AnnotationIntent:        text("new"),
+		cluster.AnnotationHealthyIntent: text("old"),
+	}
+	now := maps.Clone(before)
+	now[cluster.AnnotationHealthyIntent] = text("new")
+	for _, c := range change {
+		c(before, now)
+	}
+	set := func(annotations map[string]string) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "prod-2", Annotations: annotations}}
+	}
+	w.NoteHealthyRestart(w.Context(), &plan.Decision{Upkeep: []plan.Upkeep{plan.UpdateStatefulSet{Desired: set(now), Live: set(before)}}})
 }
 
 func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
@@ -351,16 +365,25 @@ func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
 		end  func(*paceWorld)
 		ends bool
 	}{
-		"a roll": {func(w *paceWorld) { w.rolled("") }, true},
-		"a roll, after a restart of the operator": {func(w *paceWorld) { w.restart(10); w.rolled("") }, true},
-		"a roll that was abandoned":               {func(w *paceWorld) { w.rolled("It did not finish.") }, false},
+		"a roll": {func(w *paceWorld) { w.rolled() }, true},
+		"a roll, after a restart of the operator": {func(w *paceWorld) { w.restart(10); w.rolled() }, true},
+		"a member that is not ready for long enough": {func(w *paceWorld) {
+			w.rolled(func(before, now map[string]string) { maps.Copy(now, before) })
+		}, false},
 		"a rotation of authorities": {func(w *paceWorld) {
-			w.rolled("", func(o *v1beta1.Operation) { o.Reason = v1beta1.ReasonRotatingAuthorities })
+			w.rolled(func(before, now map[string]string) {
+				intent, _ := cluster.DecodeIntent(before[cluster.AnnotationHealthyIntent])
+				intent.PeerAuthorities = []string{"another"}
+				text, _ := intent.Encode()
+				now[cluster.AnnotationIntent], now[cluster.AnnotationHealthyIntent] = text, text
+			})
 		}, false},
 		"a roll back": {func(w *paceWorld) {
-			w.rolled("", func(o *v1beta1.Operation) { o.Type, o.Reason = v1beta1.OperationRollBack, v1beta1.ReasonRollingBack })
+			w.rolled(func(before, _ map[string]string) {
+				before[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollBack, w.now)
+			})
 		}, false},
-		"a pass in which nothing ends": {func(w *paceWorld) { w.NoteHealthyRestart(w.Context(), w.of("prod"), &plan.Decision{}) }, false},
+		"a pass in which nothing ends": {func(w *paceWorld) { w.NoteHealthyRestart(w.Context(), &plan.Decision{}) }, false},
 	} {
 		w := newPaceWorld(t, 10, namespace(nil))
 		w.goesBack(four...)
@@ -373,8 +396,8 @@ func TestAMemberThatRollsWellEndsTheRow(t *testing.T) {
 			t.Errorf("%s: then %+v", name, h)
 		}
 		reads := w.gets[RollBacksName]
-		w.rolled("")
-		w.rolled("")
+		w.rolled()
+		w.rolled()
 		if more := w.gets[RollBacksName] - reads; more > 1 {
 			t.Errorf("%s: read %d times for rolls that went well", name, more)
 		}
@@ -423,13 +446,13 @@ func TestAnOperatorWithoutANamespaceCountsInMemory(t *testing.T) {
 	w := newPaceWorld(t, 10, namespace(nil))
 	w.RollBacks.Namespace = ""
 	w.goesBack("db-0", "db-1", "db-2", "db-3")
-	w.rolled("")
+	w.rolled()
 	w.goesBack("db-0", "db-1", "db-2", "db-3")
 	if h := w.ask("prod"); h.StoppedRolls != "" {
 		t.Errorf("after four: %+v", h)
 	}
 	w.goesBack("db-4")
-	w.rolled("")
+	w.rolled()
 	if h := w.ask("prod"); h.StoppedRolls != "Find out why they failed, then restart the operator." {
 		t.Errorf("after five: %+v", h)
 	}
@@ -443,7 +466,7 @@ func TestWithoutAPaceNothingIsHeld(t *testing.T) {
 	s := clustertest.MakeCluster("prod").Claim(v1beta1.OperationRollMember).Snapshot()
 	h, err := p.Ask(t.Context(), &s, nil)
 	p.Release(s.Cluster.Key())
-	p.NoteHealthyRestart(t.Context(), &s, &plan.Decision{Finished: true})
+	p.NoteHealthyRestart(t.Context(), &plan.Decision{Finished: true})
 	if err := errors.Join(err, p.NoteRollBack(t.Context(), &s, handOver("prod-1"))); err != nil || *h != (cluster.Hold{}) {
 		t.Errorf("%+v, %v", h, err)
 	}

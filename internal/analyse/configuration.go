@@ -303,12 +303,13 @@ func restartReason(s *cluster.Snapshot) string {
 }
 
 // awaitsFailedMembers reports whether the restarted member runs, and lacks only a quorum. Others have failed, and there
-// is none before they restart too.
+// is none before they restart too, or go back.
 func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) bool {
 	if s.Outlook().HasQuorum() || !isBegun(s, m, v1beta1.OperationRollMember) || !isMadeFromTemplate(m) || !m.Pod.IsRunning() || m.Pod.Deleting || m.Pod.FailureReason != "" {
 		return false
 	}
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
-		return other.Name != m.Name && hasFailed(&other) && needsRestart(s, &other, reason)
+		mayGoBack := canGoBack(s, &other) && !wasHealthyWithTemplate(&other)
+		return other.Name != m.Name && hasFailed(&other) && (needsRestart(s, &other, reason) || mayGoBack)
 	})
 }

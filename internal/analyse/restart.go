@@ -415,15 +415,15 @@ func volumeStays(m *cluster.Member) guard {
 const seeMembers = "If that takes long, status.members has the reason."
 
 // membersHealthy refuses to restart a member while another one is not a healthy voter in etcd's list, or is joining.
-// The member to restart may be unhealthy: what it runs with may be the cause. Where no other member has a pod, none can
-// miss it.
+// The member to restart may be unhealthy: what it runs with may be the cause, and a founder that hangs has never
+// started. Where no other member has a pod, the restart costs no quorum that there is.
 func membersHealthy(restarted *cluster.Member) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
 		var names []string
 		for i := range s.Members {
 			m := &s.Members[i]
 			isToBeCured := m.Name == restarted.Name && servesNoClient(m)
-			isHealthy := isToBeCured || m.IsHealthyVoter() && m.RefusesEmptyVolume() // a founder that hangs has never started
+			isHealthy := isToBeCured || m.IsHealthyVoter() && m.RefusesEmptyVolume()
 			if !isHealthy || m.Pod == nil || m.Pod.Deleting {
 				names = append(names, m.Name)
 			}
@@ -431,8 +431,8 @@ func membersHealthy(restarted *cluster.Member) guard {
 		if s.Membership != nil && len(names) == 0 && (len(s.Membership.Members) != len(s.Members) || s.Outlook().Voters != len(s.Members)) {
 			names = append(names, "a member that is joining")
 		}
-		runsAlone := servesNoClient(restarted) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Name != restarted.Name && m.Pod != nil })
-		if runsAlone || len(names) == 0 && s.Membership != nil {
+		isOnlyPod := servesNoClient(restarted) && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Name != restarted.Name && m.Pod != nil })
+		if isOnlyPod || len(names) == 0 && s.Membership != nil {
 			return nil
 		}
 		if s.Membership == nil && len(names) == 0 {

@@ -92,7 +92,7 @@ func Next(s cluster.Snapshot) plan.Decision {
 	d.StaleTemplates = staleTemplates(&s)
 	d.InvalidatesSecrets = writesSecrets(d.Upkeep)
 	d.RequeueAfter = requeueAfter(&s, &d)
-	for _, next := range []time.Duration{s.NextDeadline(), untilLost(&s)} {
+	for _, next := range []time.Duration{s.NextDeadline(), untilLost(&s), untilTried(&s)} {
 		if due := s.Now.Add(next); next > 0 && (d.DueAt.IsZero() || due.Before(d.DueAt)) {
 			d.RequeueAfter, d.DueAt = min(d.RequeueAfter, next), due
 		}

@@ -375,6 +375,19 @@ func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 	return readyLeft(s, m.Pod, trialTime)
 }
 
+// untilTried returns how long it takes until the next member that is ready counts as healthy with its template; zero
+// for none.
+func untilTried(s *cluster.Snapshot) time.Duration {
+	var next time.Duration
+	for i := range s.Members {
+		m := &s.Members[i]
+		if left := trialLeft(s, m); left > 0 && m.Pod.Ready && (next == 0 || left < next) {
+			next = left
+		}
+	}
+	return next
+}
+
 // triesMinor reports whether the member's template has another minor version than the one it was last healthy with.
 func triesMinor(m *cluster.Member) bool {
 	return m.Workload != nil && m.Workload.HealthyIntent != nil && minorSteps(m.Workload.HealthyIntent.Version, m.Workload.Intent.Version) != 0

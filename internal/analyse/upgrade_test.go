@@ -322,6 +322,32 @@ func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *test
 	}
 }
 
+// A second edit comes before the trial of the first one is over. What the pod runs with is noted, and not what it ran with
+// long ago: the way back, and what a resize compares the pod with.
+func TestATemplateThatIsReplacedDuringItsTrialIsNotedAsHealthy(t *testing.T) {
+	for name, c := range map[string]struct {
+		version string
+		change  func(*cluster.Snapshot)
+		noted   bool
+	}{
+		"a patch":                  {"3.6.17", func(*cluster.Snapshot) {}, true},
+		"a patch that has failed":  {"3.6.17", crashing0("prod-1"), false},
+		"a minor version on trial": {"3.7.3", func(*cluster.Snapshot) {}, false},
+	} {
+		s := onTrial(t, c.version, 3*time.Second)
+		c.change(&s)
+		m := s.Member("prod-1")
+		next := m.Workload.Intent
+		next.Labels = map[string]string{"team": "a"}
+		if noted := memberInput(&s, "prod-1", next, true).HealthyIntent == m.Workload.Live.Annotations[cluster.AnnotationIntent]; noted != c.noted {
+			t.Errorf("%s: noted %t", name, noted)
+		}
+		if memberInput(&s, "prod-1", m.Workload.Intent, true).HealthyIntent == m.Workload.Live.Annotations[cluster.AnnotationIntent] {
+			t.Errorf("%s: it is noted after 3 s, although nothing replaces it", name)
+		}
+	}
+}
+
 func TestAMinorVersionGoesBackWhileAVoterOfTheOldOneAnswers(t *testing.T) {
 	failed := func(change func(*cluster.Snapshot)) plan.Decision {
 		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Snapshot()

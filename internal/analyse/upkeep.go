@@ -279,7 +279,8 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 		in.Start = startOf(s, m, intent)
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
-		in.HealthyIntent = healthyIntent(s, m, started)
+		_, hash := intent.Encode()
+		in.HealthyIntent = healthyIntent(s, m, started, hash != m.Workload.IntentHash)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
 		if t, _, _ := cluster.MarkedOperation(in.Operation); t == v1beta1.OperationRollBack && s.Cluster.Status.Operation == nil && isHealthyWithTemplate(m) {
 			in.Operation = "" // it went back well: a failure from now on is another one
@@ -302,9 +303,12 @@ func failedIntents(m *cluster.Member, healthy string) string {
 
 // healthyIntent returns the text of the intent under which the member was last a healthy voter; empty where there is
 // none. Its pod must have been ready for a while: one that answers, is ready for a moment and is killed goes back.
-func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool) string {
+// Where the template is replaced before, what the pod runs with is noted, unless its minor version of etcd is on
+// trial.
+func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started, isReplaced bool) string {
 	annotations := m.Workload.Live.Annotations
-	if started && trialLeft(s, m) <= 0 && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
+	isTried := trialLeft(s, m) <= 0 || isReplaced && !triesMinor(m)
+	if started && isTried && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]

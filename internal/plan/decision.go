@@ -49,8 +49,8 @@ type Decision struct {
 	StaleTemplates []string
 	// RequeueAfter is the delay until the next pass. Changes in etcd raise no watch event.
 	RequeueAfter time.Duration
-	// DueAt is when time alone changes what is decided, zero for never. RequeueAfter ends by then in a pass that takes no
-	// time: one that waits for a silent member takes seconds.
+	// DueAt is when the next member counts as lost, as overdue or as healthy with its template; zero for none. The next
+	// pass comes then, however long this one took: one that waits for a silent member takes seconds.
 	DueAt time.Time
 	// InvalidatesSecrets tells that the upkeep changes Secrets. What was read of them before is out of date.
 	InvalidatesSecrets bool

@@ -99,7 +99,7 @@ func (h *history) startOperator() *operator {
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: cached, Observer: observer, Events: noEvents{},
 		Actor: &act.Actor{
-			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer, Members: simulation.Port{World: h.World},
+			Client: cached, Live: conn, Etcd: changer{simulation.Port{World: h.World}, o}, Endpoints: observer, Prober: simulation.Port{World: h.World},
 			Comparisons: comparisons,
 			Lifetimes:   act.Lifetimes{Certificate: certificateLifetime, Authority: authorityLifetime},
 		},

@@ -223,7 +223,10 @@ func hasDefect(image string) bool {
 // judgeSilence stops the checks where no member serves, and the operator cannot tell whether another spec would help.
 // Several that hang may replay their logs. And with an image that does not run, no member goes to another minor
 // version: its user must ask for the version that they had, with an image that runs.
-func (h *history) judgeSilence() {
+func (h *history) judgeSilence() { h.harmed = h.harmed || h.isSilent() }
+
+// isSilent reports whether no member serves, and some cannot be helped: see judgeSilence.
+func (h *history) isSilent() bool {
 	op := h.cluster().Status.Operation
 	founds := op != nil && op.Type == v1beta1.OperationBootstrap
 	isDefective := func(set *appsv1.StatefulSet) bool {
@@ -232,15 +235,16 @@ func (h *history) judgeSilence() {
 		waits := err == nil && !cluster.SameMinor(intent.Version, h.spec.Version)
 		return strings.HasSuffix(image, simulation.TagHangs) && (founds || len(h.sets()) > 1) || hasDefect(image) && waits
 	}
-	h.harmed = h.harmed || h.servingAddress() == "" && slices.ContainsFunc(h.sets(), isDefective)
+	return h.servingAddress() == "" && slices.ContainsFunc(h.sets(), isDefective)
 }
 
 // restsSpoiled lets a cluster with a spoiled spec come to rest: those that were healthy serve, and the user is told.
 // Then the user corrects the spec.
 func (h *history) restsSpoiled() (rested bool) {
 	if !isSpoiled(&h.spec) {
+		rested = !h.isSilent() || h.rest()
 		h.judgeSilence()
-		return true
+		return rested
 	}
 	rested = h.rest()
 	told := []string{

@@ -518,7 +518,7 @@ func TestAnOperatorThatCrashesAroundAnyWriteIsFinishedByTheNext(t *testing.T) {
 			if len(writes) == 0 {
 				t.Fatal("the operator wrote nothing")
 			}
-			t.Logf("%d failpoints: before and after each of %s", 2*len(writes), list(writes))
+			t.Logf("%d writes: %s", len(writes), list(writes))
 			for n, w := range writes {
 				for _, before := range s.moments(n, w) {
 					at := &crash{write: w, before: before}

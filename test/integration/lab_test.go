@@ -132,7 +132,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer, Observer: observer, Events: o.events,
-		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Members: port{l.kubernetes}, Comparisons: comparisons, Lifetimes: lifetimes},
+		Actor: &act.Actor{Client: writer, Live: live, Etcd: failpoint.WrapChanger(port{l.kubernetes}, around), Endpoints: observer, Prober: port{l.kubernetes}, Comparisons: comparisons, Lifetimes: lifetimes},
 	}
 	if l.limit > 0 {
 		o.reconciler.Pace = l.newPace(live, writer)

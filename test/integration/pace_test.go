@@ -242,7 +242,7 @@ func TestNoMoreClustersAreDisruptedAtOnceThanThePaceAllows(t *testing.T) {
 	}})
 	r := l.operator.reconciler
 	r = &controllers.EtcdClusterReconciler{Client: counted, Observer: r.Observer, Events: r.Events, Actor: &act.Actor{
-		Client: counted, Live: operatorClient, Etcd: port{l.kubernetes}, Endpoints: r.Observer, Members: port{l.kubernetes}, Lifetimes: lifetimes,
+		Client: counted, Live: operatorClient, Etcd: port{l.kubernetes}, Endpoints: r.Observer, Prober: port{l.kubernetes}, Lifetimes: lifetimes,
 	}}
 	l.limit = limit
 	l.operator.reconciler, r.Pace = r, l.newPace(operatorClient, counted)

@@ -109,18 +109,18 @@ func (w *World) RightVoters(id cluster.ID) (voters, right, wrong int) {
 	if s == nil {
 		return 0, 0, 0
 	}
-	are := map[cluster.ID]bool{}
+	wrongIDs := map[cluster.ID]bool{}
 	for _, data := range w.volumes {
 		if data.clusterID == id && s.voter(data.memberID) && (data.corrupt || data.broken) {
-			are[data.memberID] = true
+			wrongIDs[data.memberID] = true
 		}
 	}
 	for _, m := range w.members {
-		if m.data.clusterID == id && s.voter(m.data.memberID) && m.leader != 0 && !are[m.data.memberID] {
+		if m.data.clusterID == id && s.voter(m.data.memberID) && m.leader != 0 && !wrongIDs[m.data.memberID] {
 			right++
 		}
 	}
-	return len(s.voters()), right, len(are)
+	return len(s.voters()), right, len(wrongIDs)
 }
 
 // CorruptAlarms returns how many alarms for corrupt data the newest log of a cluster has.
