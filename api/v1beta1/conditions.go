@@ -295,8 +295,8 @@ const (
 	ReasonCrashLooping = "CrashLooping"
 	// ReasonVolumeLost: the volume of the member is gone. The operator never creates it again under the same name.
 	// What to do: nothing while a quorum is left: a new member takes the place of this one. Without a quorum, or where
-	// spec.recovery.memberReplacement.policy is Manual, bring the volume itself back, as docs/volumes.md says, never a copy,
-	// a snapshot or a restore of it.
+	// spec.recovery.memberReplacement.policy is Manual, bring the volume itself back, as docs/volumes.md says, never a
+	// copy, a snapshot or a restore of it.
 	ReasonVolumeLost = "VolumeLost"
 	// ReasonMemoryLost: the data of the member were in memory (spec.storage.ephemeral), and its pod is gone, or its node
 	// restarted. Of the cluster it tells that fewer members than the quorum have their data.
@@ -371,8 +371,8 @@ const (
 	// ReasonDataDiffers: the data of the members differ. Nothing is rolled, and no member joins meanwhile.
 	// What to do: nothing if the message says that a new member takes the place of the one that differs. If it asks for
 	// the annotation replace-member, set it. Otherwise no majority of all members has the same data, so nobody can tell
-	// which are right: stop the writers, save each member with etcdctl snapshot save, and copy the keys that you trust into
-	// a new cluster (docs/consistency.md).
+	// which are right: stop the writers, save each member with etcdctl snapshot save, and copy the keys that you trust
+	// into a new cluster (docs/consistency.md).
 	ReasonDataDiffers = "DataDiffers"
 	// ReasonNotCompared: the data could not be compared, or the comparison has not begun, for what the message says.
 	// What to do: end the freeze or the pause that the message names. Or bring the members back that did not tell the hash

@@ -322,8 +322,8 @@ func TestAMemberIsOnTrialWithAnotherMinorVersionBeforeTheNextOneRestarts(t *test
 	}
 }
 
-// A second edit comes before the trial of the first one is over. What the pod runs with is noted, and not what it ran with
-// long ago: the way back, and what a resize compares the pod with.
+// A second edit comes before the trial of the first one is over. What the pod runs with is noted, and not what it ran
+// with long ago: the way back, and what a resize compares the pod with.
 func TestATemplateThatIsReplacedDuringItsTrialIsNotedAsHealthy(t *testing.T) {
 	for name, c := range map[string]struct {
 		version string

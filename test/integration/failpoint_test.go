@@ -41,9 +41,9 @@ type scenario struct {
 	// samePods tells that no pod is restarted.
 	samePods bool
 	// whole marks a scenario in which every write is a failpoint, also where the whole matrix does not run: see moments.
-	// In the others every second one is then, and every call to etcd.
+	// In the others every fourth one is then, and every call to etcd.
 	whole bool
-	// long marks a scenario that repeats its writes for each member: every fifth is a failpoint, and every call to etcd.
+	// long marks a scenario that repeats its writes for each member: every tenth is a failpoint, and every call to etcd.
 	long bool
 	// every is how many writes, calls to etcd included, there are to a failpoint in another long scenario.
 	every int
@@ -78,14 +78,14 @@ func (s *scenario) settle(l *lab) {
 // objects are the same after one write and before the next, so one moment of each write is enough, and both of the
 // first one. Of a call to etcd, whose answer is lost, there are both. The sample has some writes only.
 func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
-	isEtcd, stride := w.Kind == failpoint.EtcdKind, 2
+	isEtcd, stride := w.Kind == failpoint.EtcdKind, 4
 	switch {
 	case full() || s.whole:
 		stride = 1
 	case s.every > 0:
 		isEtcd, stride = false, s.every
 	case s.long:
-		stride = 5
+		stride = 10
 	}
 	switch {
 	case isEtcd, n == 0:
