@@ -309,7 +309,7 @@ func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) 
 		return false
 	}
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
-		mayGoBack := canGoBack(s, &other) && !wasHealthyWithTemplate(&other)
+		mayGoBack := other.Workload != nil && canGoBack(s, &other) && !wasHealthyWithTemplate(&other)
 		return other.Name != m.Name && hasFailed(&other) && (needsRestart(s, &other, reason) || mayGoBack)
 	})
 }

@@ -501,3 +501,41 @@ func tellsAll(s *cluster.Snapshot, version string) {
 		}
 	}
 }
+
+// Several members fail some seconds after they were ready, and one that restarts lacks their quorum.
+func TestARestartGivesWayToMembersThatGoBackWhereThereIsNoQuorum(t *testing.T) {
+	onTrial := func(s *cluster.Snapshot) {
+		for _, name := range []string{"prod-1", "prod-2"} {
+			m := s.Member(name)
+			before := m.Workload.Intent
+			before.Labels = map[string]string{"team": "before"}
+			text, _ := before.Encode()
+			m.Workload.HealthyIntent = &before
+			m.Workload.Live.Annotations[cluster.AnnotationHealthyIntent] = text
+		}
+	}
+	for name, c := range map[string]struct {
+		change   func(*cluster.Snapshot)
+		givesWay bool
+	}{
+		"the others failed on trial":                      {onTrial, true},
+		"the others failed with what they were well with": {func(*cluster.Snapshot) {}, false},
+		"their StatefulSets are gone": {func(s *cluster.Snapshot) {
+			s.Member("prod-1").Workload, s.Member("prod-2").Workload = nil, nil
+		}, false},
+		"there is a quorum": {func(s *cluster.Snapshot) { onTrial(s); serve(s, "prod-2"); serve(s, "prod-0") }, false},
+	} {
+		s := healthy(3).Claim(v1beta1.OperationRollMember).Snapshot()
+		op := s.Cluster.Status.Operation
+		op.Member, op.Reason, op.StartedAt = "prod-0", v1beta1.ReasonRollingMembers, metav1.NewTime(Now.Add(-time.Minute))
+		m := s.Member("prod-0")
+		m.Workload.Live.Annotations[cluster.AnnotationOperation] = cluster.OperationMark(v1beta1.OperationRollMember, op.StartedAt.Time)
+		crashing0("prod-1")(&s)
+		crashing0("prod-2")(&s)
+		m.Probe.Linearizable = false
+		c.change(&s)
+		if got := awaitsFailedMembers(&s, s.Member("prod-0"), v1beta1.ReasonRollingMembers); got != c.givesWay {
+			t.Errorf("%s: gives way %t", name, got)
+		}
+	}
+}
