@@ -75,8 +75,8 @@ func (s *scenario) settle(l *lab) {
 }
 
 // moments returns at which moments around the n-th write the operator crashes: before it, after it, both or none. The
-// objects are the same after one write and before the next, so one moment of each write is enough, and both of the
-// first one. Of a call to etcd, whose answer is lost, there are both. The sample has some writes only.
+// objects, and etcd, are the same after one write and before the next. So the whole matrix has the moment after each
+// write, and the one before the first. The sample has some of these, and every call to etcd.
 func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
 	isEtcd, stride := w.Kind == failpoint.EtcdKind, 4
 	switch {
@@ -87,11 +87,13 @@ func (s *scenario) moments(n int, w failpoint.Write) (before []bool) {
 	case s.long:
 		stride = 10
 	}
-	switch {
-	case isEtcd, n == 0:
+	switch isFirst := n == 0; {
+	case isFirst && stride == 1:
 		return []bool{true, false}
+	case isEtcd, stride == 1:
+		return []bool{false}
 	case n%stride == 0:
-		return []bool{stride > 1 && n/stride%2 == 0}
+		return []bool{n/stride%2 == 0}
 	default:
 		return nil
 	}
