@@ -309,7 +309,6 @@ func awaitsFailedMembers(s *cluster.Snapshot, m *cluster.Member, reason string) 
 		return false
 	}
 	return slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
-		mayGoBack := other.Workload != nil && canGoBack(s, &other) && !wasHealthyWithTemplate(&other)
-		return other.Name != m.Name && hasFailed(&other) && (needsRestart(s, &other, reason) || mayGoBack)
+		return other.Name != m.Name && hasFailed(&other) && (needsRestart(s, &other, reason) || other.Workload != nil && canGoBack(s, &other))
 	})
 }

@@ -283,11 +283,21 @@ func ReplacementNote(s *cluster.Snapshot, m *cluster.Member) string {
 
 // untilLost returns how long it takes until the next member counts as lost; zero for none.
 func untilLost(s *cluster.Snapshot) time.Duration {
+	return soonest(s, func(m *cluster.Member) time.Duration {
+		l := lossOf(s, m)
+		if l.why == "" {
+			return 0
+		}
+		return l.at.Sub(s.Now)
+	})
+}
+
+// soonest returns the shortest time that a member has left, of those that have some; zero where none has.
+func soonest(s *cluster.Snapshot, left func(*cluster.Member) time.Duration) time.Duration {
 	var next time.Duration
 	for i := range s.Members {
-		l := lossOf(s, &s.Members[i])
-		if left := l.at.Sub(s.Now); l.why != "" && left > 0 && (next == 0 || left < next) {
-			next = left
+		if l := left(&s.Members[i]); l > 0 && (next == 0 || l < next) {
+			next = l
 		}
 	}
 	return next

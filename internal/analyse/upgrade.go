@@ -378,14 +378,12 @@ func trialLeft(s *cluster.Snapshot, m *cluster.Member) time.Duration {
 // untilTried returns how long it takes until the next member that is ready counts as healthy with its template; zero
 // for none.
 func untilTried(s *cluster.Snapshot) time.Duration {
-	var next time.Duration
-	for i := range s.Members {
-		m := &s.Members[i]
-		if left := trialLeft(s, m); left > 0 && m.Pod.Ready && (next == 0 || left < next) {
-			next = left
+	return soonest(s, func(m *cluster.Member) time.Duration {
+		if m.Pod == nil || !m.Pod.Ready {
+			return 0
 		}
-	}
-	return next
+		return trialLeft(s, m)
+	})
 }
 
 // triesMinor reports whether the member's template has another minor version than the one it was last healthy with.

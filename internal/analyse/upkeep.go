@@ -279,8 +279,7 @@ func memberInput(s *cluster.Snapshot, name string, intent cluster.Intent, starte
 		in.Start = startOf(s, m, intent)
 	}
 	if m != nil && m.Workload != nil && m.Workload.Live != nil {
-		_, hash := intent.Encode()
-		in.HealthyIntent = healthyIntent(s, m, started, hash != m.Workload.IntentHash)
+		in.HealthyIntent = healthyIntent(s, m, started, intent)
 		in.Operation = m.Workload.Live.Annotations[cluster.AnnotationOperation]
 		if t, _, _ := cluster.MarkedOperation(in.Operation); t == v1beta1.OperationRollBack && s.Cluster.Status.Operation == nil && isHealthyWithTemplate(m) {
 			in.Operation = "" // it went back well: a failure from now on is another one
@@ -305,13 +304,19 @@ func failedIntents(m *cluster.Member, healthy string) string {
 // none. Its pod must have been ready for a while: one that answers, is ready for a moment and is killed goes back.
 // Where the template is replaced before, what the pod runs with is noted, unless its minor version of etcd is on
 // trial.
-func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started, isReplaced bool) string {
+func healthyIntent(s *cluster.Snapshot, m *cluster.Member, started bool, next cluster.Intent) string {
 	annotations := m.Workload.Live.Annotations
-	isTried := trialLeft(s, m) <= 0 || isReplaced && !triesMinor(m)
+	isTried := trialLeft(s, m) <= 0 || !triesMinor(m) && replacesTemplate(m, next)
 	if started && isTried && m.IsHealthyVoter() && m.Pod != nil && m.Pod.Ready && !m.Pod.Deleting && m.Pod.IntentHash == annotations[cluster.AnnotationIntentHash] {
 		return annotations[cluster.AnnotationIntent]
 	}
 	return annotations[cluster.AnnotationHealthyIntent]
+}
+
+// replacesTemplate reports whether an intent makes another template than the member has.
+func replacesTemplate(m *cluster.Member, next cluster.Intent) bool {
+	_, hash := next.Encode()
+	return hash != m.Workload.IntentHash
 }
 
 // isHealthyWithTemplate reports whether the member is a healthy voter whose pod is ready and made from its template.

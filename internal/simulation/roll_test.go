@@ -216,8 +216,11 @@ func (h *history) checkConfigured() {
 	}
 }
 
+// defects are the tags of images that do not run.
+var defects = []string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable}
+
 func hasDefect(image string) bool {
-	return slices.ContainsFunc([]string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable}, func(tag string) bool { return strings.HasSuffix(image, tag) })
+	return slices.ContainsFunc(defects, func(tag string) bool { return strings.HasSuffix(image, tag) })
 }
 
 // judgeSilence stops the checks where no member serves, and the operator cannot tell whether another spec would help.

@@ -178,7 +178,7 @@ func TestCrashingImages(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	for _, size := range []int32{1, 3} {
 		for _, step := range minorChanges {
-			for _, suffix := range []string{simulation.TagCrashes, simulation.TagHangs, simulation.TagUnpullable} {
+			for _, suffix := range defects {
 				failed := 0
 				for at, more := 0, true; more && at < 40 && failed < 1; at += stride() {
 					for _, away := range []time.Duration{0, 11 * time.Minute} {
