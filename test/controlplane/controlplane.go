@@ -3,6 +3,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -36,6 +37,10 @@ func run(m *testing.M, root string, connect func(*envtest.Environment, *rest.Con
 	environment, err := Build(root)
 	if err != nil {
 		return 1, err
+	}
+	// The API server and etcd take this from here. With the defaults their garbage collectors take a fifth of the time.
+	if err := errors.Join(os.Setenv("GOGC", "400"), os.Setenv("GOMEMLIMIT", "6GiB")); err != nil {
+		return 1, fmt.Errorf("preparing the API server: %w", err)
 	}
 	config, err := environment.Start()
 	if err != nil {

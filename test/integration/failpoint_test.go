@@ -283,6 +283,9 @@ func (c *crash) hooks(l *lab) failpoint.Hooks {
 // It returns the writes of the operator that did not crash.
 func (s *scenario) run(t *testing.T, at *crash) []failpoint.Write {
 	l := newLab(t)
+	if at != nil {
+		mirror(t, l.namespace)
+	}
 	if s.prepare != nil {
 		s.prepare(l)
 	}

@@ -257,7 +257,7 @@ func (l *lab) pass(o *operator) (changed bool) {
 	}
 	must(l.T, admin.List(l.Context(), &after, client.InNamespace(l.namespace)))
 	ofObjects := slices.ContainsFunc(o.writes[writes:], func(w failpoint.Write) bool { return w.Kind != "EtcdCluster" })
-	return ofObjects || o.conflicts > conflicts || o.hashes > hashes || before.ResourceVersion != after.ResourceVersion && !slices.Equal(versionsOf(before), versionsOf(after))
+	return ofObjects || o.conflicts > conflicts || o.hashes > hashes || !slices.Equal(versionsOf(before), versionsOf(after))
 }
 
 // isLate reports whether a call to etcd failed because the operator was held up before it: the member has ended since,

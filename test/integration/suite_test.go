@@ -41,7 +41,7 @@ import (
 const (
 	root = "../.."
 	// parallel is how many tests run at once; most of their time they wait for the API server. The flag -parallel wins.
-	parallel = "8"
+	parallel = "16"
 )
 
 // What every test shares.
@@ -105,18 +105,21 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 		}
 	}
 	adminConfig = config
-	var err error
-	if admin, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	administrator, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err != nil {
 		return fmt.Errorf("connecting as the administrator: %w", err)
 	}
+	admin = throughMirror(administrator)
 	user, err := environment.AddUser(envtest.User{Name: "etcd-warden"}, &rest.Config{QPS: -1})
 	if err != nil {
 		return fmt.Errorf("adding the operator's user: %w", err)
 	}
 	operatorConfig = user.Config()
-	if operatorClient, err = client.NewWithWatch(operatorConfig, client.Options{Scheme: scheme}); err != nil {
+	direct, err := client.NewWithWatch(operatorConfig, client.Options{Scheme: scheme})
+	if err != nil {
 		return fmt.Errorf("connecting as the operator: %w", err)
 	}
+	operatorClient = throughMirror(direct)
 	if err := convert(context.Background()); err != nil {
 		return err
 	}

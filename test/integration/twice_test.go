@@ -119,6 +119,9 @@ func (s *scenario) playTwice(t *testing.T, meantime func(*lab, *operator), check
 // start plays the scenario with a hook before each write of the operator.
 func (s *scenario) start(t *testing.T, before func(*lab, failpoint.Write)) *lab {
 	l := newLab(t)
+	if before != nil {
+		mirror(t, l.namespace)
+	}
 	if s.prepare != nil {
 		s.prepare(l)
 	}
@@ -178,6 +181,7 @@ func TestAnOperatorThatSeesThePastFoundsNothingTwice(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d passes behind", s.name, lag), func(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)
+				mirror(t, l.namespace)
 				if s.prepare != nil {
 					s.prepare(l)
 				}
