@@ -27,7 +27,7 @@ import (
 // searches is how many searches for a bad state run, two at once. Each tries as many histories.
 const (
 	searches                 = 8
-	histories, fullHistories = 60, 360
+	histories, fullHistories = 60, 280
 	// fingerprints is how many distinct states they visit at least, and fullFingerprints how many in the full matrix.
 	fingerprints, fullFingerprints = 60_000, 200_000
 )
