@@ -251,20 +251,26 @@ func hasNotFailed(target intentOf) guard {
 }
 
 func failedBefore(s *cluster.Snapshot, target intentOf) *plan.Refusal {
+	m := memberThatWentBack(s, target)
+	if m == nil {
+		return nil
+	}
+	cause, _ := failedWith(s, m, target)
+	return &plan.Refusal{
+		Guard: "intentHasNotFailed", Reason: v1beta1.ReasonRolledBack,
+		Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. What was wrong then: %s "+
+			"No other member is restarted for it. Correct the spec, or set another value of the annotation %s to try it again.",
+			m.Name, cause, v1beta1.RestartAnnotation),
+	}
+}
+
+// memberThatWentBack returns a member that did not become healthy with a target, and whose roll has ended. It is nil
+// where there is none.
+func memberThatWentBack(s *cluster.Snapshot, target intentOf) *cluster.Member {
 	for i := range s.Members {
 		m := &s.Members[i]
-		if isBegun(s, m, v1beta1.OperationRollMember) {
-			continue
-		}
-		cause, failed := failedWith(s, m, target)
-		if !failed {
-			continue
-		}
-		return &plan.Refusal{
-			Guard: "intentHasNotFailed", Reason: v1beta1.ReasonRolledBack,
-			Message: fmt.Sprintf("%s did not become healthy with what the spec asks for, and went back to what it ran with before. What was wrong then: %s "+
-				"No other member is restarted for it. Correct the spec, or set another value of the annotation %s to try it again.",
-				m.Name, cause, v1beta1.RestartAnnotation),
+		if _, failed := failedWith(s, m, target); failed && !isBegun(s, m, v1beta1.OperationRollMember) {
+			return m
 		}
 	}
 	return nil

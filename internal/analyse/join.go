@@ -74,7 +74,6 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		everyMemberHealthy,          // Make sure that the new member costs no quorum: etcd itself wants all voters connected.
 		specUsable,                  // Make sure that its pod can start: its Secrets exist and fit.
 		noDowngrade,                 // Make sure that etcd waits for no further member.
-		hasNotFailed(targetOf),      // Make sure that it does not start with what another member failed with.
 		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		memoryFits(joinerIntent),    // Make sure that data in memory leave room for etcd.
@@ -207,9 +206,8 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		return d
 	}
 	refusals := correctionRefusals(s, want,
-		hasNotFailed(targetOf), // Make sure that it does not start with what another member failed with.
-		volumeStays(m),         // Make sure that the next pod starts on the volume of this one.
-		joinerQuotaHolds,       // Make sure that etcd takes writes when it has joined.
+		volumeStays(m),   // Make sure that the next pod starts on the volume of this one.
+		joinerQuotaHolds, // Make sure that etcd takes writes when it has joined.
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)
@@ -296,9 +294,16 @@ func isPromotable(s *cluster.Snapshot, m *cluster.Member) bool {
 }
 
 // joinerIntent is what a new member's pod is made from: the spec's template, in the version that the cluster runs.
+// Where a member went back from what the spec asks for, it is what that member went back to.
 // What members must have in common to find and trust each other is that of the members that run.
 func joinerIntent(s *cluster.Snapshot) cluster.Intent {
 	intent := cluster.IntentOf(s.Cluster)
+	if m := memberThatWentBack(s, targetOf); m != nil {
+		quota := intent.QuotaBackendBytes
+		if intent = m.Workload.Intent; !cluster.SetsQuota(&s.Cluster.Spec) {
+			intent.QuotaBackendBytes = quota // the default is that of the new member's own volume
+		}
+	}
 	for i := range s.Members {
 		if m := &s.Members[i]; m.Workload != nil && !m.Volume.NeverStarted() {
 			intent = withCommonParts(intent, m.Workload.Intent)

@@ -358,14 +358,24 @@ func TestTheClaimTellsWhatTheStepWaitsFor(t *testing.T) {
 
 func TestANewMemberStartsWithNothingThatAnotherFailedWith(t *testing.T) {
 	grow := func() *Builder {
-		return healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }).LaterSpec(memory("1Mi"))
+		return healthy(3).LaterSpec(func(s *v1beta1.EtcdClusterSpec) { s.Replicas = 5 }).LaterSpec(memory("1Gi"))
 	}
-	if d := Next(grow().Snapshot()); d.Rule != RuleScale || d.Action == nil {
-		t.Fatalf("got %v: %s", d.Action, d.Message)
+	wanted := grow().Snapshot()
+	failed := grow().Later(func(s *cluster.Snapshot) { markFailed(s, "prod-1") }).Snapshot()
+	for name, s := range map[string]*cluster.Snapshot{"wanted": &wanted, "failed": &failed} {
+		if d := Next(*s); d.Rule != RuleScale || d.Action == nil {
+			t.Errorf("%s: got %v: %s", name, d.Action, d.Message)
+		}
 	}
-	d := Next(grow().Later(func(s *cluster.Snapshot) { markFailed(s, "prod-1") }).Snapshot())
-	if d.Rule != RuleScale || d.Action != nil || len(d.Refusals) != 1 || d.Refusals[0].Guard != "intentHasNotFailed" {
-		t.Errorf("%s: got %v: %s", d.Rule, d.Action, d.Message)
+	if limits := joinerIntent(&wanted).Limits; len(limits) != 1 {
+		t.Errorf("with what the spec asks for, the limits are %v", limits)
+	}
+	if limits := joinerIntent(&failed).Limits; len(limits) != 0 {
+		t.Errorf("with what another member failed with, the limits are %v", limits)
+	}
+	failed.Cluster.Spec.Storage = Gibibytes(1)
+	if quota := joinerIntent(&failed).Quota(); quota >= 1<<30 {
+		t.Errorf("on a volume of 1 GiB the quota is %d", quota)
 	}
 }
 

@@ -754,7 +754,7 @@ func (h *history) podStates() []string {
 // settle lets the cluster come to rest. One that nobody harmed serves again with all its members.
 func (h *history) settle() {
 	h.heal()
-	rested := h.restsSpoiled() && h.restsBlocked() && h.rest()
+	rested := h.restsSpoiled() && h.restsBlocked() && h.restsAfterLoss()
 	h.observe()
 	h.judgeMemory()
 	h.judgeData()

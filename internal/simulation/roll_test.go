@@ -105,10 +105,7 @@ func (h *history) rollEvents() map[string]func(*rapid.T) {
 		},
 		"a restart is asked for": func(t *rapid.T) {
 			h.needsCluster(t)
-			wish := "restart-" + h.Next()
-			h.editCluster(func(c *v1beta1.EtcdCluster) {
-				metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RestartAnnotation, wish)
-			})
+			h.askForRestart()
 		},
 		"another release made the pods": func(*rapid.T) {
 			for _, pod := range h.pods() {
@@ -239,6 +236,24 @@ func (h *history) isSilent() bool {
 		return strings.HasSuffix(image, simulation.TagHangs) && (founds || len(h.sets()) > 1) || hasDefect(image) && waits
 	}
 	return h.servingAddress() == "" && slices.ContainsFunc(h.sets(), isDefective)
+}
+
+func (h *history) askForRestart() {
+	wish := "restart-" + h.Next()
+	h.editCluster(func(c *v1beta1.EtcdCluster) {
+		metav1.SetMetaDataAnnotation(&c.ObjectMeta, v1beta1.RestartAnnotation, wish)
+	})
+}
+
+// restsAfterLoss lets a cluster come to rest. If a member went back because its node was lost for too long, the user
+// tries what the spec asks for again, as the condition says.
+func (h *history) restsAfterLoss() (rested bool) {
+	rested = h.rest()
+	if d := h.progressing(); d.Reason != v1beta1.ReasonRolledBack || !strings.Contains(d.Message, "("+v1beta1.ReasonUnschedulable+")") {
+		return rested
+	}
+	h.askForRestart()
+	return h.rest()
 }
 
 // restsSpoiled lets a cluster with a spoiled spec come to rest: those that were healthy serve, and the user is told.
