@@ -442,11 +442,15 @@ func (k *kubernetes) start(pod *corev1.Pod, c *container, volume *corev1.Persist
 		Address: c.address, Name: options["name"], PeerURL: options["initial-advertise-peer-urls"], InitialCluster: initial,
 		State: options["initial-cluster-state"], Token: options["initial-cluster-token"], Volume: string(volume.UID), Version: versionOf(pod),
 	})
-	c.running, c.ended, c.started, c.since = err == nil, "", metav1.Now().Rfc3339Copy(), k.now()
+	ended := ""
 	if err != nil {
 		c.restarts = max(c.restarts, 1)
-		c.ended = fmt.Sprintf(`{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"discovery failed","error":%q}`, err.Error())
+		ended = fmt.Sprintf(`{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"discovery failed","error":%q}`, err.Error())
 	}
+	if err == nil || ended != c.ended { // one that fails again is told as before: a pass may take seconds
+		c.started = metav1.Now().Rfc3339Copy()
+	}
+	c.running, c.ended, c.since = err == nil, ended, k.now()
 }
 
 func versionOf(pod *corev1.Pod) string {
