@@ -3,6 +3,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -38,7 +39,7 @@ func run(m *testing.M, root string, connect func(*envtest.Environment, *rest.Con
 		return 1, err
 	}
 	// The API server and etcd take this from here. With the default their garbage collectors take a fifth of the time.
-	if err := os.Setenv("GOGC", "400"); err != nil {
+	if err := errors.Join(os.Setenv("GOGC", "400"), os.Setenv("GOMEMLIMIT", "8GiB")); err != nil {
 		return 1, fmt.Errorf("preparing the API server: %w", err)
 	}
 	config, err := environment.Start()
@@ -120,7 +121,6 @@ func Build(root string) (*envtest.Environment, error) {
 		Set("service-cluster-ip-range", "10.96.0.0/16").
 		// OpenShift turns it on: an owner reference that blocks deletion then needs a permission.
 		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement").
-		Set("watch-cache", "false"). // it keeps the objects of a minute of changes: gigabytes, in the failpoint suite
 		Set("enable-priority-and-fairness", "false")
 	environment.ControlPlane.Etcd = &envtest.Etcd{Path: filepath.Join(paths["etcd-3.6"], "etcd")}
 	environment.ControlPlane.KubectlPath = filepath.Join(paths["kubernetes"], "kubectl")

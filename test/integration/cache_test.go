@@ -27,9 +27,12 @@ const hostileBytes = 200 << 10
 func TestATenantsLargeServicesDoNotGrowTheOperator(t *testing.T) {
 	count := 400
 	if full() {
-		count = 3000
+		count = 1000
 	}
 	l := newLab(t)
+	t.Cleanup(func() { // the API server holds them too
+		must(t, admin.DeleteAllOf(context.Background(), &corev1.Service{}, client.InNamespace(l.namespace)))
+	})
 	createAll(t, count, func(n int) client.Object { return hostileService(l.namespace, n) })
 	before := liveHeap()
 	c, err := cache.New(operatorConfig, withScheme(controllers.CacheOptions(map[string]cache.Config{l.namespace: {}})))
