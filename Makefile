@@ -15,7 +15,7 @@ ETCD_WARDEN_CACHE ?= $(HOME)/.cache/etcd-warden
 export ETCD_WARDEN_CACHE VERSION REPOSITORY CHANNELS DEFAULT_CHANNEL
 
 # Where generated files lie.
-GENERATED := api config docs dist bundle bundle.Dockerfile catalog
+GENERATED := api config docs dist bundle bundle.Dockerfile catalog examples
 BUILD_TOOLS := hack/build-tools.sh
 TOOLS := controller-gen crdcheck crd-ref-docs kustomize operator-sdk opm crane golangci-lint
 # $(call tool,NAME) is the path of a pinned tool, which the recipe builds first with $(BUILD_TOOLS) NAME.
@@ -47,17 +47,19 @@ clean: ## Remove what builds leave in the tree; the cache stays.
 ##@ Development
 
 .PHONY: manifests
-manifests: ## Generate the CRDs and the operator's roles from the Go markers.
+manifests: ## Generate the CRDs and roles from the Go markers.
 	@$(BUILD_TOOLS) controller-gen
 	$(call tool,controller-gen) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	go run ./hack/crdbounds config/crd/bases/*.yaml
 	$(call tool,controller-gen) rbac:roleName=manager-role paths=./controllers/... output:rbac:artifacts:config=config/rbac
 	$(call tool,controller-gen) rbac:roleName=webhook-role paths=./internal/webhook/... output:rbac:artifacts:config=config/webhook
+	$(call tool,controller-gen) crd:maxDescLen=0,generateEmbeddedObjectMeta=true rbac:roleName=podset paths=./examples/podset/... \
+	  output:crd:dir=examples/podset/config output:rbac:dir=examples/podset/config
 
 .PHONY: generate
 generate: ## Generate the API's DeepCopy methods.
 	@$(BUILD_TOOLS) controller-gen
-	$(call tool,controller-gen) object paths=./api/...
+	$(call tool,controller-gen) object paths=./api/... paths=./examples/podset/...
 
 .PHONY: docs
 docs: ## Generate the API references and the page on conditions from the comments in api/.

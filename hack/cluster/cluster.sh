@@ -160,7 +160,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
   address = "$d/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/pause:1"
+  sandbox_image = "registry.k8s.io/pause:3.10"
   restrict_oom_score_adj = true
   stream_server_address = "$ip"
   [plugins."io.containerd.grpc.v1.cri".registry]

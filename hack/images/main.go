@@ -244,7 +244,7 @@ func pauseImage(binary string) (recipe, error) {
 		return recipe{}, fmt.Errorf("--binary is needed")
 	}
 	return recipe{
-		tag:    "localhost/pause:1",
+		tag:    "registry.k8s.io/pause:3.10",
 		files:  []file{{path: "pause", source: binary}},
 		config: v1.Config{User: "65535:65535", Entrypoint: []string{"/pause"}},
 	}, nil
