@@ -163,7 +163,7 @@ func clusters(t *testing.T) map[string]v1beta1.EtcdCluster {
 			return err
 		}
 		for _, document := range bytes.Split(raw, []byte("\n---\n")) {
-			if !strings.Contains(string(document), v1beta1.GroupVersion.String()) {
+			if !strings.HasPrefix(string(document), "apiVersion: "+v1beta1.GroupVersion.String()) && !strings.Contains(string(document), "\napiVersion: "+v1beta1.GroupVersion.String()) {
 				continue
 			}
 			var c v1beta1.EtcdCluster

@@ -8,7 +8,7 @@ export LINTER
 
 config=$PWD/.golangci.yml
 "$LINTER" run --allow-serial-runners ./...
-for module in hack/images hack/cluster hack/crdcheck hack/monitoring; do
+for module in hack/images hack/cluster hack/crdcheck hack/gitops hack/monitoring; do
   if [ -f "$module/go.mod" ]; then
     echo "linting $module"
     (cd "$module" && "$LINTER" run --allow-serial-runners --config "$config" ./...)

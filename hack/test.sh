@@ -56,7 +56,7 @@ unit_tests() {
   local module code=0
   # shellcheck disable=SC2046
   go test -json -count=1 -timeout 60m $(go list ./... | grep -vE '/test/(bench|cluster|e2e|integration|olm|release)') || code=1
-  for module in hack/images hack/cluster hack/crdcheck hack/monitoring; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
+  for module in hack/images hack/cluster hack/crdcheck hack/gitops hack/monitoring; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
   return $code
 }
 

@@ -199,7 +199,7 @@ func note(t *testing.T, cache, commit, suites string) {
 func TestNotesWhichSuitesPassed(t *testing.T) {
 	c, cache := clone{dir: t.TempDir()}, t.TempDir()
 	command(t, repository, "cp", "-r", "--parents", "hack/test.sh", "hack/testsum", c.dir)
-	for _, module := range []string{".", "hack/images", "hack/cluster", "hack/crdcheck", "hack/monitoring"} {
+	for _, module := range []string{".", "hack/images", "hack/cluster", "hack/crdcheck", "hack/gitops", "hack/monitoring"} {
 		c.run(t, "mkdir", "-p", module)
 		c.write(t, module+"/go.mod", "module example.com/module\n\ngo 1.26\n")
 		c.write(t, module+"/one_test.go", "package one\n\nimport \"testing\"\n\nfunc TestOne(*testing.T) {}\n")
@@ -321,7 +321,7 @@ func (c clone) expectReleased(t *testing.T, version string) string {
 	return said
 }
 
-// TestSkipsABadReleaseWithTheNext withdraws a release as CONTRIBUTING.md says.
+// TestSkipsABadReleaseWithTheNext withdraws a release as docs/contributing.md says.
 func TestSkipsABadReleaseWithTheNext(t *testing.T) {
 	const bad = "  replaces: etcd-warden.v" + next + "\n"
 	c := preparedNext(t)
