@@ -66,7 +66,12 @@ var _ = Describe("An operator that cannot reach the members", Serial, func() {
 // cutOperatorOff drops the operator's packets to the members' client port until mend is called, or the spec ends.
 func cutOperatorOff(ctx context.Context) (mend func()) {
 	GinkgoHelper()
-	pod := operatorPod(ctx)
+	return drop(ctx, operatorPod(ctx), "OUTPUT", "-p", "tcp", "--dport", "2379")
+}
+
+// drop drops packets of a pod until mend is called, or the spec ends.
+func drop(ctx context.Context, pod *corev1.Pod, rule ...string) (mend func()) {
+	GinkgoHelper()
 	id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
 	out, err := exec.CommandContext(ctx, "ctr", "--address", world.LocalState+"/"+pod.Spec.NodeName+"/containerd.sock",
 		"--namespace", "k8s.io", "task", "ls").CombinedOutput()
@@ -78,17 +83,17 @@ func cutOperatorOff(ctx context.Context) (mend func()) {
 		}
 	}
 	Expect(pid).NotTo(BeEmpty(), string(out))
-	rule := func(ctx context.Context, change string) {
+	change := func(ctx context.Context, change string) {
 		GinkgoHelper()
-		out, err := exec.CommandContext(ctx, "nsenter", "--target", pid, "--net",
-			"iptables", "-w", change, "OUTPUT", "-p", "tcp", "--dport", "2379", "-j", "DROP").CombinedOutput()
+		args := append(append([]string{"--target", pid, "--net", "iptables", "-w", change}, rule...), "-j", "DROP")
+		out, err := exec.CommandContext(ctx, "nsenter", args...).CombinedOutput()
 		Expect(err).NotTo(HaveOccurred(), string(out))
 	}
-	rule(ctx, "-A")
+	change(ctx, "-A")
 	mended := false
 	mend = func() {
 		if !mended {
-			rule(context.WithoutCancel(ctx), "-D")
+			change(context.WithoutCancel(ctx), "-D")
 			mended = true
 		}
 	}

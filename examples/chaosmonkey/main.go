@@ -1,0 +1,176 @@
+// Command chaosmonkey breaks what carries its label, from time to time: it kills a pod, cuts a pod off the network, or
+// raises a number in a spec and lowers it again. With the same seed it makes the same choices.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// allowed is the label of what may be broken. cutOff is that of a pod that is cut off.
+const allowed, cutOff = "chaos.etcd-warden.io/allowed=true", "chaos.etcd-warden.io/cut-off"
+
+var (
+	namespace   = flag.String("namespace", "default", "where the pods and objects are")
+	selector    = flag.String("selector", "", "which of those that have the label "+allowed+": all by default")
+	kind        = flag.String("kind", "EtcdCluster.v1beta1.operator.etcd-warden.io", "the objects with the number, as Kind.version.group")
+	field       = flag.String("field", "spec.updateStrategy.progressDeadlineSeconds", "the number in their spec, which must be set")
+	faults      = flag.String("faults", "kill,cut,flip", "what may happen")
+	every       = flag.Duration("every", 10*time.Second, "the time between two attempts")
+	lasting     = flag.Duration("lasting", 5*time.Second, "how long a pod is cut off, and a number raised")
+	probability = flag.Float64("probability", 0.5, "how likely it is that an attempt breaks something")
+	seed        = flag.Uint64("seed", rand.Uint64(), "what the choices depend on")
+)
+
+func main() {
+	flag.Parse()
+	if err := run(ctrl.SetupSignalHandler()); err != nil {
+		fmt.Fprintln(os.Stderr, "chaosmonkey:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return err
+	}
+	c, err := client.New(config, client.Options{})
+	if err != nil {
+		return err
+	}
+	if targets, err := list(ctx, c, "Pod.v1."); err != nil || len(targets) == 0 {
+		return errors.Join(fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed), err)
+	}
+	fmt.Printf("to make the same choices again: --seed=%d\n", *seed)
+	random, names := rand.New(rand.NewPCG(*seed, 0)), strings.Split(*faults, ",")
+	if unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] != nil }); len(unknown) > 0 {
+		return fmt.Errorf("unknown faults: %s", unknown)
+	}
+	for wait(ctx, *every) {
+		isDue, name, which := choose(random, names)
+		targets, err := list(ctx, c, map[string]string{"kill": "Pod.v1.", "cut": "Pod.v1.", "flip": *kind}[name])
+		if err != nil {
+			fmt.Println("failed:", err)
+		}
+		if !isDue || len(targets) == 0 {
+			continue
+		}
+		target := &targets[int(which*float64(len(targets)))]
+		fmt.Println(time.Now().Format(time.TimeOnly), name, target.GetKind(), target.GetName())
+		if err := known[name](ctx, c, target); err != nil {
+			fmt.Println("failed:", err)
+		}
+	}
+	return nil
+}
+
+// choose returns whether an attempt breaks something, how, and what: from 0, the oldest, to 1. It takes three random
+// numbers in any case, so that what is found does not change the later choices.
+func choose(random *rand.Rand, names []string) (isDue bool, name string, which float64) {
+	return random.Float64() < *probability, names[random.IntN(len(names))], random.Float64()
+}
+
+// list returns the objects that may be broken, oldest first.
+func list(ctx context.Context, c client.Client, kind string) ([]unstructured.Unstructured, error) {
+	parsed, _ := schema.ParseKindArg(kind)
+	selected, err := labels.Parse(strings.Trim(*selector+","+allowed, ","))
+	if err != nil || parsed == nil {
+		return nil, errors.Join(fmt.Errorf("%q is no Kind.version.group", kind), err)
+	}
+	var all unstructured.UnstructuredList
+	all.SetGroupVersionKind(*parsed)
+	err = c.List(ctx, &all, client.InNamespace(*namespace), client.MatchingLabelsSelector{Selector: selected})
+	slices.SortFunc(all.Items, func(a, b unstructured.Unstructured) int {
+		return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return all.Items, err
+}
+
+var known = map[string]func(context.Context, client.Client, *unstructured.Unstructured) error{"kill": kill, "cut": cut, "flip": flip}
+
+func kill(ctx context.Context, c client.Client, pod *unstructured.Unstructured) error {
+	return c.Delete(ctx, pod, client.GracePeriodSeconds(0))
+}
+
+// cut stops a pod's traffic by a NetworkPolicy. Not every cluster enforces them: a connection that could be made
+// before must not be possible then.
+func cut(ctx context.Context, c client.Client, pod *unstructured.Unstructured) error {
+	if err := dial(pod); err != nil {
+		return fmt.Errorf("from here it cannot be seen whether the pod is cut off: %w", err)
+	}
+	marked, mark := pod.DeepCopy(), map[string]string{cutOff: pod.GetName()}
+	marked.SetLabels(labels.Merge(pod.GetLabels(), mark))
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.GetNamespace(), Name: "cut-off-" + pod.GetName()}}
+	policy.Spec.PodSelector.MatchLabels = mark
+	policy.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
+	if err := c.Patch(ctx, marked, client.MergeFrom(pod)); err != nil {
+		return err
+	}
+	err := c.Create(ctx, policy)
+	if err == nil && wait(ctx, *lasting) && dial(pod) == nil {
+		err = errors.New("the pod was still reached: no NetworkPolicy is enforced here, or another one allows it")
+	}
+	return errors.Join(err, client.IgnoreNotFound(c.Delete(context.WithoutCancel(ctx), policy)))
+}
+
+// dial connects to the first port of a pod's first container.
+func dial(pod *unstructured.Unstructured) error {
+	address, _, _ := unstructured.NestedString(pod.Object, "status", "podIP")
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	ports, _, err := unstructured.NestedSlice(containers[0].(map[string]any), "ports")
+	if err != nil || len(ports) == 0 {
+		return errors.Join(errors.New("the pod has no port"), err)
+	}
+	if address == "" {
+		return errors.New("the pod has no address")
+	}
+	connection, err := net.DialTimeout("tcp", net.JoinHostPort(address, fmt.Sprint(ports[0].(map[string]any)["containerPort"])), time.Second)
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}
+
+// flip raises a number in a spec, and lowers it again.
+func flip(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
+	path := strings.Split(*field, ".")
+	number, found, err := unstructured.NestedInt64(object.Object, path...)
+	if !found {
+		return errors.Join(fmt.Errorf("it has no number %s", *field), err)
+	}
+	for _, value := range []int64{number + 1, number} {
+		before := object.DeepCopy()
+		err = errors.Join(err, unstructured.SetNestedField(object.Object, value, path...))
+		err = errors.Join(err, c.Patch(context.WithoutCancel(ctx), object, client.MergeFrom(before)))
+		wait(ctx, *lasting)
+	}
+	return err
+}
+
+// wait reports whether there is still time after a while.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
