@@ -66,11 +66,14 @@ func run(ctx context.Context) error {
 	}
 	for wait(ctx, *every) {
 		isDue, name, which := choose(random, names)
+		if !isDue {
+			continue
+		}
 		targets, err := list(ctx, c, map[string]string{"kill": "Pod.v1.", "cut": "Pod.v1.", "flip": *kind}[name])
 		if err != nil {
 			fmt.Println("failed:", err)
 		}
-		if !isDue || len(targets) == 0 {
+		if len(targets) == 0 {
 			continue
 		}
 		target := &targets[int(which*float64(len(targets)))]

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,8 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -130,7 +129,11 @@ func written(ctx context.Context, object client.Object, err error, existed bool)
 		return err
 	}
 	return await(ctx, m, object, func(have client.Object) bool {
-		return have == nil && existed || have != nil && version(have) >= version(object)
+		if have == nil {
+			return existed
+		}
+		order, err := resourceversion.CompareResourceVersion(have.GetResourceVersion(), object.GetResourceVersion())
+		return err == nil && order >= 0
 	})
 }
 
@@ -166,12 +169,4 @@ func await(ctx context.Context, m cache.Cache, object client.Object, isWanted fu
 
 func empty(object client.Object) client.Object {
 	return reflect.New(reflect.TypeOf(object).Elem()).Interface().(client.Object)
-}
-
-func version(object metav1.Object) uint64 {
-	n, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
-	if err != nil {
-		panic(err)
-	}
-	return n
 }

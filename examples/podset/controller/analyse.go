@@ -52,23 +52,23 @@ func Analyse(s *State) (d Decision) {
 		d.sortIn(s, pod)
 	}
 	slices.SortFunc(d.Pods, surplusFirst)
-	if !s.Selector.Matches(labels.Set(newPod(s.Set).Labels)) {
-		d.Reason, d.Message = v1alpha1.ReasonInvalidSpec, "The selector does not select pods of the template. Correct spec.template.metadata.labels."
+	missing, hash := newPod(s.Set), templateHash(s.Set)
+	if !s.Selector.Matches(labels.Set(missing.Labels)) {
+		message := "The selector does not select pods of the template. Correct spec.template.metadata.labels."
 		if _, err := metav1.LabelSelectorAsSelector(&s.Set.Spec.Selector); err != nil {
-			d.Message = fmt.Sprintf("The selector is invalid: %s. Create another PodSet.", err)
+			message = fmt.Sprintf("The selector is invalid: %s. Create another PodSet.", err)
 		}
-		d.Steps = nil
-		return d
+		return Decision{Pods: d.Pods, Reason: v1alpha1.ReasonInvalidSpec, Message: message}
 	}
 	have, want := len(d.Pods), int(s.Set.Spec.Replicas)
 	for range want - have {
-		d.Steps = append(d.Steps, Step{Created, newPod(s.Set)})
+		d.Steps = append(d.Steps, Step{Created, missing})
 	}
 	for _, pod := range d.Pods[:max(0, have-want)] {
 		d.Steps = append(d.Steps, Step{Deleted, pod})
 	}
 	ready := len(slices.DeleteFunc(slices.Clone(d.Pods), func(pod *corev1.Pod) bool { return !isReady(pod) }))
-	outdated := slices.IndexFunc(d.Pods, func(pod *corev1.Pod) bool { return pod.Labels[v1alpha1.TemplateLabel] != templateHash(s.Set) })
+	outdated := slices.IndexFunc(d.Pods, func(pod *corev1.Pod) bool { return pod.Labels[v1alpha1.TemplateLabel] != hash })
 	switch {
 	case have != want:
 		d.Reason, d.Message = v1alpha1.ReasonScaling, fmt.Sprintf("%d pods exist, and %d are wanted.", have, want)
