@@ -13,7 +13,7 @@ import (
 )
 
 // changeDowngrade notes a downgrade on the Service of the peers, and enables it in etcd if etcd itself agrees; or it
-// cancels the one that is enabled, and takes the note back. So whatever the operator enabled has its note.
+// cancels the one that is enabled. So whatever the operator enabled has its note.
 func (a *Actor) changeDowngrade(ctx context.Context, s *cluster.Snapshot, action plan.ChangeDowngrade) error {
 	if action.Target == "" {
 		if err := a.changeEtcd(ctx, s, action.Leader, "cancelling the downgrade", nil, a.Etcd.CancelDowngrade); err != nil {

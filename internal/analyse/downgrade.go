@@ -3,8 +3,11 @@ package analyse
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -54,9 +57,17 @@ func unpreparedFor(s *cluster.Snapshot, minor string) string {
 	return ""
 }
 
-// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: every member tells that
-// none is enabled, and runs the version of the spec.
+// keepsDowngradeNote is for how long the note of a downgrade stays when nothing is under way any more. An operator that
+// was held up may enable one after another operator has ended it: at most etcd.ChangeTimeout later.
+const keepsDowngradeNote = time.Minute
+
+// hasEndedDowngrade reports whether the Service of the peers notes a downgrade that is over: nothing has been under way
+// for a minute, every member tells that none is enabled, and runs the version of the spec.
 func hasEndedDowngrade(s *cluster.Snapshot) bool {
+	progressing := meta.FindStatusCondition(s.Cluster.Status.Conditions, v1beta1.ConditionProgressing)
+	if progressing == nil || progressing.Status != metav1.ConditionFalse || s.Now.Sub(progressing.LastTransitionTime.Time) < keepsDowngradeNote {
+		return false
+	}
 	isNoted := peerNote(s, cluster.AnnotationDowngrade) != "" && s.Cluster.Status.Operation == nil && s.Membership != nil
 	return isNoted && nextToUpgrade(s) == nil && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 		return !m.IsHealthyVoter() || m.Probe.DowngradeEnabled || m.Workload == nil || stepsLeft(s, &m) != 0
@@ -205,11 +216,9 @@ func enableDowngrade(s *cluster.Snapshot, target, reason, logRenewal, message st
 	return changeDowngrade(s, plan.ChangeDowngrade{Target: target, Notes: notes}, reason, message)
 }
 
-// cancelDowngrade cancels the downgrade that is enabled. Its note goes with it.
+// cancelDowngrade cancels the downgrade that is enabled. Its note stays until hasEndedDowngrade.
 func cancelDowngrade(s *cluster.Snapshot, notes map[string]string, message string) *plan.Decision {
-	taken := map[string]string{cluster.AnnotationDowngrade: ""}
-	maps.Copy(taken, notes)
-	return changeDowngrade(s, plan.ChangeDowngrade{Notes: taken}, v1beta1.ReasonCancellingDowngrade, message)
+	return changeDowngrade(s, plan.ChangeDowngrade{Notes: notes}, v1beta1.ReasonCancellingDowngrade, message)
 }
 
 // changeDowngrade asks the leader, or waits until there is one.

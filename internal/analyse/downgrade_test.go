@@ -175,9 +175,6 @@ func TestADowngradeThatEtcdDoesNotFinishIsCancelledAtItsDeadline(t *testing.T) {
 	if d := Next(*s); d.Finished || stepOf(d.Action) != "cancel the downgrade by prod-0" || !strings.Contains(d.Message, "prod-0 did not prepare its data for etcd 3.6 within 10m0s") {
 		t.Errorf("at the deadline: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
 	}
-	if note, isTaken := Next(*s).Action.(plan.ChangeDowngrade).Notes[cluster.AnnotationDowngrade]; !isTaken || note != "" {
-		t.Errorf("at the deadline: the note of the downgrade stays: %q", note)
-	}
 	tells("3.7", "3.7", "")(s)
 	if d := Next(*s); !d.Finished || d.Abandoned == "" || d.Action != nil {
 		t.Errorf("once it is cancelled: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
@@ -226,6 +223,7 @@ func TestTheLogIsRenewedBeforeEtcd37(t *testing.T) {
 		"does not begin with a silent member":  {"3.7.3", both(note(""), silent("prod-2")), "", v1beta1.ReasonMembersNotHealthy},
 		"is not needed for a patch":            {"3.6.17", note(""), "roll prod-1", v1beta1.ReasonUpgrading},
 		"is not asked of members of etcd 3.7":  {"3.7.3", both(note(""), rolledTo("3.7.3", "prod-1")), "roll prod-2", v1beta1.ReasonUpgrading},
+		"cancels one that was enabled late":    {"3.6.16", both(note(cluster.LogRenewalDone), notedAs("3.5"), tells("3.6", "3.6", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
 		"goes on where the operator had ended": {"3.7.3", both(note(cluster.LogRenewalDone), notedAs("3.5"), tells("3.5", "3.5", "3.5")), cancel, v1beta1.ReasonCancellingDowngrade},
 	} {
 		s := healthy(3).LaterSpec(toVersion(c.version)).Later(readySince(time.Hour)).Later(c.change).Snapshot()
@@ -362,7 +360,14 @@ func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
 			return is && isTaken
 		})
 	}
-	rest := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Snapshot()
+	idleFor := func(d time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.Cluster.Status.Conditions = []metav1.Condition{{
+				Type: v1beta1.ConditionProgressing, Status: metav1.ConditionFalse, LastTransitionTime: metav1.NewTime(s.Now.Add(-d)),
+			}}
+		}
+	}
+	rest := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Later(idleFor(keepsDowngradeNote)).Snapshot()
 	if !over(&rest) {
 		t.Error("the note of a downgrade that is over stays")
 	}
@@ -371,8 +376,10 @@ func TestANoteOfADowngradeThatEtcdEndedIsTakenBack(t *testing.T) {
 		"has a silent member": silent("prod-1"),
 		"goes on":             func(s *cluster.Snapshot) { s.Cluster.Spec.Version = "3.5.35" },
 		"was not noted":       notedAs(""),
+		"ended a moment ago":  idleFor(keepsDowngradeNote - 1),
+		"has never ended":     func(s *cluster.Snapshot) { s.Cluster.Status.Conditions = nil },
 	} {
-		s := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Later(change).Snapshot()
+		s := healthy(3).Later(readySince(time.Hour)).Later(notedAs("3.6")).Later(tells("3.6", "3.6", "")).Later(idleFor(keepsDowngradeNote)).Later(change).Snapshot()
 		if over(&s) {
 			t.Errorf("the note of a downgrade is taken back which %s", name)
 		}

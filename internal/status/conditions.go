@@ -71,9 +71,12 @@ func available(v *view) metav1.Condition {
 		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, message)
 	case len(v.Members) == 0:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "No member has been created yet.")
-	case v.outlook.HasQuorum() && !v.hasEndpoint():
+	case v.hasQuorum() && !v.hasEndpoint():
 		return is(metav1.ConditionFalse, v1beta1.ReasonNoReadyEndpoint,
 			v.outlook.String()+", but no pod is ready. The client Service has no endpoints.", v.alarmHint())
+	case v.hasQuorum() && v.outlook.Spare() < 0:
+		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk,
+			v.outlook.String()+".", "Yet a voter answers linearizable reads, so a quorum serves.", v.failures)
 	case v.outlook.HasQuorum() && v.outlook.Spare() == 0 && v.outlook.Voters > 1:
 		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk, v.outlook.String()+". One more failure stops the cluster.")
 	case v.outlook.HasQuorum():
@@ -91,6 +94,11 @@ func available(v *view) metav1.Condition {
 		return is(metav1.ConditionFalse, v1beta1.ReasonNoQuorum, v.noQuorum())
 	}
 }
+
+// hasQuorum reports whether a quorum serves. The member list proves it, even if too few voters tell the operator that
+// they are healthy: it is a linearizable read, made after all members were asked. A member that was just promoted still
+// calls itself a learner, and the operator alone may be cut off from some.
+func (v *view) hasQuorum() bool { return v.outlook.HasQuorum() || v.Membership != nil }
 
 // hasEndpoint reports whether the client Service has a pod that is ready and serves.
 func (v *view) hasEndpoint() bool {
@@ -131,7 +139,7 @@ func quorumLost(v *view) metav1.Condition {
 		return is(metav1.ConditionTrue, reason, message)
 	case !v.founded:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
-	case v.outlook.HasQuorum():
+	case v.hasQuorum():
 		return is(metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
 	case v.memoryLost != "":
 		return is(metav1.ConditionTrue, v1beta1.ReasonMemoryLost, v.noQuorum())

@@ -387,6 +387,23 @@ func TestTellsNothingOfAnElectionUntilItTakesTooLong(t *testing.T) {
 	}
 }
 
+// A member list is a linearizable read, so a quorum serves whatever the members told before.
+func TestAMemberThatIsJustPromotedAndStillCallsItselfALearnerCostsNoQuorum(t *testing.T) {
+	s := MakeCluster("prod").Replicas(2).Objects().Members(Healthy).Snapshot()
+	s.Member("prod-1").Probe.Learner, s.Member("prod-1").Probe.Linearizable = true, false
+	isTrue := func(s cluster.Snapshot, kind string) bool {
+		d := analyse.Next(s)
+		return meta.IsStatusConditionTrue(Of(&s, &d, nil).Status.Conditions, kind)
+	}
+	if isTrue(s, v1beta1.ConditionQuorumLost) || !isTrue(s, v1beta1.ConditionAvailable) {
+		t.Error("the quorum counts as lost, although a voter returned the member list")
+	}
+	s.Membership = nil
+	if !isTrue(s, v1beta1.ConditionQuorumLost) || isTrue(s, v1beta1.ConditionAvailable) {
+		t.Error("the quorum does not count as lost, although no voter returned the member list")
+	}
+}
+
 func TestTellsAtOnceThatTooFewPodsRunForAQuorum(t *testing.T) {
 	s := MakeCluster("prod").Objects().Members(Volume, Recorded, Sealed).
 		Member("prod-0", Volume, Recorded, Sealed, Pod, Leaderless).Snapshot()
