@@ -466,7 +466,7 @@ const (
 	// ReasonAlarmActive: etcd has an alarm.
 	// What to do: StorageAlarm says how to clear it.
 	ReasonAlarmActive = "AlarmActive"
-	// ReasonImageNotUsable: the image does not exist, cannot run, or has another version of etcd. No member was touched.
+	// ReasonImageNotUsable: the image does not exist, cannot run, or has another version of etcd. No member gets it.
 	// What to do: correct spec.version or spec.image.
 	ReasonImageNotUsable = "ImageNotUsable"
 )

@@ -91,7 +91,11 @@ func (a *Actor) delete(ctx context.Context, item plan.Delete) error {
 	if version := item.Object.GetResourceVersion(); version != "" {
 		preconditions.ResourceVersion = &version
 	}
-	err := a.Client.Delete(ctx, copyOf(item.Object), preconditions)
+	options := []client.DeleteOption{preconditions}
+	if grace := item.Object.GetDeletionGracePeriodSeconds(); grace != nil {
+		options = append(options, client.GracePeriodSeconds(*grace))
+	}
+	err := a.Client.Delete(ctx, copyOf(item.Object), options...)
 	if err := client.IgnoreNotFound(err); err != nil {
 		return writeError("deleting", name.Kind, name.Name, err)
 	}

@@ -25,6 +25,8 @@ const (
 	// comparisonAttempts is how often a comparison begins again at another revision, because members had compacted
 	// different ones, until it ends without a result.
 	comparisonAttempts = 5
+	// failedAttempts is how often it begins because a member did not tell its hash: each costs every member a scan.
+	failedAttempts = 2
 	// alarmPause is how long an alarm that is raised again, after all data agreed, waits for the next comparison.
 	alarmPause = 10 * time.Minute
 	// corruptPause is how long after a member has joined no corrupt one is replaced. What makes data corrupt again and
@@ -160,9 +162,11 @@ func isRecent(s *cluster.Snapshot, c *cluster.Comparison) bool {
 	return s.Now.Before(c.Ended.Add(comparisonLasts))
 }
 
-// mayBeginAgain reports whether the hashes cannot be compared, and others may be.
+// mayBeginAgain reports whether hashes cannot be compared, or a member did not tell its own, and others may be asked
+// for.
 func mayBeginAgain(c *cluster.Comparison) bool {
-	return !c.Comparable() && c.Attempt < comparisonAttempts
+	failed := slices.ContainsFunc(c.Answers, func(a cluster.Answer) bool { return a.Error != "" && !a.WrongRevision })
+	return !c.Comparable() && c.Attempt < comparisonAttempts || failed && c.Attempt < failedAttempts
 }
 
 // isCompared reports whether the data were compared for the cause, and the result still counts.
@@ -443,7 +447,7 @@ func dataAgree(s *cluster.Snapshot) *plan.Refusal {
 	return &plan.Refusal{Guard: "dataAgree", Reason: v1beta1.ReasonDataDiffers, Message: message}
 }
 
-// DifferenceText tells the groups of members whose data agree, and what follows.
+// DifferenceText tells the groups of members whose data agree, and what follows. It has no time that changes.
 func DifferenceText(s *cluster.Snapshot, c *cluster.Comparison) string {
 	var groups []string
 	for _, names := range c.Groups() {
@@ -451,7 +455,11 @@ func DifferenceText(s *cluster.Snapshot, c *cluster.Comparison) string {
 	}
 	text := fmt.Sprintf("The data of the members differ at revision %d: %s.", c.Revision, strings.Join(groups, " / "))
 	if m := s.Member(c.Corrupt()); m != nil {
-		return fmt.Sprintf("%s %s differs from a majority of all members. %s.", text, m.Name, strings.TrimRight(ReplacementNote(s, m), "."))
+		note := strings.TrimRight(ReplacementNote(s, m), ".")
+		if cluster.ReplacesByItself(s.Cluster) && !isToBeReplaced(s, m) {
+			note = "A new member takes its place within an hour" // corruptReplacedFrom
+		}
+		return fmt.Sprintf("%s %s differs from a majority of all members. %s.", text, m.Name, note)
 	}
 	why := "No majority of all members agrees"
 	if groups := c.Groups(); len(groups[0]) >= cluster.Quorum(len(c.Voters)) {

@@ -41,6 +41,14 @@ func compactedAt(member int, revision int64) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) { s.Comparison.Answers[member].CompactRevision = revision }
 }
 
+// failedToTell has a member's answer be lost.
+func failedToTell(member int) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		a := &s.Comparison.Answers[member]
+		a.DataHash, a.Error = cluster.DataHash{}, "connection reset by peer"
+	}
+}
+
 func wantsComparison(s *cluster.Snapshot) {
 	metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.CheckConsistencyAnnotation, "now")
 }
@@ -113,6 +121,8 @@ func TestDataAreComparedForACause(t *testing.T) {
 		"not once they are compared":                                  {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 3)}, false},
 		"again after an hour":                                         {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 3), func(s *cluster.Snapshot) { s.Comparison.Ended = s.Now.Add(-time.Hour) }}, true},
 		"again at another revision where compact revisions differ":    {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), compactedAt(1, 5)}, true},
+		"again where a member did not tell its hash":                  {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), failedToTell(1)}, true},
+		"not a third time":                                            {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), failedToTell(1), func(s *cluster.Snapshot) { s.Comparison.Attempt = failedAttempts }}, false},
 		"not a sixth time":                                            {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 2, 1), compactedAt(1, 5), func(s *cluster.Snapshot) { s.Comparison.Attempt = comparisonAttempts }}, false},
 		"not at once where the alarm was ended for such a comparison": {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now }}, false},
 		"later where the alarm was ended for such a comparison":       {[]func(*cluster.Snapshot){corruptAlarm(0), answers(1, 1, 1), func(s *cluster.Snapshot) { s.Comparison.Disarmed = s.Now.Add(-alarmPause) }}, true},

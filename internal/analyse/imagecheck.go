@@ -11,49 +11,84 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// needsImageCheck reports whether the image of an intent is looked at before the member runs it: it is another one than
-// the member's, and no member was made for it yet. Where the operator knows no image of its own, it does not run in a
-// pod, and looks at none.
+// needsImageCheck reports whether the image of an intent is looked at before the member runs it.
 func needsImageCheck(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent) bool {
+	return !isBegun(s, m, v1beta1.OperationRollMember) && isNewImage(s, want)
+}
+
+// isNewImage reports whether no member was made for the image and the version of an intent yet. Where the operator
+// knows no image of its own, it does not run in a pod, and looks at none.
+func isNewImage(s *cluster.Snapshot, want cluster.Intent) bool {
 	target := cluster.ImageTarget(want)
-	return s.OperatorImage != "" && !isBegun(s, m, v1beta1.OperationRollMember) && !slices.ContainsFunc(s.Members, func(other cluster.Member) bool {
-		return other.Workload != nil && cluster.ImageTarget(other.Workload.Intent) == target
+	return s.OperatorImage != "" && !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+		return m.Workload != nil && cluster.ImageTarget(m.Workload.Intent) == target
 	})
 }
 
 // imageIsRight refuses an image that does not exist, cannot run, or has another version.
 func imageIsRight(m *cluster.Member, target intentOf) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		check := s.ImageCheck
-		if check == nil || check.Deleting {
-			return nil
-		}
 		want := target(s, m)
-		if check.Target != cluster.ImageTarget(want) || !needsImageCheck(s, m, want) {
+		if !needsImageCheck(s, m, want) {
 			return nil
 		}
-		advice := "Correct spec.version or spec.image, or set them back. The operator looks again every five minutes."
-		switch {
-		case check.Version != "" && check.Version != want.Version:
-			return &plan.Refusal{
-				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("No member was touched. Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
-			}
-		case check.Failure != "" && check.Version == "":
-			return &plan.Refusal{
-				Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-				Message: fmt.Sprintf("No member was touched. Pod %s cannot tell which etcd image %s has: %s. %s",
-					cluster.ImageCheckPodName(s.Cluster.Name), want.Image(), check.Failure, advice),
-			}
-		}
+		return imageRefusal(s, want)
+	}
+}
+
+// joinersImageIsRight refuses such an image for a new member.
+func joinersImageIsRight(s *cluster.Snapshot) *plan.Refusal {
+	want := joinerIntent(s)
+	if !isNewImage(s, want) {
 		return nil
 	}
+	return imageRefusal(s, want)
+}
+
+// imageRefusal refuses an image for what the pod that looked at it found.
+func imageRefusal(s *cluster.Snapshot, want cluster.Intent) *plan.Refusal {
+	check := s.ImageCheck
+	if check == nil || check.Deleting || check.Target != cluster.ImageTarget(want) {
+		return nil
+	}
+	advice := "No member gets it. Correct spec.version or spec.image, or set them back. The operator looks again every five minutes."
+	switch {
+	case check.Version != "" && check.Version != want.Version:
+		return &plan.Refusal{
+			Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
+			Message: fmt.Sprintf("Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
+		}
+	case check.Failure != "" && check.Version == "":
+		return &plan.Refusal{
+			Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
+			Message: fmt.Sprintf("Pod %s cannot tell which etcd image %s has: %s. %s",
+				cluster.ImageCheckPodName(s.Cluster.Name), want.Image(), check.Failure, advice),
+		}
+	}
+	return nil
 }
 
 // awaitImage waits until the image has told its version.
 func awaitImage(s *cluster.Snapshot, m *cluster.Member, r restart) *plan.Decision {
-	want := r.target(s, m)
-	if !needsImageCheck(s, m, want) || s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
+	if want := r.target(s, m); needsImageCheck(s, m, want) {
+		return awaitVersionOf(s, want)
+	}
+	return nil
+}
+
+// awaitJoinersImage waits until the image of a new member has told its version, and refuses one that is not right.
+func awaitJoinersImage(s *cluster.Snapshot) *plan.Decision {
+	if refusal := joinersImageIsRight(s); refusal != nil {
+		return refused([]plan.Refusal{*refusal})
+	}
+	if want := joinerIntent(s); isNewImage(s, want) {
+		return awaitVersionOf(s, want)
+	}
+	return nil
+}
+
+func awaitVersionOf(s *cluster.Snapshot, want cluster.Intent) *plan.Decision {
+	if s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
 		return nil
 	}
 	return &plan.Decision{
@@ -66,7 +101,7 @@ func awaitImage(s *cluster.Snapshot, m *cluster.Member, r restart) *plan.Decisio
 const imageCheckRetry = 5 * time.Minute
 
 // imageCheckUpkeep creates the pod that looks at the image, and deletes it once it is not needed, is for another image,
-// or has failed some time ago.
+// or has failed some time ago. It also deletes one that somebody else deleted and whose node does not answer.
 func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	check := s.ImageCheck
 	if check == nil && !changesImage(s) {
@@ -76,9 +111,9 @@ func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	switch {
 	case check == nil && want != nil:
 		return []plan.Upkeep{plan.Apply{Desired: render.ImageCheckPod(s.Cluster, *want, s.OperatorImage)}}
-	case check == nil || check.Deleting:
+	case check == nil || check.Deleting && s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
 		return nil
-	case want == nil, check.Target != cluster.ImageTarget(*want),
+	case check.Deleting, want == nil, check.Target != cluster.ImageTarget(*want),
 		check.Version != want.Version && !s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
 		return []plan.Upkeep{plan.Delete{Object: render.ImageCheckPodToDelete(s.Cluster, check.UID)}}
 	}
@@ -100,6 +135,9 @@ func imageToCheck(s *cluster.Snapshot) *cluster.Intent {
 	if rotates(s) {
 		return nil
 	}
+	if want := joinerIntent(s); isNewImage(s, want) && awaitsJoinersImage(s) {
+		return &want
+	}
 	m, r := nextToUpgrade(s), upgradeRestart
 	if m == nil {
 		if members := membersToRestart(s, v1beta1.ReasonRollingMembers); len(members) > 0 {
@@ -115,4 +153,18 @@ func imageToCheck(s *cluster.Snapshot) *cluster.Intent {
 		return nil
 	}
 	return &want
+}
+
+// awaitsJoinersImage reports whether nothing but its image keeps a new member from being made, or corrected.
+func awaitsJoinersImage(s *cluster.Snapshot) bool {
+	learner, without := s.Learner(), *s
+	without.ImageCheck = nil
+	switch {
+	case s.Membership == nil || s.ForeignEntry() != nil:
+		return false
+	case learner != nil:
+		return learner.Workload == nil && !learner.Volume.Started() || isToBeCorrected(s, learner)
+	default:
+		return s.Outlook().Voters < wantedVoters(s) && len(joinRefusals(&without)) == 0
+	}
 }

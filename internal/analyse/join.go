@@ -35,6 +35,9 @@ func addMember(s *cluster.Snapshot, name string) *plan.Decision {
 	if refusals := joinRefusals(s); len(refusals) > 0 {
 		return refused(refusals)
 	}
+	if d := awaitJoinersImage(s); d != nil {
+		return d
+	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
 		return d
 	}
@@ -76,6 +79,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		noDowngrade,                 // Make sure that etcd waits for no further member.
 		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
+		joinersImageIsRight,         // Make sure that its image exists, and has the version of the spec.
 		memoryFits(joinerIntent),    // Make sure that data in memory leave room for etcd.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
@@ -175,8 +179,11 @@ func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
 func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	want := joinerIntent(s)
-	if refusals := refusalsOf(s, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noDowngrade, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
 		return refused(refusals) // the spec changed since the learner was registered
+	}
+	if d := awaitJoinersImage(s); d != nil {
+		return d
 	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
 		return d
@@ -211,6 +218,9 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)
+	}
+	if d := awaitJoinersImage(s); d != nil {
+		return d
 	}
 	d.Message = fmt.Sprintf("Restarting the learner %s with the corrected spec.%s", m.Name, whyNotStarted(m))
 	d.Action = correction(s, m, want, v1beta1.OperationAddMember)

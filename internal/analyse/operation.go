@@ -97,11 +97,14 @@ func claimOf(s *cluster.Snapshot, d *plan.Decision) *v1beta1.Operation {
 	if d.HandOver {
 		claim.Type, claim.Reason = d.Action.Operation(), d.Reason
 	}
-	if claim.Type == v1beta1.OperationReplaceMember && (standing == nil || d.HandOver) {
+	if replacesMember(&claim) && (standing == nil || d.HandOver) {
 		claim.VolumeUID = cluster.HealthyVolume(s.Cluster, claim.Member)
 	}
 	return &claim
 }
+
+// replacesMember reports whether an operation removes a member for which a new one joins, or has joined.
+func replacesMember(op *v1beta1.Operation) bool { return reasonOf(op) == v1beta1.ReasonReplacingMember }
 
 // deadlinePassed abandons an operation that takes too long: it then no longer keeps other rules from acting.
 // Later rules decide what is still wrong.

@@ -164,13 +164,13 @@ func isPodLeaving(s *cluster.Snapshot, member string) bool {
 }
 
 // mayDeleteVolume reports whether the volume of a removed member is deleted: the spec says so, and the claim is the one
-// that the member used. A claim of the same name that was made again may hold other data. That of a lost member is
-// deleted only if the operator itself saw the member healthy on it.
+// that the member used. A claim of the same name that was made again may hold other data. That of a member that is
+// replaced is deleted only if the operator itself saw the member healthy on it.
 func mayDeleteVolume(s *cluster.Snapshot, v *cluster.Volume) bool {
 	if v.InMemory {
 		return true // it is a record only
 	}
-	if op := s.Cluster.Status.Operation; op != nil && op.Type == v1beta1.OperationReplaceMember && op.Member == v.Member {
+	if op := s.Cluster.Status.Operation; op != nil && replacesMember(op) && op.Member == v.Member {
 		return cluster.DeletesReplacedVolumes(s.Cluster) && v.UID != "" && string(v.UID) == op.VolumeUID && !v.IsReplaced()
 	}
 	return cluster.DeletesScaledVolumes(s.Cluster) && (v.Remembered.Claim == v.UID && v.UID != "" && !v.IsReplaced() || v.NeverStarted())

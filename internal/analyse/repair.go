@@ -53,7 +53,7 @@ func lossOf(s *cluster.Snapshot, m *cluster.Member) loss {
 	case v == nil:
 		return loss{} // its pod runs on
 	case isAlone && v.Phase == corev1.ClaimLost:
-		return loss{why: fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), at: claimedAt(m).Add(after), volumeGone: true}
+		return loss{why: fmt.Sprintf("The PersistentVolume of %s is gone.", m.Name), at: lostAt(s, m).Add(after), volumeGone: true}
 	case isAlone && v.IsReplaced():
 		return loss{why: fmt.Sprintf("PersistentVolumeClaim %s has another volume than the one that %s started on.", v.Name, m.Name), at: claimedAt(m).Add(after), volumeGone: true}
 	case whyNeverStarts(s, m) != "":
@@ -104,6 +104,15 @@ func whyNeverStarts(s *cluster.Snapshot, m *cluster.Member) string {
 // isStarting reports whether an operation is under way that starts members.
 func isStarting(s *cluster.Snapshot) bool {
 	return isClaimed(s, v1beta1.OperationBootstrap) || isClaimed(s, v1beta1.OperationTakeBack) || isClaimed(s, v1beta1.OperationResume)
+}
+
+// lostAt is the earliest time at which the member could have lost the volume of its claim. Between two pods nothing
+// tells it: the claim is old, and the volume may have been lost just now.
+func lostAt(s *cluster.Snapshot, m *cluster.Member) time.Time {
+	if m.Pod == nil && m.Workload != nil {
+		return s.Now
+	}
+	return claimedAt(m)
 }
 
 // claimedAt is the earliest time at which the member could have lost its volume to what is there now.

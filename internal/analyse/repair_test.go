@@ -99,6 +99,10 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 			v := s.Member("prod-1").Volume
 			v.Identity, v.Phase = v.Remembered, corev1.ClaimLost
 		}}, replaces("replace prod-1 (a1) by prod-0")},
+		"not a moment after the pod on a lost PersistentVolume has ended": {[]func(*cluster.Snapshot){otherVolume("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Volume.Identity, m.Volume.Phase, m.Pod = m.Volume.Remembered, corev1.ClaimLost, nil
+		}}, idle},
 		"a node that is not ready for long":                {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(5*time.Minute))}, replaces("replace prod-1 (a1) by prod-0")},
 		"not one that may come back":                       {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(4*time.Minute))}, idle},
 		"not a member of it that answers":                  {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), func(s *cluster.Snapshot) { s.Member("prod-1").Probe = s.Member("prod-2").Probe }}, idle},

@@ -55,7 +55,11 @@ func scaleStep(s *cluster.Snapshot) *plan.Decision {
 	case voters < want:
 		return addMember(s, cluster.MemberName(s.Cluster.Name, s.NextNumber()))
 	case leaving != nil:
-		return removeMember(s, leaving)
+		d := removeMember(s, leaving)
+		if len(d.Refusals) == 0 {
+			d.Reason = v1beta1.ReasonReplacingMember
+		}
+		return d
 	case voters > want:
 		return removeMember(s, memberToRemove(s))
 	default:

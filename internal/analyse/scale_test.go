@@ -196,6 +196,15 @@ func deletesScaled(s *cluster.Snapshot) {
 	s.Cluster.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenScaled: v1beta1.RetentionDelete}}
 }
 
+func deletesReplaced(s *cluster.Snapshot) {
+	s.Cluster.Spec.Storage = &v1beta1.Storage{RetentionPolicy: &v1beta1.RetentionPolicy{WhenReplaced: v1beta1.RetentionDelete}}
+}
+
+// replacesLeft has the removal under way be that of a member in whose place another one has joined.
+func replacesLeft(s *cluster.Snapshot) {
+	s.Cluster.Status.Operation.Reason, s.Cluster.Status.Operation.VolumeUID = v1beta1.ReasonReplacingMember, "claim-2"
+}
+
 func foreign(learner bool, name, url string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		s.Membership.Members = append(s.Membership.Members, cluster.EtcdMember{ID: 0xff, Name: name, PeerURLs: []string{url}, Learner: learner})
@@ -525,6 +534,18 @@ func TestScale(t *testing.T) {
 		"keeps a claim that was made again under its name": {
 			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered),
 				left("prod-2", func(m *cluster.Member) { m.Volume.UID = "another" })), ended("UpToDate"),
+		},
+		"keeps the volume of a member that is replaced": {
+			shrinking(3, 2, "prod-2", deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered), replacesLeft),
+			ended("UpToDate"),
+		},
+		"deletes the volume of a member that is replaced where the spec says so": {
+			shrinking(3, 2, "prod-2", deletesReplaced, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered), replacesLeft),
+			says{Rule: RuleOperation, Reason: v1beta1.ReasonReplacingMember, Progressing: true, Upkeep: []string{"delete data-prod-2"}},
+		},
+		"but not one on which the operator never saw it healthy": {
+			shrinking(3, 2, "prod-2", deletesReplaced, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered), replacesLeft,
+				func(s *cluster.Snapshot) { s.Cluster.Status.Operation.VolumeUID = "" }), ended("UpToDate"),
 		},
 		"deletes no volume that no operation is for": {
 			resized(3, 2, deletesScaled, removed("prod-2"), left("prod-2", retire), left("prod-2", withoutPod), left("prod-2", remembered)).Snapshot(), says{Reason: "UpToDate"},

@@ -313,16 +313,22 @@ func dataFit(m *cluster.Member) guard {
 
 // runsAsTold refuses to restart a member whose image has another minor version of etcd than the spec that it was made
 // from: what then looks like a patch, or like no change of the version at all, could start an older etcd on newer data.
-// It allows the minor version that runs, which is the way out, and the image that runs.
+// It allows the minor version that runs, which is the way out, and the image that runs. It also refuses the image of
+// another member that has another minor version than it says.
 func runsAsTold(m *cluster.Member, target intentOf) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		if !runsAnotherMinor(m) {
+		next := target(s, m)
+		if next.Image() == m.Workload.Intent.Image() {
 			return nil
 		}
-		if next := target(s, m); cluster.SameMinor(next.Version, m.Probe.Version) || next.Image() == m.Workload.Intent.Image() {
-			return nil
+		for i := range s.Members {
+			other := &s.Members[i]
+			if runsAnotherMinor(other) && !cluster.SameMinor(next.Version, other.Probe.Version) &&
+				(other.Name == m.Name || next.Image() == other.Workload.Intent.Image()) {
+				return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(other)}
+			}
 		}
-		return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
+		return nil
 	}
 }
 
@@ -335,7 +341,7 @@ func runsAnotherMinor(m *cluster.Member) bool {
 
 func imageDiffers(m *cluster.Member) string {
 	return fmt.Sprintf("%s runs etcd %s, and it was made for etcd %s: the image has another version than spec.version says. "+
-		"No member restarts with another image. Set spec.version to %s, with that image.", m.Name, m.Probe.Version, m.Workload.Intent.Version, m.Probe.Version)
+		"It restarts with no other image, and no other member gets its image. Set spec.version to %s, with that image.", m.Name, m.Probe.Version, m.Workload.Intent.Version, m.Probe.Version)
 }
 
 // awaitOthers waits, in a minor step, until the other members have been ready for long enough.

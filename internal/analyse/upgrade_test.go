@@ -145,6 +145,9 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 			"", "delete", v1beta1.ReasonImageNotUsable},
 		"waits until one that was deleted has gone": {both(checked("", "its pod ended"), func(s *cluster.Snapshot) { s.ImageCheck.Deleting = true }),
 			"", "", v1beta1.ReasonCheckingImage},
+		"deletes one again whose node does not let it go": {both(checked("", ""), func(s *cluster.Snapshot) {
+			s.ImageCheck.Deleting, s.ImageCheck.CreatedAt = true, Now.Add(-imageCheckRetry)
+		}), "", "delete", v1beta1.ReasonCheckingImage},
 		"deletes it once it is not needed": {both(checked("3.7.3", ""), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = Version }),
 			"", "delete", v1beta1.ReasonUpToDate},
 	} {
@@ -181,6 +184,7 @@ func TestEveryOtherImageIsLookedAt(t *testing.T) {
 			s.ImageCheck = &cluster.ImageCheck{UID: "check", CreatedAt: Now, Version: version, Target: s.Cluster.Spec.Version + " gcr.io/etcd-development/etcd:v3.7.99"}
 		}
 	}
+	grows := func(s *cluster.Snapshot) { s.Cluster.Spec.Replicas = 5 }
 	for name, c := range map[string]struct {
 		version string
 		change  func(*cluster.Snapshot)
@@ -193,6 +197,9 @@ func TestEveryOtherImageIsLookedAt(t *testing.T) {
 		"in the middle of an upgrade":              {"3.7.3", both(allButTheLeader, toTag), "", v1beta1.ReasonCheckingImage},
 		"in the middle, of another version":        {"3.7.3", both(allButTheLeader, toTag, says(Version)), "", v1beta1.ReasonImageNotUsable},
 		"in the middle of an upgrade, and right":   {"3.7.3", both(allButTheLeader, toTag, says("3.7.3")), "move", v1beta1.ReasonUpgrading},
+		"a new member":                             {Version, both(toTag, grows), "", v1beta1.ReasonCheckingImage},
+		"a new member, of another version":         {Version, both(toTag, grows, says("3.7.3")), "", v1beta1.ReasonImageNotUsable},
+		"a new member, and right":                  {Version, both(toTag, grows, says(Version)), "add", v1beta1.ReasonScaling},
 		"where the operator does not run in a pod": {Version, both(toTag, func(s *cluster.Snapshot) { s.OperatorImage = "" }), "roll", v1beta1.ReasonRollingMembers},
 	} {
 		d := Next(healthy(3).LaterSpec(toVersion(c.version)).Later(readySince(time.Hour)).Later(c.change).Snapshot())
@@ -245,9 +252,9 @@ func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
 		"one of them is not ready": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) {
 			s.Member("prod-1").Pod.Ready, s.Member("prod-1").Pod.ReadySince = false, time.Time{}
 		}), ""},
-		"it has failed":                {"3.7.3", both(readySince(time.Hour), silent("prod-1"), crashing("prod-0", time.Hour)), "roll prod-0"},
-		"one of them is not healthy":   {"3.7.3", both(readySince(time.Hour), silent("prod-1")), ""},
-		"one of them runs the old one": {"3.7.3", both(readySince(time.Second), func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Version = Version }), "move prod-0"},
+		"it has failed":                            {"3.7.3", both(readySince(time.Hour), silent("prod-1"), crashing("prod-0", time.Hour)), "roll prod-0"},
+		"one of them is not healthy":               {"3.7.3", both(readySince(time.Hour), silent("prod-1")), ""},
+		"the image of one of them has the old one": {"3.7.3", both(readySince(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-1").Probe.Version = Version }), ""},
 	} {
 		s := healthy(3).LaterSpec(toVersion(c.version)).Later(allButTheLeader).Later(c.change).Snapshot()
 		d := Next(s)
@@ -258,7 +265,7 @@ func TestTheLastMemberOfTheOldMinorVersionWaitsForTheOthers(t *testing.T) {
 		if action != c.action {
 			t.Errorf("%s: %q, %s: %s", name, action, d.Reason, d.Message)
 		}
-		if c.action == "" && d.RequeueAfter > pinTime {
+		if c.action == "" && len(d.Refusals) == 0 && d.RequeueAfter > pinTime {
 			t.Errorf("%s: looks again in %s", name, d.RequeueAfter)
 		}
 	}
@@ -546,6 +553,18 @@ func TestAMemberResumesInAnUpgradeWithTheVersionThatItsVolumeHas(t *testing.T) {
 	}
 }
 
+// In the middle of a downgrade, the note of the version lags behind the data of the member that was rolled.
+func TestAMemberOfTheOlderVersionWithItsStatefulSetKeepsNoOthersDown(t *testing.T) {
+	s := MakeCluster("prod").Objects().Members(Volume, Recorded).Member("prod-0", Healthy).Later(rolledTo("3.5.35", "prod-0")).Later(silent("prod-0")).Snapshot()
+	for i := range s.Members {
+		s.Members[i].Volume.Version = Version
+	}
+	d := Next(s)
+	if a, ok := d.Action.(plan.StartMembers); !ok || len(a.StatefulSets) != 2 {
+		t.Errorf("%s, %s: %s", actionText(d.Action), d.Reason, d.Message)
+	}
+}
+
 // The newest one tells the version to set: with the older one, the next refusal would follow.
 func TestTheVolumesOfAnUpgradeThatHadBegunAreRefusedByTheNewestOfThem(t *testing.T) {
 	for _, upgraded := range []string{"prod-0", "prod-1", "prod-2"} {
@@ -634,6 +653,24 @@ func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *tes
 				t.Errorf("%s, looked at %t: data of 3.7: %s starts %s: %s: %s", name, inPod, actionText(d.Action), startsVersion(d), d.Rule, d.Message)
 			}
 		}
+	}
+}
+
+// A member that was made with a mislabelled image, while nobody could look at it, does not take the others with it.
+func TestNoMemberTakesTheImageOfAnotherThatHasAnotherMinorThanItSays(t *testing.T) {
+	s := healthy(3).Later(readySince(time.Hour)).Later(func(s *cluster.Snapshot) {
+		s.Cluster.Spec.Image.Tag = "v3.7.3"
+		m := s.Member("prod-2")
+		m.Workload.Intent = targetOf(s, m)
+		_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+		m.Pod.IntentHash, m.Probe.Version = m.Workload.IntentHash, "3.7.3"
+	}).Snapshot()
+	if d := Next(s); d.Action != nil || d.Reason != v1beta1.ReasonImageDiffers {
+		t.Errorf("%s, %s: %s", actionText(d.Action), d.Reason, d.Message)
+	}
+	s.Member("prod-2").Probe.Version = Version
+	if d := Next(s); stepOf(d.Action) != "roll prod-1" {
+		t.Errorf("with the right image: %s, %s: %s", actionText(d.Action), d.Reason, d.Message)
 	}
 }
 

@@ -290,10 +290,14 @@ func volumesNotReplaced(s *cluster.Snapshot) *plan.Refusal {
 }
 
 // versionSkewAllowed refuses to start volumes with another minor version than the one that wrote them. Of several it
-// names the newest: a cluster that was deleted in the middle of an upgrade starts with that one.
+// names the newest: a cluster that was deleted in the middle of an upgrade starts with that one. A member that has its
+// StatefulSet starts without the operator: it does not keep the others down.
 func versionSkewAllowed(s *cluster.Snapshot) *plan.Refusal {
 	var newest cluster.Volume
 	for _, v := range volumesToStart(s) {
+		if m := s.Member(v.Member); m != nil && m.Workload != nil {
+			continue
+		}
 		want := resumedIntent(s, &v).Version
 		isAllowed := v.Version == "" || cluster.SameMinor(v.Version, want) || followsOthers(s, &v, want)
 		if !isAllowed && (newest.Name == "" || minorSteps(newest.Version, v.Version) > 0) {

@@ -19,11 +19,12 @@ const (
 	imageCheckSeconds = 120
 )
 
-// ImageCheckPodToDelete returns what identifies the pod that looked at an image.
+// ImageCheckPodToDelete returns what identifies the pod that looked at an image. It has no data: it goes at once, also
+// where its node does not answer.
 func ImageCheckPodToDelete(c *v1beta1.EtcdCluster, uid types.UID) *corev1.Pod {
 	return &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: cluster.ImageCheckPodName(c.Name), UID: uid},
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: cluster.ImageCheckPodName(c.Name), UID: uid, DeletionGracePeriodSeconds: new(int64(0))},
 	}
 }
 

@@ -649,6 +649,12 @@ func (h *history) isComparing() bool {
 	return c != nil && c.Status.Operation != nil && c.Status.Operation.Type == v1beta1.OperationCheckConsistency
 }
 
+// looksAgain reports whether the operator looks at an image that cannot be pulled. It does so every five minutes.
+func (h *history) looksAgain() bool {
+	reasons := []string{v1beta1.ReasonCheckingImage, v1beta1.ReasonImageNotUsable}
+	return strings.HasSuffix(h.spec.Image.Tag, simulation.TagUnpullable) && slices.Contains(reasons, h.progressing().Reason)
+}
+
 // rest runs passes until several in a row have nothing to do, and reports whether they did. Secrets are read again
 // within an hour, and rotations wait for the overlap.
 func (h *history) rest() bool {
@@ -674,7 +680,7 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.changes > 0 && (!compared || !h.harmed) { // beside members that are silent for good, data are compared hourly
+		if h.changes > 0 && (!compared || !h.harmed) && !h.looksAgain() { // beside members that are silent for good, data are compared hourly
 			idle = 0
 		}
 		if h.waitsForItsUser() {
@@ -766,6 +772,9 @@ func (h *history) settle() {
 		}
 	}
 	told := fmt.Sprintf("%d of %d members serve, claim %v: %s: %s; %v", serving, c.Spec.Replicas, c.Status.Operation, decided.Reason, decided.Message, h.podStates())
+	for _, condition := range c.Status.Conditions {
+		told += fmt.Sprintf("\n%s=%s %s: %s", condition.Type, condition.Status, condition.Reason, condition.Message)
+	}
 	switch {
 	case len(h.broken) > 0, h.undecided:
 	case !rested:

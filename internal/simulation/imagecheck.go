@@ -15,7 +15,11 @@ const NoImage = "none"
 // Images says otherwise.
 func (w *World) checkImage(pod *corev1.Pod) {
 	image := pod.Spec.Containers[0].Image
-	_, version, _ := strings.Cut(image, ":v")
+	_, tag, _ := strings.Cut(image, ":v")
+	version, suffix, _ := strings.Cut(tag, "-")
+	if "-"+suffix == TagUnpullable {
+		version = NoImage
+	}
 	if other := w.Images[version]; other != "" {
 		version = other
 	}

@@ -153,9 +153,11 @@ func (v *visited) search(t *rapid.T) {
 		made, sizes = newMemoryHistory, []int32{3, 5}
 	}
 	h := made(rapid.SampledFrom(sizes).Draw(t, "size"), rapid.SampledFrom([]bool{false, true, true}).Draw(t, "managed certificates"))
-	if h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes"); !h.seesVolumes {
-		h.operator = h.startOperator()
+	h.seesVolumes = rapid.Bool().Draw(t, "the operator may read PersistentVolumes")
+	if rapid.Bool().Draw(t, "the operator looks at images") {
+		h.operatorImage = "operator"
 	}
+	h.operator = h.startOperator()
 	h.LocalVolumes = rapid.Bool().Draw(t, "volumes are local to their nodes")
 	h.spec.Version = rapid.SampledFrom([]string{h.spec.Version, h.spec.Version, h.spec.Version, h.spec.Version, "3.5.35", "3.7.1"}).Draw(t, "version")
 	h.editCluster(func(c *v1beta1.EtcdCluster) { c.Spec.Version = h.spec.Version })

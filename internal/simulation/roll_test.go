@@ -245,11 +245,13 @@ func (h *history) askForRestart() {
 	})
 }
 
-// restsAfterLoss lets a cluster come to rest. If a member went back because its node was lost for too long, the user
-// tries what the spec asks for again, as the condition says.
+// restsAfterLoss lets a cluster come to rest. If a member went back because its node was lost for too long, or its
+// container ended and no kubelet started it again, the user tries what the spec asks for again, as the condition says.
 func (h *history) restsAfterLoss() (rested bool) {
 	rested = h.rest()
-	if d := h.progressing(); d.Reason != v1beta1.ReasonRolledBack || !strings.Contains(d.Message, "("+v1beta1.ReasonUnschedulable+")") {
+	d := h.progressing()
+	byFault := strings.Contains(d.Message, "("+v1beta1.ReasonUnschedulable+")") || strings.Contains(d.Message, "has not failed, but its etcd does not answer")
+	if d.Reason != v1beta1.ReasonRolledBack || !byFault {
 		return rested
 	}
 	h.askForRestart()
@@ -268,7 +270,7 @@ func (h *history) restsSpoiled() (rested bool) {
 	told := []string{
 		v1beta1.ReasonRolledBack, v1beta1.ReasonDeadlineExceeded, v1beta1.ReasonUpToDate, v1beta1.ReasonBootstrapping,
 		v1beta1.ReasonMembersNotHealthy, v1beta1.ReasonScaling, v1beta1.ReasonVersionSkipped, v1beta1.ReasonVersionMismatch,
-		v1beta1.ReasonForeignDowngrade,
+		v1beta1.ReasonForeignDowngrade, v1beta1.ReasonCheckingImage, v1beta1.ReasonImageNotUsable,
 	}
 	if strings.Contains(h.progressing().Message, "No member has started yet, and this release does not change a cluster that was created") {
 		h.harmed = true // its user is told to make the cluster again
