@@ -6,13 +6,16 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/fluxcd/pkg/apis/kustomize"
 	"github.com/fluxcd/pkg/runtime/cel"
 	lua "github.com/yuin/gopher-lua"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
@@ -73,6 +76,59 @@ func TestAChangedSpecThatTheOperatorHasNotSeenIsInProgress(t *testing.T) {
 	}
 	if flux, err := fluxEvaluator(t).Evaluate(t.Context(), cluster); err == nil && string(flux.Status) != "InProgress" {
 		t.Errorf("without a status Flux says %v", flux) // an error makes it ask again
+	}
+}
+
+// Of a type without a condition Ready, Flux asks by itself only whether its controller has seen the spec.
+func TestWithoutExpressionsFluxWaitsForNoMoreThanThatTheOperatorHasSeenTheSpec(t *testing.T) {
+	for name := range verdicts {
+		cluster := situation(t, name)
+		if result, err := status.Compute(cluster); err != nil || result.Status != status.CurrentStatus {
+			t.Errorf("%s: %v, %v", name, result, err)
+		}
+		cluster.SetGeneration(8)
+		if result, err := status.Compute(cluster); err != nil || result.Status != status.InProgressStatus {
+			t.Errorf("%s, a changed spec: %v, %v", name, result, err)
+		}
+	}
+}
+
+func TestEachWaveWaitsForTheOneBefore(t *testing.T) {
+	waves, before := []string{"first", "rest"}, "etcd-warden"
+	var set struct {
+		Spec struct {
+			Generators []struct {
+				List struct{ Elements []struct{ Wave string } }
+			}
+			Strategy struct {
+				RollingSync struct {
+					Steps []struct {
+						MatchExpressions []metav1.LabelSelectorRequirement
+					}
+				}
+			}
+		}
+	}
+	decode(t, "argocd-applicationset.yaml", 0, &set)
+	elements, steps := set.Spec.Generators[0].List.Elements, set.Spec.Strategy.RollingSync.Steps
+	if len(elements) != len(waves) || len(steps) != len(waves) {
+		t.Fatalf("Argo CD has %d waves in %d steps, want %d", len(elements), len(steps), len(waves))
+	}
+	for i, wave := range waves {
+		if got := steps[i].MatchExpressions[0]; elements[i].Wave != wave || got.Key != "wave" || !slices.Equal(got.Values, []string{wave}) {
+			t.Errorf("Argo CD: wave %s is step %v", elements[i].Wave, got)
+		}
+		got := fluxKustomization(t, "flux-waves.yaml", i)
+		if got.Spec.Path != "./waves/"+wave || len(got.Spec.DependsOn) != 1 || got.Spec.DependsOn[0].Name != before || !got.Spec.Wait {
+			t.Errorf("Flux: wave %s is %+v", wave, got)
+		}
+		if want := fluxKustomization(t, "flux.yaml", 1).Spec.HealthCheckExprs; !reflect.DeepEqual(got.Spec.HealthCheckExprs, want) {
+			t.Errorf("Flux: wave %s has health checks of its own", wave)
+		}
+		if _, err := os.Stat(filepath.Join(examples, "waves", wave, "kustomization.yaml")); err != nil {
+			t.Error(err)
+		}
+		before = got.Metadata.Name
 	}
 }
 
@@ -181,16 +237,30 @@ func toLua(state *lua.LState, value any) lua.LValue {
 
 func fluxEvaluator(t *testing.T) *cel.StatusEvaluator {
 	t.Helper()
-	var clusters struct {
-		Spec struct{ HealthCheckExprs []kustomize.CustomHealthCheck }
+	checks := fluxKustomization(t, "flux.yaml", 1).Spec.HealthCheckExprs
+	if len(checks) != 1 {
+		t.Fatalf("%d health checks", len(checks))
 	}
-	decode(t, "flux.yaml", 1, &clusters)
-	if len(clusters.Spec.HealthCheckExprs) != 1 {
-		t.Fatalf("%d health checks", len(clusters.Spec.HealthCheckExprs))
-	}
-	evaluator, err := cel.NewStatusEvaluator(&clusters.Spec.HealthCheckExprs[0].HealthCheckExpressions)
+	evaluator, err := cel.NewStatusEvaluator(&checks[0].HealthCheckExpressions)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return evaluator
+}
+
+// kustomization is what these tests read of a Kustomization of Flux.
+type kustomization struct {
+	Metadata struct{ Name string }
+	Spec     struct {
+		Path             string
+		Wait             bool
+		DependsOn        []struct{ Name string }
+		HealthCheckExprs []kustomize.CustomHealthCheck
+	}
+}
+
+func fluxKustomization(t *testing.T, file string, document int) (k kustomization) {
+	t.Helper()
+	decode(t, file, document, &k)
+	return k
 }
