@@ -51,7 +51,7 @@ func letChaosLoose(ctx context.Context, namespace string) {
 	Expect(monkey.Wait()).To(Succeed())
 	awaitHealthy(ctx, c)
 	mend := drop(ctx, &podsOf(ctx, c)[0], "INPUT") // the local cluster enforces no NetworkPolicy
-	Consistently(func() error { return nil }).WithTimeout(5 * time.Second).Should(Succeed())
+	awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk), degraded(metav1.ConditionTrue, ""))
 	mend()
 
 	awaitHealthy(ctx, c)
