@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -67,7 +69,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	if pods, err := list(ctx, c, "kill"); err != nil || len(pods) == 0 {
-		return errors.Join(fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed), err)
+		return cmp.Or(err, fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed))
 	}
 	fmt.Printf("to make the same choices again: --seed=%d\n", *seed)
 	for random := rand.New(rand.NewPCG(*seed, 0)); wait(ctx, *every); {
@@ -96,14 +98,10 @@ func choose(random *rand.Rand, names []string) (isDue bool, name string, which f
 
 // list returns the objects that a fault may break, oldest first.
 func list(ctx context.Context, c client.Client, fault string) ([]object, error) {
-	wanted := "Pod.v1."
-	if fault == "flip" {
-		wanted = *kind
-	}
-	parsed, _ := schema.ParseKindArg(wanted)
+	parsed, _ := schema.ParseKindArg(map[bool]string{true: *kind, false: "Pod.v1."}[fault == "flip"])
 	selected, err := labels.Parse(strings.Trim(*selector+","+allowed, ","))
 	if err != nil || parsed == nil {
-		return nil, errors.Join(fmt.Errorf("%q is no Kind.version.group", wanted), err)
+		return nil, errors.Join(errors.New("--selector must be of labels, and --kind be Kind.version.group"), err)
 	}
 	var all unstructured.UnstructuredList
 	all.SetGroupVersionKind(*parsed)
@@ -114,30 +112,28 @@ func list(ctx context.Context, c client.Client, fault string) ([]object, error) 
 	return all.Items, err
 }
 
-func kill(ctx context.Context, c client.Client, pod *object) error {
-	return c.Delete(ctx, pod, client.GracePeriodSeconds(0))
-}
+// kill deletes a pod. Its kubelet ends the processes before the API server forgets the pod: no second pod of a
+// StatefulSet may run beside it.
+func kill(ctx context.Context, c client.Client, pod *object) error { return c.Delete(ctx, pod) }
 
 // cut stops a pod's traffic by a NetworkPolicy. Not every cluster enforces them: a connection that could be made
-// before must not be possible then.
+// before must not be possible then. Some networks go on with connections that are open already.
 func cut(ctx context.Context, c client.Client, target *object) error {
 	var pod corev1.Pod
 	if err := errors.Join(runtime.DefaultUnstructuredConverter.FromUnstructured(target.Object, &pod), dial(&pod)); err != nil {
 		return fmt.Errorf("from here it cannot be seen whether the pod is cut off: %w", err)
 	}
-	marked, mark := pod.DeepCopy(), map[string]string{cutOff: pod.Name}
+	marked, mark := pod.DeepCopy(), map[string]string{cutOff: string(pod.UID)}
 	marked.Labels = labels.Merge(pod.Labels, mark)
-	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "cut-off-" + pod.Name}}
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "cut-off-" + string(pod.UID)}}
 	policy.Spec.PodSelector.MatchLabels = mark
 	policy.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
-	if err := c.Patch(ctx, marked, client.MergeFrom(&pod)); err != nil {
-		return err
-	}
-	err := c.Create(ctx, policy)
+	err := errors.Join(c.Patch(ctx, marked.DeepCopy(), client.MergeFrom(&pod)), c.Create(ctx, policy))
 	if err == nil && wait(ctx, *lasting) && dial(&pod) == nil {
 		err = errors.New("the pod was still reached: no NetworkPolicy is enforced here, or another one allows it")
 	}
-	return errors.Join(err, client.IgnoreNotFound(c.Delete(context.WithoutCancel(ctx), policy)))
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(err, client.IgnoreNotFound(c.Delete(ctx, policy)), client.IgnoreNotFound(c.Patch(ctx, &pod, client.MergeFrom(marked))))
 }
 
 // dial connects to the first port of a pod.
@@ -153,20 +149,23 @@ func dial(pod *corev1.Pod) error {
 	return connection.Close()
 }
 
-// flip raises a number in a spec, and lowers it again.
+// flip raises a number in a spec, and lowers it again, unless somebody else has changed it: then the test in the patch
+// fails.
 func flip(ctx context.Context, c client.Client, target *object) error {
-	path := strings.Split(*field, ".")
-	number, found, err := unstructured.NestedInt64(target.Object, path...)
+	number, found, err := unstructured.NestedInt64(target.Object, strings.Split(*field, ".")...)
 	if !found {
 		return errors.Join(fmt.Errorf("it has no number %s", *field), err)
 	}
-	for _, value := range []int64{number + 1, number} {
-		before := target.DeepCopy()
-		err = errors.Join(err, unstructured.SetNestedField(target.Object, value, path...))
-		err = errors.Join(err, c.Patch(context.WithoutCancel(ctx), target, client.MergeFrom(before)))
-		wait(ctx, *lasting)
+	path := "/" + strings.ReplaceAll(*field, ".", "/")
+	change := func(from, to int64) error {
+		patch := fmt.Appendf(nil, `[{"op": "test", "path": %q, "value": %d}, {"op": "replace", "path": %[1]q, "value": %[3]d}]`, path, from, to)
+		return c.Patch(context.WithoutCancel(ctx), target, client.RawPatch(types.JSONPatchType, patch))
 	}
-	return err
+	if err := change(number, number+1); err != nil {
+		return err
+	}
+	wait(ctx, *lasting)
+	return change(number+1, number)
 }
 
 // wait reports whether there is still time after a while.
