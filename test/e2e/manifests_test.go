@@ -12,8 +12,8 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/pki/pkitest"
 )
 
-// The manifests of the original etcd operator's documentation, with the apiVersion line and the etcd version changed. The
-// Kubernetes of the tests has images of the pinned versions only, so the default version is not used.
+// The manifests of the original etcd operator's documentation, with the apiVersion line and the etcd version changed.
+// The Kubernetes of the tests has images of the pinned versions only, so the default version is not used.
 const (
 	originalManifest = `
 apiVersion: operator.etcd-warden.io/v1alpha1
