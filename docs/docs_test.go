@@ -43,25 +43,23 @@ func filesOf(t *testing.T, ending string) map[string]string {
 	return files
 }
 
-func TestTheEvidenceNamesTestsThatExist(t *testing.T) {
+func TestThePagesNameTestsThatExist(t *testing.T) {
 	tests := map[string]bool{}
 	for _, source := range filesOf(t, "_test.go") {
 		for _, match := range declared.FindAllStringSubmatch(source, -1) {
 			tests[match[1]] = true
 		}
 	}
-	page, err := os.ReadFile("evidence.md")
-	if err != nil {
-		t.Fatal(err)
+	pages := filesOf(t, ".md")
+	if !named.MatchString(pages["../docs/evidence.md"]) {
+		t.Error("the evidence names no test")
 	}
-	names := named.FindAllStringSubmatch(string(page), -1)
-	if len(names) == 0 {
-		t.Fatal("the page names no test")
-	}
-	for _, match := range names {
-		name, shortened := match[1], match[2] != ""
-		if !tests[name] && (!shortened || !anyBeginsWith(tests, name)) {
-			t.Errorf("there is no test %s", name+match[2])
+	for path, page := range pages {
+		for _, match := range named.FindAllStringSubmatch(page, -1) {
+			name, shortened := match[1], match[2] != ""
+			if !tests[name] && (!shortened || !anyBeginsWith(tests, name)) {
+				t.Errorf("%s names %s, and there is no such test", path, name+match[2])
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,11 +16,14 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -39,6 +43,10 @@ var (
 	seed        = flag.Uint64("seed", rand.Uint64(), "what the choices depend on")
 )
 
+type object = unstructured.Unstructured
+
+var known = map[string]func(context.Context, client.Client, *object) error{"kill": kill, "cut": cut, "flip": flip}
+
 func main() {
 	flag.Parse()
 	if err := run(ctrl.SetupSignalHandler()); err != nil {
@@ -48,6 +56,10 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	names := strings.Split(*faults, ",")
+	if unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] != nil }); len(unknown) > 0 {
+		return fmt.Errorf("--faults: unknown are %s, known are %s", unknown, slices.Sorted(maps.Keys(known)))
+	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return err
@@ -56,29 +68,22 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if targets, err := list(ctx, c, "Pod.v1."); err != nil || len(targets) == 0 {
-		return errors.Join(fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed), err)
+	if pods, err := list(ctx, c, "kill"); err != nil || len(pods) == 0 {
+		return cmp.Or(err, fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed))
 	}
 	fmt.Printf("to make the same choices again: --seed=%d\n", *seed)
-	random, names := rand.New(rand.NewPCG(*seed, 0)), strings.Split(*faults, ",")
-	if unknown := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return known[name] != nil }); len(unknown) > 0 {
-		return fmt.Errorf("unknown faults: %s", unknown)
-	}
-	for wait(ctx, *every) {
+	for random := rand.New(rand.NewPCG(*seed, 0)); wait(ctx, *every); {
 		isDue, name, which := choose(random, names)
 		if !isDue {
 			continue
 		}
-		targets, err := list(ctx, c, map[string]string{"kill": "Pod.v1.", "cut": "Pod.v1.", "flip": *kind}[name])
+		targets, err := list(ctx, c, name)
+		if len(targets) > 0 {
+			target := &targets[int(which*float64(len(targets)))]
+			fmt.Println(time.Now().Format(time.TimeOnly), name, target.GetKind(), target.GetName())
+			err = known[name](ctx, c, target)
+		}
 		if err != nil {
-			fmt.Println("failed:", err)
-		}
-		if len(targets) == 0 {
-			continue
-		}
-		target := &targets[int(which*float64(len(targets)))]
-		fmt.Println(time.Now().Format(time.TimeOnly), name, target.GetKind(), target.GetName())
-		if err := known[name](ctx, c, target); err != nil {
 			fmt.Println("failed:", err)
 		}
 	}
@@ -91,81 +96,76 @@ func choose(random *rand.Rand, names []string) (isDue bool, name string, which f
 	return random.Float64() < *probability, names[random.IntN(len(names))], random.Float64()
 }
 
-// list returns the objects that may be broken, oldest first.
-func list(ctx context.Context, c client.Client, kind string) ([]unstructured.Unstructured, error) {
-	parsed, _ := schema.ParseKindArg(kind)
+// list returns the objects that a fault may break, oldest first.
+func list(ctx context.Context, c client.Client, fault string) ([]object, error) {
+	parsed, _ := schema.ParseKindArg(map[bool]string{true: *kind, false: "Pod.v1."}[fault == "flip"])
 	selected, err := labels.Parse(strings.Trim(*selector+","+allowed, ","))
 	if err != nil || parsed == nil {
-		return nil, errors.Join(fmt.Errorf("%q is no Kind.version.group", kind), err)
+		return nil, errors.Join(errors.New("--selector must be of labels, and --kind be Kind.version.group"), err)
 	}
 	var all unstructured.UnstructuredList
 	all.SetGroupVersionKind(*parsed)
 	err = c.List(ctx, &all, client.InNamespace(*namespace), client.MatchingLabelsSelector{Selector: selected})
-	slices.SortFunc(all.Items, func(a, b unstructured.Unstructured) int {
-		return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), cmp.Compare(a.GetName(), b.GetName()))
+	slices.SortStableFunc(all.Items, func(a, b object) int {
+		return a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time) // the API server sorts by name
 	})
 	return all.Items, err
 }
 
-var known = map[string]func(context.Context, client.Client, *unstructured.Unstructured) error{"kill": kill, "cut": cut, "flip": flip}
-
-func kill(ctx context.Context, c client.Client, pod *unstructured.Unstructured) error {
-	return c.Delete(ctx, pod, client.GracePeriodSeconds(0))
-}
+// kill deletes a pod. Its kubelet ends the processes before the API server forgets the pod: no second pod of a
+// StatefulSet may run beside it.
+func kill(ctx context.Context, c client.Client, pod *object) error { return c.Delete(ctx, pod) }
 
 // cut stops a pod's traffic by a NetworkPolicy. Not every cluster enforces them: a connection that could be made
-// before must not be possible then.
-func cut(ctx context.Context, c client.Client, pod *unstructured.Unstructured) error {
-	if err := dial(pod); err != nil {
+// before must not be possible then. Some networks go on with connections that are open already.
+func cut(ctx context.Context, c client.Client, target *object) error {
+	var pod corev1.Pod
+	if err := errors.Join(runtime.DefaultUnstructuredConverter.FromUnstructured(target.Object, &pod), dial(&pod)); err != nil {
 		return fmt.Errorf("from here it cannot be seen whether the pod is cut off: %w", err)
 	}
-	marked, mark := pod.DeepCopy(), map[string]string{cutOff: pod.GetName()}
-	marked.SetLabels(labels.Merge(pod.GetLabels(), mark))
-	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.GetNamespace(), Name: "cut-off-" + pod.GetName()}}
+	marked, mark := pod.DeepCopy(), map[string]string{cutOff: string(pod.UID)}
+	marked.Labels = labels.Merge(pod.Labels, mark)
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "cut-off-" + string(pod.UID)}}
 	policy.Spec.PodSelector.MatchLabels = mark
 	policy.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
-	if err := c.Patch(ctx, marked, client.MergeFrom(pod)); err != nil {
-		return err
-	}
-	err := c.Create(ctx, policy)
-	if err == nil && wait(ctx, *lasting) && dial(pod) == nil {
+	err := errors.Join(c.Patch(ctx, marked.DeepCopy(), client.MergeFrom(&pod)), c.Create(ctx, policy))
+	if err == nil && wait(ctx, *lasting) && dial(&pod) == nil {
 		err = errors.New("the pod was still reached: no NetworkPolicy is enforced here, or another one allows it")
 	}
-	return errors.Join(err, client.IgnoreNotFound(c.Delete(context.WithoutCancel(ctx), policy)))
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(err, client.IgnoreNotFound(c.Delete(ctx, policy)), client.IgnoreNotFound(c.Patch(ctx, &pod, client.MergeFrom(marked))))
 }
 
-// dial connects to the first port of a pod's first container.
-func dial(pod *unstructured.Unstructured) error {
-	address, _, _ := unstructured.NestedString(pod.Object, "status", "podIP")
-	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
-	ports, _, err := unstructured.NestedSlice(containers[0].(map[string]any), "ports")
-	if err != nil || len(ports) == 0 {
-		return errors.Join(errors.New("the pod has no port"), err)
+// dial connects to the first port of a pod.
+func dial(pod *corev1.Pod) error {
+	if len(pod.Spec.Containers[0].Ports) == 0 || pod.Status.PodIP == "" {
+		return errors.New("the pod has no address, or its first container has no port")
 	}
-	if address == "" {
-		return errors.New("the pod has no address")
-	}
-	connection, err := net.DialTimeout("tcp", net.JoinHostPort(address, fmt.Sprint(ports[0].(map[string]any)["containerPort"])), time.Second)
+	address := net.JoinHostPort(pod.Status.PodIP, fmt.Sprint(pod.Spec.Containers[0].Ports[0].ContainerPort))
+	connection, err := net.DialTimeout("tcp", address, time.Second)
 	if err != nil {
 		return err
 	}
 	return connection.Close()
 }
 
-// flip raises a number in a spec, and lowers it again.
-func flip(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
-	path := strings.Split(*field, ".")
-	number, found, err := unstructured.NestedInt64(object.Object, path...)
+// flip raises a number in a spec, and lowers it again, unless somebody else has changed it: then the test in the patch
+// fails.
+func flip(ctx context.Context, c client.Client, target *object) error {
+	number, found, err := unstructured.NestedInt64(target.Object, strings.Split(*field, ".")...)
 	if !found {
 		return errors.Join(fmt.Errorf("it has no number %s", *field), err)
 	}
-	for _, value := range []int64{number + 1, number} {
-		before := object.DeepCopy()
-		err = errors.Join(err, unstructured.SetNestedField(object.Object, value, path...))
-		err = errors.Join(err, c.Patch(context.WithoutCancel(ctx), object, client.MergeFrom(before)))
-		wait(ctx, *lasting)
+	path := "/" + strings.ReplaceAll(*field, ".", "/")
+	change := func(from, to int64) error {
+		patch := fmt.Appendf(nil, `[{"op": "test", "path": %q, "value": %d}, {"op": "replace", "path": %[1]q, "value": %[3]d}]`, path, from, to)
+		return c.Patch(context.WithoutCancel(ctx), target, client.RawPatch(types.JSONPatchType, patch))
 	}
-	return err
+	if err := change(number, number+1); err != nil {
+		return err
+	}
+	wait(ctx, *lasting)
+	return change(number+1, number)
 }
 
 // wait reports whether there is still time after a while.

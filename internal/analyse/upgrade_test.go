@@ -108,7 +108,8 @@ func TestWhatBlocksAnUpgradeIsToldByNameAndTouchesNothing(t *testing.T) {
 func TestAVersionThatSkipsAMinorNamesTheOneToGoToFirst(t *testing.T) {
 	s := MakeCluster("prod").Version("3.5.35").Objects().Members(Healthy).LaterSpec(toVersion("3.7.3")).Snapshot()
 	d := Next(s)
-	want := "prod-0 runs etcd 3.5.35, and spec.version is 3.7.3. etcd goes up one minor version at a time. Set spec.version to 3.6.16 first."
+	want := "prod-0 runs etcd 3.5.35, and spec.version is 3.7.3. etcd goes up one minor version at a time. Set spec.version to " +
+		cluster.TestedVersion("3.6") + " first."
 	if d.Reason != v1beta1.ReasonVersionSkipped || d.Message != want || d.Action != nil {
 		t.Errorf("%s: %s", d.Reason, d.Message)
 	}

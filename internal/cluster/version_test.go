@@ -27,8 +27,9 @@ func TestSupportsTheVersionsFromTheFirstPatchOfEachMinorOn(t *testing.T) {
 }
 
 func TestNamesTheVersionToGoToFirst(t *testing.T) {
+	tested := TestedVersion("3.6")
 	for _, test := range []struct{ from, to, want string }{
-		{"3.5.32", "3.7.3", "3.6.16"}, {"3.7.3", "3.5.35", "3.6.16"}, {"3.5.35", "3.9.0", "3.6.16"},
+		{"3.5.32", "3.7.3", tested}, {"3.7.3", "3.5.35", tested}, {"3.5.35", "3.9.0", tested},
 		{"3.5.32", "3.6.16", ""}, {"3.6.16", "3.5.32", ""}, {"3.6.12", "3.6.16", ""}, {"3.7.1", "3.7.1", ""},
 		{"3.3.9", "3.6.16", ""}, {"3.7.0", "3.9.0", ""}, {"3.5.35", "4.7.0", ""}, {"3.5.35", "latest", ""}, {"", "3.7.0", ""},
 	} {

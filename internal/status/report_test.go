@@ -281,7 +281,8 @@ func text(r Report) string {
 	for _, e := range r.Events {
 		fmt.Fprintf(&b, "event %s %s\n    %s\n", e.Type, e.Reason, e.Message)
 	}
-	return b.String()
+	// The golden files stay as they are when a newer patch is tested.
+	return strings.ReplaceAll(b.String(), "Set spec.version to "+cluster.TestedVersion("3.6"), "Set spec.version to 3.6.TESTED")
 }
 
 func TestASecondLookAtTheSameChangesNothingAndTellsNothing(t *testing.T) {

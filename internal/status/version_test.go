@@ -35,7 +35,7 @@ func TestConditionsTellWhatBlocksAVersionAndWhichHolesItHas(t *testing.T) {
 			"runs in prod-0, prod-2. A user"},
 		"nothing to do":           {runs("3.6.16"), blocked, false, v1beta1.ReasonAsExpected, "The members run the version"},
 		"nothing in the way":      {runs("3.6.16").LaterSpec(to("3.6.17")), blocked, false, v1beta1.ReasonAsExpected, "can be reached. Progressing says"},
-		"a skipped minor version": {runs("3.5.35").LaterSpec(to("3.7.3")), blocked, true, v1beta1.ReasonVersionSkipped, "Set spec.version to 3.6.16 first."},
+		"a skipped minor version": {runs("3.5.35").LaterSpec(to("3.7.3")), blocked, true, v1beta1.ReasonVersionSkipped, "Set spec.version to " + cluster.TestedVersion("3.6") + " first."},
 		"an alarm":                {runs("3.6.16").LaterSpec(to("3.7.3")).Later(alarm), blocked, true, v1beta1.ReasonAlarmActive, "NOSPACE"},
 		"a foreign option": {runs("3.6.16").LaterSpec(func(s *v1beta1.EtcdClusterSpec) {
 			s.Version, s.Config = "3.5.35", &v1beta1.Config{ExtraArgs: map[string]string{"log-format": "console"}}

@@ -17,8 +17,11 @@ import (
 // shellBlock is a block of commands in a page: its indentation, its tags, and the commands.
 var shellBlock = regexp.MustCompile("(?ms)^( *)```shell([^\n]*)\n(.*?)^ *```$")
 
-// indentedCommands is a command that no block of the language shell has.
-var indentedCommands = regexp.MustCompile(`(?m)^    +(\$ )?(kubectl|make|go|helm|kind|sudo|curl) .*$`)
+// A command must be in a block of the language shell: not in one of another language, of none, or by indentation alone.
+var (
+	knownBlock       = regexp.MustCompile("(?ms)^ *```(shell|yaml|mermaid)\\b[^\n]*\n.*?^ *```$")
+	indentedCommands = regexp.MustCompile(`(?m)^    +(\$ )?(kubectl|oc|make|go|helm|kind|sudo|curl) .*$`)
+)
 
 // They install and delete a CustomResourceDefinition that other specs use too.
 var _ = Describe("Every command of", Serial, func() {
@@ -27,7 +30,9 @@ var _ = Describe("Every command of", Serial, func() {
 			text, err := os.ReadFile(filepath.Join(root, page))
 			Expect(err).NotTo(HaveOccurred())
 			reader := newReader(ctx)
-			Expect(indentedCommands.FindString(string(text))).To(BeEmpty(), "write commands as a block of the language shell")
+			rest := knownBlock.ReplaceAllString(string(text), "")
+			Expect(rest).NotTo(ContainSubstring("```"), "write commands as a block of the language shell")
+			Expect(indentedCommands.FindString(rest)).To(BeEmpty(), "write commands as a block of the language shell")
 			ran, left := 0, map[string]int{}
 			for _, block := range shellBlock.FindAllStringSubmatch(string(text), -1) {
 				commands := strings.ReplaceAll("\n"+block[3], "\n"+block[1], "\n")

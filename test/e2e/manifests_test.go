@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"strings"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +13,7 @@ import (
 )
 
 // The manifests of the original etcd operator's documentation, with the apiVersion line and the etcd version changed.
+// The Kubernetes of the tests has images of the pinned versions only, so the default version is not used.
 const (
 	originalManifest = `
 apiVersion: operator.etcd-warden.io/v1alpha1
@@ -19,7 +22,7 @@ metadata:
   name: example-etcd-cluster
 spec:
   size: 3
-  version: "3.6.16"
+  version: "VERSION"
 `
 	originalTLSManifest = `
 apiVersion: operator.etcd-warden.io/v1alpha1
@@ -28,6 +31,7 @@ metadata:
   name: example
 spec:
   size: 3
+  version: "VERSION"
   TLS:
     static:
       member:
@@ -72,10 +76,10 @@ var _ = Describe("A manifest of the original etcd operator's documentation", fun
 	})
 })
 
-// applyOriginal gives a manifest to kubectl, as users do, and waits until the cluster serves.
+// applyOriginal gives a manifest with a pinned version to kubectl, as users do, and waits until the cluster serves.
 func applyOriginal(ctx SpecContext, ns, name, manifest string) *v1beta1.EtcdCluster {
 	GinkgoHelper()
-	out, err := lab.KubectlWith(ctx, manifest, "-n", ns, "apply", "-f", "-")
+	out, err := lab.KubectlWith(ctx, strings.ReplaceAll(manifest, "VERSION", versionOf("3.6")), "-n", ns, "apply", "-f", "-")
 	Expect(err).NotTo(HaveOccurred(), out)
 	c := &v1beta1.EtcdCluster{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 	awaitHealthy(ctx, c)

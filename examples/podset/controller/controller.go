@@ -77,11 +77,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return ctrl.Result{}, failure
 }
 
-// stable returns the text of an error without the generated name of the object: a condition that changed with each
-// attempt would cause the next one.
+// stable returns the text of an error without the generated name of the object, which is quoted in it: a condition that
+// changed with each attempt would cause the next one.
 func stable(err error) string {
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) && status.Status().Details != nil && status.Status().Details.Name != "" {
-		return strings.ReplaceAll(err.Error(), status.Status().Details.Name, "…")
+		return strings.ReplaceAll(err.Error(), fmt.Sprintf("%q", status.Status().Details.Name), `"…"`)
 	}
 	return err.Error()
 }

@@ -101,6 +101,8 @@ func connect(environment *envtest.Environment, config *rest.Config) error {
 type lab struct {
 	*testing.T
 	namespace string
+	// sets keeps changes of PodSets from the cache while a test holds it.
+	sets sync.Mutex
 
 	mu sync.Mutex
 	// alive are the pods that exist and are not going away; ready those of them that are ready.
@@ -158,7 +160,11 @@ func (l *lab) startController() {
 		Cache: cache.Options{
 			DefaultNamespaces: map[string]cache.Config{l.namespace: {}},
 			NewInformer: func(source toolscache.ListerWatcher, object runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
-				return toolscache.NewSharedIndexInformer(late{toolscache.ToListerWatcherWithContext(source)}, object, resync, indexers)
+				watched := late{toolscache.ToListerWatcherWithContext(source), new(sync.Mutex)}
+				if _, isSet := object.(*v1alpha1.PodSet); isSet {
+					watched.held = &l.sets
+				}
+				return toolscache.NewSharedIndexInformer(watched, object, resync, indexers)
 			},
 		},
 	})
@@ -168,9 +174,10 @@ func (l *lab) startController() {
 	controlplane.StartManager(l.T, manager)
 }
 
-// late shows what happens some time after it happened.
+// late shows what happens some time after it happened, and nothing while held is locked.
 type late struct {
 	toolscache.ListerWatcherWithContext
+	held *sync.Mutex
 }
 
 func (s late) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
@@ -194,15 +201,25 @@ func (s late) WatchWithContext(ctx context.Context, options metav1.ListOptions) 
 				if rand.IntN(5) == 0 { // what comes behind it waits too
 					time.Sleep(rand.N(mostDelay))
 				}
-				select {
-				case out <- event:
-				case <-delayed.StopChan():
+				if !s.pass(event, out, delayed.StopChan()) {
 					return
 				}
 			}
 		}
 	}()
 	return delayed, nil
+}
+
+// pass shows an event, unless nobody watches any more.
+func (s late) pass(event watch.Event, out chan<- watch.Event, stopped <-chan struct{}) bool {
+	s.held.Lock()
+	defer s.held.Unlock()
+	select {
+	case out <- event:
+		return true
+	case <-stopped:
+		return false
+	}
 }
 
 // Watch and List are for callers without a context. The informer has one.
@@ -455,7 +472,7 @@ func (l *lab) expectEvents(notes ...string) {
 }
 
 // A cache that lags still shows the set when its user has deleted it. A finalizer keeps it, as a deletion in the
-// foreground does.
+// foreground does. The free pod is ready and the set's own is not, so the set would adopt it and give up its own.
 func TestASetThatIsBeingDeletedAdoptsNothing(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -463,16 +480,26 @@ func TestASetThatIsBeingDeletedAdoptsNothing(t *testing.T) {
 	set.Finalizers = []string{"example.com/wait"}
 	must(t, admin.Create(t.Context(), set))
 	l.settle(1, v1alpha1.ReasonPodsNotReady)
+	l.sets.Lock()
+	defer l.sets.Unlock()
 	must(t, admin.Delete(t.Context(), set))
-	pod := &corev1.Pod{ObjectMeta: set.Spec.Template.ObjectMeta, Spec: set.Spec.Template.Spec}
-	pod.Namespace, pod.Name = l.namespace, "free"
+
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: "free"}, Spec: set.Spec.Template.Spec}
 	must(t, admin.Create(t.Context(), pod))
-	never := wait.PollUntilContextTimeout(t.Context(), interval, 5*mostDelay, true, func(ctx context.Context) (bool, error) {
-		err := admin.Get(ctx, client.ObjectKeyFromObject(pod), pod)
+	pod.Status.Phase = corev1.PodRunning
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	must(t, admin.Status().Update(t.Context(), pod))
+	pod.Labels = set.Spec.Template.Labels
+	must(t, admin.Update(t.Context(), pod))
+	err := wait.PollUntilContextTimeout(t.Context(), interval, 5*mostDelay, true, func(context.Context) (bool, error) {
+		err := admin.Get(t.Context(), client.ObjectKeyFromObject(pod), pod)
 		return len(pod.OwnerReferences) > 0, err
 	})
-	if never == nil {
-		t.Errorf("it was adopted: %v", pod.OwnerReferences)
+	if !wait.Interrupted(err) {
+		t.Errorf("it was adopted: %v, %v", pod.OwnerReferences, err)
+	}
+	if len(l.pods()) != 2 {
+		t.Errorf("there are other pods than the set's own and the free one: %v", l.pods())
 	}
 	live := l.get()
 	live.Finalizers = nil
