@@ -680,7 +680,8 @@ func (h *history) rest() bool {
 			return false
 		}
 		idle++
-		if h.changes > 0 && (!compared || !h.harmed) && !h.looksAgain() { // beside members that are silent for good, data are compared hourly
+		hourly := compared && h.harmed // beside members that are silent for good, data are compared hourly
+		if h.changes > 0 && !hourly && !h.looksAgain() {
 			idle = 0
 		}
 		if h.waitsForItsUser() {
