@@ -358,6 +358,9 @@ func TestNothingRestartsOrJoinsWhileTheDataDiffer(t *testing.T) {
 			t.Errorf("%s while the data differ: %#v, %s", name, d.Action, d.Message)
 		}
 	}
+	if d := Next(growing3(caughtUp, budgeted(3), manual, wantsComparison, answers(1, 2, 1))); d.Action != nil || len(d.Refusals) == 0 || d.Refusals[0].Guard != "dataAgree" {
+		t.Errorf("a promotion while the data differ: %#v, %s", d.Action, d.Message)
+	}
 }
 
 func TestDataAreComparedBeforeAMinorVersion(t *testing.T) {

@@ -33,6 +33,12 @@ func movable(name string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) { s.Member(name).Volume.Confined = false }
 }
 
+func askedToReplace(value string) func(*cluster.Snapshot) {
+	return func(s *cluster.Snapshot) {
+		metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.ReplaceMemberAnnotation, value)
+	}
+}
+
 func claimGone(name string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		failing(name)(s)
@@ -135,6 +141,10 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 			[]func(*cluster.Snapshot){unmade("prod-1", time.Hour), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy),
 		},
 		"not one that may still move": {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(9*time.Minute)), movable("prod-1")}, idle},
+
+		"a silent member, for its user":     {[]func(*cluster.Snapshot){failing("prod-1"), askedToReplace("prod-1/a1")}, replaces("replace prod-1 (a1) by prod-0")},
+		"not one that has another ID":       {[]func(*cluster.Snapshot){failing("prod-1"), askedToReplace("prod-1/b1")}, idle},
+		"not for its user without a quorum": {[]func(*cluster.Snapshot){failing("prod-1"), failing("prod-2"), askedToReplace("prod-1/a1")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
 
 		"not beside another member of five that is down": {[]func(*cluster.Snapshot){claimGone("prod-1"), failing("prod-2")}, refusedRepair(v1beta1.ReasonMembersNotHealthy)},
 		"beside another one of five that is lost":        {[]func(*cluster.Snapshot){claimGone("prod-1"), claimGone("prod-2")}, replaces("replace prod-1 (a1) by prod-0")},

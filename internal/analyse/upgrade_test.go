@@ -657,6 +657,18 @@ func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *tes
 	}
 }
 
+// The learner's operation has ended at its deadline: while it is claimed, its own message tells.
+func TestNoUpgradeBeginsBesideALearner(t *testing.T) {
+	s := resized(3, 5, caughtUp).LaterSpec(toVersion("3.7.3")).Snapshot()
+	refusals := UpgradeRefusals(&s)
+	if len(refusals) == 0 || refusals[0].Reason != v1beta1.ReasonLearnerPresent || !strings.HasPrefix(refusals[0].Message, "prod-3 is a learner") {
+		t.Errorf("got %+v", refusals)
+	}
+	if refusals := UpgradeRefusals(new(healthy(3).LaterSpec(toVersion("3.7.3")).Snapshot())); len(refusals) > 0 {
+		t.Errorf("without one: %+v", refusals)
+	}
+}
+
 // A member that was made with a mislabelled image, while nobody could look at it, does not take the others with it.
 func TestNoMemberTakesTheImageOfAnotherThatHasAnotherMinorThanItSays(t *testing.T) {
 	s := healthy(3).Later(readySince(time.Hour)).Later(func(s *cluster.Snapshot) {

@@ -28,6 +28,7 @@ import (
 
 const (
 	methodStatus  = "/etcdserverpb.Maintenance/Status"
+	methodHash    = "/etcdserverpb.Maintenance/HashKV"
 	methodAlarm   = "/etcdserverpb.Maintenance/Alarm"
 	methodRange   = "/etcdserverpb.KV/Range"
 	methodMembers = "/etcdserverpb.Cluster/MemberList"
@@ -80,6 +81,7 @@ func honest() answers {
 	return answers{
 		methodStatus:  say(&etcdserverpb.StatusResponse{Header: header, Version: "3.6.16", Leader: 0xa0, Errors: []string{"memberID:160 alarm:NOSPACE "}}),
 		methodRange:   say(&etcdserverpb.RangeResponse{Header: header}),
+		methodHash:    say(&etcdserverpb.HashKVResponse{Header: header, Hash: 7, CompactRevision: 3}),
 		methodMembers: say(&etcdserverpb.MemberListResponse{Header: header, Members: []*etcdserverpb.Member{{ID: 0xa0, Name: "prod-0"}}}),
 		methodAlarm:   say(&etcdserverpb.AlarmResponse{Header: header, Alarms: []*etcdserverpb.AlarmMember{{MemberID: 0xa0, Alarm: etcdserverpb.AlarmType_NOSPACE}}}),
 		methodAdd:     say(&etcdserverpb.MemberAddResponse{Header: header, Member: learner, Members: []*etcdserverpb.Member{learner}}),
