@@ -91,7 +91,8 @@ const (
 	// ReasonScaling: members are added or removed, one after the other, until there are as many as spec.replicas.
 	// What to do: nothing. If it takes minutes, status.operation names the member and says what it waits for.
 	ReasonScaling = "Scaling"
-	// ReasonReplacingMember: a lost member is removed from etcd, and a new one takes its place.
+	// ReasonReplacingMember: a member is removed from etcd that is lost, or that its user wants replaced. A new one takes
+	// its place.
 	// What to do: nothing. Find out what became of its node or its volume. docs/repair.md says what counts as lost.
 	ReasonReplacingMember = "ReplacingMember"
 	// ReasonNodesNotReady: a member is lost, and more than a third of all nodes are not ready. No lost member is replaced.

@@ -300,8 +300,9 @@ type RetentionPolicy struct {
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of removed members",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +optional
 	WhenScaled RetentionPolicyType `json:"whenScaled,omitempty"`
-	// WhenReplaced applies to the volume of a member that is lost and was replaced by another one: Retain, which is the
-	// default, keeps it, Delete deletes it and its data. No member ever uses such a volume again.
+	// WhenReplaced applies to the volume of a member that was replaced by another one, because it was lost, or because
+	// its user asked for it: Retain, which is the default, keeps it, Delete deletes it and its data. No member ever uses
+	// such a volume again.
 	// +operator-sdk:csv:customresourcedefinitions:type=spec,displayName="Volumes of replaced members",xDescriptors={"urn:alm:descriptor:com.tectonic.ui:select:Retain","urn:alm:descriptor:com.tectonic.ui:select:Delete"}
 	// +optional
 	WhenReplaced RetentionPolicyType `json:"whenReplaced,omitempty"`

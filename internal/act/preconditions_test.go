@@ -9,15 +9,18 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
+	"github.com/etcd-warden/etcd-warden/internal/render"
 	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
@@ -247,5 +250,33 @@ func TestAStoppedMemberHasNoPod(t *testing.T) {
 	var live appsv1.StatefulSet
 	if err := w.Get(t.Context(), client.ObjectKeyFromObject(w.set), &live); err != nil || *live.Spec.Replicas != 0 {
 		t.Errorf("%v; it has %d replicas", err, *live.Spec.Replicas)
+	}
+}
+
+// The pod that looked at an image goes also where its node does not answer: nobody confirms its end there.
+func TestThePodOfAnImageCheckIsDeletedWithoutATimeOfGrace(t *testing.T) {
+	var options client.DeleteOptions
+	c := interceptor.NewClient(newPodWorld(t, nil).WithWatch, interceptor.Funcs{
+		Delete: func(_ context.Context, _ client.WithWatch, _ client.Object, o ...client.DeleteOption) error {
+			options.ApplyOptions(o)
+			return nil
+		},
+	})
+	s := clustertest.MakeCluster("prod").Snapshot()
+	for _, item := range []struct {
+		object plan.Object
+		forced bool
+	}{
+		{render.ImageCheckPodToDelete(s.Cluster, "uid"), true},
+		{render.StatefulSetToDelete(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "prod-1", UID: "uid"}}), false},
+	} {
+		options = client.DeleteOptions{}
+		if _, err := (&Actor{Client: c}).Upkeep(t.Context(), &s, []plan.Upkeep{plan.Delete{Object: item.object}}); err != nil {
+			t.Fatal(err)
+		}
+		forced := options.GracePeriodSeconds != nil && *options.GracePeriodSeconds == 0
+		if forced != item.forced || options.Preconditions == nil || *options.Preconditions.UID != "uid" {
+			t.Errorf("%T is deleted with %+v", item.object, options)
+		}
 	}
 }

@@ -162,11 +162,11 @@ func isRecent(s *cluster.Snapshot, c *cluster.Comparison) bool {
 	return s.Now.Before(c.Ended.Add(comparisonLasts))
 }
 
-// mayBeginAgain reports whether hashes cannot be compared, or a member did not tell its own, and others may be asked
-// for.
+// mayBeginAgain reports whether hashes cannot be compared, or a member did not tell its own where no others differ, and
+// others may be asked for.
 func mayBeginAgain(c *cluster.Comparison) bool {
 	failed := slices.ContainsFunc(c.Answers, func(a cluster.Answer) bool { return a.Error != "" && !a.WrongRevision })
-	return !c.Comparable() && c.Attempt < comparisonAttempts || failed && c.Attempt < failedAttempts
+	return !c.Comparable() && c.Attempt < comparisonAttempts || failed && len(c.Groups()) < 2 && c.Attempt < failedAttempts
 }
 
 // isCompared reports whether the data were compared for the cause, and the result still counts.
@@ -456,7 +456,10 @@ func DifferenceText(s *cluster.Snapshot, c *cluster.Comparison) string {
 	text := fmt.Sprintf("The data of the members differ at revision %d: %s.", c.Revision, strings.Join(groups, " / "))
 	if m := s.Member(c.Corrupt()); m != nil {
 		note := strings.TrimRight(ReplacementNote(s, m), ".")
-		if cluster.ReplacesByItself(s.Cluster) && !isToBeReplaced(s, m) {
+		switch {
+		case !isCorrupt(s, m):
+			note = "That was more than an hour ago. It is replaced if it differs when the data are compared again"
+		case cluster.ReplacesByItself(s.Cluster) && !isToBeReplaced(s, m):
 			note = "A new member takes its place within an hour" // corruptReplacedFrom
 		}
 		return fmt.Sprintf("%s %s differs from a majority of all members. %s.", text, m.Name, note)

@@ -91,10 +91,15 @@ func awaitVersionOf(s *cluster.Snapshot, want cluster.Intent) *plan.Decision {
 	if s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
 		return nil
 	}
-	return &plan.Decision{
+	pod := cluster.ImageCheckPodName(s.Cluster.Name)
+	d := &plan.Decision{
 		Progressing: true, Reason: v1beta1.ReasonCheckingImage,
-		Message: fmt.Sprintf("Before a member runs image %s, pod %s asks it for its version of etcd.", want.Image(), cluster.ImageCheckPodName(s.Cluster.Name)),
+		Message: fmt.Sprintf("Before a member runs image %s, pod %s asks it for its version of etcd.", want.Image(), pod),
 	}
+	if s.ImageCheck != nil && s.ImageCheck.Deleting {
+		d.Message += fmt.Sprintf(" The last pod of that name is being deleted. If that takes minutes, kubectl describe pod -n %s %s tells what holds it.", s.Cluster.Namespace, pod)
+	}
+	return d
 }
 
 // imageCheckRetry is how long after an image could not be used it is looked at again.
@@ -111,7 +116,7 @@ func imageCheckUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 	switch {
 	case check == nil && want != nil:
 		return []plan.Upkeep{plan.Apply{Desired: render.ImageCheckPod(s.Cluster, *want, s.OperatorImage)}}
-	case check == nil || check.Deleting && s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
+	case check == nil || check.Forced || check.Deleting && s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
 		return nil
 	case check.Deleting, want == nil, check.Target != cluster.ImageTarget(*want),
 		check.Version != want.Version && !s.Now.Before(check.CreatedAt.Add(imageCheckRetry)):
@@ -162,9 +167,11 @@ func awaitsJoinersImage(s *cluster.Snapshot) bool {
 	switch {
 	case s.Membership == nil || s.ForeignEntry() != nil:
 		return false
+	case s.Outlook().Voters >= wantedVoters(s):
+		return false
 	case learner != nil:
 		return learner.Workload == nil && !learner.Volume.Started() || isToBeCorrected(s, learner)
 	default:
-		return s.Outlook().Voters < wantedVoters(s) && len(joinRefusals(&without)) == 0
+		return len(joinRefusals(&without)) == 0
 	}
 }

@@ -22,7 +22,7 @@ func resumeJoining(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		return nil
 	}
 	d := joinMember(s, m.Name)
-	if d.Action == nil && len(d.Refusals) == 0 {
+	if d.Action == nil && len(d.Refusals) == 0 && d.Reason != v1beta1.ReasonCheckingImage {
 		d.Progressing, d.Reason = false, v1beta1.ReasonDeadlineExceeded
 		d.Message = fmt.Sprintf("%s did not become a voter in time. %s The operator goes on with it once that is possible. "+
 			"Remove the cause, or set spec.replicas lower to have the learner removed.", m.Name, d.Message)
@@ -80,6 +80,7 @@ func joinRefusals(s *cluster.Snapshot) []plan.Refusal {
 		joinerQuotaHolds,            // Make sure that etcd takes writes when it has joined.
 		joinerQuotaFits,             // Make sure that a full database does not fill its volume.
 		joinersImageIsRight,         // Make sure that its image exists, and has the version of the spec.
+		joinersImageIsAsTold,        // Make sure that it does not run another minor version than most.
 		memoryFits(joinerIntent),    // Make sure that data in memory leave room for etcd.
 		membersAcceptCertificates(&cluster.Member{}), // Make sure that all members accept what the new one is shown.
 	}
@@ -179,7 +180,7 @@ func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
 func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	want := joinerIntent(s)
-	if refusals := refusalsOf(s, noDowngrade, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noDowngrade, joinersImageIsAsTold, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
 		return refused(refusals) // the spec changed since the learner was registered
 	}
 	if d := awaitJoinersImage(s); d != nil {
@@ -213,8 +214,9 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		return d
 	}
 	refusals := correctionRefusals(s, want,
-		volumeStays(m),   // Make sure that the next pod starts on the volume of this one.
-		joinerQuotaHolds, // Make sure that etcd takes writes when it has joined.
+		volumeStays(m),       // Make sure that the next pod starts on the volume of this one.
+		joinersImageIsAsTold, // Make sure that it does not run another minor version than most.
+		joinerQuotaHolds,     // Make sure that etcd takes writes when it has joined.
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)

@@ -106,13 +106,17 @@ func isStarting(s *cluster.Snapshot) bool {
 	return isClaimed(s, v1beta1.OperationBootstrap) || isClaimed(s, v1beta1.OperationTakeBack) || isClaimed(s, v1beta1.OperationResume)
 }
 
-// lostAt is the earliest time at which the member could have lost the volume of its claim. Between two pods nothing
-// tells it: the claim is old, and the volume may have been lost just now.
+// lostAt is the earliest time at which the member could have lost the volume of its claim. Between two pods only the
+// time tells it since when there is none: the claim is old, and the volume may have been lost just now.
 func lostAt(s *cluster.Snapshot, m *cluster.Member) time.Time {
-	if m.Pod == nil && m.Workload != nil {
+	switch {
+	case m.Pod != nil || m.Workload == nil:
+		return claimedAt(m)
+	case m.Workload.PodDue.IsZero():
 		return s.Now
+	default:
+		return m.Workload.PodDue
 	}
-	return claimedAt(m)
 }
 
 // claimedAt is the earliest time at which the member could have lost its volume to what is there now.

@@ -109,6 +109,11 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 			m := s.Member("prod-1")
 			m.Volume.Identity, m.Volume.Phase, m.Pod = m.Volume.Remembered, corev1.ClaimLost, nil
 		}}, idle},
+		"a lost PersistentVolume whose pod nobody makes, after a time": {[]func(*cluster.Snapshot){otherVolume("prod-1", time.Hour), func(s *cluster.Snapshot) {
+			m := s.Member("prod-1")
+			m.Volume.Identity, m.Volume.Phase, m.Pod = m.Volume.Remembered, corev1.ClaimLost, nil
+			m.Workload.PodDue = Now.Add(-6 * time.Minute)
+		}}, replaces("replace prod-1 (a1) by prod-0")},
 		"a node that is not ready for long":                {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(5*time.Minute))}, replaces("replace prod-1 (a1) by prod-0")},
 		"not one that may come back":                       {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(4*time.Minute))}, idle},
 		"not a member of it that answers":                  {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(time.Hour)), func(s *cluster.Snapshot) { s.Member("prod-1").Probe = s.Member("prod-2").Probe }}, idle},
@@ -176,5 +181,20 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 				t.Errorf("got %+v with the claim %+v", action, d.Claim)
 			}
 		})
+	}
+}
+
+// The end of the operation decides by its reason, and by the volume noted in it, what becomes of the volume.
+func TestTheRemovalOfAMemberThatItsUserWantsReplacedIsClaimedAsAReplacement(t *testing.T) {
+	s := resized(4, 3, askedToReplace("prod-2/a2"), func(s *cluster.Snapshot) {
+		s.Cluster.Status.Members = []v1beta1.MemberStatus{{Name: "prod-2", VolumeUID: "claim-2"}}
+	}).Snapshot()
+	d := Next(s)
+	if d.Claim == nil || d.Claim.Member != "prod-2" || d.Claim.Reason != v1beta1.ReasonReplacingMember || d.Claim.VolumeUID != "claim-2" {
+		t.Errorf("got %+v: %s", d.Claim, d.Message)
+	}
+	delete(s.Cluster.Annotations, v1beta1.ReplaceMemberAnnotation)
+	if d := Next(s); d.Claim == nil || d.Claim.Reason != v1beta1.ReasonScaling || d.Claim.VolumeUID != "" {
+		t.Errorf("without the wish: %+v: %s", d.Claim, d.Message)
 	}
 }

@@ -321,15 +321,32 @@ func runsAsTold(m *cluster.Member, target intentOf) guard {
 		if next.Image() == m.Workload.Intent.Image() {
 			return nil
 		}
-		for i := range s.Members {
-			other := &s.Members[i]
-			if runsAnotherMinor(other) && !cluster.SameMinor(next.Version, other.Probe.Version) &&
-				(other.Name == m.Name || next.Image() == other.Workload.Intent.Image()) {
-				return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(other)}
-			}
+		if runsAnotherMinor(m) && !cluster.SameMinor(next.Version, m.Probe.Version) {
+			return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
 		}
+		return imageIsAsTold(s, next)
+	}
+}
+
+// imageIsAsTold refuses an image with which a member runs another minor version than the image was to have.
+func imageIsAsTold(s *cluster.Snapshot, next cluster.Intent) *plan.Refusal {
+	for i := range s.Members {
+		m := &s.Members[i]
+		if runsAnotherMinor(m) && !cluster.SameMinor(next.Version, m.Probe.Version) && next.Image() == m.Workload.Intent.Image() {
+			return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
+		}
+	}
+	return nil
+}
+
+// joinersImageIsAsTold refuses such an image for a new member, unless all members run it: then the new one is as they
+// are.
+func joinersImageIsAsTold(s *cluster.Snapshot) *plan.Refusal {
+	isMixed := slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return m.Answers() && !runsAnotherMinor(&m) })
+	if !isMixed {
 		return nil
 	}
+	return imageIsAsTold(s, joinerIntent(s))
 }
 
 // runsAnotherMinor reports whether a member answers with another minor version of etcd than its template has, from

@@ -149,6 +149,9 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 		"deletes one again whose node does not let it go": {both(checked("", ""), func(s *cluster.Snapshot) {
 			s.ImageCheck.Deleting, s.ImageCheck.CreatedAt = true, Now.Add(-imageCheckRetry)
 		}), "", "delete", v1beta1.ReasonCheckingImage},
+		"but not one that a finalizer keeps": {both(checked("", ""), func(s *cluster.Snapshot) {
+			s.ImageCheck.Deleting, s.ImageCheck.Forced, s.ImageCheck.CreatedAt = true, true, Now.Add(-imageCheckRetry)
+		}), "", "", v1beta1.ReasonCheckingImage},
 		"deletes it once it is not needed": {both(checked("3.7.3", ""), func(s *cluster.Snapshot) { s.Cluster.Spec.Version = Version }),
 			"", "delete", v1beta1.ReasonUpToDate},
 	} {
@@ -653,6 +656,47 @@ func TestMembersThatRunANewerMinorThanTheirTemplateSaysDoNotGoDownPlainly(t *tes
 			if d := Next(s); d.Action != nil {
 				t.Errorf("%s, looked at %t: data of 3.7: %s starts %s: %s: %s", name, inPod, actionText(d.Action), startsVersion(d), d.Rule, d.Message)
 			}
+		}
+	}
+}
+
+// A learner that is registered gets no image that nobody looked at: its spec may have changed since. Nothing else looks
+// at it then, because no member restarts beside a learner.
+func TestTheImageOfARegisteredLearnerIsLookedAt(t *testing.T) {
+	toTag := func(s *cluster.Snapshot) { s.Cluster.Spec.Image.Tag, s.OperatorImage = "v3.6.99", "operator" }
+	says := func(version string) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) {
+			s.ImageCheck = &cluster.ImageCheck{UID: "check", CreatedAt: Now, Version: version, Target: cluster.ImageTarget(joinerIntent(s))}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		action string
+		says   string
+		makes  bool
+	}{
+		"a new image":     {toTag, "", "asks it for its version", true},
+		"a wrong one":     {both(toTag, says("3.7.3")), "", "has etcd 3.7.3, and spec.version is", false},
+		"the right one":   {both(toTag, says(Version)), "start", "Starting prod-3", false},
+		"that of another": {both(toTag, func(s *cluster.Snapshot) { s.Cluster.Spec.Image.Tag = "" }), "start", "Starting prod-3", false},
+		"one with which another runs another minor": {both(toTag, says(Version), func(s *cluster.Snapshot) {
+			m := s.Member("prod-2")
+			m.Workload.Intent = joinerIntent(s)
+			_, m.Workload.IntentHash = m.Workload.Intent.Encode()
+			m.Pod.IntentHash, m.Probe.Version = m.Workload.IntentHash, "3.7.3"
+		}), "", "prod-2 runs etcd 3.7.3", false},
+	} {
+		d := Next(growing3(noted("4"), registered, listed, c.change))
+		action := ""
+		if d.Action != nil {
+			action = strings.Fields(actionText(d.Action))[0]
+		}
+		makes := slices.ContainsFunc(d.Upkeep, func(u plan.Upkeep) bool {
+			apply, ok := u.(plan.Apply)
+			return ok && apply.Desired.GetName() == "prod-image-check"
+		})
+		if action != c.action || !strings.Contains(d.Message, c.says) || makes != c.makes {
+			t.Errorf("%s: %q, makes the pod: %t: %s", name, action, makes, d.Message)
 		}
 	}
 }

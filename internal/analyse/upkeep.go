@@ -42,11 +42,11 @@ func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 		list = append(list, replacementUpkeep(s)...)
 		list = append(list, consistencyUpkeep(s, d.Finished)...)
 		list = append(list, maintenanceUpkeep(s)...)
+		list = append(list, imageCheckUpkeep(s)...) // a pod that is refused holds up no action
 	}
 	if notes := peerNotes(s, d); len(notes) > 0 {
 		list = append(list, plan.NotePeers{Service: s.PeerService.Name, Notes: notes})
 	}
-	list = append(list, imageCheckUpkeep(s)...)
 	list = append(list, objectUpkeep(s, membersToBe(s, d))...)
 	list = append(list, certificateUpkeep(s)...)
 	d.Upkeep = slices.DeleteFunc(list, func(u plan.Upkeep) bool { return touchesForeignObject(s, u) })

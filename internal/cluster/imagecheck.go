@@ -11,6 +11,8 @@ import (
 type ImageCheck struct {
 	UID      types.UID
 	Deleting bool
+	// Forced tells that it is deleted without a time of grace: only a finalizer keeps it.
+	Forced bool
 	// Target is the ImageTarget that the pod was made for.
 	Target    string
 	CreatedAt time.Time

@@ -10,8 +10,10 @@ import (
 
 // imageCheckOf reads the pod that looks at an image. What it says is a hint: the image itself wrote it.
 func imageCheckOf(pod *corev1.Pod) *cluster.ImageCheck {
+	grace := pod.DeletionGracePeriodSeconds
 	check := &cluster.ImageCheck{
-		UID: pod.UID, Deleting: pod.DeletionTimestamp != nil, CreatedAt: pod.CreationTimestamp.Time,
+		UID: pod.UID, CreatedAt: pod.CreationTimestamp.Time,
+		Deleting: pod.DeletionTimestamp != nil, Forced: pod.DeletionTimestamp != nil && grace != nil && *grace == 0,
 		Target: pod.Annotations[cluster.AnnotationImageTarget],
 	}
 	if etcd := containerStatus(pod); etcd != nil && etcd.State.Terminated != nil {

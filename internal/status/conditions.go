@@ -76,7 +76,7 @@ func available(v *view) metav1.Condition {
 			v.outlook.String()+", but no pod is ready. The client Service has no endpoints.", v.alarmHint())
 	case v.hasQuorum() && v.outlook.Spare() < 0:
 		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk,
-			v.outlook.String()+".", "Yet a voter answers linearizable reads, so a quorum serves.", v.failures)
+			v.outlook.String()+".", "Yet one of them returns etcd's member list, which takes a quorum.", v.failures)
 	case v.outlook.HasQuorum() && v.outlook.Spare() == 0 && v.outlook.Voters > 1:
 		return is(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk, v.outlook.String()+". One more failure stops the cluster.")
 	case v.outlook.HasQuorum():
@@ -139,8 +139,10 @@ func quorumLost(v *view) metav1.Condition {
 		return is(metav1.ConditionTrue, reason, message)
 	case !v.founded:
 		return is(metav1.ConditionFalse, v1beta1.ReasonNotStarted, "The cluster has never had a quorum.")
-	case v.hasQuorum():
+	case v.outlook.HasQuorum():
 		return is(metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A quorum of voters answers.")
+	case v.hasQuorum():
+		return is(metav1.ConditionFalse, v1beta1.ReasonQuorumServing, "A voter returns etcd's member list, which takes a quorum.")
 	case v.memoryLost != "":
 		return is(metav1.ConditionTrue, v1beta1.ReasonMemoryLost, v.noQuorum())
 	case v.isUnobservable():

@@ -74,6 +74,12 @@ func emptyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
 // runOnVolume runs a shell command with a member's volume at /volume.
 func runOnVolume(ctx context.Context, c *v1beta1.EtcdCluster, member, script string) {
 	GinkgoHelper()
+	runOnVolumes(ctx, c, member, script, map[string]string{"volume": cluster.VolumeName(member)})
+}
+
+// runOnVolumes mounts several claims, each under its name in the map.
+func runOnVolumes(ctx context.Context, c *v1beta1.EtcdCluster, member, script string, claims map[string]string) {
+	GinkgoHelper()
 	etcd := podOf(ctx, c, member)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "volume-"},
@@ -84,12 +90,15 @@ func runOnVolume(ctx context.Context, c *v1beta1.EtcdCluster, member, script str
 			Containers: []corev1.Container{{
 				Name: "shell", Image: settings["SHELL_IMAGE"], Command: []string{"sh", "-c", script},
 				SecurityContext: etcd.Spec.Containers[0].SecurityContext,
-				VolumeMounts:    []corev1.VolumeMount{{Name: "volume", MountPath: "/volume"}},
 			}},
-			Volumes: []corev1.Volume{{Name: "volume", VolumeSource: corev1.VolumeSource{
-				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cluster.VolumeName(member)},
-			}}},
 		},
+	}
+	shell := &pod.Spec.Containers[0]
+	for name, claim := range claims {
+		shell.VolumeMounts = append(shell.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: "/" + name})
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+		}})
 	}
 	Expect(kube.Create(ctx, pod)).To(Succeed())
 	awaitPodEnd(ctx, pod)

@@ -52,15 +52,17 @@ var _ = Describe("A member that is lost, while clients write", func() {
 		c := create(ctx, makeCluster(newNamespace(ctx), replacedByHand))
 		writers := appendOn(ctx, c)
 		earlier := volumeObject(ctx, c, "data-prod-1")
+		snapshot := copyVolume(ctx, c, "prod-1")
 		deleteVolumes(ctx, c, "prod-1")
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("prod-1", v1beta1.ReplaceMemberAnnotation))
-		Expect(kube.Create(ctx, &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: earlier.Name, Labels: earlier.Labels, Annotations: earlier.Annotations},
-			Spec: corev1.PersistentVolumeClaimSpec{
-				AccessModes: earlier.Spec.AccessModes, Resources: earlier.Spec.Resources, StorageClassName: earlier.Spec.StorageClassName,
-			},
-		})).To(Succeed())
+		again := claimLike(earlier, earlier.Name)
+		again.Labels, again.Annotations, again.Spec.VolumeName = earlier.Labels, earlier.Annotations, snapshot
+		Expect(kube.Create(ctx, again)).To(Succeed())
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("prod-1", v1beta1.ReasonVolumeReplaced))
+		Eventually(ctx, func() corev1.PersistentVolumeClaimPhase { return volumeObject(ctx, c, again.Name).Status.Phase }).Should(Equal(corev1.ClaimBound))
+		for _, pod := range podsOf(ctx, c) {
+			Expect(pod.Name == "prod-1-0" && pod.Status.Phase == corev1.PodRunning).To(BeFalse(), "it started on the copy")
+		}
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) {
 			s.Recovery.MemberReplacement = &v1beta1.MemberReplacement{After: "10s"}
 		})
@@ -180,6 +182,44 @@ func deleteVolumes(ctx context.Context, c *v1beta1.EtcdCluster, members ...strin
 		Expect(kube.Delete(ctx, volumeObject(ctx, c, cluster.VolumeName(m)))).To(Succeed())
 	}
 	deletePods(ctx, c, members...)
+}
+
+// copyVolume copies the data of a member to another PersistentVolume, which any claim may then use, as a restored
+// snapshot of it. It returns its name.
+func copyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) string {
+	GinkgoHelper()
+	data := volumeObject(ctx, c, cluster.VolumeName(member))
+	claim := claimLike(data, "copy")
+	Expect(kube.Create(ctx, claim)).To(Succeed())
+	runOnVolumes(ctx, c, member, "cp -r /volume/. /copy/ && find /copy -name db | grep .", map[string]string{"volume": data.Name, "copy": claim.Name})
+	Expect(kube.Get(ctx, client.ObjectKeyFromObject(claim), claim)).To(Succeed())
+	volume := &corev1.PersistentVolume{}
+	change := func(change func()) {
+		GinkgoHelper()
+		Expect(kube.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, volume)).To(Succeed())
+		before := volume.DeepCopy()
+		change()
+		Expect(kube.Patch(ctx, volume, client.MergeFrom(before))).To(Succeed())
+	}
+	change(func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain })
+	Expect(kube.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(c.Namespace), client.MatchingFields{"status.phase": "Succeeded"})).To(Succeed())
+	Expect(kube.Delete(ctx, claim)).To(Succeed())
+	Eventually(ctx, func() bool { return exists(ctx, c.Namespace, claim.Name, &corev1.PersistentVolumeClaim{}) }).Should(BeFalse())
+	change(func() { volume.Spec.ClaimRef = nil })
+	DeferCleanup(func(ctx SpecContext) {
+		change(func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete })
+	})
+	return volume.Name
+}
+
+// claimLike returns a claim for a volume as another claim has it.
+func claimLike(claim *corev1.PersistentVolumeClaim, name string) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: claim.Namespace, Name: name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: claim.Spec.AccessModes, Resources: claim.Spec.Resources, StorageClassName: claim.Spec.StorageClassName,
+		},
+	}
 }
 
 // changeList runs etcdctl member in prod-0. etcd accepts it once all members have been connected for some seconds.
