@@ -34,8 +34,8 @@ type scenario struct {
 	resized int
 	// statusesVary tells that a pass may see two changes at once, and write one status less for it.
 	statusesVary bool
-	// leftOnNodes are the pods that stay on lost nodes until these are back.
-	leftOnNodes []string
+	// leftPods are the pods that stay beside the members': on lost nodes until these are back, or to look at an image.
+	leftPods []string
 	// secrets are those that the operator makes.
 	secrets []string
 	// samePods tells that no pod is restarted.
@@ -348,7 +348,7 @@ func (s *scenario) check(l *lab, clusterID string) {
 	if s.resized > 0 {
 		want = append(want, l.retiredVolumes()...)
 	}
-	for _, pod := range s.leftOnNodes {
+	for _, pod := range s.leftPods {
 		want = append(want, "Pod/"+pod)
 	}
 	for _, secret := range s.secrets {

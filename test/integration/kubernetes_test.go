@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type kubernetes struct {
 	lost map[string]bool
 	// failures are how etcd fails, by pod.
 	failures map[string]failure
+	// images are the versions of etcd in images whose tag names another one; noImage where there is none.
+	images map[string]string
 	// starts are the versions of etcd that were started, by pod.
 	starts map[string][]string
 	// disruptionsForbidden makes the disruption controller allow no eviction.
@@ -237,7 +240,7 @@ func (k *kubernetes) endPods(ctx context.Context, o *objects) (bool, error) {
 	for i := range o.pods.Items {
 		pod := &o.pods.Items[i]
 		owner := metav1.GetControllerOf(pod)
-		if k.lost[pod.Spec.NodeName] || pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID]) {
+		if k.lost[pod.Spec.NodeName] || pod.DeletionTimestamp == nil && (owner == nil || sets[owner.UID] || looksAtImage(pod)) {
 			kept = append(kept, *pod)
 			continue
 		}
@@ -332,7 +335,7 @@ func (k *kubernetes) startContainers(ctx context.Context, o *objects) (changed b
 			k.fail(c)
 			changed = true
 		}
-		if c.running || k.now().Before(c.retryAt) || k.lost[pod.Spec.NodeName] {
+		if c.running || looksAtImage(pod) || k.now().Before(c.retryAt) || k.lost[pod.Spec.NodeName] {
 			continue
 		}
 		volume := o.volume(claimOf(pod))
@@ -545,6 +548,8 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 	status.Phase = corev1.PodPending
 	ip, _, _ := strings.Cut(c.address, ":")
 	switch {
+	case looksAtImage(pod):
+		status.Phase, etcdStatus = k.lookAtImage(pod)
 	case c.unschedulable != "":
 		scheduled.Status, scheduled.Reason, scheduled.Message = corev1.ConditionFalse, "Unschedulable", c.unschedulable
 	case c.waiting != "":
@@ -580,6 +585,25 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 	}
 	status.ContainerStatuses = []corev1.ContainerStatus{etcdStatus}
 	return status
+}
+
+// noImage is what images has for an image that does not exist.
+const noImage = "none"
+
+func looksAtImage(pod *corev1.Pod) bool { return pod.Labels[cluster.LabelImageCheck] != "" }
+
+// lookAtImage is how a pod ends that asks an image for its version of etcd.
+func (k *kubernetes) lookAtImage(pod *corev1.Pod) (corev1.PodPhase, corev1.ContainerStatus) {
+	image := pod.Spec.Containers[0].Image
+	status := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: image}
+	_, tag, _ := strings.Cut(image, ":v")
+	version := cmp.Or(k.images[tag], tag)
+	if version == noImage {
+		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}
+		return corev1.PodPending, status
+	}
+	status.State.Terminated = &corev1.ContainerStateTerminated{Message: cluster.ImageCheckMessage(version)}
+	return corev1.PodSucceeded, status
 }
 
 // reportNode writes whether a node is ready, and makes it where there is none.

@@ -52,6 +52,8 @@ type lab struct {
 	now        time.Time
 	// overlap is the operator's --authority-overlap.
 	overlap time.Duration
+	// operatorImage is the operator's own image. With it, the operator looks at images of etcd before members run them.
+	operatorImage string
 	// limit is the operator's --max-disruptions, zero for an operator without a pace.
 	limit int
 	// clients are what users' clients hold.
@@ -128,7 +130,7 @@ func (l *lab) newOperatorReading(hooks failpoint.Hooks, reader client.Reader) *o
 	comparisons := &comparison.Store{Etcd: hasher{port{l.kubernetes}, o}, Now: func() time.Time { return l.now }, Start: func(work func()) { work() }}
 	observer := &observe.Observer{
 		Reader: mortal{Reader: reader, dead: &o.dead}, Live: live, Etcd: port{l.kubernetes}, Now: func() time.Time { return l.now }, SeesClusterScope: true,
-		AuthorityOverlap: l.overlap, Comparisons: comparisons,
+		AuthorityOverlap: l.overlap, Comparisons: comparisons, OperatorImage: l.operatorImage,
 	}
 	o.reconciler = &controllers.EtcdClusterReconciler{
 		Client: writer, Observer: observer, Events: o.events,

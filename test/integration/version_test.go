@@ -27,6 +27,22 @@ func init() {
 			patience: pinTime, waits: 5, long: true, pairs: 9,
 		},
 		scenario{
+			name: "upgrade to a patch after a look at its image", prepare: inTurn(ofSize(3), looksAtImages("")), begin: toVersion("3.6.17"),
+			numbers: all, versions: threeOf("3.6.17"), every: 3, pairs: 9,
+		},
+		scenario{
+			name: "look at an image that does not exist", prepare: inTurn(ofSize(3), looksAtImages(noImage)), begin: toVersion("3.6.97"),
+			numbers: all, versions: threeOf(older), reason: v1beta1.ReasonImageNotUsable, samePods: true, leftPods: imageCheck, whole: true, pairs: 1,
+		},
+		scenario{
+			name: "look at an image of another version", prepare: inTurn(ofSize(3), looksAtImages(newer)), begin: toVersion("3.6.97"),
+			numbers: all, versions: threeOf(older), reason: v1beta1.ReasonImageNotUsable, samePods: true, leftPods: imageCheck, whole: true, pairs: 1,
+		},
+		scenario{
+			name: "add no member with an image of another version", prepare: inTurn(ofSize(1), looksAtImages(newer)), begin: growsWithTag("v3.6.97"),
+			numbers: one, versions: []string{older}, reason: v1beta1.ReasonImageNotUsable, samePods: true, leftPods: imageCheck, whole: true, pairs: 1,
+		},
+		scenario{
 			name: "downgrade by a minor version", prepare: ofSize(3, ofVersion(newer)), begin: toVersion(older), numbers: all, versions: threeOf(older),
 			patience: pinTime, waits: 4, long: true, pairs: 9,
 		},
@@ -93,6 +109,25 @@ func compares(l *lab) {
 // fails has the newer etcd fail in a member, so long after each start.
 func fails(member string, after time.Duration) func(*lab) {
 	return func(l *lab) { l.kubernetes.breaks(cluster.PodName(member), cluster.MinorOf(newer), after) }
+}
+
+// looksAtImages has the operator look at images; the one with the tag v3.6.97 has another version then, unless it is
+// empty.
+func looksAtImages(another string) func(*lab) {
+	return func(l *lab) {
+		l.operatorImage = "example.org/operator:v1"
+		l.kubernetes.images = map[string]string{"3.6.97": another}
+		l.operator = l.newOperator(noHooks)
+	}
+}
+
+// imageCheck is the pod that looks at an image, and stays while that cannot be used.
+var imageCheck = []string{cluster.ImageCheckPodName(name)}
+
+func growsWithTag(tag string) func(*lab) {
+	return func(l *lab) {
+		l.change(func(c *v1beta1.EtcdCluster) { c.Spec.Replicas, c.Spec.Image.Tag = 3, tag })
+	}
 }
 
 func threeOf(version string) []string { return []string{version, version, version} }
