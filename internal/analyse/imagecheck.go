@@ -3,6 +3,7 @@ package analyse
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -51,21 +52,27 @@ func imageRefusal(s *cluster.Snapshot, want cluster.Intent) *plan.Refusal {
 	if check == nil || check.Deleting || check.Target != cluster.ImageTarget(want) {
 		return nil
 	}
-	advice := "No member gets it. Correct spec.version or spec.image, or set them back. The operator looks again every five minutes."
 	switch {
 	case check.Version != "" && check.Version != want.Version:
 		return &plan.Refusal{
 			Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-			Message: fmt.Sprintf("Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, advice),
+			Message: fmt.Sprintf("Image %s has etcd %s, and spec.version is %s. %s", want.Image(), check.Version, want.Version, imageAdvice),
 		}
 	case check.Failure != "" && check.Version == "":
 		return &plan.Refusal{
 			Guard: "imageIsRight", Reason: v1beta1.ReasonImageNotUsable,
-			Message: fmt.Sprintf("Pod %s cannot tell which etcd image %s has: %s. %s",
-				cluster.ImageCheckPodName(s.Cluster.Name), want.Image(), check.Failure, advice),
+			Message: fmt.Sprintf("%s%s. %s", imageNotTold(s, want), check.Failure, imageAdvice),
 		}
 	}
 	return nil
+}
+
+// imageAdvice ends what is told of an image that cannot be used.
+const imageAdvice = "No member gets it. Correct spec.version or spec.image, or set them back. The operator looks again every five minutes."
+
+// imageNotTold begins what is told of an image that did not tell its version.
+func imageNotTold(s *cluster.Snapshot, want cluster.Intent) string {
+	return fmt.Sprintf("Pod %s cannot tell which etcd image %s has: ", cluster.ImageCheckPodName(s.Cluster.Name), want.Image())
 }
 
 // awaitImage waits until the image has told its version.
@@ -91,6 +98,9 @@ func awaitVersionOf(s *cluster.Snapshot, want cluster.Intent) *plan.Decision {
 	if s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
 		return nil
 	}
+	if last := lastImageRefusal(s, want); last != nil {
+		return refused([]plan.Refusal{*last})
+	}
 	pod := cluster.ImageCheckPodName(s.Cluster.Name)
 	d := &plan.Decision{
 		Progressing: true, Reason: v1beta1.ReasonCheckingImage,
@@ -100,6 +110,26 @@ func awaitVersionOf(s *cluster.Snapshot, want cluster.Intent) *plan.Decision {
 		d.Message += fmt.Sprintf(" The last pod of that name is being deleted. If that takes minutes, kubectl describe pod -n %s %s tells what holds it.", s.Cluster.Namespace, pod)
 	}
 	return d
+}
+
+// lastImageRefusal is what the conditions tell of the image. It stays while the operator looks at the image again: they
+// would change every five minutes otherwise.
+func lastImageRefusal(s *cluster.Snapshot, want cluster.Intent) *plan.Refusal {
+	for _, c := range s.Cluster.Status.Conditions {
+		if c.Reason != v1beta1.ReasonImageNotUsable {
+			continue
+		}
+		from := max(strings.Index(c.Message, "Image "+want.Image()+" has etcd "), strings.Index(c.Message, imageNotTold(s, want)))
+		if from < 0 {
+			continue
+		}
+		message, isWhole := strings.CutSuffix(c.Message[from:], imageAdvice)
+		isOfVersion := !strings.Contains(message, " spec.version is ") || strings.HasSuffix(message, " spec.version is "+want.Version+". ")
+		if isWhole && isOfVersion {
+			return &plan.Refusal{Guard: "imageIsRight", Reason: c.Reason, Message: message + imageAdvice}
+		}
+	}
+	return nil
 }
 
 // imageCheckRetry is how long after an image could not be used it is looked at again.

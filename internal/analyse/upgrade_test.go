@@ -176,6 +176,27 @@ func TestTheImageIsLookedAtBeforeTheFirstMemberRolls(t *testing.T) {
 	}
 }
 
+// What the conditions tell of an image stays while the operator looks at it again, and does not outlive a correction.
+func TestWhatIsToldOfAnImageStaysWhileItIsLookedAtAgain(t *testing.T) {
+	for name, check := range map[string]func(*cluster.Snapshot){"that fails": checked("", "it crashed"), "of another version": checked("3.5.35", "")} {
+		s := healthy(3).LaterSpec(toVersion("3.7.3")).Later(readySince(time.Hour)).Later(check).Snapshot()
+		told := Next(s)
+		s.Cluster.Status.Conditions = []metav1.Condition{{Type: v1beta1.ConditionProgressing, Reason: told.Reason, Message: "Something else. " + told.Message}}
+		s.ImageCheck = nil
+		if d := Next(s); d.Reason != v1beta1.ReasonImageNotUsable || d.Message != told.Message || len(d.Upkeep) == 0 {
+			t.Errorf("an image %s: %s: %s, %v", name, d.Reason, d.Message, d.Upkeep)
+		}
+		checked("3.7.3", "")(&s)
+		if d := Next(s); stepOf(d.Action) != "roll prod-1" {
+			t.Errorf("an image %s that works now: %s: %s", name, d.Reason, d.Message)
+		}
+		s.ImageCheck, s.Cluster.Spec.Version = nil, "3.7.4"
+		if d := Next(s); d.Reason != v1beta1.ReasonCheckingImage {
+			t.Errorf("another version than that of an image %s: %s: %s", name, d.Reason, d.Message)
+		}
+	}
+}
+
 // An image is looked at also where the version stays the same, or changes in the middle of an upgrade.
 func TestEveryOtherImageIsLookedAt(t *testing.T) {
 	toTag := func(s *cluster.Snapshot) {
