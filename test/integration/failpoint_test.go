@@ -34,6 +34,9 @@ type scenario struct {
 	resized int
 	// statusesVary tells that a pass may see two changes at once, and write one status less for it.
 	statusesVary bool
+	// needsClaim tells that only the claim has what the operator does: where the status is wiped, the user is told, and
+	// must do the rest.
+	needsClaim bool
 	// leftPods are the pods that stay beside the members': on lost nodes until these are back, or to look at an image.
 	leftPods []string
 	// secrets are those that the operator makes.
