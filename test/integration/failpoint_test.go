@@ -37,6 +37,9 @@ type scenario struct {
 	// needsClaim tells that only the claim has what the operator does: where the status is wiped, the user is told, and
 	// must do the rest.
 	needsClaim bool
+	// returnsLate tells that a claim returns in the end. Where the operator, or another one, has ended its work by then,
+	// or the status is wiped, the user is told that it is left over.
+	returnsLate bool
 	// leftPods are the pods that stay beside the members': on lost nodes until these are back, or to look at an image.
 	leftPods []string
 	// secrets are those that the operator makes.

@@ -25,7 +25,7 @@ func init() {
 		scenario{name: "replace a follower whose data differ", prepare: ofSize(3), begin: corrupt("prod-1"), resized: 3, statusesVary: true, every: 3, pairs: 9},
 		scenario{name: "replace the leader whose data differ", prepare: ofSize(3), begin: corrupt("prod-0"), resized: 3, statusesVary: true, every: 3, pairs: 9},
 		scenario{name: "compare the data for their user", prepare: ofSize(3), begin: ask(v1beta1.CheckConsistencyAnnotation, "now"), numbers: []int{0, 1, 2}, samePods: true, pairs: 3},
-		scenario{name: "replace a member whose claim came back over a copy of its volume", prepare: ofSize(3), begin: restoreUnder("prod-1"), resized: 3, needsClaim: true, statusesVary: true, every: 5},
+		scenario{name: "replace a member whose claim came back over a copy of its volume", prepare: ofSize(3), begin: restoreUnder("prod-1"), resized: 3, returnsLate: true, statusesVary: true, every: 5},
 		scenario{name: "leave a voter that a user added to the user", prepare: ofSize(3), begin: addAndRemoveVoter, numbers: []int{0, 1, 2}, samePods: true, statusesVary: true, pairs: 1},
 		scenario{name: "replace a member that a user removed", prepare: ofSize(3), begin: removeByHand("prod-1"), resized: 3, statusesVary: true, every: 3, pairs: 7},
 	)

@@ -37,7 +37,7 @@ func TestAnOperatorThatIsHeldUpBeforeAWriteMeetsAnotherOnesWork(t *testing.T) {
 			if full() && meantime.name == "everything" {
 				every = 1
 			}
-			if !full() && meantime.name != "everything" {
+			if isAll := meantime.name == "everything"; !full() && !isAll || isAll && s.returnsLate {
 				continue
 			}
 			t.Run(s.name+" while the other does "+meantime.name, func(t *testing.T) {
