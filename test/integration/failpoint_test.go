@@ -34,9 +34,6 @@ type scenario struct {
 	resized int
 	// statusesVary tells that a pass may see two changes at once, and write one status less for it.
 	statusesVary bool
-	// needsClaim tells that only the claim has what the operator does: where the status is wiped, the user is told, and
-	// must do the rest.
-	needsClaim bool
 	// returnsLate tells that a claim returns in the end. Where the operator, or another one, has ended its work by then,
 	// or the status is wiped, the user is told that it is left over.
 	returnsLate bool

@@ -56,7 +56,7 @@ func init() {
 		},
 		scenario{
 			name: "take the only member back from a version that fails at once", prepare: inTurn(ofSize(1), fails("prod-0", 0)), begin: toVersion(newer),
-			numbers: one, versions: []string{older}, reason: v1beta1.ReasonRolledBack, needsClaim: true, statusesVary: true, patience: pinTime, waits: 6, every: 3,
+			numbers: one, versions: []string{older}, reason: v1beta1.ReasonRolledBack, statusesVary: true, patience: pinTime, waits: 6, every: 3,
 		},
 		scenario{
 			name: "take the first member back from a version that fails", prepare: inTurn(ofSize(3), fails("prod-0", 0), fails("prod-1", 0), fails("prod-2", 0)),
