@@ -194,20 +194,20 @@ func copyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) stri
 	runOnVolumes(ctx, c, member, "cp -r /volume/. /copy/ && find /copy -name db | grep .", map[string]string{"volume": data.Name, "copy": claim.Name})
 	Expect(kube.Get(ctx, client.ObjectKeyFromObject(claim), claim)).To(Succeed())
 	volume := &corev1.PersistentVolume{}
-	change := func(change func()) {
+	change := func(ctx context.Context, change func()) {
 		GinkgoHelper()
 		Expect(kube.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, volume)).To(Succeed())
 		before := volume.DeepCopy()
 		change()
 		Expect(kube.Patch(ctx, volume, client.MergeFrom(before))).To(Succeed())
 	}
-	change(func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain })
+	change(ctx, func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain })
 	Expect(kube.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(c.Namespace), client.MatchingFields{"status.phase": "Succeeded"})).To(Succeed())
 	Expect(kube.Delete(ctx, claim)).To(Succeed())
 	Eventually(ctx, func() bool { return exists(ctx, c.Namespace, claim.Name, &corev1.PersistentVolumeClaim{}) }).Should(BeFalse())
-	change(func() { volume.Spec.ClaimRef = nil })
+	change(ctx, func() { volume.Spec.ClaimRef = nil })
 	DeferCleanup(func(ctx SpecContext) {
-		change(func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete })
+		change(ctx, func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete })
 	})
 	return volume.Name
 }
