@@ -175,7 +175,8 @@ func TestADowngradeThatEtcdDoesNotFinishIsCancelledAtItsDeadline(t *testing.T) {
 	if d := Next(*s); d.Finished || stepOf(d.Action) != "cancel the downgrade by prod-0" || !strings.Contains(d.Message, "prod-0 did not prepare its data for etcd 3.6 within 10m0s") {
 		t.Errorf("at the deadline: %s: finished %v: %s", actionText(d.Action), d.Finished, d.Message)
 	}
-	if notes := Next(*s).Action.(plan.ChangeDowngrade).Notes; len(notes) > 0 { // another operator may enable it a moment later
+	// Another operator may enable it a moment later.
+	if notes := Next(*s).Action.(plan.ChangeDowngrade).Notes; len(notes) > 0 {
 		t.Errorf("at the deadline: the note of the downgrade is changed: %v", notes)
 	}
 	tells("3.7", "3.7", "")(s)
