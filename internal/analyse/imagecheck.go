@@ -12,11 +12,6 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// needsImageCheck reports whether the image of an intent is looked at before the member runs it.
-func needsImageCheck(s *cluster.Snapshot, m *cluster.Member, want cluster.Intent) bool {
-	return !isBegun(s, m, v1beta1.OperationRollMember) && isNewImage(s, want)
-}
-
 // isNewImage reports whether no member was made for the image and the version of an intent yet. Where the operator
 // knows no image of its own, it does not run in a pod, and looks at none.
 func isNewImage(s *cluster.Snapshot, want cluster.Intent) bool {
@@ -29,27 +24,20 @@ func isNewImage(s *cluster.Snapshot, want cluster.Intent) bool {
 // imageIsRight refuses an image that does not exist, cannot run, or has another version.
 func imageIsRight(m *cluster.Member, target intentOf) guard {
 	return func(s *cluster.Snapshot) *plan.Refusal {
-		want := target(s, m)
-		if !needsImageCheck(s, m, want) {
+		if isBegun(s, m, v1beta1.OperationRollMember) {
 			return nil
 		}
-		return imageRefusal(s, want)
+		return imageRefusal(s, target(s, m))
 	}
 }
 
 // joinersImageIsRight refuses such an image for a new member.
-func joinersImageIsRight(s *cluster.Snapshot) *plan.Refusal {
-	want := joinerIntent(s)
-	if !isNewImage(s, want) {
-		return nil
-	}
-	return imageRefusal(s, want)
-}
+func joinersImageIsRight(s *cluster.Snapshot) *plan.Refusal { return imageRefusal(s, joinerIntent(s)) }
 
-// imageRefusal refuses an image for what the pod that looked at it found.
+// imageRefusal refuses a new image for what the pod that looked at it found.
 func imageRefusal(s *cluster.Snapshot, want cluster.Intent) *plan.Refusal {
 	check := s.ImageCheck
-	if check == nil || check.Deleting || check.Target != cluster.ImageTarget(want) {
+	if check == nil || check.Deleting || check.Target != cluster.ImageTarget(want) || !isNewImage(s, want) {
 		return nil
 	}
 	switch {
@@ -75,27 +63,17 @@ func imageNotTold(s *cluster.Snapshot, want cluster.Intent) string {
 	return fmt.Sprintf("Pod %s cannot tell which etcd image %s has: ", cluster.ImageCheckPodName(s.Cluster.Name), want.Image())
 }
 
-// awaitImage waits until the image has told its version.
+// awaitImage waits, before a member restarts, until its image has told its version.
 func awaitImage(s *cluster.Snapshot, m *cluster.Member, r restart) *plan.Decision {
-	if want := r.target(s, m); needsImageCheck(s, m, want) {
-		return awaitVersionOf(s, want)
+	if isBegun(s, m, v1beta1.OperationRollMember) {
+		return nil
 	}
-	return nil
+	return awaitVersionOf(s, r.target(s, m))
 }
 
-// awaitJoinersImage waits until the image of a new member has told its version, and refuses one that is not right.
-func awaitJoinersImage(s *cluster.Snapshot) *plan.Decision {
-	if refusal := joinersImageIsRight(s); refusal != nil {
-		return refused([]plan.Refusal{*refusal})
-	}
-	if want := joinerIntent(s); isNewImage(s, want) {
-		return awaitVersionOf(s, want)
-	}
-	return nil
-}
-
+// awaitVersionOf waits until a new image has told its version.
 func awaitVersionOf(s *cluster.Snapshot, want cluster.Intent) *plan.Decision {
-	if s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
+	if !isNewImage(s, want) || s.ImageCheck != nil && s.ImageCheck.Target == cluster.ImageTarget(want) && s.ImageCheck.Version == want.Version {
 		return nil
 	}
 	if last := lastImageRefusal(s, want); last != nil {
@@ -184,7 +162,7 @@ func imageToCheck(s *cluster.Snapshot) *cluster.Intent {
 	}
 	want, without := r.target(s, m), *s
 	without.ImageCheck = nil
-	if !needsImageCheck(s, m, want) || len(restartRefusals(&without, m, r)) > 0 {
+	if isBegun(s, m, v1beta1.OperationRollMember) || !isNewImage(s, want) || len(restartRefusals(&without, m, r)) > 0 {
 		return nil
 	}
 	return &want

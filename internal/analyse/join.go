@@ -35,7 +35,7 @@ func addMember(s *cluster.Snapshot, name string) *plan.Decision {
 	if refusals := joinRefusals(s); len(refusals) > 0 {
 		return refused(refusals)
 	}
-	if d := awaitJoinersImage(s); d != nil {
+	if d := awaitVersionOf(s, joinerIntent(s)); d != nil {
 		return d
 	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
@@ -180,10 +180,10 @@ func hangUpkeep(s *cluster.Snapshot) []plan.Upkeep {
 // startLearner creates the StatefulSet of a registered learner. Its volume has etcd's list of this moment by then.
 func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 	want := joinerIntent(s)
-	if refusals := refusalsOf(s, noDowngrade, joinersImageIsAsTold, joinerQuotaHolds, correctionFits(want)); len(refusals) > 0 {
+	if refusals := refusalsOf(s, noDowngrade, joinersImageIsAsTold, joinerQuotaHolds, correctionFits(want), joinersImageIsRight); len(refusals) > 0 {
 		return refused(refusals) // the spec changed since the learner was registered
 	}
-	if d := awaitJoinersImage(s); d != nil {
+	if d := awaitVersionOf(s, want); d != nil {
 		return d
 	}
 	if d := awaitObjects(s, v1beta1.ReasonScaling); d != nil {
@@ -217,11 +217,12 @@ func correctLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 		volumeStays(m),       // Make sure that the next pod starts on the volume of this one.
 		joinersImageIsAsTold, // Make sure that it does not run another minor version than most.
 		joinerQuotaHolds,     // Make sure that etcd takes writes when it has joined.
+		joinersImageIsRight,  // Make sure that its image exists, and has the version of the spec.
 	)
 	if len(refusals) > 0 {
 		return refused(refusals)
 	}
-	if d := awaitJoinersImage(s); d != nil {
+	if d := awaitVersionOf(s, want); d != nil {
 		return d
 	}
 	d.Message = fmt.Sprintf("Restarting the learner %s with the corrected spec.%s", m.Name, whyNotStarted(m))

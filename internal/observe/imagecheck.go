@@ -10,10 +10,10 @@ import (
 
 // imageCheckOf reads the pod that looks at an image. What it says is a hint: the image itself wrote it.
 func imageCheckOf(pod *corev1.Pod) *cluster.ImageCheck {
-	grace := pod.DeletionGracePeriodSeconds
+	grace := pod.DeletionGracePeriodSeconds // it has one only while it is being deleted
 	check := &cluster.ImageCheck{
 		UID: pod.UID, CreatedAt: pod.CreationTimestamp.Time,
-		Deleting: pod.DeletionTimestamp != nil, Forced: pod.DeletionTimestamp != nil && grace != nil && *grace == 0,
+		Deleting: pod.DeletionTimestamp != nil, Forced: grace != nil && *grace == 0,
 		Target: pod.Annotations[cluster.AnnotationImageTarget],
 	}
 	if etcd := containerStatus(pod); etcd != nil && etcd.State.Terminated != nil {

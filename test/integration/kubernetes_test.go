@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +28,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
 	"github.com/etcd-warden/etcd-warden/internal/etcd/fake"
+	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
 // unpullable is an image repository that no kubelet can pull from.
@@ -50,7 +50,7 @@ type kubernetes struct {
 	lost map[string]bool
 	// failures are how etcd fails, by pod.
 	failures map[string]failure
-	// images are the versions of etcd in images whose tag names another one; noImage where there is none.
+	// images are the versions of etcd in images whose tag names another one; simulation.NoImage where there is none.
 	images map[string]string
 	// starts are the versions of etcd that were started, by pod.
 	starts map[string][]string
@@ -549,7 +549,7 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 	ip, _, _ := strings.Cut(c.address, ":")
 	switch {
 	case looksAtImage(pod):
-		status.Phase, etcdStatus = k.lookAtImage(pod)
+		status.Phase, etcdStatus = simulation.LookAtImage(pod, k.images)
 	case c.unschedulable != "":
 		scheduled.Status, scheduled.Reason, scheduled.Message = corev1.ConditionFalse, "Unschedulable", c.unschedulable
 	case c.waiting != "":
@@ -587,24 +587,7 @@ func (k *kubernetes) statusOf(ctx context.Context, pod *corev1.Pod, c *container
 	return status
 }
 
-// noImage is what images has for an image that does not exist.
-const noImage = "none"
-
 func looksAtImage(pod *corev1.Pod) bool { return pod.Labels[cluster.LabelImageCheck] != "" }
-
-// lookAtImage is how a pod ends that asks an image for its version of etcd.
-func (k *kubernetes) lookAtImage(pod *corev1.Pod) (corev1.PodPhase, corev1.ContainerStatus) {
-	image := pod.Spec.Containers[0].Image
-	status := corev1.ContainerStatus{Name: pod.Spec.Containers[0].Name, Image: image}
-	_, tag, _ := strings.Cut(image, ":v")
-	version := cmp.Or(k.images[tag], tag)
-	if version == noImage {
-		status.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}
-		return corev1.PodPending, status
-	}
-	status.State.Terminated = &corev1.ContainerStateTerminated{Message: cluster.ImageCheckMessage(version)}
-	return corev1.PodSucceeded, status
-}
 
 // reportNode writes whether a node is ready, and makes it where there is none.
 func (k *kubernetes) reportNode(ctx context.Context, name string) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/etcd"
+	"github.com/etcd-warden/etcd-warden/internal/simulation"
 )
 
 // Every member begins with older. Its leader is prod-0, which restarts last.
@@ -31,7 +32,7 @@ func init() {
 			numbers: all, versions: threeOf("3.6.17"), every: 3, pairs: 9,
 		},
 		scenario{
-			name: "look at an image that does not exist", prepare: inTurn(ofSize(3), looksAtImages(noImage)), begin: toVersion("3.6.97"),
+			name: "look at an image that does not exist", prepare: inTurn(ofSize(3), looksAtImages(simulation.NoImage)), begin: toVersion("3.6.97"),
 			numbers: all, versions: threeOf(older), reason: v1beta1.ReasonImageNotUsable, samePods: true, leftPods: imageCheck, whole: true, pairs: 1,
 		},
 		scenario{
