@@ -13,6 +13,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
@@ -68,7 +69,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		before := uidsOfPods(ctx, c)
 
 		story := follow(ctx, c)
-		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) })
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("8Mi")(c) })
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying("used more memory than its limit", "Correct the spec"),
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 		operations := story.end()
@@ -98,9 +99,9 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		writers := appendOn(ctx, c)
 		story := follow(ctx, c)
-		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("12Mi")(c) })
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("8Mi")(c) }) // too little for etcd to ever answer
+		failed := awaitCrashLooping(ctx, c)
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk), degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady))
-		failed := c.Status.Operation.Member
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { withMemory("512Mi")(c); s.Replicas = 5 })
 		awaitSize(ctx, c, 5)
 		operations := story.end()
@@ -123,6 +124,19 @@ func withMemory(size string) option {
 	return func(c *v1beta1.EtcdCluster) {
 		c.Spec.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(size)}
 	}
+}
+
+// awaitCrashLooping waits until a member's container crashes again and again, and returns the member's name.
+func awaitCrashLooping(ctx context.Context, c *v1beta1.EtcdCluster) (name string) {
+	GinkgoHelper()
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		crashes := func(m v1beta1.MemberStatus) bool { return m.Reason == v1beta1.ReasonCrashLooping }
+		i := slices.IndexFunc(c.Status.Members, crashes)
+		g.Expect(i).To(BeNumerically(">=", 0), "no member crashes")
+		name = c.Status.Members[i].Name
+	}).Should(Succeed())
+	return name
 }
 
 func annotate(ctx context.Context, c *v1beta1.EtcdCluster, annotations ...string) {
