@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -61,6 +62,50 @@ func TestThePagesNameTestsThatExist(t *testing.T) {
 				t.Errorf("%s names %s, and there is no such test", path, name+match[2])
 			}
 		}
+	}
+}
+
+var (
+	specTitle = regexp.MustCompile(`\b(?:Describe|Context|When|It|DescribeTable)\(((?:"[^"]*"|\s*\+\s*|\w+)+),`)
+	specNames = regexp.MustCompile(`e2e ("[^"]+"(?: \([^)"]*\))?(?:, "[^"]+"(?: \([^)"]*\))?)*)`)
+	quoted    = regexp.MustCompile(`"([^"]+)"`)
+	leftOut   = regexp.MustCompile(` ?… ?`)
+	variable  = regexp.MustCompile(`"\s*\+\s*\w+(?:\s*\+\s*")?`)
+)
+
+// TestThePagesNameSpecsThatExist compares what the pages call e2e "…" with the titles of the specs: that of one, or of
+// its container and itself. A page may leave words out, and write "…" for them.
+func TestThePagesNameSpecsThatExist(t *testing.T) {
+	var titles []string
+	for path, source := range filesOf(t, "_test.go") {
+		if !strings.Contains(path, "test/e2e") {
+			continue
+		}
+		var here []string
+		for _, match := range specTitle.FindAllStringSubmatch(source, -1) {
+			here = append(here, strings.Trim(variable.ReplaceAllString(match[1], "…"), `"`))
+		}
+		titles = append(titles, here...)
+		for _, container := range here {
+			for _, spec := range here {
+				titles = append(titles, container+" "+spec)
+			}
+		}
+	}
+	found := 0
+	for path, page := range filesOf(t, ".md") {
+		for _, names := range specNames.FindAllStringSubmatch(page, -1) {
+			for _, name := range quoted.FindAllStringSubmatch(names[1], -1) {
+				found++
+				pattern := regexp.MustCompile(leftOut.ReplaceAllString(regexp.QuoteMeta(name[1]), ".*"))
+				if !slices.ContainsFunc(titles, pattern.MatchString) {
+					t.Errorf("%s names the spec %q, and there is none", path, name[1])
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page names a spec")
 	}
 }
 

@@ -70,7 +70,7 @@ func TestExamplesHaveTheNewestPatchThatIsTested(t *testing.T) {
 	}
 }
 
-var etcdVersion = regexp.MustCompile(`(?m)(?:^  version: |/etcd:v)(\d+\.\d+\.\d+)$`)
+var etcdVersion = regexp.MustCompile(`(?m)(?:^  version: |/etcd:v|^        value: )(\d+\.\d+\.\d+)(?: #.*)?$`)
 
 // monitor is what this test reads of a PodMonitor or a ServiceMonitor. Their schema is checked by hack/monitoring.
 type monitor struct {

@@ -12,8 +12,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +26,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utilwait "k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -49,7 +53,10 @@ var known = map[string]func(context.Context, client.Client, *object) error{"kill
 
 func main() {
 	flag.Parse()
-	if err := run(ctrl.SetupSignalHandler()); err != nil {
+	// The end of its terminal is a signal too, and a second one changes nothing: it always mends what it has broken.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "chaosmonkey:", err)
 		os.Exit(1)
 	}
@@ -68,8 +75,8 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if pods, err := list(ctx, c, "kill"); err != nil || len(pods) == 0 {
-		return cmp.Or(err, fmt.Errorf("no pod in namespace %s has the label %s: set it where something may break", *namespace, allowed))
+	if targets, err := list(ctx, c, names[0]); err != nil || len(targets) == 0 {
+		return cmp.Or(err, fmt.Errorf("nothing to %s in namespace %s has the label %s: set it where something may break", names[0], *namespace, allowed))
 	}
 	fmt.Printf("to make the same choices again: --seed=%d\n", *seed)
 	for random := rand.New(rand.NewPCG(*seed, 0)); wait(ctx, *every); {
@@ -126,14 +133,18 @@ func cut(ctx context.Context, c client.Client, target *object) error {
 	marked, mark := pod.DeepCopy(), map[string]string{cutOff: string(pod.UID)}
 	marked.Labels = labels.Merge(pod.Labels, mark)
 	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "cut-off-" + string(pod.UID)}}
+	policy.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}} // it goes with the pod at the latest
 	policy.Spec.PodSelector.MatchLabels = mark
 	policy.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
-	err := errors.Join(c.Patch(ctx, marked.DeepCopy(), client.MergeFrom(&pod)), c.Create(ctx, policy))
+	whole := context.WithoutCancel(ctx) // no write is given up half-way
+	err := errors.Join(c.Patch(whole, marked.DeepCopy(), client.MergeFrom(&pod)), c.Create(whole, policy))
 	if err == nil && wait(ctx, *lasting) && dial(&pod) == nil {
 		err = errors.New("the pod was still reached: no NetworkPolicy is enforced here, or another one allows it")
 	}
-	ctx = context.WithoutCancel(ctx)
-	return errors.Join(err, client.IgnoreNotFound(c.Delete(ctx, policy)), client.IgnoreNotFound(c.Patch(ctx, &pod, client.MergeFrom(marked))))
+	return errors.Join(err, retry.OnError(utilwait.Backoff{Steps: 30, Duration: time.Second}, func(error) bool { return true }, func() error {
+		unmark := c.Patch(whole, pod.DeepCopy(), client.MergeFrom(marked))
+		return errors.Join(client.IgnoreNotFound(c.Delete(whole, policy)), client.IgnoreNotFound(unmark))
+	}))
 }
 
 // dial connects to the first port of a pod.

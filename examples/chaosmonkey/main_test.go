@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -47,7 +48,7 @@ func TestACutPodThatIsStillReachedIsToldAndLeftAsItWas(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: strings.Repeat("a", 64), UID: "u", Labels: map[string]string{"app": "web"}}}
 	pod.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{ContainerPort: int32(listener.Addr().(*net.TCPAddr).Port)}}}}
 	pod.Status.PodIP = "127.0.0.1"
-	policies := 0
+	policies, refusals := 0, 0
 	c := fake.NewClientBuilder().WithObjects(pod).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {
 			policy, marked := object.(*networkingv1.NetworkPolicy), &corev1.Pod{}
@@ -56,6 +57,12 @@ func TestACutPodThatIsStillReachedIsToldAndLeftAsItWas(t *testing.T) {
 			}
 			policies++
 			return c.Create(ctx, object, options...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
+			if refusals++; refusals == 1 {
+				return errors.New("the API server restarts")
+			}
+			return c.Delete(ctx, object, options...)
 		},
 	}).Build()
 	if err := cut(t.Context(), c, asObject(t, pod)); err == nil || !strings.Contains(err.Error(), "no NetworkPolicy is enforced here") {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -286,6 +287,40 @@ func TestThisTreesSamplesAndExamplesAreValid(t *testing.T) {
 	}
 	if err := run(args); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTheAPIServerLeavesOutNoFieldOfTheInstalledCRD finds what Argo CD would report as a difference that never ends.
+func TestTheAPIServerLeavesOutNoFieldOfTheInstalledCRD(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(tree, "dist/install.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for document := range strings.SplitSeq(string(raw), "\n---\n") {
+		if !strings.Contains(document, "\nkind: CustomResourceDefinition\n") {
+			continue
+		}
+		found++
+		var written, kept struct{ Spec map[string]any }
+		if err := yaml.Unmarshal([]byte(document), &written); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := yaml.Marshal(parse(t, document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(stored, &kept); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range written.Spec {
+			if !reflect.DeepEqual(value, kept.Spec[name]) {
+				t.Errorf("the API server leaves out spec.%s, or a part of it", name)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("there is no CRD in dist/install.yaml")
 	}
 }
 

@@ -112,7 +112,7 @@ var _ = Describe("A chaos monkey", func() {
 		}, time.Minute).Should(Succeed())
 		command, said := startMonkey("--namespace=" + namespace)
 		Expect(command.Wait()).NotTo(Succeed())
-		Expect(said).To(gbytes.Say("no pod in namespace " + namespace + " has the label " + chaosLabel + "=true"))
+		Expect(said).To(gbytes.Say("nothing to kill in namespace " + namespace + " has the label " + chaosLabel + "=true"))
 		pod := &corev1.Pod{}
 		Expect(kube.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "etcdctl"}, pod)).To(Succeed())
 		Expect(pod.DeletionTimestamp).To(BeNil())

@@ -104,7 +104,7 @@ var _ = Describe("A PodSet, the example of docs/how-an-operator-works.md", Order
 	})
 })
 
-// installPodSets installs the type. Several specs may do so at once.
+// installPodSets installs the type.
 func installPodSets(ctx context.Context) {
 	GinkgoHelper()
 	out, err := lab.Kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(podSets, "config", "examples.etcd-warden.io_podsets.yaml"))

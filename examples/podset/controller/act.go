@@ -26,17 +26,14 @@ func (r *Reconciler) act(ctx context.Context, set *v1alpha1.PodSet, steps []Step
 			if err = controllerutil.SetControllerReference(set, pod, r.Client.Scheme()); err == nil {
 				err = r.Client.Create(ctx, pod)
 			}
-		case Deleted: // with the UID, so that no other pod of this name is deleted
-			err = client.IgnoreNotFound(r.Client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID}))
+		case Deleted: // as it was observed: no other pod of this name, and none that was given other labels meanwhile
+			err = client.IgnoreNotFound(r.Client.Delete(ctx, pod, client.Preconditions{UID: &pod.UID, ResourceVersion: &pod.ResourceVersion}))
 		case Released:
 			if err = controllerutil.RemoveControllerReference(set, pod, r.Client.Scheme()); err == nil {
 				err = r.patch(ctx, step.Pod, pod)
 			}
 		case Adopted:
-			if err = r.mayAdopt(ctx, set); err == nil {
-				err = controllerutil.SetControllerReference(set, pod, r.Client.Scheme())
-			}
-			if err == nil {
+			if err = cmp.Or(r.mayAdopt(ctx, set), controllerutil.SetControllerReference(set, pod, r.Client.Scheme())); err == nil {
 				err = r.patch(ctx, step.Pod, pod)
 			}
 		}

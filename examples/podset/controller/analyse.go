@@ -46,6 +46,9 @@ const (
 	Created  Action = "Created"
 )
 
+// batch is how many pods one pass makes or deletes at most. The cache shows them, and that starts the next pass.
+const batch = 500
+
 // Analyse decides what to do. It reads nothing and writes nothing: the same state gives the same decision.
 func Analyse(s *State) (d Decision) {
 	for _, pod := range s.Pods {
@@ -58,21 +61,24 @@ func Analyse(s *State) (d Decision) {
 		if _, err := metav1.LabelSelectorAsSelector(&s.Set.Spec.Selector); err != nil {
 			message = fmt.Sprintf("The selector is invalid: %s. Create another PodSet.", err)
 		}
-		return Decision{Pods: d.Pods, Reason: v1alpha1.ReasonInvalidSpec, Message: message}
+		ours := slices.DeleteFunc(d.Pods, func(pod *corev1.Pod) bool { return !metav1.IsControlledBy(pod, s.Set) })
+		return Decision{Pods: ours, Reason: v1alpha1.ReasonInvalidSpec, Message: message}
 	}
 	have, want := len(d.Pods), int(s.Set.Spec.Replicas)
-	for range want - have {
+	for range min(want-have, batch) {
 		d.Steps = append(d.Steps, Step{Created, missing})
 	}
-	for _, pod := range d.Pods[:max(0, have-want)] {
+	for _, pod := range d.Pods[:max(0, min(have-want, batch))] {
 		d.Steps = append(d.Steps, Step{Deleted, pod})
 	}
 	ready := len(slices.DeleteFunc(slices.Clone(d.Pods), func(pod *corev1.Pod) bool { return !isReady(pod) }))
-	outdated := slices.IndexFunc(d.Pods, func(pod *corev1.Pod) bool { return pod.Labels[v1alpha1.TemplateLabel] != hash })
+	isOutdated := func(pod *corev1.Pod) bool { return pod.Labels[v1alpha1.TemplateLabel] != hash }
+	outdated := slices.IndexFunc(d.Pods, isOutdated)
+	starts := slices.ContainsFunc(d.Pods, func(pod *corev1.Pod) bool { return !isOutdated(pod) && !isReady(pod) })
 	switch {
 	case have != want:
 		d.Reason, d.Message = v1alpha1.ReasonScaling, fmt.Sprintf("%d pods exist, and %d are wanted.", have, want)
-	case outdated >= 0 && (ready == have || !isReady(d.Pods[outdated])): // one at a time
+	case outdated >= 0 && !starts: // one at a time
 		d.Steps = append(d.Steps, Step{Deleted, d.Pods[outdated]})
 		d.Reason, d.Message = v1alpha1.ReasonRolling, fmt.Sprintf("Replacing the pod %s: it is made from an older template.", d.Pods[outdated].Name)
 	case ready < have:

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestAnalyse(t *testing.T) {
 		"replaces one outdated pod":                             {newWorld(2).with("a", outdated).with("b", outdated), "Deleted b", v1alpha1.ReasonRolling},
 		"waits with the next until the new pod is ready":        {newWorld(2).with("a", outdated).with("b", unready), "", v1alpha1.ReasonPodsNotReady},
 		"replaces an outdated pod that is not ready":            {newWorld(2).with("a", outdated).with("b", unready, outdated), "Deleted b", v1alpha1.ReasonRolling},
-		"replaces it beside another that is not ready":          {newWorld(2).with("a", unready, outdated).with("b", unready), "Deleted a", v1alpha1.ReasonRolling},
+		"leaves an outdated pod while the new one fails":        {newWorld(2).with("a", unready, outdated).with("b", unready), "", v1alpha1.ReasonPodsNotReady},
 		"scales before it rolls":                                {newWorld(3).with("a", outdated).with("b", outdated), "Created", v1alpha1.ReasonScaling},
 		"tells which pod is not ready":                          {newWorld(2).with("a").with("b", unready), "", v1alpha1.ReasonPodsNotReady},
 		"rolls an adopted pod of no template of ours":           {newWorld(1).with("a", free, outdated), "Adopted a, Deleted a", v1alpha1.ReasonRolling},
@@ -93,6 +94,26 @@ func TestAnalyse(t *testing.T) {
 				t.Errorf("reason %s, want %s; message %q", d.Reason, c.reason, d.Message)
 			}
 		})
+	}
+}
+
+func TestAPassHasAnEnd(t *testing.T) {
+	w := newWorld(math.MaxInt32)
+	if d := Analyse(&w.State); len(d.Steps) != batch {
+		t.Errorf("%d steps", len(d.Steps))
+	}
+	w = newWorld(0)
+	for i := range 2 * batch {
+		w.with(fmt.Sprint(i))
+	}
+	if d := Analyse(&w.State); len(d.Steps) != batch {
+		t.Errorf("%d steps", len(d.Steps))
+	}
+}
+
+func TestTheStatusOfAWrongSelectorNamesNoPodOfOthers(t *testing.T) {
+	if d := Analyse(&mislabelled(newWorld(2).with("a").with("b", free)).State); len(d.Pods) != 1 || d.Pods[0].Name != "a" {
+		t.Errorf("%d pods", len(d.Pods))
 	}
 }
 

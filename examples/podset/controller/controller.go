@@ -18,17 +18,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/etcd-warden/etcd-warden/examples/podset/api/v1alpha1"
 )
 
-// cacheDelay is how long a pass waits for the cache to show what was written.
-const cacheDelay = 50 * time.Millisecond
+// cacheDelay is how long a pass waits for the cache to show what was written. refusedDelay is how long it waits after a
+// refusal: nothing tells the controller that a quota was raised.
+const cacheDelay, refusedDelay = 50 * time.Millisecond, 10 * time.Second
 
 // Reconciler runs the loop for every PodSet, one at a time. Client reads from the cache, Live from the API server.
 type Reconciler struct {
@@ -50,7 +49,7 @@ type Reconciler struct {
 // changes.
 func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 	r.unseen = map[types.NamespacedName][]Step{}
-	return ctrl.NewControllerManagedBy(manager).For(&v1alpha1.PodSet{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).Owns(&corev1.Pod{}).
+	return ctrl.NewControllerManagedBy(manager).For(&v1alpha1.PodSet{}).Owns(&corev1.Pod{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.setsOf)).Complete(r)
 }
 
@@ -63,10 +62,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil || state == nil {
 		return ctrl.Result{}, err
 	}
-	decision := Analyse(state)
+	decision, result := Analyse(state), ctrl.Result{}
 	failure := r.act(ctx, state.Set, decision.Steps)
 	if apierrors.IsInvalid(failure) || apierrors.IsForbidden(failure) {
 		decision.Reason, decision.Message = v1alpha1.ReasonRefused, fmt.Sprintf("The API server refuses a change: %s. Correct the spec, or what forbids it.", stable(failure))
+		result.RequeueAfter, failure = refusedDelay, nil
 	}
 	if err := r.report(ctx, state, &decision); failure == nil {
 		failure = err
@@ -74,7 +74,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if apierrors.IsConflict(failure) { // the cache is behind
 		return ctrl.Result{RequeueAfter: cacheDelay}, nil
 	}
-	return ctrl.Result{}, failure
+	return result, failure
 }
 
 // stable returns the text of an error without the generated name of the object, which is quoted in it: a condition that

@@ -24,6 +24,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -523,10 +524,11 @@ func TestBadInputIsRefusedOrReported(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	for want, change := range map[string]func(*v1alpha1.PodSet){
-		"should be greater than or equal to 0":      func(s *v1alpha1.PodSet) { s.Spec.Replicas = -1 },
-		"an empty selector selects every pod":       func(s *v1alpha1.PodSet) { s.Spec.Selector = metav1.LabelSelector{} },
-		"set template.spec.restartPolicy to Always": func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever },
-		"spec.template.spec.containers: Required":   func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.Containers = nil },
+		"should be greater than or equal to 0":       func(s *v1alpha1.PodSet) { s.Spec.Replicas = -1 },
+		"an empty selector selects every pod":        func(s *v1alpha1.PodSet) { s.Spec.Selector = metav1.LabelSelector{} },
+		"set template.spec.restartPolicy to Always":  func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever },
+		"remove template.spec.activeDeadlineSeconds": func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.ActiveDeadlineSeconds = ptr(int64(1)) },
+		"spec.template.spec.containers: Required":    func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.Containers = nil },
 	} {
 		set := newSet(l.namespace, 1)
 		change(set)
@@ -555,6 +557,37 @@ func TestBadInputIsRefusedOrReported(t *testing.T) {
 	}
 	l.change(func(s *v1alpha1.PodSet) { s.Spec.Template.Spec.Containers[0].Name = "pause" })
 	l.settle(1, v1alpha1.ReasonPodsNotReady)
+}
+
+// TestAQuotaThatAllowsMoreIsNoticed takes a quota away, which no watched object tells of.
+func TestAQuotaThatAllowsMoreIsNoticed(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: "none"}}
+	quota.Spec.Hard = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("0")}
+	must(t, admin.Create(t.Context(), quota))
+	quota.Status.Hard, quota.Status.Used = quota.Spec.Hard, quota.Spec.Hard // as the controller manager does
+	must(t, admin.Status().Update(t.Context(), quota))
+	l.eventually("the API server does not see the quota", func() bool {
+		template := newSet(l.namespace, 1).Spec.Template
+		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+		pod.Namespace, pod.Name = l.namespace, "tried"
+		return apierrors.IsForbidden(admin.Create(t.Context(), pod, client.DryRunAll))
+	})
+	must(t, admin.Create(t.Context(), newSet(l.namespace, 2)))
+	l.settle(0, v1alpha1.ReasonRefused)
+	must(t, admin.Delete(t.Context(), quota))
+	l.settle(2, v1alpha1.ReasonPodsNotReady)
+}
+
+func TestAStatusThatIsOverwrittenIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	must(t, admin.Create(t.Context(), newSet(l.namespace, 1)))
+	set := l.settle(1, v1alpha1.ReasonPodsNotReady)
+	set.Status.PodNames = []string{"none"}
+	must(t, admin.Status().Update(t.Context(), set))
+	l.eventually("the status stays as somebody wrote it", func() bool { return l.get().Status.PodNames[0] != "none" })
 }
 
 func ptr[T any](value T) *T { return &value }

@@ -48,6 +48,7 @@ type PodSetList struct {
 // +kubebuilder:validation:XValidation:rule="has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0",message="set selector.matchLabels: an empty selector selects every pod"
 // +kubebuilder:validation:XValidation:rule="has(self.template.spec)",message="set template.spec: what the pods run"
 // +kubebuilder:validation:XValidation:rule="!has(self.template.spec) || !has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'",message="set template.spec.restartPolicy to Always, or leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(self.template.spec) || !has(self.template.spec.activeDeadlineSeconds)",message="remove template.spec.activeDeadlineSeconds: the pods of a PodSet run until they are deleted"
 type PodSetSpec struct {
 	// Replicas is how many pods run.
 	// +kubebuilder:default=1
