@@ -322,7 +322,7 @@ func runsAsTold(m *cluster.Member, target intentOf) guard {
 			return nil
 		}
 		if runsAnotherMinor(m) && !cluster.SameMinor(next.Version, m.Probe.Version) {
-			return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
+			return imageDiffers(m)
 		}
 		return imageIsAsTold(s, next)
 	}
@@ -333,7 +333,7 @@ func imageIsAsTold(s *cluster.Snapshot, next cluster.Intent) *plan.Refusal {
 	for i := range s.Members {
 		m := &s.Members[i]
 		if runsAnotherMinor(m) && !cluster.SameMinor(next.Version, m.Probe.Version) && next.Image() == m.Workload.Intent.Image() {
-			return &plan.Refusal{Guard: "runsAsTold", Reason: v1beta1.ReasonImageDiffers, Message: imageDiffers(m)}
+			return imageDiffers(m)
 		}
 	}
 	return nil
@@ -356,9 +356,13 @@ func runsAnotherMinor(m *cluster.Member) bool {
 		!cluster.SameMinor(m.Probe.Version, m.Workload.Intent.Version)
 }
 
-func imageDiffers(m *cluster.Member) string {
-	return fmt.Sprintf("%s runs etcd %s, and it was made for etcd %s: the image has another version than spec.version says. "+
-		"It restarts with no other image, and no other member gets its image. Set spec.version to %s, with that image.", m.Name, m.Probe.Version, m.Workload.Intent.Version, m.Probe.Version)
+func imageDiffers(m *cluster.Member) *plan.Refusal {
+	return &plan.Refusal{
+		Guard:  "runsAsTold",
+		Reason: v1beta1.ReasonImageDiffers,
+		Message: fmt.Sprintf("%s runs etcd %s, and it was made for etcd %s: the image has another version than spec.version says. "+
+			"It restarts with no other image, and no other member gets its image. Set spec.version to %s, with that image.", m.Name, m.Probe.Version, m.Workload.Intent.Version, m.Probe.Version),
+	}
 }
 
 // awaitOthers waits, in a minor step, until the other members have been ready for long enough.
