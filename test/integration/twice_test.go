@@ -6,8 +6,11 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -233,6 +236,16 @@ func (b *behind) Get(ctx context.Context, key client.ObjectKey, object client.Ob
 func (b *behind) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
 	fresh := list.DeepCopyObject().(client.ObjectList)
 	if err := b.reader.List(ctx, fresh, options...); err != nil {
+		return err
+	}
+	items, err := meta.ExtractList(fresh)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(items, func(a, b runtime.Object) int { // a cache has no order: see caughtUp
+		return strings.Compare(a.(client.Object).GetName(), b.(client.Object).GetName())
+	})
+	if err := meta.SetList(fresh, items); err != nil {
 		return err
 	}
 	old := b.answer(fmt.Sprintf("%T", list), fresh)
