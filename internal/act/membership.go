@@ -237,6 +237,9 @@ func (a *Actor) appendEntry(ctx context.Context, s *cluster.Snapshot, item plan.
 // removeMember notes on the volume that the operator removes the member, then asks etcd. So it is known whose work the
 // rest is, even where the operation ends in between.
 func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
+	if err := a.noVoterGoing(ctx, s, action); err != nil {
+		return err
+	}
 	if v := action.Volume; v != nil {
 		note := map[string]string{cluster.AnnotationRemoving: action.ID.String()}
 		item := plan.RecordMember{Member: v.Member, Volume: v.Name, InMemory: v.InMemory}
@@ -251,6 +254,23 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 		return a.Etcd.RemoveMember(ctx, target, action.ID)
 	}
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
+}
+
+// noVoterGoing refuses to remove a voter that is not lost while the pod of another member is being deleted, by a drain
+// for example: the voters that stay could lack their quorum.
+func (a *Actor) noVoterGoing(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
+	isVoter := func(e cluster.EtcdMember) bool { return e.ID == action.ID && !e.Learner }
+	if action.Lost != nil || s.Membership == nil || !slices.ContainsFunc(s.Membership.Members, isVoter) {
+		return nil
+	}
+	pods, err := a.livePods(ctx, s)
+	if err != nil {
+		return err
+	}
+	ofMembers := slices.DeleteFunc(pods, func(p corev1.Pod) bool {
+		return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return cluster.PodName(m.Name) == p.Name })
+	})
+	return noOtherPodGoing(ofMembers, cluster.PodName(action.Name), action.Name+" is not removed from etcd")
 }
 
 // stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were
@@ -273,6 +293,16 @@ func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.L
 		return nil
 	case err != nil:
 		return fmt.Errorf("reading PersistentVolumeClaim %s again: %w", lost.Claim, err)
+	}
+	for key, value := range map[string]string{cluster.LabelManagedBy: cluster.ManagedByValue, cluster.LabelCluster: s.Cluster.Name} {
+		if claim.Labels[key] != value {
+			return &plan.Refusal{
+				Guard: "claimIsGone", Reason: v1beta1.ReasonForeignObject,
+				Message: fmt.Sprintf("PersistentVolumeClaim %s exists, and the operator does not see it, because it lacks the label %s=%s. "+
+					"Its member is stopped, and not replaced. Set the label: kubectl label --overwrite pvc -n %s %s %s=%s",
+					lost.Claim, key, value, s.Cluster.Namespace, lost.Claim, key, value),
+			}
+		}
 	}
 	return conflict("PersistentVolumeClaim", lost.Claim, "it is there again")
 }

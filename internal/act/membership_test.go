@@ -401,6 +401,49 @@ func TestALearnerThatDoesNotFollowIsNotPromoted(t *testing.T) {
 	}
 }
 
+// A drain evicts the pod of another voter after the operator has seen all healthy.
+func TestNoVoterIsRemovedWhileAPodOfAnotherOneGoes(t *testing.T) {
+	for pod, isRefused := range map[string]bool{"prod-1-0": true, "prod-2-0": false, "prod-9-0": false} {
+		t.Run(pod, func(t *testing.T) {
+			c := changes["remove"]
+			w := c.world(t)
+			going := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "shop", Name: pod, Finalizers: []string{"example.org/hold"}, Labels: map[string]string{cluster.LabelCluster: "prod"},
+			}}
+			must(t, client.IgnoreAlreadyExists(w.Create(t.Context(), going)))
+			must(t, w.Delete(t.Context(), going))
+			var refusal *plan.Refusal
+			err := w.actor().Act(t.Context(), &w.s, c.plan(w))
+			if isRefused && (!errors.As(err, &refusal) || refusal.Guard != "disruptionAllowed" || !strings.Contains(refusal.Message, "prod-2 is not removed from etcd, because Pod prod-1-0")) || !isRefused && err != nil {
+				t.Errorf("the action returns %v", err)
+			}
+			if w.look(); c.isDone(w) == isRefused {
+				t.Errorf("refused: %t, removed: %t", isRefused, c.isDone(w))
+			}
+		})
+	}
+}
+
+// The cache has only claims with the operator's labels. A policy may have written them anew.
+func TestAClaimThatLostItsLabelIsNoLostMember(t *testing.T) {
+	c := changes["remove"]
+	w := c.world(t)
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "data-prod-8", Labels: map[string]string{cluster.LabelManagedBy: "kustomize", cluster.LabelCluster: "prod"},
+	}}
+	must(t, w.Create(t.Context(), claim))
+	var refusal *plan.Refusal
+	if err := w.actor().stillLost(t.Context(), &w.s, &plan.Lost{Claim: claim.Name}); !errors.As(err, &refusal) ||
+		!strings.HasSuffix(refusal.Message, "kubectl label --overwrite pvc -n shop data-prod-8 app.kubernetes.io/managed-by=etcd-warden") {
+		t.Errorf("the look returns %v", err)
+	}
+	claim.Labels[cluster.LabelManagedBy] = cluster.ManagedByValue
+	must(t, w.Update(t.Context(), claim))
+	if err := w.actor().stillLost(t.Context(), &w.s, &plan.Lost{Claim: claim.Name}); !apierrors.IsConflict(err) {
+		t.Errorf("the look returns %v", err)
+	}
+}
+
 func TestNoChangeIsSentWithoutTheClaim(t *testing.T) {
 	for name, steal := range map[string]func(*v1beta1.EtcdCluster){
 		"the operation has ended":  func(c *v1beta1.EtcdCluster) { c.Status.Operation = nil },

@@ -40,7 +40,7 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 	case !action.Evict && isReady(&pods[i]) && action.For != v1beta1.OperationAddMember: // a learner may go
 		return conflict("Pod", action.Pod, "it was to be deleted because it had failed, and it is ready now")
 	case action.Evict:
-		if refusal := noOtherPodGoing(pods, action.Pod); refusal != nil {
+		if refusal := noOtherPodGoing(pods, action.Pod, fmt.Sprintf("Pod %s is not evicted", action.Pod)); refusal != nil {
 			return refusal
 		}
 	}
@@ -103,12 +103,13 @@ func (a *Actor) livePods(ctx context.Context, s *cluster.Snapshot) ([]corev1.Pod
 	return list.Items, nil
 }
 
-// noOtherPodGoing refuses to evict a pod while another one of the cluster is being deleted.
-func noOtherPodGoing(pods []corev1.Pod, evicted string) error {
+// noOtherPodGoing refuses to disturb a pod while another one of the cluster is being deleted. refused says what is not
+// done.
+func noOtherPodGoing(pods []corev1.Pod, disturbed, refused string) error {
 	for _, p := range pods {
-		if p.Name != evicted && p.DeletionTimestamp != nil {
-			return disruptionRefused(fmt.Sprintf("Pod %s is not evicted, because Pod %s of the same cluster is being deleted. "+
-				"Waiting until it is gone, and its successor is ready if it has one.", evicted, p.Name))
+		if p.Name != disturbed && p.DeletionTimestamp != nil {
+			return disruptionRefused(fmt.Sprintf("%s, because Pod %s of the same cluster is being deleted. "+
+				"Waiting until it is gone, and its successor is ready if it has one.", refused, p.Name))
 		}
 	}
 	return nil

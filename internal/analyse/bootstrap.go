@@ -193,7 +193,7 @@ func leftAside(s *cluster.Snapshot) string {
 		return ""
 	}
 	return fmt.Sprintf(" An earlier attempt left the volumes of %s. They are not used, because no member is known to have started on them. "+
-		"Delete them when you do not need them.", memberNames(volumes))
+		"They may hold data all the same: look before you delete them.", memberNames(volumes))
 }
 
 // awaitObjects waits until upkeep has made what members need to start. It returns nil if that is there: the Services,

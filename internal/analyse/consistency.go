@@ -469,7 +469,7 @@ func DifferenceText(s *cluster.Snapshot, c *cluster.Comparison) string {
 		why = "More than one member differs from the majority"
 	}
 	return fmt.Sprintf("%s %s, so the operator does not decide whose data are right, and replaces none. Stop the writers, save each member "+
-		"with etcdctl snapshot save, and restore the one whose data you trust.", text, why)
+		"with etcdctl snapshot save, and copy the keys of the one whose data you trust into a new cluster.", text, why)
 }
 
 // corruption tells why a voter's data are corrupt by comparison, in a sentence; empty where they are not. What a member
@@ -501,10 +501,7 @@ func isCorrupt(s *cluster.Snapshot, m *cluster.Member) bool { return corruption(
 func corruptReplacedFrom(s *cluster.Snapshot, m *cluster.Member) time.Time {
 	from := s.Now
 	if !m.Answers() && m.Pod != nil { // its last words may be of a fault that passes
-		if from = m.Pod.CreatedAt; m.Pod.NotReadySince.After(from) {
-			from = m.Pod.NotReadySince
-		}
-		from = from.Add(failureGrace)
+		from = downSince(m.Pod).Add(failureGrace)
 	}
 	c := Compared(s)
 	if len(voterIDs(s)) < int(s.Cluster.Spec.Replicas) && c != nil && c.Ended.Add(missingPause).After(from) {

@@ -79,11 +79,12 @@ func TestTheDeletionTellsWhatBecomesOfTheVolumes(t *testing.T) {
 		b    *Builder
 		want string
 	}{
-		"volumes without an owner":                    {MakeCluster("prod").Objects().Members(Healthy), kept},
-		"volumes of the cluster":                      {MakeCluster("prod").Objects().Members(Healthy, owned), deleted},
-		"volumes without an owner, and Delete":        {MakeCluster("prod").Objects().Members(Healthy).LaterSpec(deleteVolumes), kept},
-		"a foreground deletion that took the volumes": {MakeCluster("prod").LaterSpec(deleteVolumes), deleted},
-		"a cluster that never had volumes":            {MakeCluster("prod"), kept},
+		"volumes without an owner":                     {MakeCluster("prod").Objects().Members(Healthy), kept},
+		"volumes of the cluster":                       {MakeCluster("prod").Objects().Members(Healthy, owned).LaterSpec(deleteVolumes), deleted},
+		"volumes that were to stay, a moment too late": {MakeCluster("prod").Objects().Members(Healthy, owned), "and the operator had not carried that out."},
+		"volumes without an owner, and Delete":         {MakeCluster("prod").Objects().Members(Healthy).LaterSpec(deleteVolumes), kept},
+		"a foreground deletion that took the volumes":  {MakeCluster("prod").LaterSpec(deleteVolumes), deleted},
+		"a cluster that never had volumes":             {MakeCluster("prod"), kept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := Next(test.b.Deleted().Snapshot())

@@ -331,9 +331,19 @@ func TestNext(t *testing.T) {
 			prod().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.Deleting, m.Volume.DeletedWith = true, UID })),
 			says{Reason: "UpToDate"},
 		},
-		"changes no retention of a paused cluster": {
+		"lets no volume of a paused cluster go with it": {
 			prod().Paused().Objects().Members(Healthy).LaterSpec(deleteVolumes),
 			says{Rule: RulePaused, Reason: "Paused"},
+		},
+		"keeps the volumes of a paused cluster where the user no longer says that they go": {
+			prod().Paused().Objects().Members(Healthy).Member("prod-1", Healthy, Changed(func(m *cluster.Member) { m.Volume.DeletedWith = UID })),
+			says{Rule: RulePaused, Reason: "Paused", Upkeep: []string{"data-prod-1 deleted with its cluster=false"}},
+		},
+		"keeps the volumes of removed members where the user no longer says that they go": {
+			prod().Objects().Members(Healthy).Later(func(s *cluster.Snapshot) {
+				s.LeftOvers = []cluster.Member{{Name: "prod-3", Volume: &cluster.Volume{Name: "data-prod-3", Retired: true, DeletedWith: UID}}}
+			}),
+			says{Reason: "UpToDate", Upkeep: []string{"data-prod-3 deleted with its cluster=false"}},
 		},
 		"changes no retention of a cluster that is being deleted": {
 			prod().Deleted().Objects().Members(Healthy).LaterSpec(deleteVolumes),

@@ -188,13 +188,40 @@ func memberToReplace(s *cluster.Snapshot) *cluster.Member {
 // memberToLeave.
 func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 	return cluster.ReplacesByItself(s.Cluster) && lossOf(s, m).isDue(s.Now) ||
-		isAskedFor(s, m) && isListedVoter(s, m) && (!m.Answers() || isCorrupt(s, m))
+		isAskedFor(s, m) && isListedVoter(s, m) && (isSilent(s, m) || isCorrupt(s, m))
 }
 
-// memberToLeave returns the voter that answers, and that a user wants replaced, or that must not be restarted; nil for
-// none. A new member joins first.
+// isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
+// joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and is not
+// ready for a minute. One that Kubernetes finds ready, and only the operator does not reach, goes as well, but not
+// while a new member joins: it may still vote.
+func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
+	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
+	op := s.Cluster.Status.Operation
+	switch {
+	case m.Answers(), isFollowed(s, m), !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
+		return false
+	case m.Pod == nil:
+		return op == nil || op.Member != m.Name || op.Type == v1beta1.OperationReplaceMember // nobody restarts it
+	case m.Pod.Ready:
+		return s.Learner() == nil
+	default:
+		return !s.Now.Before(downSince(m.Pod).Add(failureGrace))
+	}
+}
+
+// downSince returns since when a pod that is not ready has not been ready, or has been there.
+func downSince(pod *cluster.Pod) time.Time {
+	if pod.NotReadySince.After(pod.CreatedAt) {
+		return pod.NotReadySince
+	}
+	return pod.CreatedAt
+}
+
+// memberToLeave returns the voter that a user wants replaced, and that is not silent, or that must not be restarted; nil
+// for none. A new member joins first.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
-	if m := askedMember(s); m != nil && m.Answers() && isListedVoter(s, m) && !isCorrupt(s, m) {
+	if m := askedMember(s); m != nil && !isSilent(s, m) && isListedVoter(s, m) && !isCorrupt(s, m) {
 		return m
 	}
 	return memberToRenew(s)

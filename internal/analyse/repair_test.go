@@ -36,6 +36,56 @@ func movable(name string) func(*cluster.Snapshot) {
 func askedToReplace(value string) func(*cluster.Snapshot) {
 	return func(s *cluster.Snapshot) {
 		metav1.SetMetaDataAnnotation(&s.Cluster.ObjectMeta, v1beta1.ReplaceMemberAnnotation, value)
+		tellsMembers(s)
+	}
+}
+
+// tellsMembers has the status of the last pass say of each member whether it answered.
+func tellsMembers(s *cluster.Snapshot) {
+	s.Cluster.Status.Members = nil
+	for _, m := range s.Members {
+		s.Cluster.Status.Members = append(s.Cluster.Status.Members, v1beta1.MemberStatus{Name: m.Name, Ready: m.Answers()})
+	}
+}
+
+// A user who asks for another member may be asking in place of one that is only slow: it goes before the new one joins
+// only where it is silent for a while.
+func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testing.T) {
+	rolls := func(s *cluster.Snapshot) {
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "prod-1", StartedAt: metav1.NewTime(Now)}
+	}
+	member := func(change func(*cluster.Member)) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { change(s.Member("prod-1")) }
+	}
+	down := func(since time.Duration) func(*cluster.Snapshot) {
+		return member(func(m *cluster.Member) { m.Pod.Ready, m.Pod.NotReadySince = false, Now.Add(-since) })
+	}
+	ready := member(func(m *cluster.Member) { m.Pod.Ready = true })
+	gone := member(func(m *cluster.Member) { m.Pod = nil })
+	for name, c := range map[string]struct {
+		changes []func(*cluster.Snapshot)
+		silent  bool
+	}{
+		"is down for a minute":                           {[]func(*cluster.Snapshot){down(time.Minute)}, true},
+		"is down for a moment":                           {[]func(*cluster.Snapshot){down(59 * time.Second)}, false},
+		"is ready, and silent in two passes":             {[]func(*cluster.Snapshot){ready}, true},
+		"is ready, and was silent in this pass only":     {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Cluster.Status.Members[1].Ready = true }}, false},
+		"is ready while the new one joins":               {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }}, false},
+		"leads, and only the operator does not reach it": {[]func(*cluster.Snapshot){down(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-0").Probe.Leader = 0xa1 }}, false},
+		"has no pod":                   {[]func(*cluster.Snapshot){gone}, true},
+		"has no pod while it restarts": {[]func(*cluster.Snapshot){gone, rolls}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+			failing("prod-1")(&s)
+			tellsMembers(&s)
+			for _, change := range c.changes {
+				change(&s)
+			}
+			if got := isSilent(&s, s.Member("prod-1")); got != c.silent {
+				t.Errorf("silent: %t, want %t", got, c.silent)
+			}
+		})
 	}
 }
 

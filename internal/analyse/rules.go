@@ -181,6 +181,9 @@ func deletion(s *cluster.Snapshot) *plan.Decision {
 		fate = "its data were in memory, and go with the pods"
 	case deletesVolumes(s):
 		fate = "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says"
+		if !cluster.DeletesVolumes(s.Cluster) {
+			fate = "volumes that name it as their owner are deleted too: spec.storage.retentionPolicy.whenDeleted was changed right before, and the operator had not carried that out"
+		}
 	}
 	return &plan.Decision{
 		Reason:  v1beta1.ReasonDeleting,

@@ -16,13 +16,14 @@ import (
 
 // addUpkeep lists the harmless writes that a cluster needs. Records on volumes come first, then templates and pods that
 // refuse an empty volume. No other write may delay them. A paused cluster gets no others, but for urgent renewals: an
-// emptied volume would be founded again. A cluster that has no object yet, and is not being created, needs none.
+// emptied volume would be founded again. And nothing holds that volumes stay whose user no longer wants them deleted.
+// A cluster that has no object yet, and is not being created, needs none.
 func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
-		d.Upkeep = urgentRenewals(s)
+		d.Upkeep = append(keptVolumes(s, s.Members), urgentRenewals(s)...)
 		return
 	}
-	var list []plan.Upkeep
+	list := keptVolumes(s, s.LeftOvers)
 	for i := range s.Members {
 		list = append(list, memberUpkeep(s, &s.Members[i])...)
 	}
@@ -162,10 +163,8 @@ func memberUpkeep(s *cluster.Snapshot, m *cluster.Member) []plan.Upkeep {
 		})
 	case isAdmissible(m):
 		list = append(list, plan.AdmitPod{Member: m.Name, Pod: m.Pod.Name, UID: m.Pod.UID})
-	case retentionDiffers(s, m.Volume) && !s.Cluster.Spec.Paused:
-		list = append(list, plan.SetRetention{
-			Volume: m.Volume.Name, ResourceVersion: m.Volume.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster),
-		})
+	case retentionDiffers(s, m.Volume) && (!s.Cluster.Spec.Paused || !cluster.DeletesVolumes(s.Cluster)):
+		list = append(list, setRetention(s, m.Volume))
 	}
 	started := hasStarted(s, m)
 	if m.Volume == nil && !started {
@@ -256,6 +255,21 @@ func hasStaleRender(s *cluster.Snapshot, m *cluster.Member) bool {
 // retentionDiffers reports whether the volume would stay where it is to go with the cluster, or the other way round.
 func retentionDiffers(s *cluster.Snapshot, v *cluster.Volume) bool {
 	return v != nil && !v.Deleting && !v.InMemory && (v.DeletedWith == s.Cluster.UID) != cluster.DeletesVolumes(s.Cluster)
+}
+
+func setRetention(s *cluster.Snapshot, v *cluster.Volume) plan.SetRetention {
+	return plan.SetRetention{Volume: v.Name, ResourceVersion: v.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster)}
+}
+
+// keptVolumes lets the volumes of some members, or left-overs, stay that would go with the cluster, if the spec says no
+// more that they go.
+func keptVolumes(s *cluster.Snapshot, members []cluster.Member) (list []plan.Upkeep) {
+	for i := range members {
+		if v := members[i].Volume; !cluster.DeletesVolumes(s.Cluster) && retentionDiffers(s, v) {
+			list = append(list, setRetention(s, v))
+		}
+	}
+	return list
 }
 
 // startOf is how a member starts that has not started yet: as a founder, or as one that was added later.

@@ -99,12 +99,18 @@ func TestAMemberWhoseClaimHasNoRecordStartsOnlyWhenTheUserAcceptsTheVolume(t *te
 		t.Run(name, func(t *testing.T) {
 			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Later(func(s *cluster.Snapshot) {
 				m, v := s.Member("prod-1"), *s.Member("prod-1").Volume
-				m.Volume = &cluster.Volume{Name: v.Name, Member: v.Member, UID: "claim-9", Identity: identity, Phase: v.Phase, ClusterUID: v.ClusterUID}
+				m.Volume = &cluster.Volume{
+					Name: v.Name, Member: v.Member, UID: "claim-9", Identity: identity, Phase: v.Phase, ClusterUID: v.ClusterUID,
+					Token: v.Token, Founders: v.Founders, PeerURL: v.PeerURL, // a manifest that was saved before the member started has them
+				}
 				m.Probe = nil
 				test.change(m)
 			}).Snapshot()
 			if got := mustNotStart(&s, s.Member("prod-1")); got != test.stopped {
 				t.Errorf("stopped: %t, want %t", got, test.stopped)
+			}
+			if got := startEvidence(&s, s.Member("prod-1")); test.stopped && got != "" {
+				t.Errorf("the volume is recorded as the member's own: %s", got)
 			}
 		})
 	}

@@ -24,6 +24,8 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 		return cmp.Or(m.Volume.StartedBy, cluster.StartedByAnswer)
 	case s.Membership.Names(m):
 		return cluster.StartedByAnswer
+	case m.LacksRecord():
+		return "" // the claim may have been made again: only the member itself tells which volume is its own
 	case entry != nil && entry.Started && slices.Contains(entry.PeerURLs, m.Volume.PeerURL):
 		return cluster.StartedByMemberList
 	case m.Pod != nil && m.Pod.PassesReadiness && !m.Volume.Deleting:

@@ -138,6 +138,9 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last == nil {
 		last = c.LastTerminationState.Terminated
 	}
+	if c.State.Running != nil && readySince(pod, corev1.ConditionFalse).After(c.State.Running.StartedAt.Time) {
+		return "", "" // it was ready since it started: what its predecessors said is over
+	}
 	startedOnceMore := c.State.Running != nil && c.RestartCount < 2 // after a reboot, say: it may well come up
 	if last == nil || last.ExitCode == 0 || startedOnceMore || last.Reason == "ContainerStatusUnknown" {
 		return "", ""

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -156,6 +157,18 @@ func TestTroubleOfAPod(t *testing.T) {
 		}}})
 		if p.FailureReason != "" {
 			t.Errorf("got %q", p.FailureReason)
+		}
+	})
+	t.Run("was ready since it started, after crashes", func(t *testing.T) {
+		started, notReady := metav1.NewTime(time.Unix(100, 0)), ready(corev1.PodReady, corev1.ConditionFalse)
+		for since, reason := range map[int64]string{50: v1beta1.ReasonCrashLooping, 100: v1beta1.ReasonCrashLooping, 101: ""} {
+			notReady.LastTransitionTime = metav1.NewTime(time.Unix(since, 0))
+			status := running(3, failed)
+			status.State.Running.StartedAt = started
+			p := podOf(&corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{status}, Conditions: []corev1.PodCondition{notReady}}})
+			if p.FailureReason != reason {
+				t.Errorf("not ready since %d: got %q, want %q", since, p.FailureReason, reason)
+			}
 		}
 	})
 	t.Run("fits on no node", func(t *testing.T) {

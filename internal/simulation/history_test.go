@@ -279,9 +279,15 @@ func (h *history) checkCall(o *operator, call *simulation.Call) {
 		h.wrong("%s of a paused cluster", call)
 	}
 	memberKinds := []string{"StatefulSet", "Pod", "PersistentVolumeClaim"}
-	if slices.Contains(memberKinds, call.Kind) && !o.late && !o.cache.Behind() && len(h.clusterIDs()) > 1 {
+	if slices.Contains(memberKinds, call.Kind) && !o.late && !o.cache.Behind() && len(h.clusterIDs()) > 1 && !letsStay(o, call) {
 		h.wrong("%s, and the volumes are of the etcd clusters %v", call, h.clusterIDs())
 	}
+}
+
+// letsStay reports whether a write may be the one that lets a volume stay which would go with its cluster.
+func letsStay(o *operator, call *simulation.Call) bool {
+	claim, isClaim := call.Live.(*corev1.PersistentVolumeClaim)
+	return isClaim && call.Verb == simulation.Patch && len(claim.OwnerReferences) > 0 && o.seen != nil && !cluster.DeletesVolumes(o.seen)
 }
 
 // keepsFromFounding reports whether a write is a record on a volume, or makes a template or a pod refuse an empty one.
