@@ -133,7 +133,8 @@ func cut(ctx context.Context, c client.Client, target *object) error {
 	marked, mark := pod.DeepCopy(), map[string]string{cutOff: string(pod.UID)}
 	marked.Labels = labels.Merge(pod.Labels, mark)
 	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "cut-off-" + string(pod.UID)}}
-	policy.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}} // it goes with the pod at the latest
+	// The policy goes with the pod at the latest.
+	policy.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}}
 	policy.Spec.PodSelector.MatchLabels = mark
 	policy.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 	whole := context.WithoutCancel(ctx) // no write is given up half-way

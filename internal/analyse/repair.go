@@ -192,9 +192,9 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 }
 
 // isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
-// joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and is not
-// ready for a minute. One that Kubernetes finds ready, and only the operator does not reach, goes as well, but not
-// while a new member joins: it may still vote.
+// joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and has
+// not been ready for a minute. One that Kubernetes finds ready, and only the operator does not reach, goes as well, but
+// not while a new member joins: it may still vote.
 func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
 	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
 	op := s.Cluster.Status.Operation
@@ -218,8 +218,8 @@ func downSince(pod *cluster.Pod) time.Time {
 	return pod.CreatedAt
 }
 
-// memberToLeave returns the voter that a user wants replaced, and that is not silent, or that must not be restarted; nil
-// for none. A new member joins first.
+// memberToLeave returns the voter that a user wants replaced, and that is not silent, or that must not be restarted;
+// nil for none. A new member joins first.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
 	if m := askedMember(s); m != nil && !isSilent(s, m) && isListedVoter(s, m) && !isCorrupt(s, m) {
 		return m

@@ -101,7 +101,7 @@ func TestAMemberWhoseClaimHasNoRecordStartsOnlyWhenTheUserAcceptsTheVolume(t *te
 				m, v := s.Member("prod-1"), *s.Member("prod-1").Volume
 				m.Volume = &cluster.Volume{
 					Name: v.Name, Member: v.Member, UID: "claim-9", Identity: identity, Phase: v.Phase, ClusterUID: v.ClusterUID,
-					Token: v.Token, Founders: v.Founders, PeerURL: v.PeerURL, // a manifest that was saved before the member started has them
+					Token: v.Token, Founders: v.Founders, PeerURL: v.PeerURL, // as in a manifest of before its member's start
 				}
 				m.Probe = nil
 				test.change(m)
