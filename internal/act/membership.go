@@ -256,25 +256,28 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
 }
 
-// noVoterGoing refuses to remove a voter that is not lost while the pod of another member is being deleted, by a drain
-// for example: the voters that stay could lack their quorum.
+// noVoterGoing refuses to remove a voter while the pod of another one, which was healthy in this pass, is being deleted:
+// by a drain, for example. The voters that stay could lack their quorum. The next pass counts without that one.
 func (a *Actor) noVoterGoing(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
 	isVoter := func(e cluster.EtcdMember) bool { return e.ID == action.ID && !e.Learner }
-	if action.Lost != nil || s.Membership == nil || !slices.ContainsFunc(s.Membership.Members, isVoter) {
+	if s.Membership == nil || !slices.ContainsFunc(s.Membership.Members, isVoter) {
 		return nil
 	}
 	pods, err := a.livePods(ctx, s)
 	if err != nil {
 		return err
 	}
-	ofMembers := slices.DeleteFunc(pods, func(p corev1.Pod) bool {
-		return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool { return cluster.PodName(m.Name) == p.Name })
-	})
-	return noOtherPodGoing(ofMembers, cluster.PodName(action.Name), action.Name+" is not removed from etcd")
+	counted := func(p corev1.Pod) bool {
+		return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+			return cluster.PodName(m.Name) == p.Name && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting
+		})
+	}
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !counted(p) })
+	return noOtherPodGoing(pods, cluster.PodName(action.Name), action.Name+" is not removed from etcd")
 }
 
 // stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were
-// behind.
+// behind. It refuses a claim that is there without the labels by which the caches select.
 func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.Lost) error {
 	switch {
 	case lost == nil:
@@ -294,14 +297,12 @@ func (a *Actor) stillLost(ctx context.Context, s *cluster.Snapshot, lost *plan.L
 	case err != nil:
 		return fmt.Errorf("reading PersistentVolumeClaim %s again: %w", lost.Claim, err)
 	}
-	for key, value := range map[string]string{cluster.LabelManagedBy: cluster.ManagedByValue, cluster.LabelCluster: s.Cluster.Name} {
-		if claim.Labels[key] != value {
-			return &plan.Refusal{
-				Guard: "claimIsGone", Reason: v1beta1.ReasonForeignObject,
-				Message: fmt.Sprintf("PersistentVolumeClaim %s exists, and the operator does not see it, because it lacks the label %s=%s. "+
-					"Its member is stopped, and not replaced. Set the label: kubectl label --overwrite pvc -n %s %s %s=%s",
-					lost.Claim, key, value, s.Cluster.Namespace, lost.Claim, key, value),
-			}
+	if claim.Labels[cluster.LabelManagedBy] != cluster.ManagedByValue || claim.Labels[cluster.LabelCluster] != s.Cluster.Name {
+		return &plan.Refusal{
+			Guard: "claimIsGone", Reason: v1beta1.ReasonForeignObject,
+			Message: fmt.Sprintf("PersistentVolumeClaim %[1]s exists, and the operator does not see it, because somebody changed its labels. "+
+				"Its member is stopped, and not replaced. Set them back: kubectl label --overwrite pvc -n %[2]s %[1]s %[3]s=%[4]s %[5]s=%[6]s",
+				lost.Claim, s.Cluster.Namespace, cluster.LabelManagedBy, cluster.ManagedByValue, cluster.LabelCluster, s.Cluster.Name),
 		}
 	}
 	return conflict("PersistentVolumeClaim", lost.Claim, "it is there again")

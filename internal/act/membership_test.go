@@ -403,22 +403,33 @@ func TestALearnerThatDoesNotFollowIsNotPromoted(t *testing.T) {
 
 // A drain evicts the pod of another voter after the operator has seen all healthy.
 func TestNoVoterIsRemovedWhileAPodOfAnotherOneGoes(t *testing.T) {
-	for pod, isRefused := range map[string]bool{"prod-1-0": true, "prod-2-0": false, "prod-9-0": false} {
-		t.Run(pod, func(t *testing.T) {
-			c := changes["remove"]
-			w := c.world(t)
+	known := func(w *memberWorld) { w.s.Member("prod-1").Pod.Deleting = true }
+	for name, c := range map[string]struct {
+		pod     string
+		change  func(*memberWorld)
+		refused bool
+	}{
+		"another voter's, which was healthy in this pass": {"prod-1-0", func(*memberWorld) {}, true},
+		"another voter's, as the guards know":             {"prod-1-0", known, false},
+		"its own":                                         {"prod-2-0", func(*memberWorld) {}, false},
+		"that of a member that was removed":               {"prod-9-0", func(*memberWorld) {}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, isRefused, remove := c.pod, c.refused, changes["remove"]
+			w := remove.world(t)
+			c.change(w)
 			going := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 				Namespace: "shop", Name: pod, Finalizers: []string{"example.org/hold"}, Labels: map[string]string{cluster.LabelCluster: "prod"},
 			}}
 			must(t, client.IgnoreAlreadyExists(w.Create(t.Context(), going)))
 			must(t, w.Delete(t.Context(), going))
 			var refusal *plan.Refusal
-			err := w.actor().Act(t.Context(), &w.s, c.plan(w))
+			err := w.actor().Act(t.Context(), &w.s, remove.plan(w))
 			if isRefused && (!errors.As(err, &refusal) || refusal.Guard != "disruptionAllowed" || !strings.Contains(refusal.Message, "prod-2 is not removed from etcd, because Pod prod-1-0")) || !isRefused && err != nil {
 				t.Errorf("the action returns %v", err)
 			}
-			if w.look(); c.isDone(w) == isRefused {
-				t.Errorf("refused: %t, removed: %t", isRefused, c.isDone(w))
+			if w.look(); remove.isDone(w) == isRefused {
+				t.Errorf("refused: %t, removed: %t", isRefused, remove.isDone(w))
 			}
 		})
 	}
@@ -434,7 +445,7 @@ func TestAClaimThatLostItsLabelIsNoLostMember(t *testing.T) {
 	must(t, w.Create(t.Context(), claim))
 	var refusal *plan.Refusal
 	if err := w.actor().stillLost(t.Context(), &w.s, &plan.Lost{Claim: claim.Name}); !errors.As(err, &refusal) ||
-		!strings.HasSuffix(refusal.Message, "kubectl label --overwrite pvc -n shop data-prod-8 app.kubernetes.io/managed-by=etcd-warden") {
+		!strings.HasSuffix(refusal.Message, "kubectl label --overwrite pvc -n shop data-prod-8 app.kubernetes.io/managed-by=etcd-warden operator.etcd-warden.io/cluster=prod") {
 		t.Errorf("the look returns %v", err)
 	}
 	claim.Labels[cluster.LabelManagedBy] = cluster.ManagedByValue

@@ -201,8 +201,8 @@ func startLearner(s *cluster.Snapshot, m *cluster.Member) *plan.Decision {
 // isToBeCorrected reports whether a learner's pod has failed, or its etcd stayed silent past the deadline, and the spec
 // asks for another one since. One that is starting keeps the template that it was made with.
 func isToBeCorrected(s *cluster.Snapshot, m *cluster.Member) bool {
-	isSilent := s.Cluster.Status.Operation == nil && m.Pod != nil && !m.Answers() && startEvidence(s, m) == ""
-	return m.Workload != nil && (hasFailed(m) || isSilent) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
+	isLate := s.Cluster.Status.Operation == nil && m.Pod != nil && !m.Answers() && startEvidence(s, m) == ""
+	return m.Workload != nil && (hasFailed(m) || isLate) && (!isMadeFromTemplate(m) || !sameConfiguration(m.Workload.Intent, joinerIntent(s)))
 }
 
 // correctLearner restarts a learner with the corrected spec. It is no voter, so its pod costs nothing.

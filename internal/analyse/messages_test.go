@@ -81,7 +81,7 @@ func TestTheDeletionTellsWhatBecomesOfTheVolumes(t *testing.T) {
 	}{
 		"volumes without an owner":                     {MakeCluster("prod").Objects().Members(Healthy), kept},
 		"volumes of the cluster":                       {MakeCluster("prod").Objects().Members(Healthy, owned).LaterSpec(deleteVolumes), deleted},
-		"volumes that were to stay, a moment too late": {MakeCluster("prod").Objects().Members(Healthy, owned), "and the operator had not carried that out."},
+		"volumes that were to stay, a moment too late": {MakeCluster("prod").Objects().Members(Healthy, owned), "the operator had not carried out spec.storage.retentionPolicy.whenDeleted: Retain."},
 		"volumes without an owner, and Delete":         {MakeCluster("prod").Objects().Members(Healthy).LaterSpec(deleteVolumes), kept},
 		"a foreground deletion that took the volumes":  {MakeCluster("prod").LaterSpec(deleteVolumes), deleted},
 		"a cluster that never had volumes":             {MakeCluster("prod"), kept},

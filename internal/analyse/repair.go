@@ -87,7 +87,7 @@ func isFollowed(s *cluster.Snapshot, m *cluster.Member) bool {
 // fail in the same way under another name. Or its StatefulSet is gone: once the founding has ended, none is made again
 // that would start an empty volume, because the member may have started unseen.
 func whyNeverStarts(s *cluster.Snapshot, m *cluster.Member) string {
-	if !slices.Contains(m.Volume.Founders, m.Name) || startEvidence(s, m) != "" || isStarting(s) {
+	if !slices.Contains(m.Volume.Founders, m.Name) || startEvidence(s, m) != "" || m.LacksRecord() || isStarting(s) {
 		return ""
 	}
 	failures := []string{v1beta1.ReasonCrashLooping, v1beta1.ReasonContainerFailed}
@@ -193,18 +193,18 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 
 // isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
 // joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and has
-// not been ready for a minute. One that Kubernetes finds ready, and only the operator does not reach, goes as well, but
-// not while a new member joins: it may still vote.
+// not been ready for a minute, or has no pod for long. One that Kubernetes finds ready, and only the operator does not
+// reach, goes as well. While a new member joins, none goes before: it may still vote.
 func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
 	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
-	op := s.Cluster.Status.Operation
 	switch {
-	case m.Answers(), isFollowed(s, m), !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
+	case m.Answers(), isFollowed(s, m), s.Learner() != nil, !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
 		return false
 	case m.Pod == nil:
-		return op == nil || op.Member != m.Name || op.Type == v1beta1.OperationReplaceMember // nobody restarts it
+		isDue := m.Workload == nil || !m.Workload.PodDue.IsZero() && !s.Now.Before(m.Workload.PodDue)
+		return isDue || mustNotStart(s, m) // Kubernetes makes the next pod in a moment otherwise
 	case m.Pod.Ready:
-		return s.Learner() == nil
+		return true
 	default:
 		return !s.Now.Before(downSince(m.Pod).Add(failureGrace))
 	}

@@ -51,8 +51,8 @@ func tellsMembers(s *cluster.Snapshot) {
 // A user who asks for another member may be asking in place of one that is only slow: it goes before the new one joins
 // only where it is silent for a while.
 func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testing.T) {
-	rolls := func(s *cluster.Snapshot) {
-		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationRollMember, Member: "prod-1", StartedAt: metav1.NewTime(Now)}
+	due := func(in time.Duration) func(*cluster.Snapshot) {
+		return func(s *cluster.Snapshot) { s.Member("prod-1").Workload.PodDue = Now.Add(in) }
 	}
 	member := func(change func(*cluster.Member)) func(*cluster.Snapshot) {
 		return func(s *cluster.Snapshot) { change(s.Member("prod-1")) }
@@ -72,8 +72,10 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 		"is ready, and was silent in this pass only":     {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Cluster.Status.Members[1].Ready = true }}, false},
 		"is ready while the new one joins":               {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }}, false},
 		"leads, and only the operator does not reach it": {[]func(*cluster.Snapshot){down(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-0").Probe.Leader = 0xa1 }}, false},
-		"has no pod":                   {[]func(*cluster.Snapshot){gone}, true},
-		"has no pod while it restarts": {[]func(*cluster.Snapshot){gone, rolls}, false},
+		"has no pod":                              {[]func(*cluster.Snapshot){gone, due(0)}, true},
+		"has no pod for a moment":                 {[]func(*cluster.Snapshot){gone, due(time.Second)}, false},
+		"has no pod, and nobody knows since when": {[]func(*cluster.Snapshot){gone}, false},
+		"has neither pod nor claim":               {[]func(*cluster.Snapshot){gone, member(func(m *cluster.Member) { m.Volume = nil })}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
@@ -116,6 +118,7 @@ func unstarted(name string, since time.Duration) func(*cluster.Snapshot) {
 		m.Volume.ClusterID, m.Volume.MemberID, m.Volume.StartedBy, m.Volume.Version = 0, 0, "", ""
 		m.Volume.CreatedAt, m.Pod.CreatedAt = Now.Add(-since), Now.Add(-since)
 		m.Pod.FailureReason, m.Pod.Node = v1beta1.ReasonCrashLooping, "node-1"
+		m.Workload.StartsEmpty, m.Pod.StartsEmpty = true, true
 		e := s.EtcdEntry(m)
 		e.Name, e.Started, e.PeerURLs = "", false, []string{m.Volume.PeerURL}
 	}
@@ -175,7 +178,10 @@ func TestReplacesWhatCannotComeBack(t *testing.T) {
 		"not where the volume moves":                       {[]func(*cluster.Snapshot){lostNode("prod-1", cluster.Node{Deleted: true}), movable("prod-1")}, idle},
 		"a volume that did not move in twice the time":     {[]func(*cluster.Snapshot){lostNode("prod-1", notReadyFor(10*time.Minute)), movable("prod-1")}, replaces("replace prod-1 (a1) by prod-0")},
 		"a founder that has never started":                 {[]func(*cluster.Snapshot){unstarted("prod-1", 10*time.Minute)}, replaces("replace prod-1 (a1) by prod-0")},
-		"not one that may start yet":                       {[]func(*cluster.Snapshot){unstarted("prod-1", 9*time.Minute)}, idle},
+		"not one that started, as its StatefulSet knows": {
+			[]func(*cluster.Snapshot){unstarted("prod-1", 10*time.Minute), func(s *cluster.Snapshot) { s.Member("prod-1").Workload.StartsEmpty = false }}, idle,
+		},
+		"not one that may start yet": {[]func(*cluster.Snapshot){unstarted("prod-1", 9*time.Minute)}, idle},
 		"not one that no node takes": {[]func(*cluster.Snapshot){unstarted("prod-1", time.Hour), func(s *cluster.Snapshot) {
 			s.Member("prod-1").Pod.FailureReason = v1beta1.ReasonUnschedulable
 		}}, idle},

@@ -182,7 +182,7 @@ func deletion(s *cluster.Snapshot) *plan.Decision {
 	case deletesVolumes(s):
 		fate = "its volumes and the data on them are deleted too, as spec.storage.retentionPolicy.whenDeleted says"
 		if !cluster.DeletesVolumes(s.Cluster) {
-			fate = "volumes that name it as their owner are deleted too: spec.storage.retentionPolicy.whenDeleted was changed right before, and the operator had not carried that out"
+			fate = "volumes that name it as their owner are deleted too: the operator had not carried out spec.storage.retentionPolicy.whenDeleted: Retain"
 		}
 	}
 	return &plan.Decision{
@@ -195,8 +195,8 @@ func deletion(s *cluster.Snapshot) *plan.Decision {
 // none any more, because Kubernetes deletes the volumes first in a foreground deletion.
 func deletesVolumes(s *cluster.Snapshot) bool {
 	volumes := false
-	for i := range s.Members {
-		if v := s.Members[i].Volume; v != nil {
+	for _, m := range slices.Concat(s.Members, s.LeftOvers) {
+		if v := m.Volume; v != nil {
 			if v.DeletedWith == s.Cluster.UID {
 				return true
 			}

@@ -14,13 +14,13 @@ import (
 	"github.com/etcd-warden/etcd-warden/internal/render"
 )
 
-// addUpkeep lists the harmless writes that a cluster needs. Records on volumes come first, then templates and pods that
-// refuse an empty volume. No other write may delay them. A paused cluster gets no others, but for urgent renewals: an
-// emptied volume would be founded again. And nothing holds that volumes stay whose user no longer wants them deleted.
+// addUpkeep lists the harmless writes that a cluster needs. Volumes stay at once if the spec says so again. Then come
+// records on volumes, and templates and pods that refuse an empty volume. No other write may delay these. A paused
+// cluster gets no others, but for urgent renewals: an emptied volume would be founded again.
 // A cluster that has no object yet, and is not being created, needs none.
 func addUpkeep(s *cluster.Snapshot, d *plan.Decision) {
 	if (len(s.Members) == 0 && !d.Progressing) || refusalsOf(s, oneClusterID, operationKnown) != nil {
-		d.Upkeep = append(keptVolumes(s, s.Members), urgentRenewals(s)...)
+		d.Upkeep = append(keptVolumes(s, slices.Concat(s.Members, s.LeftOvers)), urgentRenewals(s)...)
 		return
 	}
 	list := keptVolumes(s, s.LeftOvers)
@@ -261,8 +261,8 @@ func setRetention(s *cluster.Snapshot, v *cluster.Volume) plan.SetRetention {
 	return plan.SetRetention{Volume: v.Name, ResourceVersion: v.ResourceVersion, DeletedWithCluster: cluster.DeletesVolumes(s.Cluster)}
 }
 
-// keptVolumes lets the volumes of some members, or left-overs, stay that would go with the cluster, if the spec says no
-// more that they go.
+// keptVolumes takes volumes away from the cluster that owns them, and would take them along when it is deleted, if the
+// spec says that volumes stay.
 func keptVolumes(s *cluster.Snapshot, members []cluster.Member) (list []plan.Upkeep) {
 	for i := range members {
 		if v := members[i].Volume; !cluster.DeletesVolumes(s.Cluster) && retentionDiffers(s, v) {

@@ -81,6 +81,29 @@ func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {
 	}
 }
 
+func TestAMemberThatAnswersHasItsClaimRecordedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*cluster.Member)
+		want   cluster.StartEvidence
+	}{
+		"all annotations were lost":           {func(*cluster.Member) {}, cluster.StartedByAnswer},
+		"another member answers":              {func(m *cluster.Member) { m.Probe.MemberID = 0xa7 }, ""},
+		"another cluster answers":             {func(m *cluster.Member) { m.Probe.ClusterID = 0xc9 }, ""},
+		"it is silent, and passes its probes": {func(m *cluster.Member) { m.Probe, m.Pod.PassesReadiness = nil, true }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Later(func(s *cluster.Snapshot) {
+				m, v := s.Member("prod-1"), *s.Member("prod-1").Volume
+				m.Volume = &cluster.Volume{Name: v.Name, Member: v.Member, UID: v.UID, Identity: v.Identity, Phase: v.Phase, ClusterUID: v.ClusterUID}
+				test.change(m)
+			}).Snapshot()
+			if got := startEvidence(&s, s.Member("prod-1")); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 // The proof that a volume is the member's is on its claim. A claim that was made again, or lost its annotations, may
 // stand for a copy.
 func TestAMemberWhoseClaimHasNoRecordStartsOnlyWhenTheUserAcceptsTheVolume(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 	etcdTimeout = 5 * time.Second
 	// probeTimeout bounds what one member may take to answer; it leaves time to read the membership.
 	probeTimeout = 3 * time.Second
-	// membershipVoters is how many voters are asked for the member list, one after the other.
+	// membershipVoters is how many voters may fail to tell the member list, asked one after the other.
 	membershipVoters = 2
 )
 
@@ -57,8 +57,9 @@ func (o *Observer) observeMembership(ctx context.Context, s *cluster.Snapshot, c
 		var list *cluster.Membership
 		if left > 0 {
 			endpoint, _ := endpointOf(s, m, credentials)
-			list = o.membership(ctx, m, endpoint, min(left, len(voters)-i))
-			left--
+			if list = o.membership(ctx, m, endpoint, min(left, len(voters)-i)); list == nil {
+				left--
+			}
 		}
 		isNamed := list != nil && list.Names(m)
 		switch {

@@ -351,6 +351,19 @@ func TestTheMembershipIsThatOfAVoterThatServes(t *testing.T) {
 	}
 }
 
+// Somebody changed peer URLs with etcdctl: a list names the members whose URLs are as they were.
+func TestAListThatNamesAnotherMemberOnlyIsAskedOfThatOne(t *testing.T) {
+	s := newStage(t, 3)
+	for n, name := range []string{"prod-0", "prod-1", "prod-2"} {
+		ip := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}[n]
+		s.member(name, ip, cluster.Probe{ClusterID: 0xc1, MemberID: cluster.ID(0xa0 + n), Linearizable: true})
+		s.members[ip+":2379"] = listOf("prod-2", 0xa2)
+	}
+	if got := s.observe(); got.Membership == nil || len(s.asked) != 3 {
+		t.Errorf("membership %v, asked %v", got.Membership, s.asked)
+	}
+}
+
 func TestAMembershipOfAnotherClusterIsNotTaken(t *testing.T) {
 	s := newStage(t, 1)
 	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})
