@@ -256,8 +256,8 @@ func (a *Actor) removeMember(ctx context.Context, s *cluster.Snapshot, action pl
 	return a.changeEtcd(ctx, s, action.Leader, "removing "+action.Name, etcd.ErrMemberNotFound, a.askAnyVoter(s, action.Leader, action.Name, remove))
 }
 
-// noVoterGoing refuses to remove a voter while the pod of another one, which was healthy in this pass, is being deleted:
-// by a drain, for example. The voters that stay could lack their quorum. The next pass counts without that one.
+// noVoterGoing refuses to remove a voter while the pod of another one is being deleted that was healthy in this pass.
+// A drain does that, for example. The voters that stay could lack their quorum. The next pass counts without that one.
 func (a *Actor) noVoterGoing(ctx context.Context, s *cluster.Snapshot, action plan.RemoveMember) error {
 	isVoter := func(e cluster.EtcdMember) bool { return e.ID == action.ID && !e.Learner }
 	if s.Membership == nil || !slices.ContainsFunc(s.Membership.Members, isVoter) {
