@@ -267,12 +267,11 @@ func (a *Actor) noVoterGoing(ctx context.Context, s *cluster.Snapshot, action pl
 	if err != nil {
 		return err
 	}
-	counted := func(p corev1.Pod) bool {
-		return slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { // of which the guards know already
+		return !slices.ContainsFunc(s.Members, func(m cluster.Member) bool {
 			return cluster.PodName(m.Name) == p.Name && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting
 		})
-	}
-	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !counted(p) })
+	})
 	return noOtherPodGoing(pods, cluster.PodName(action.Name), action.Name+" is not removed from etcd")
 }
 

@@ -264,8 +264,11 @@ func setRetention(s *cluster.Snapshot, v *cluster.Volume) plan.SetRetention {
 // keptVolumes takes volumes away from the cluster that owns them, and would take them along when it is deleted, if the
 // spec says that volumes stay.
 func keptVolumes(s *cluster.Snapshot, members []cluster.Member) (list []plan.Upkeep) {
+	if cluster.DeletesVolumes(s.Cluster) {
+		return nil
+	}
 	for i := range members {
-		if v := members[i].Volume; !cluster.DeletesVolumes(s.Cluster) && retentionDiffers(s, v) {
+		if v := members[i].Volume; retentionDiffers(s, v) {
 			list = append(list, setRetention(s, v))
 		}
 	}

@@ -24,7 +24,7 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 		return cmp.Or(m.Volume.StartedBy, cluster.StartedByAnswer)
 	case s.Membership.Names(m):
 		return cluster.StartedByAnswer
-	case entry != nil && m.Volume.PeerURL == "" && m.Answers() && s.Membership.ClusterID == m.Probe.ClusterID && entry.ID == m.Probe.MemberID:
+	case m.Volume.PeerURL == "" && s.Membership.IsAnswerOf(entry, m):
 		return cluster.StartedByAnswer // its claim lost all annotations
 	case m.LacksRecord():
 		return "" // the claim may have been made again: only the member itself tells which volume is its own

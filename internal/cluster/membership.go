@@ -54,8 +54,13 @@ func (e *EtcdMember) otherName() string {
 // The answer of another cluster's pod, at an address that was the member's before, cannot pass.
 func (l *Membership) Names(m *Member) bool {
 	e := l.entry(m)
-	return e != nil && m.Volume != nil && m.Answers() && l.ClusterID == m.Probe.ClusterID && e.ID == m.Probe.MemberID &&
-		slices.Contains(e.PeerURLs, m.Volume.PeerURL)
+	return l.IsAnswerOf(e, m) && m.Volume != nil && slices.Contains(e.PeerURLs, m.Volume.PeerURL)
+}
+
+// IsAnswerOf reports whether a member answered under the ID of an entry of the list, and of the list's cluster. There
+// may be no such entry.
+func (l *Membership) IsAnswerOf(e *EtcdMember, m *Member) bool {
+	return e != nil && m.Answers() && l.ClusterID == m.Probe.ClusterID && e.ID == m.Probe.MemberID
 }
 
 // EtcdEntry returns the member's entry in etcd's list, nil where it has none or etcd was not asked.

@@ -51,7 +51,7 @@ var _ = Describe("A pause in the middle, while clients write", func() {
 	It("of a roll back ends with the member back", func(ctx SpecContext) {
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		writers := appendOn(ctx, c)
-		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("8Mi")(c) }) // etcd needs more
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory(tooLittleMemory)(c) })
 		awaitOperation(ctx, c, v1beta1.OperationRollBack)
 		expectStill(ctx, c)
 		resume(ctx, c)

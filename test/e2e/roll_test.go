@@ -69,7 +69,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		before := uidsOfPods(ctx, c)
 
 		story := follow(ctx, c)
-		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("8Mi")(c) })
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory(tooLittleMemory)(c) })
 		awaitConditions(ctx, c, progressing(metav1.ConditionFalse, v1beta1.ReasonRolledBack).saying("used more memory than its limit", "Correct the spec"),
 			available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing))
 		operations := story.end()
@@ -99,7 +99,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		c := create(ctx, makeCluster(newNamespace(ctx)))
 		writers := appendOn(ctx, c)
 		story := follow(ctx, c)
-		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory("8Mi")(c) }) // too little for etcd to ever answer
+		edit(ctx, c, func(*v1beta1.EtcdClusterSpec) { withMemory(tooLittleMemory)(c) })
 		failed := awaitCrashLooping(ctx, c)
 		awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumAtRisk), degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady))
 		edit(ctx, c, func(s *v1beta1.EtcdClusterSpec) { withMemory("512Mi")(c); s.Replicas = 5 })
@@ -118,6 +118,9 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		writers.end(ctx, c)
 	})
 })
+
+// tooLittleMemory is what etcd is killed with before it ever answers.
+const tooLittleMemory = "8Mi"
 
 // withMemory limits the memory of each member's container.
 func withMemory(size string) option {

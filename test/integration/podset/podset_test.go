@@ -248,6 +248,14 @@ func newSet(namespace string, replicas int32) *v1alpha1.PodSet {
 	}
 }
 
+// newPod returns a pod without an owner that the set of newSet selects.
+func newPod(namespace, name string) *corev1.Pod {
+	template := newSet(namespace, 1).Spec.Template
+	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+	pod.Namespace, pod.Name = namespace, name
+	return pod
+}
+
 func (l *lab) get() *v1alpha1.PodSet {
 	l.Helper()
 	set := &v1alpha1.PodSet{}
@@ -408,9 +416,7 @@ func TestPodsAreAdoptedAndReleasedByTheirLabels(t *testing.T) {
 	l := newLab(t)
 	l.makeReady()
 	single := func(podName string, changes ...func(*corev1.Pod)) *corev1.Pod {
-		template := newSet(l.namespace, 1).Spec.Template
-		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-		pod.Namespace, pod.Name = l.namespace, podName
+		pod := newPod(l.namespace, podName)
 		for _, change := range changes {
 			change(pod)
 		}
@@ -569,10 +575,7 @@ func TestAQuotaThatAllowsMoreIsNoticed(t *testing.T) {
 	quota.Status.Hard, quota.Status.Used = quota.Spec.Hard, quota.Spec.Hard // as the controller manager does
 	must(t, admin.Status().Update(t.Context(), quota))
 	l.eventually("the API server does not see the quota", func() bool {
-		template := newSet(l.namespace, 1).Spec.Template
-		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-		pod.Namespace, pod.Name = l.namespace, "tried"
-		return apierrors.IsForbidden(admin.Create(t.Context(), pod, client.DryRunAll))
+		return apierrors.IsForbidden(admin.Create(t.Context(), newPod(l.namespace, "tried"), client.DryRunAll))
 	})
 	must(t, admin.Create(t.Context(), newSet(l.namespace, 2)))
 	l.settle(0, v1alpha1.ReasonRefused)
