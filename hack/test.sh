@@ -35,7 +35,7 @@ run() {
   esac
 }
 
-go_test() { go test -json -count=1 -timeout 60m "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show; }
+go_test() { go test -json -count=1 -timeout 2h "$@" 2>&1 | tee "$OUT/$suite" | "$SUM" show; }
 
 # specs runs a suite of specs in the local cluster, or KUBECONFIG's.
 specs() {
@@ -55,7 +55,7 @@ stop_cluster() {
 unit_tests() {
   local module code=0
   # shellcheck disable=SC2046
-  go test -json -count=1 -timeout 60m $(go list ./... | grep -vE '/test/(bench|cluster|e2e|integration|olm|release)') || code=1
+  go test -json -count=1 -timeout 2h $(go list ./... | grep -vE '/test/(bench|cluster|e2e|integration|olm|release)') || code=1
   for module in hack/images hack/cluster hack/crdcheck hack/gitops hack/monitoring; do (cd "$module" && go test -json -count=1 ./...) || code=1; done
   return $code
 }

@@ -272,7 +272,7 @@ func (a *Actor) noVoterGoing(ctx context.Context, s *cluster.Snapshot, action pl
 			return cluster.PodName(m.Name) == p.Name && m.IsHealthyVoter() && m.Pod != nil && !m.Pod.Deleting
 		})
 	})
-	return noOtherPodGoing(pods, cluster.PodName(action.Name), action.Name+" is not removed from etcd")
+	return noOtherPodGoing(pods, cluster.PodName(action.Name), action.Name+" is not removed from etcd", "The operator counts again without it.")
 }
 
 // stillLost reads again what a lost member lacks. It fails if it is back: the caches, or the list of nodes, were

@@ -40,7 +40,8 @@ func (a *Actor) restartMember(ctx context.Context, s *cluster.Snapshot, action p
 	case !action.Evict && isReady(&pods[i]) && action.For != v1beta1.OperationAddMember: // a learner may go
 		return conflict("Pod", action.Pod, "it was to be deleted because it had failed, and it is ready now")
 	case action.Evict:
-		if refusal := noOtherPodGoing(pods, action.Pod, fmt.Sprintf("Pod %s is not evicted", action.Pod)); refusal != nil {
+		refused, then := fmt.Sprintf("Pod %s is not evicted", action.Pod), "Waiting until it is gone, and its successor is ready if it has one."
+		if refusal := noOtherPodGoing(pods, action.Pod, refused, then); refusal != nil {
 			return refusal
 		}
 	}
@@ -104,12 +105,11 @@ func (a *Actor) livePods(ctx context.Context, s *cluster.Snapshot) ([]corev1.Pod
 }
 
 // noOtherPodGoing refuses to disturb a pod while another one of the cluster is being deleted. refused says what is not
-// done.
-func noOtherPodGoing(pods []corev1.Pod, disturbed, refused string) error {
+// done, and then until when.
+func noOtherPodGoing(pods []corev1.Pod, disturbed, refused, then string) error {
 	for _, p := range pods {
 		if p.Name != disturbed && p.DeletionTimestamp != nil {
-			return disruptionRefused(fmt.Sprintf("%s, because Pod %s of the same cluster is being deleted. "+
-				"Waiting until it is gone, and its successor is ready if it has one.", refused, p.Name))
+			return disruptionRefused(fmt.Sprintf("%s, because Pod %s of the same cluster is being deleted. %s", refused, p.Name, then))
 		}
 	}
 	return nil

@@ -194,11 +194,13 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 // isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
 // joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and has
 // not been ready for a minute, or has no pod for long. One that Kubernetes finds ready, and only the operator does not
-// reach, goes as well. While a new member joins, none goes before: it may still vote.
+// reach, goes as well, but not while a new member joins: it may still vote.
 func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
 	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
 	switch {
-	case m.Answers(), isFollowed(s, m), s.Learner() != nil, !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
+	case m.Answers(), isFollowed(s, m), !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
+		return false
+	case s.Learner() != nil && (isClaimed(s, v1beta1.OperationAddMember) || m.Pod.IsRunning() && m.Pod.Ready):
 		return false
 	case m.Pod == nil:
 		isDue := m.Workload == nil || !m.Workload.PodDue.IsZero() && !s.Now.Before(m.Workload.PodDue)
@@ -219,9 +221,9 @@ func downSince(pod *cluster.Pod) time.Time {
 }
 
 // memberToLeave returns the voter that a user wants replaced, and that is not silent, or that must not be restarted;
-// nil for none. A new member joins first.
+// nil for none. A new member joins first. One that joins already is kept, whatever became of the voter.
 func memberToLeave(s *cluster.Snapshot) *cluster.Member {
-	if m := askedMember(s); m != nil && !isSilent(s, m) && isListedVoter(s, m) && !isCorrupt(s, m) {
+	if m := askedMember(s); m != nil && isListedVoter(s, m) && !isCorrupt(s, m) && (s.Learner() != nil || !isSilent(s, m)) {
 		return m
 	}
 	return memberToRenew(s)

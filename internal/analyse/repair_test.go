@@ -62,6 +62,11 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 	}
 	ready := member(func(m *cluster.Member) { m.Pod.Ready = true })
 	gone := member(func(m *cluster.Member) { m.Pod = nil })
+	learner := func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }
+	joining := func(s *cluster.Snapshot) {
+		learner(s)
+		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationAddMember, Member: "prod-2"}
+	}
 	for name, c := range map[string]struct {
 		changes []func(*cluster.Snapshot)
 		silent  bool
@@ -70,7 +75,9 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 		"is down for a moment":                           {[]func(*cluster.Snapshot){down(59 * time.Second)}, false},
 		"is ready, and silent in two passes":             {[]func(*cluster.Snapshot){ready}, true},
 		"is ready, and was silent in this pass only":     {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Cluster.Status.Members[1].Ready = true }}, false},
-		"is ready while the new one joins":               {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }}, false},
+		"is ready beside a learner":                      {[]func(*cluster.Snapshot){ready, learner}, false},
+		"is down while the new one joins":                {[]func(*cluster.Snapshot){down(time.Hour), joining}, false},
+		"is down beside a learner that does not join":    {[]func(*cluster.Snapshot){down(time.Hour), learner}, true},
 		"leads, and only the operator does not reach it": {[]func(*cluster.Snapshot){down(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-0").Probe.Leader = 0xa1 }}, false},
 		"has no pod":                              {[]func(*cluster.Snapshot){gone, due(0)}, true},
 		"has no pod for a moment":                 {[]func(*cluster.Snapshot){gone, due(time.Second)}, false},
@@ -86,6 +93,32 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 			}
 			if got := isSilent(&s, s.Member("prod-1")); got != c.silent {
 				t.Errorf("silent: %t, want %t", got, c.silent)
+			}
+		})
+	}
+}
+
+// A learner that joins in place of a member is not removed as one too many because that member falls silent meanwhile.
+func TestALearnerIsKeptWhereTheMemberThatItReplacesFallsSilent(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*cluster.Snapshot)
+		want   int
+	}{
+		"beside the member that its user wants replaced": {askedToReplace("prod-1/a1"), 4},
+		"where nobody asks": {func(*cluster.Snapshot) {}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := MakeCluster("prod").Objects().Members(Healthy).Snapshot()
+			failing("prod-1")(&s)
+			s.Member("prod-1").Pod.Ready, s.Member("prod-1").Pod.NotReadySince = false, Now.Add(-time.Hour)
+			c.change(&s)
+			s.Membership.Members[2].Learner = true
+			if got := wantedVoters(&s); got != c.want {
+				t.Errorf("%d voters are wanted, want %d", got, c.want)
+			}
+			s.Membership.Members[2].Learner = false
+			if got := wantedVoters(&s); got != 3 {
+				t.Errorf("without a learner, %d voters are wanted, want 3", got)
 			}
 		})
 	}

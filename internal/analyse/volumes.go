@@ -25,7 +25,7 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 	case s.Membership.Names(m):
 		return cluster.StartedByAnswer
 	case m.Volume.PeerURL == "" && s.Membership.IsAnswerOf(entry, m):
-		return cluster.StartedByAnswer // its claim lost all annotations
+		return cluster.StartedByAnswer // its claim lost all annotations but its cluster's UID
 	case m.LacksRecord():
 		return "" // the claim may have been made again: only the member itself tells which volume is its own
 	case entry != nil && entry.Started && slices.Contains(entry.PeerURLs, m.Volume.PeerURL):

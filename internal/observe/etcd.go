@@ -42,13 +42,20 @@ func (o *Observer) observeEtcd(ctx context.Context, s *cluster.Snapshot, credent
 
 // observeMembership reads etcd's list from the first voter that serves. A list counts if it names the member that was
 // asked: a pod IP may have become another cluster's. So another cluster ID among the voters is checked as well.
+// Voters whose cluster ID is recorded are asked first: no list names one whose claim lost its record.
 func (o *Observer) observeMembership(ctx context.Context, s *cluster.Snapshot, credentials *etcd.Credentials) {
-	var voters []*cluster.Member
+	isRecorded := func(m *cluster.Member) bool { return m.Volume != nil && m.Volume.ClusterID != 0 }
+	var voters, unrecorded []*cluster.Member
 	for i := range s.Members {
-		if m := &s.Members[i]; m.IsHealthyVoter() {
+		switch m := &s.Members[i]; {
+		case !m.IsHealthyVoter():
+		case isRecorded(m):
 			voters = append(voters, m)
+		default:
+			unrecorded = append(unrecorded, m)
 		}
 	}
+	voters = append(voters, unrecorded...)
 	left := membershipVoters
 	for i, m := range voters {
 		if s.Membership != nil && s.Membership.ClusterID == m.Probe.ClusterID {
@@ -65,7 +72,7 @@ func (o *Observer) observeMembership(ctx context.Context, s *cluster.Snapshot, c
 		switch {
 		case isNamed && s.Membership == nil:
 			s.Membership = list
-		case isNamed, m.Volume != nil && m.Volume.ClusterID != 0, list == nil && s.Membership == nil: // its own answer stays
+		case isNamed, isRecorded(m), list == nil && s.Membership == nil: // its own answer stays
 		default:
 			m.Probe = &cluster.Probe{Error: anotherCluster}
 		}

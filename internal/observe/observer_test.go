@@ -364,6 +364,27 @@ func TestAListThatNamesAnotherMemberOnlyIsAskedOfThatOne(t *testing.T) {
 	}
 }
 
+// The first member's claim lost its record, and no list names that member: its own answer stays beside another's list.
+func TestAMemberWhoseClaimLostItsRecordIsAskedLast(t *testing.T) {
+	s := newStage(t, 2)
+	list := listOf("prod-0", 0xa0)
+	list.Members = append(list.Members, listOf("prod-1", 0xa1).Members...)
+	for n, name := range []string{"prod-0", "prod-1"} {
+		ip := []string{"10.0.0.1", "10.0.0.2"}[n]
+		s.member(name, ip, cluster.Probe{ClusterID: 0xc1, MemberID: cluster.ID(0xa0 + n), Linearizable: true})
+		s.members[ip+":2379"] = list
+	}
+	for _, o := range s.objects {
+		if o.GetName() == cluster.VolumeName("prod-0") {
+			o.SetAnnotations(map[string]string{cluster.AnnotationClusterUID: string(s.cluster.UID)})
+		}
+	}
+	got := s.observe()
+	if m := got.Member("prod-0"); got.Membership == nil || m == nil || !m.Answers() {
+		t.Errorf("membership %v, member %+v", got.Membership, m)
+	}
+}
+
 func TestAMembershipOfAnotherClusterIsNotTaken(t *testing.T) {
 	s := newStage(t, 1)
 	s.member("prod-0", "10.0.0.1", cluster.Probe{ClusterID: 0xc1, MemberID: 0xa0, Linearizable: true})

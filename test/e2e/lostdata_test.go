@@ -6,6 +6,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,16 +81,18 @@ func runOnVolume(ctx context.Context, c *v1beta1.EtcdCluster, member, script str
 // runOnVolumes mounts several claims, each under its name in the map.
 func runOnVolumes(ctx context.Context, c *v1beta1.EtcdCluster, member, script string, claims map[string]string) {
 	GinkgoHelper()
-	etcd := podOf(ctx, c, member)
+	var set appsv1.StatefulSet // the member may have no pod at the moment
+	Expect(kube.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: member}, &set)).To(Succeed())
+	etcd := set.Spec.Template.Spec
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, GenerateName: "volume-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                corev1.RestartPolicyNever,
-			SecurityContext:              etcd.Spec.SecurityContext,
+			SecurityContext:              etcd.SecurityContext,
 			AutomountServiceAccountToken: new(false),
 			Containers: []corev1.Container{{
 				Name: "shell", Image: settings["SHELL_IMAGE"], Command: []string{"sh", "-c", script},
-				SecurityContext: etcd.Spec.Containers[0].SecurityContext,
+				SecurityContext: etcd.Containers[0].SecurityContext,
 			}},
 		},
 	}
