@@ -62,7 +62,11 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 	}
 	ready := member(func(m *cluster.Member) { m.Pod.Ready = true })
 	gone := member(func(m *cluster.Member) { m.Pod = nil })
-	learner := func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }
+	answering := func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }
+	learner := func(s *cluster.Snapshot) {
+		answering(s)
+		s.Member("prod-2").Probe = nil
+	}
 	joining := func(s *cluster.Snapshot) {
 		learner(s)
 		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationAddMember, Member: "prod-2"}
@@ -77,6 +81,7 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 		"is ready, and was silent in this pass only":     {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Cluster.Status.Members[1].Ready = true }}, false},
 		"is ready beside a learner":                      {[]func(*cluster.Snapshot){ready, learner}, false},
 		"is down while the new one joins":                {[]func(*cluster.Snapshot){down(time.Hour), joining}, false},
+		"is down beside a learner that answers":          {[]func(*cluster.Snapshot){down(time.Hour), answering}, false},
 		"is down beside a learner that does not join":    {[]func(*cluster.Snapshot){down(time.Hour), learner}, true},
 		"leads, and only the operator does not reach it": {[]func(*cluster.Snapshot){down(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-0").Probe.Leader = 0xa1 }}, false},
 		"has no pod":                              {[]func(*cluster.Snapshot){gone, due(0)}, true},
@@ -121,6 +126,21 @@ func TestALearnerIsKeptWhereTheMemberThatItReplacesFallsSilent(t *testing.T) {
 				t.Errorf("without a learner, %d voters are wanted, want 3", got)
 			}
 		})
+	}
+}
+
+// Where a replacement is refused, a learner that has caught up becomes a voter: the cluster can then lose one more.
+func TestALearnerIsPromotedWhereAReplacementIsRefused(t *testing.T) {
+	s := MakeCluster("prod").Replicas(7).Objects().Members(Healthy).Later(claimGone("prod-1")).Later(failing("prod-2")).Later(func(s *cluster.Snapshot) {
+		s.Membership.Members[6].Learner, s.Member("prod-6").Probe.Learner = true, true
+		s.Member("prod-6").Probe.AppliedIndex = 1
+	}).Snapshot()
+	if d := replaceMember(&s, s.Member("prod-1")); len(d.Refusals) == 0 {
+		t.Fatalf("not refused: %s", d.Message)
+	}
+	d := Next(s)
+	if promotion, is := d.Action.(plan.PromoteMember); !is || promotion.Name != "prod-6" {
+		t.Errorf("got %+v: %s", d.Action, d.Message)
 	}
 }
 

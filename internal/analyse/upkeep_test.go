@@ -2,6 +2,7 @@ package analyse
 
 import (
 	"testing"
+	"time"
 
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
@@ -86,10 +87,15 @@ func TestAMemberThatAnswersHasItsClaimRecordedAgain(t *testing.T) {
 		change func(*cluster.Member)
 		want   cluster.StartEvidence
 	}{
-		"all annotations were lost":           {func(*cluster.Member) {}, cluster.StartedByAnswer},
-		"another member answers":              {func(m *cluster.Member) { m.Probe.MemberID = 0xa7 }, ""},
-		"another cluster answers":             {func(m *cluster.Member) { m.Probe.ClusterID = 0xc9 }, ""},
-		"it is silent, and passes its probes": {func(m *cluster.Member) { m.Probe, m.Pod.PassesReadiness = nil, true }, ""},
+		"all annotations were lost":        {func(*cluster.Member) {}, cluster.StartedByAnswer},
+		"the claim was made after its pod": {func(m *cluster.Member) { m.Volume.CreatedAt = m.Pod.CreatedAt.Add(time.Second) }, ""},
+		"so, with the annotations of before its start": {func(m *cluster.Member) {
+			m.Volume.CreatedAt, m.Volume.PeerURL = m.Pod.CreatedAt.Add(time.Second), "http://prod-1-0.prod.shop.svc:2380"
+		}, ""},
+		"the annotations are those of before its start": {func(m *cluster.Member) { m.Volume.PeerURL = "http://prod-1-0.prod.shop.svc:2380" }, cluster.StartedByAnswer},
+		"another member answers":                        {func(m *cluster.Member) { m.Probe.MemberID = 0xa7 }, ""},
+		"another cluster answers":                       {func(m *cluster.Member) { m.Probe.ClusterID = 0xc9 }, ""},
+		"it is silent, and passes its probes":           {func(m *cluster.Member) { m.Probe, m.Pod.PassesReadiness = nil, true }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Later(func(s *cluster.Snapshot) {

@@ -22,6 +22,8 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 		return ""
 	case m.Volume.Started():
 		return cmp.Or(m.Volume.StartedBy, cluster.StartedByAnswer)
+	case m.LacksRecord() && m.Pod != nil && m.Volume.CreatedAt.After(m.Pod.CreatedAt):
+		return "" // the pod runs on another volume than that of the claim, which was made again
 	case s.Membership.Names(m):
 		return cluster.StartedByAnswer
 	case m.Volume.PeerURL == "" && s.Membership.IsAnswerOf(entry, m):
