@@ -294,16 +294,18 @@ func budgetCovers(s *cluster.Snapshot, voters int) bool {
 // budgetVoters returns the voters whose quorum the disruption budget keeps: those of now, and of a promotion that is
 // about to be made. A learner that is stuck must not block drains.
 func budgetVoters(s *cluster.Snapshot) int {
-	voters, m := s.Outlook().Voters, s.Learner()
-	if m != nil && voters < wantedVoters(s) && s.ForeignEntry() == nil && isPromotable(s, m) {
+	voters := s.Outlook().Voters
+	if isPromotable(s) {
 		voters++
 	}
 	return voters
 }
 
-// isPromotable reports whether nothing but the disruption budget keeps a learner from becoming a voter.
-func isPromotable(s *cluster.Snapshot, m *cluster.Member) bool {
-	return m.Workload != nil && m.RefusesEmptyVolume() && !hasLostItsVolume(s, m) && isCaughtUp(s, m) && promotionKeepsQuorum(s, m) == nil
+// isPromotable reports whether nothing but the disruption budget keeps a learner from becoming a voter that is wanted.
+func isPromotable(s *cluster.Snapshot) bool {
+	m := s.Learner()
+	return m != nil && s.Outlook().Voters < wantedVoters(s) && s.ForeignEntry() == nil &&
+		m.Workload != nil && m.RefusesEmptyVolume() && !hasLostItsVolume(s, m) && isCaughtUp(s, m) && promotionKeepsQuorum(s, m) == nil
 }
 
 // joinerIntent is what a new member's pod is made from: the spec's template, in the version that the cluster runs.

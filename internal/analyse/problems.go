@@ -93,6 +93,12 @@ func allProblems(s *cluster.Snapshot) []plan.Problem {
 			list.add(v1beta1.ReasonVolumeReplaced, "%s Pod %s runs with the volume that it started on, so the operator does not stop it. "+
 				"Once the pod is gone, the member does not start again. Delete the pod if it started on a copy.", volumeReplaced(m.Volume), m.Pod.Name)
 		}
+		if m := &s.Members[i]; m.LacksRecord() && isNewerThanPod(m) && m.RunsOn() {
+			list.add(v1beta1.ReasonVolumeReplaced, "PersistentVolumeClaim %s was made again while Pod %s ran, which has the volume of the claim before it. "+
+				"The operator neither restarts the member nor starts it on the new claim. To have another member take its place, delete the claim, "+
+				"then the pod. If the claim is bound to the same volume, set the annotation %s=%s on it.",
+				m.Volume.Name, m.Pod.Name, v1beta1.AcceptVolumeAnnotation, m.Volume.Identity)
+		}
 	}
 	return list
 }

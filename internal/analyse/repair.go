@@ -139,8 +139,8 @@ func goneFor(n *cluster.Node) string {
 }
 
 // repair removes lost members from etcd, one by one. The next rule then adds a new member for each: all lost ones go
-// first, because to remove a silent voter never lowers how many more may be lost. Where that is refused, a learner goes
-// on: one more voter may be what is missing.
+// first, because to remove a silent voter never lowers how many more may be lost. Where that is refused, a learner that
+// has caught up goes on: one more voter may be what is missing.
 func repair(s *cluster.Snapshot) *plan.Decision {
 	if d := volumesLost(s); d != nil {
 		return d
@@ -150,7 +150,7 @@ func repair(s *cluster.Snapshot) *plan.Decision {
 		return nil
 	}
 	d := replaceMember(s, m)
-	if len(d.Refusals) > 0 && (s.Learner() != nil || isCuredByRestart(s) || isDowngrading(s)) {
+	if len(d.Refusals) > 0 && (isPromotable(s) || isCuredByRestart(s) || isDowngrading(s)) {
 		return nil
 	}
 	return d
@@ -195,14 +195,14 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 // isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
 // joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and has
 // not been ready for a minute, or has no pod for long. One that Kubernetes finds ready, and only the operator does not
-// reach, goes as well, but not beside a learner: it may still vote. None goes while a learner joins or answers.
+// reach, goes as well, but not beside a learner: it may still vote. None goes before a new member whose time to join has
+// not passed.
 func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
 	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
-	learner := s.Learner()
 	switch {
 	case m.Answers(), isFollowed(s, m), !slices.ContainsFunc(s.Cluster.Status.Members, isTold):
 		return false
-	case learner != nil && (learner.Answers() || isClaimed(s, v1beta1.OperationAddMember) || m.Pod.IsRunning() && m.Pod.Ready):
+	case s.Learner() != nil && (isClaimed(s, v1beta1.OperationAddMember) || m.Pod.IsRunning() && m.Pod.Ready):
 		return false
 	case m.Pod == nil:
 		isDue := m.Workload == nil || !m.Workload.PodDue.IsZero() && !s.Now.Before(m.Workload.PodDue)

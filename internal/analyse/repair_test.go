@@ -62,11 +62,7 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 	}
 	ready := member(func(m *cluster.Member) { m.Pod.Ready = true })
 	gone := member(func(m *cluster.Member) { m.Pod = nil })
-	answering := func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }
-	learner := func(s *cluster.Snapshot) {
-		answering(s)
-		s.Member("prod-2").Probe = nil
-	}
+	learner := func(s *cluster.Snapshot) { s.Membership.Members[2].Learner = true }
 	joining := func(s *cluster.Snapshot) {
 		learner(s)
 		s.Cluster.Status.Operation = &v1beta1.Operation{Type: v1beta1.OperationAddMember, Member: "prod-2"}
@@ -81,7 +77,6 @@ func TestAMemberThatIsSilentForAMomentIsNotRemovedBeforeTheNewOneJoins(t *testin
 		"is ready, and was silent in this pass only":     {[]func(*cluster.Snapshot){ready, func(s *cluster.Snapshot) { s.Cluster.Status.Members[1].Ready = true }}, false},
 		"is ready beside a learner":                      {[]func(*cluster.Snapshot){ready, learner}, false},
 		"is down while the new one joins":                {[]func(*cluster.Snapshot){down(time.Hour), joining}, false},
-		"is down beside a learner that answers":          {[]func(*cluster.Snapshot){down(time.Hour), answering}, false},
 		"is down beside a learner that does not join":    {[]func(*cluster.Snapshot){down(time.Hour), learner}, true},
 		"leads, and only the operator does not reach it": {[]func(*cluster.Snapshot){down(time.Hour), func(s *cluster.Snapshot) { s.Member("prod-0").Probe.Leader = 0xa1 }}, false},
 		"has no pod":                              {[]func(*cluster.Snapshot){gone, due(0)}, true},
@@ -141,6 +136,14 @@ func TestALearnerIsPromotedWhereAReplacementIsRefused(t *testing.T) {
 	d := Next(s)
 	if promotion, is := d.Action.(plan.PromoteMember); !is || promotion.Name != "prod-6" {
 		t.Errorf("got %+v: %s", d.Action, d.Message)
+	}
+	s.Member("prod-6").Probe.AppliedIndex = 0
+	if d := Next(s); d.Reason != v1beta1.ReasonMembersNotHealthy || d.Action != nil {
+		t.Errorf("while it catches up: got %+v: %s", d.Action, d.Message)
+	}
+	s.Member("prod-6").Probe.AppliedIndex, s.Cluster.Spec.Replicas = 1, 5
+	if d := Next(s); d.Reason != v1beta1.ReasonMembersNotHealthy || d.Action != nil {
+		t.Errorf("where no more voters are wanted: got %+v: %s", d.Action, d.Message)
 	}
 }
 

@@ -1,9 +1,12 @@
 package analyse
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/etcd-warden/etcd-warden/api/v1beta1"
 	"github.com/etcd-warden/etcd-warden/internal/cluster"
 	"github.com/etcd-warden/etcd-warden/internal/cluster/clustertest"
 	"github.com/etcd-warden/etcd-warden/internal/plan"
@@ -83,15 +86,20 @@ func TestATemplateThatRefusesAnEmptyVolumeNeverFoundsAgain(t *testing.T) {
 }
 
 func TestAMemberThatAnswersHasItsClaimRecordedAgain(t *testing.T) {
+	scheduled := clustertest.Now.Add(-time.Hour)
 	for name, test := range map[string]struct {
 		change func(*cluster.Member)
 		want   cluster.StartEvidence
 	}{
-		"all annotations were lost":        {func(*cluster.Member) {}, cluster.StartedByAnswer},
-		"the claim was made after its pod": {func(m *cluster.Member) { m.Volume.CreatedAt = m.Pod.CreatedAt.Add(time.Second) }, ""},
+		"all annotations were lost":                      {func(*cluster.Member) {}, cluster.StartedByAnswer},
+		"the claim was made after its pod was scheduled": {func(m *cluster.Member) { m.Volume.CreatedAt = scheduled.Add(time.Second) }, ""},
 		"so, with the annotations of before its start": {func(m *cluster.Member) {
-			m.Volume.CreatedAt, m.Volume.PeerURL = m.Pod.CreatedAt.Add(time.Second), "http://prod-1-0.prod.shop.svc:2380"
+			m.Volume.CreatedAt, m.Volume.PeerURL = scheduled.Add(time.Second), "http://prod-1-0.prod.shop.svc:2380"
 		}, ""},
+		"the claim was made before its pod was scheduled": {func(m *cluster.Member) { m.Volume.CreatedAt = scheduled }, cluster.StartedByAnswer},
+		"in memory the pod is the volume": {func(m *cluster.Member) {
+			m.Volume.CreatedAt, m.Volume.InMemory = scheduled.Add(time.Second), true
+		}, cluster.StartedByAnswer},
 		"the annotations are those of before its start": {func(m *cluster.Member) { m.Volume.PeerURL = "http://prod-1-0.prod.shop.svc:2380" }, cluster.StartedByAnswer},
 		"another member answers":                        {func(m *cluster.Member) { m.Probe.MemberID = 0xa7 }, ""},
 		"another cluster answers":                       {func(m *cluster.Member) { m.Probe.ClusterID = 0xc9 }, ""},
@@ -101,10 +109,37 @@ func TestAMemberThatAnswersHasItsClaimRecordedAgain(t *testing.T) {
 			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Later(func(s *cluster.Snapshot) {
 				m, v := s.Member("prod-1"), *s.Member("prod-1").Volume
 				m.Volume = &cluster.Volume{Name: v.Name, Member: v.Member, UID: v.UID, Identity: v.Identity, Phase: v.Phase, ClusterUID: v.ClusterUID}
+				m.Pod.ScheduledAt = scheduled
 				test.change(m)
 			}).Snapshot()
 			if got := startEvidence(&s, s.Member("prod-1")); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTellsThatAClaimWasMadeAgainUnderAPodThatRuns(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*cluster.Member)
+		told   bool
+	}{
+		"so it is":                        {func(*cluster.Member) {}, true},
+		"it was made before":              {func(m *cluster.Member) { m.Volume.CreatedAt = m.Pod.ScheduledAt }, false},
+		"the pod waits":                   {func(m *cluster.Member) { m.Pod.Phase = "Pending" }, false},
+		"the member's start is on record": {func(m *cluster.Member) { m.Volume.StartedBy = cluster.StartedByAnswer }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := clustertest.MakeCluster("prod").Objects().Members(clustertest.Healthy).Snapshot()
+			m := s.Member("prod-1")
+			m.Pod.ScheduledAt, m.Volume.CreatedAt = clustertest.Now.Add(-time.Hour), clustertest.Now
+			m.Volume.ClusterID, m.Volume.MemberID, m.Volume.StartedBy, m.Volume.Remembered = 0, 0, "", cluster.VolumeIdentity{}
+			test.change(m)
+			isTold := func(p plan.Problem) bool {
+				return p.Reason == v1beta1.ReasonVolumeReplaced && strings.Contains(p.Message, "data-prod-1 was made again while Pod prod-1-0 ran")
+			}
+			if got := slices.ContainsFunc(allProblems(&s), isTold); got != test.told {
+				t.Errorf("told: %t, want %t", got, test.told)
 			}
 		})
 	}

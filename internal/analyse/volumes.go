@@ -22,8 +22,8 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 		return ""
 	case m.Volume.Started():
 		return cmp.Or(m.Volume.StartedBy, cluster.StartedByAnswer)
-	case m.LacksRecord() && m.Pod != nil && m.Volume.CreatedAt.After(m.Pod.CreatedAt):
-		return "" // the pod runs on another volume than that of the claim, which was made again
+	case m.LacksRecord() && isNewerThanPod(m):
+		return "" // the claim was made again, and the pod runs on another volume
 	case s.Membership.Names(m):
 		return cluster.StartedByAnswer
 	case m.Volume.PeerURL == "" && s.Membership.IsAnswerOf(entry, m):
@@ -37,6 +37,12 @@ func startEvidence(s *cluster.Snapshot, m *cluster.Member) cluster.StartEvidence
 	default:
 		return ""
 	}
+}
+
+// isNewerThanPod reports whether a member's claim was made after its pod had been scheduled, which Kubernetes does with
+// a claim only. In memory the pod itself is the volume.
+func isNewerThanPod(m *cluster.Member) bool {
+	return m.Pod != nil && !m.Volume.InMemory && !m.Pod.ScheduledAt.IsZero() && m.Volume.CreatedAt.After(m.Pod.ScheduledAt)
 }
 
 // answerTime is how long a member that has just started may take to answer the operator.

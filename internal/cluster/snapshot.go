@@ -158,6 +158,8 @@ type Pod struct {
 	PassesReadiness bool
 	// ReadySince is since when the pod is ready, zero while it is not; NotReadySince is the contrary.
 	ReadySince, NotReadySince time.Time
+	// ScheduledAt is when the pod got its node, zero before that.
+	ScheduledAt time.Time
 	// Gated tells that Kubernetes does not start the pod, because the operator has not admitted it.
 	Gated bool
 	// StartsEmpty tells that etcd starts on an empty volume when the pod's container starts the next time.

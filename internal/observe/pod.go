@@ -34,7 +34,8 @@ func podOf(pod *corev1.Pod) cluster.Pod {
 		ClientAuthorities: split(pod.Annotations[cluster.AnnotationClientAuthorities]),
 	}
 	p.CreatedAt = pod.CreationTimestamp.Time
-	p.ReadySince, p.NotReadySince = readySince(pod, corev1.ConditionTrue), readySince(pod, corev1.ConditionFalse)
+	p.ReadySince, p.NotReadySince = since(pod, corev1.PodReady, corev1.ConditionTrue), since(pod, corev1.PodReady, corev1.ConditionFalse)
+	p.ScheduledAt = since(pod, corev1.PodScheduled, corev1.ConditionTrue)
 	p.Gated = len(pod.Spec.SchedulingGates) > 0
 	p.Resources, p.Resize = resourcesOf(pod), resizeOf(pod)
 	if etcd := containerStatus(pod); etcd != nil {
@@ -77,10 +78,10 @@ func split(list string) []string {
 	return strings.Split(list, ",")
 }
 
-// readySince returns since when the readiness of the pod has a value; zero where it has another one.
-func readySince(pod *corev1.Pod, is corev1.ConditionStatus) time.Time {
+// since returns since when a condition of the pod has a status; zero where it has another one.
+func since(pod *corev1.Pod, kind corev1.PodConditionType, is corev1.ConditionStatus) time.Time {
 	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady && c.Status == is {
+		if c.Type == kind && c.Status == is {
 			return c.LastTransitionTime.Time
 		}
 	}
@@ -138,7 +139,7 @@ func containerFailure(pod *corev1.Pod, c *corev1.ContainerStatus) (reason, detai
 	if last == nil {
 		last = c.LastTerminationState.Terminated
 	}
-	if c.State.Running != nil && readySince(pod, corev1.ConditionFalse).After(c.State.Running.StartedAt.Time) {
+	if c.State.Running != nil && since(pod, corev1.PodReady, corev1.ConditionFalse).After(c.State.Running.StartedAt.Time) {
 		return "", "" // it was ready since it started: what its predecessors said is over
 	}
 	startedOnceMore := c.State.Running != nil && c.RestartCount < 2 // after a reboot, say: it may well come up

@@ -233,6 +233,19 @@ func TestTellsThatEtcdPassesTheOperatorsReadinessProbe(t *testing.T) {
 	}
 }
 
+func TestTellsWhenAPodGotItsNode(t *testing.T) {
+	at := metav1.Now().Rfc3339Copy()
+	for status, want := range map[corev1.ConditionStatus]time.Time{corev1.ConditionTrue: at.Time, corev1.ConditionFalse: {}} {
+		pod := corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(at.Add(time.Minute))},
+			{Type: corev1.PodScheduled, Status: status, LastTransitionTime: at},
+		}}}
+		if got := podOf(&pod).ScheduledAt; !got.Equal(want) {
+			t.Errorf("%s: got %v, want %v", status, got, want)
+		}
+	}
+}
+
 func TestTellsWhenEtcdWasLastStarted(t *testing.T) {
 	started := metav1.Now().Rfc3339Copy()
 	ended := &corev1.ContainerStateTerminated{StartedAt: started}
