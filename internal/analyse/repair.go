@@ -195,8 +195,8 @@ func isToBeReplaced(s *cluster.Snapshot, m *cluster.Member) bool {
 // isSilent reports whether a member that a user wants replaced answers no more, so that it may go before the new one
 // joins. One answer that is late shows nothing, and a restart passes: it was silent in the last pass as well, and has
 // not been ready for a minute, or has no pod for long. One that Kubernetes finds ready, and only the operator does not
-// reach, goes as well, but not beside a learner: it may still vote. None goes before a new member whose time to join has
-// not passed.
+// reach, goes as well, but not beside a learner: it may still vote. None goes before a new member whose time to join
+// has not passed.
 func isSilent(s *cluster.Snapshot, m *cluster.Member) bool {
 	isTold := func(told v1beta1.MemberStatus) bool { return told.Name == m.Name && !told.Ready }
 	switch {

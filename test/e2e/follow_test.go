@@ -136,12 +136,12 @@ func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	operations := s.end()
 	Eventually(ctx, func(g Gomega) { expectEvents(g, operations, eventsOf(ctx, c)) }).Should(Succeed()) // sent later
-	var since time.Time                                                                                 // zero while the quorum serves
+	var since time.Time
 	for _, version := range s.versions {
 		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
 		Expect(lost).NotTo(BeNil())
-		switch {
-		case lost.Status == metav1.ConditionFalse:
+		switch lost.Status {
+		case metav1.ConditionFalse:
 			if !since.IsZero() {
 				Expect(lost.LastTransitionTime.Sub(since)).To(BeNumerically("<=", standstill), "how long the quorum was reported as lost")
 			}
