@@ -140,18 +140,17 @@ func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster) {
 	for _, version := range s.versions {
 		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
 		Expect(lost).NotTo(BeNil())
-		switch lost.Status {
-		case metav1.ConditionFalse:
-			if !since.IsZero() {
-				Expect(lost.LastTransitionTime.Sub(since)).To(BeNumerically("<=", standstill), "how long the quorum was reported as lost")
-			}
-			since = time.Time{}
-		default:
+		if lost.Status != metav1.ConditionFalse {
 			voters := slices.DeleteFunc(slices.Clone(version.Status.Members), func(m v1beta1.MemberStatus) bool { return m.Role == v1beta1.RoleLearner })
 			healthy := slices.DeleteFunc(slices.Clone(voters), func(m v1beta1.MemberStatus) bool { return !m.Ready })
 			Expect(len(healthy)).To(BeNumerically("<", cluster.Quorum(len(voters))), lost.Message)
 			since = cmp.Or(since, lost.LastTransitionTime.Time)
+			continue
 		}
+		if !since.IsZero() {
+			Expect(lost.LastTransitionTime.Sub(since)).To(BeNumerically("<=", standstill), "how long the quorum was reported as lost")
+		}
+		since = time.Time{}
 	}
 	Expect(since.IsZero()).To(BeTrue(), "the quorum was reported as lost in the end")
 }
