@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcd-warden/etcd-warden/api/v1alpha1"
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
+	"github.com/etcd-warden/etcd-warden/test/world"
 )
 
 // One story: each spec goes on where the one before it ended.
@@ -211,8 +212,11 @@ var _ = Describe("A user of OLM", Ordered, ContinueOnFailure, func() {
 		kept.expectFound(ctx, old, 3)
 	})
 
-	It("cannot read or write for ten seconds at most in either upgrade", func() {
-		const bound = 10 * time.Second // the figures are to be two at most; other work of the machine must not fail the test
+	It("cannot read or write for two seconds at most in either upgrade", func() {
+		bound := 2 * time.Second
+		if !world.Full() {
+			bound *= 5 // other work of the machine must not decide; the figure is printed, and a release needs the bound itself
+		}
 		Expect(byHand).To(BeNumerically("<=", bound), "approved by hand")
 		Expect(noticed).To(BeNumerically("<=", bound), "automatic")
 	})
