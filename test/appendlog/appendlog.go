@@ -109,6 +109,13 @@ func (l *Log) Stop() []Entry {
 	return l.entries
 }
 
+// Entries returns the attempts that have ended so far, in no order.
+func (l *Log) Entries() []Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.entries)
+}
+
 // tick waits. It reports false when the context has ended.
 func tick(ctx context.Context, d time.Duration) bool {
 	select {

@@ -31,7 +31,7 @@ var _ = Describe("What an administrator asks of a cluster, while clients write",
 			Expect(op.Type).To(Equal(v1beta1.OperationDefragment))
 		}
 		Expect(operations[2].Member).To(Equal(leader), "the leader was not the last")
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		for member, bytes := range databasesOf(ctx, c) {
 			Expect(bytes).To(BeNumerically("<", before[member]/2), member)
 		}
@@ -43,7 +43,7 @@ var _ = Describe("What an administrator asks of a cluster, while clients write",
 		awaitObeyed(ctx, c, v1beta1.MoveLeaderAnnotation)
 		Expect(leaderOf(ctx, c)).To(Equal(leader))
 		Expect(story.end()).To(HaveExactElements(SatisfyAll(HaveField("Type", v1beta1.OperationMoveLeader), HaveField("Member", now))))
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		annotate(ctx, c, v1beta1.MoveLeaderAnnotation+"=prod-9")
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonNoSuchMember).saying("prod-9", "prod-0"))
 		annotate(ctx, c, v1beta1.MoveLeaderAnnotation+"-")

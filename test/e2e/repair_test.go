@@ -44,7 +44,7 @@ var _ = Describe("A member that is lost, while clients write", func() {
 			steps = append(steps, op.Type)
 		}
 		Expect(steps).To(HaveExactElements(v1beta1.OperationReplaceMember, v1beta1.OperationReplaceMember, v1beta1.OperationAddMember, v1beta1.OperationAddMember))
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		writers.end(ctx, c)
 	})
 

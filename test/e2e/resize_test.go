@@ -33,7 +33,7 @@ var _ = Describe("A cluster that is resized while clients write", func() {
 			retired := v.Annotations[cluster.AnnotationMembership] == cluster.MembershipRetired
 			Expect(retired).To(Equal(name != cluster.VolumeName(c.Status.Members[0].Name)), name)
 		}
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		// The next step may replace it in the condition before anybody has seen it there.
 		Expect(notes(eventsOf(ctx, c), v1beta1.EventMemberAdded)).To(ContainElement(ContainSubstring("Adding prod-4: 4 voters of 5.")))
 	})

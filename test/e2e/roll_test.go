@@ -33,7 +33,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		awaitHealthy(ctx, c)
 		story.end()
 		expectEachReplaced(story, 1)
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		story.expectQuorumOfPods(2)
 		Expect(story.progress("2 of 3 members have been restarted")).NotTo(BeEmpty())
 		expectLeaderLast(eventsOf(ctx, c))
@@ -76,7 +76,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 		Expect(operations).To(HaveExactElements(HaveField("Type", v1beta1.OperationRollMember), HaveField("Type", v1beta1.OperationRollBack)))
 		failed := operations[0].Member
 		Expect(operations[1].Member).To(Equal(failed))
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		expectEvent(ctx, c, v1beta1.EventMemberRolledBack, failed, "used more memory than its limit")
 		awaitReady(ctx, c, failed)
 		restored := uidsOfPods(ctx, c)
@@ -111,7 +111,7 @@ var _ = Describe("A cluster whose members are restarted while clients write", fu
 			Expect(op.Member).To(Equal(failed), "another member was restarted before the failed one was cured")
 		}
 		Expect(operations[1]).To(SatisfyAll(HaveField("Type", v1beta1.OperationRollMember), HaveField("Member", failed)), "it was not cured first")
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		for _, pod := range podsOf(ctx, c) {
 			Expect(pod.Spec.Containers[0].Resources.Limits.Memory().String()).To(Equal("512Mi"), pod.Name)
 		}

@@ -35,7 +35,7 @@ var _ = Describe("The version of etcd in a running cluster", SpecPriority(10), f
 				Expect(operations[0].Type).To(Equal(v1beta1.OperationCheckConsistency), "the data were not compared before")
 			}
 			expectEachReplaced(story, 1)
-			story.expectTold(ctx, c)
+			story.expectTold(ctx, c, writers)
 			story.expectQuorumOfPods(2)
 			Expect(story.progress("2 of 3 members have been restarted")).NotTo(BeEmpty())
 			awaitNoImageCheck(ctx, c)
@@ -160,7 +160,7 @@ var _ = Describe("The version of etcd in a running cluster", SpecPriority(10), f
 		operations := story.end()
 		rolls := slices.IndexFunc(operations, func(op v1beta1.Operation) bool { return op.Type == v1beta1.OperationRollMember })
 		Expect(operations[rolls:]).To(HaveEach(HaveField("Type", v1beta1.OperationRollMember)), "it grew after the first restart")
-		story.expectTold(ctx, c)
+		story.expectTold(ctx, c, writers)
 		story.expectQuorumOfPods(2)
 		for _, pod := range podsOf(ctx, c) {
 			Expect(pod.Labels).To(HaveKeyWithValue("team", "a"))

@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/etcd-warden/etcd-warden/api/v1beta1"
@@ -46,7 +47,30 @@ func appendOn(ctx context.Context, c *v1beta1.EtcdCluster) *appending {
 	var err error
 	a.log, err = appendlog.Start(ctx, options)
 	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() {
+		if CurrentSpecReport().Failed() {
+			a.tellLongestGap(a.log.Entries())
+		}
+	})
 	return a
+}
+
+func (a *appending) tellLongestGap(entries []appendlog.Entry) {
+	gap, at := appendlog.LongestGap(entries, a.began, time.Now())
+	AddReportEntry("longest gap between acknowledged writes", fmt.Sprintf("%s, from %s, %s after the first of %d",
+		gap, at.UTC().Format(time.TimeOnly), at.Sub(a.began), appendlog.Acknowledged(entries)))
+}
+
+// expectStopped checks that no write was acknowledged for an election's time-out just before the quorum was reported
+// as lost: the pass that reported it had asked the members for some seconds.
+func (a *appending) expectStopped(lost *metav1.Condition) {
+	GinkgoHelper()
+	reported := lost.LastTransitionTime.Time
+	gap, at := appendlog.LongestGap(a.log.Entries(), reported.Add(-10*time.Second), reported.Add(time.Second))
+	told := fmt.Sprintf("QuorumLost since %s (%s), no write acknowledged for %s from %s",
+		reported.UTC().Format(time.TimeOnly), lost.Message, gap, at.UTC().Format(time.TimeOnly))
+	AddReportEntry(told)
+	Expect(gap).To(BeNumerically(">=", time.Second), told)
 }
 
 // addressesOf returns where the cluster's pods serve clients.
@@ -92,8 +116,7 @@ func clientTLS(ctx context.Context, c *v1beta1.EtcdCluster) *tls.Config {
 func (a *appending) end(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	entries := a.log.Stop()
-	gap, at := appendlog.LongestGap(entries, a.began, time.Now())
-	AddReportEntry("longest gap between acknowledged writes", fmt.Sprintf("%s, %s after the first of %d", gap, at.Sub(a.began), appendlog.Acknowledged(entries)))
+	a.tellLongestGap(entries)
 	Expect(appendlog.Acknowledged(entries)).To(BeNumerically(">", 0))
 	Expect(a.log.Verify(ctx, entries)).To(Succeed())
 
