@@ -106,9 +106,9 @@ func (c *certificateController) Reconcile(ctx context.Context, _ ctrl.Request) (
 	return ctrl.Result{RequeueAfter: min(untilRenewal, maxRequeueAfter)}, nil
 }
 
-// requeueConflict requeues quietly after a conflict, each time a little later. It returns other errors.
+// requeueConflict requeues quietly where another writer was faster, each time a little later. It returns other errors.
 func (c *certificateController) requeueConflict(err error) (ctrl.Result, error) {
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+	if isOvertaken(err) {
 		c.conflictsInARow++
 		return ctrl.Result{RequeueAfter: minRetryDelay << min(c.conflictsInARow-1, 4)}, nil
 	}
@@ -201,12 +201,12 @@ func (c *certificateController) repairConversion(
 				"v1alpha1 requests fail meanwhile. Find it in metadata.managedFields and stop it.")
 		return repairInterval, nil
 	}
-	patch, err := conversionPatch(crd.ResourceVersion, want)
+	patch, err := conversionPatch(crd.Spec.Conversion, want)
 	if err != nil {
 		return 0, err
 	}
 	err = c.client.Patch(ctx, crd, patch)
-	if apierrors.IsConflict(err) {
+	if isOvertaken(err) {
 		return 0, err
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,6 +33,8 @@ type fixture struct {
 	events *events.FakeRecorder
 	// patchError is returned by each write of the CRD.
 	patchError error
+	// beforePatch is done before each write of the CRD, after the CRD was read.
+	beforePatch func()
 }
 
 func newFixture(t *testing.T, olm bool) *fixture {
@@ -47,6 +51,9 @@ func newFixture(t *testing.T, olm bool) *fixture {
 		Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
 			if f.patchError != nil {
 				return f.patchError
+			}
+			if f.beforePatch != nil {
+				f.beforePatch()
 			}
 			return c.Patch(ctx, object, patch, options...)
 		},
@@ -127,6 +134,52 @@ func TestRetriesAConflictQuietly(t *testing.T) {
 	f.patchError = apierrors.NewConflict(resource, CRD, errors.New("another writer was faster"))
 	if result, err := f.reconcile(); err != nil || result.RequeueAfter != minRetryDelay {
 		t.Errorf("after the first conflict it reconciles again in %v, %v", result.RequeueAfter, err)
+	}
+}
+
+func TestIsNotOvertakenByAWriteOfAnotherField(t *testing.T) {
+	f := newFixture(t, false)
+	f.mustRepair()
+	f.overwrite()
+	f.beforePatch = func() { // as OLM does right after its InstallPlan
+		crd := f.getCRD()
+		crd.Labels = map[string]string{"operators.coreos.com/etcd-warden.operators": ""}
+		if err := f.server.Update(t.Context(), crd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.mustRepair()
+	if len(f.getCRD().Labels) == 0 {
+		t.Error("the repair took the label away")
+	}
+}
+
+func TestDoesNotOverwriteAConversionThatItDidNotRead(t *testing.T) {
+	f := newFixture(t, false)
+	f.mustRepair()
+	f.overwrite()
+	var other *apiextensionsv1.CustomResourceConversion
+	f.beforePatch = func() {
+		crd := f.getCRD()
+		other = desiredConversion(f.target, []byte("another authority"))
+		crd.Spec.Conversion = other
+		if err := f.server.Update(t.Context(), crd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = f.reconcile()
+	if diff := difference(f.getCRD().Spec.Conversion, other); diff != "" {
+		t.Errorf("it overwrote what it had not read: %s", diff)
+	}
+	f.beforePatch = nil
+	f.mustRepair()
+}
+
+func TestTellsAnInvalidCRDFromAFailedTest(t *testing.T) {
+	failed := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "testing value /spec/conversion failed", 0, false)
+	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "CustomResourceDefinition"}, CRD, field.ErrorList{field.Required(field.NewPath("spec"), "")})
+	if !isOvertaken(failed) || isOvertaken(invalid) || isOvertaken(nil) {
+		t.Errorf("overtaken: a failed test %v, an invalid CRD %v, no error %v", isOvertaken(failed), isOvertaken(invalid), isOvertaken(nil))
 	}
 }
 

@@ -3,10 +3,12 @@ package webhook
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -28,24 +30,29 @@ func desiredConversion(
 	}
 }
 
-// conversionPatch is a patch that replaces spec.conversion, and nothing else, in one resource version of the CRD.
-// It is written by hand because a CRD is large: computing the patch from two copies costs many times more.
-func conversionPatch(resourceVersion string, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
-	target := want.Webhook.ClientConfig
-	raw, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": resourceVersion},
-		"spec": map[string]any{"conversion": map[string]any{
-			"strategy": want.Strategy,
-			"webhook": map[string]any{
-				"clientConfig":             map[string]any{"service": target.Service, "url": target.URL, "caBundle": target.CABundle},
-				"conversionReviewVersions": want.Webhook.ConversionReviewVersions,
-			},
-		}},
+// conversionPatch replaces spec.conversion, and nothing else, where it is still what was read. The CRD's resourceVersion
+// may be another one by now: OLM writes a CRD again right after its InstallPlan did.
+func conversionPatch(read, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
+	const path = "/spec/conversion"
+	raw, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": path, "value": read},
+		{"op": "add", "path": path, "value": want},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the conversion: %w", err)
 	}
-	return client.RawPatch(types.MergePatchType, raw), nil
+	return client.RawPatch(types.JSONPatchType, raw), nil
+}
+
+// isOvertaken reports whether a write was refused because another writer was faster.
+func isOvertaken(err error) bool {
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		return true
+	}
+	// The test of a JSON patch that fails is an invalid request without causes; an object that is invalid has causes.
+	var status apierrors.APIStatus
+	return apierrors.IsInvalid(err) && errors.As(err, &status) &&
+		(status.Status().Details == nil || len(status.Status().Details.Causes) == 0)
 }
 
 // caBundleOf returns the authorities that the API server trusts now.

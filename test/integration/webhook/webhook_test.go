@@ -106,8 +106,8 @@ func isConversion(t *testing.T, want *apiextensionsv1.CustomResourceConversion) 
 // TestRepairsOnceWithTwoReplicas overwrites spec.conversion beside two replicas. It is then written once.
 func TestRepairsOnceWithTwoReplicas(t *testing.T) {
 	l := newLab(t)
-	l.serve(l.options())
-	l.awaitReady(l.start(l.options()))
+	pods := []*pod{l.serve(l.options()), l.start(l.options())}
+	l.awaitReady(pods[1])
 	want := getCRD(t)
 	const times = 10
 	for range times {
@@ -118,6 +118,13 @@ func TestRepairsOnceWithTwoReplicas(t *testing.T) {
 	}
 	if writes := getCRD(t).Generation - want.Generation; writes != 2*times {
 		t.Errorf("spec.conversion was written %d times, want %d: as often as it was overwritten, and the overwriting", writes, 2*times)
+	}
+	for _, p := range pods {
+		for len(p.events.Events) > 0 {
+			if event := <-p.events.Events; strings.Contains(event, v1beta1.EventConversionNotRepaired) {
+				t.Errorf("the slower replica reported a failure: %s", event)
+			}
+		}
 	}
 }
 
