@@ -162,6 +162,18 @@ func (w *watcher) failing(prefix string) time.Duration {
 	return sum
 }
 
+// reasons returns why requests failed, each reason once.
+func (w *watcher) reasons() []string {
+	var all []string
+	for _, p := range w.probes {
+		for _, g := range p.gaps {
+			all = append(all, g.errors...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // tell stops the client, writes the figures down and shows every gap. It checks that the client really asked.
 func (w *watcher) tell(upgrade string) {
 	GinkgoHelper()
