@@ -30,8 +30,8 @@ func desiredConversion(
 	}
 }
 
-// conversionPatch replaces spec.conversion, and nothing else, where it is still what was read. The CRD's resourceVersion
-// may be another one by now: OLM writes a CRD again right after its InstallPlan did.
+// conversionPatch replaces spec.conversion, and nothing else, where it is still what was read. The resourceVersion
+// of the CRD may be another one by now: OLM writes it again right after its InstallPlan did.
 func conversionPatch(read, want *apiextensionsv1.CustomResourceConversion) (client.Patch, error) {
 	const path = "/spec/conversion"
 	raw, err := json.Marshal([]map[string]any{
