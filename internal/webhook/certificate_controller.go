@@ -86,11 +86,11 @@ func (c *certificateController) Reconcile(ctx context.Context, _ ctrl.Request) (
 		return ctrl.Result{}, fmt.Errorf("reading the CustomResourceDefinition %s: %w", c.crd, err)
 	}
 	if err := c.loadSecret(ctx, crd); err != nil {
-		return c.requeueConflict(err)
+		return c.requeueConflict(ctx, err)
 	}
 	wait, err := c.repairConversion(ctx, crd)
 	if err != nil {
-		return c.requeueConflict(err)
+		return c.requeueConflict(ctx, err)
 	}
 	c.conflictsInARow = 0
 	if wait > 0 {
@@ -106,13 +106,16 @@ func (c *certificateController) Reconcile(ctx context.Context, _ ctrl.Request) (
 	return ctrl.Result{RequeueAfter: min(untilRenewal, maxRequeueAfter)}, nil
 }
 
-// requeueConflict requeues quietly where another writer was faster, each time a little later. It returns other errors.
-func (c *certificateController) requeueConflict(err error) (ctrl.Result, error) {
-	if isOvertaken(err) {
-		c.conflictsInARow++
-		return ctrl.Result{RequeueAfter: minRetryDelay << min(c.conflictsInARow-1, 4)}, nil
+// requeueConflict requeues where another writer was faster, each time a little later. It returns other errors.
+func (c *certificateController) requeueConflict(ctx context.Context, err error) (ctrl.Result, error) {
+	if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !isFailedTest(err) {
+		return ctrl.Result{}, err
 	}
-	return ctrl.Result{}, err
+	c.conflictsInARow++
+	if c.conflictsInARow%repairBurst == 0 {
+		log.FromContext(ctx).Info("Other writers are faster again and again", "times", c.conflictsInARow, "refused", err.Error())
+	}
+	return ctrl.Result{RequeueAfter: minRetryDelay << min(c.conflictsInARow-1, 4)}, nil
 }
 
 // loadSecret reads the Secret. It renews the Secret where OLM does not make it.
@@ -206,7 +209,7 @@ func (c *certificateController) repairConversion(
 		return 0, err
 	}
 	err = c.client.Patch(ctx, crd, patch)
-	if isOvertaken(err) {
+	if apierrors.IsConflict(err) || isFailedTest(err) {
 		return 0, err
 	}
 	if err != nil {

@@ -175,11 +175,22 @@ func TestDoesNotOverwriteAConversionThatItDidNotRead(t *testing.T) {
 	f.mustRepair()
 }
 
-func TestTellsAnInvalidCRDFromAFailedTest(t *testing.T) {
+func TestTellsAFailedTestFromWhatIsRefused(t *testing.T) {
 	failed := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "testing value /spec/conversion failed", 0, false)
-	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "CustomResourceDefinition"}, CRD, field.ErrorList{field.Required(field.NewPath("spec"), "")})
-	if !isOvertaken(failed) || isOvertaken(invalid) || isOvertaken(nil) {
-		t.Errorf("overtaken: a failed test %v, an invalid CRD %v, no error %v", isOvertaken(failed), isOvertaken(invalid), isOvertaken(nil))
+	if !isFailedTest(failed) {
+		t.Errorf("a failed test is taken for a refusal: %v", failed)
+	}
+	denied := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "", 0, false)
+	denied.ErrStatus.Message = `admission webhook "crds.example.com" denied the request: no`
+	for name, err := range map[string]error{
+		"no error": nil,
+		"a denial": denied,
+		"an invalid CRD": apierrors.NewInvalid(schema.GroupKind{Kind: "CustomResourceDefinition"}, CRD,
+			field.ErrorList{field.Required(field.NewPath("spec"), "")}),
+	} {
+		if isFailedTest(err) {
+			t.Errorf("%s is taken for a failed test: %v", name, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -44,15 +45,16 @@ func conversionPatch(read, want *apiextensionsv1.CustomResourceConversion) (clie
 	return client.RawPatch(types.JSONPatchType, raw), nil
 }
 
-// isOvertaken reports whether a write was refused because another writer was faster.
-func isOvertaken(err error) bool {
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		return true
-	}
-	// The test of a JSON patch that fails is an invalid request without causes; an object that is invalid has causes.
+// isFailedTest reports whether the API server refused a JSON patch because its test failed. It says so in these words
+// only, without a cause; an invalid object has causes, and an admission webhook other words.
+func isFailedTest(err error) bool {
 	var status apierrors.APIStatus
-	return apierrors.IsInvalid(err) && errors.As(err, &status) &&
-		(status.Status().Details == nil || len(status.Status().Details.Causes) == 0)
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return (details == nil || len(details.Causes) == 0) &&
+		strings.HasPrefix(status.Status().Message, "the server rejected our request due to an error in our request")
 }
 
 // caBundleOf returns the authorities that the API server trusts now.

@@ -105,6 +105,8 @@ func Start(ctx context.Context, o Options) (*Log, error) {
 func (l *Log) Stop() []Entry {
 	l.cancel()
 	l.work.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	slices.SortFunc(l.entries, func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
 	return l.entries
 }

@@ -136,15 +136,19 @@ func (s *story) expectTold(ctx context.Context, c *v1beta1.EtcdCluster, writers 
 	GinkgoHelper()
 	operations := s.end()
 	Eventually(ctx, func(g Gomega) { expectEvents(g, operations, eventsOf(ctx, c)) }).Should(Succeed()) // sent later
+	var reported *metav1.Condition
 	for _, version := range s.versions {
 		lost := meta.FindStatusCondition(version.Status.Conditions, v1beta1.ConditionQuorumLost)
-		Expect(lost).NotTo(BeNil())
-		if lost.Status == metav1.ConditionTrue {
-			writers.expectStopped(lost)
-			continue
+		Expect(lost).To(HaveValue(HaveField("Status", BeElementOf(metav1.ConditionTrue, metav1.ConditionFalse))))
+		switch {
+		case lost.Status == metav1.ConditionTrue:
+			reported = lost
+		case reported != nil:
+			writers.expectStopped(reported, lost.LastTransitionTime.Time)
+			reported = nil
 		}
-		Expect(lost.Status).To(Equal(metav1.ConditionFalse))
 	}
+	Expect(reported).To(BeNil(), "the quorum is still reported as lost")
 }
 
 func expectEvents(g Gomega, operations []v1beta1.Operation, told []eventsv1.Event) {

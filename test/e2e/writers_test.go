@@ -55,22 +55,43 @@ func appendOn(ctx context.Context, c *v1beta1.EtcdCluster) *appending {
 	return a
 }
 
+// tellLongestGap tells the longest time without an acknowledged write until the last attempt.
 func (a *appending) tellLongestGap(entries []appendlog.Entry) {
-	gap, at := appendlog.LongestGap(entries, a.began, time.Now())
+	gap, at := appendlog.LongestGap(entries, a.began, lastSent(entries))
 	AddReportEntry("longest gap between acknowledged writes", fmt.Sprintf("%s, from %s, %s after the first of %d",
 		gap, at.UTC().Format(time.TimeOnly), at.Sub(a.began), appendlog.Acknowledged(entries)))
 }
 
-// expectStopped checks that no write was acknowledged for an election's time-out just before the quorum was reported
-// as lost: the pass that reported it had asked the members for some seconds.
-func (a *appending) expectStopped(lost *metav1.Condition) {
+func lastSent(entries []appendlog.Entry) (last time.Time) {
+	for _, e := range entries {
+		if e.Sent.After(last) {
+			last = e.Sent
+		}
+	}
+	return last
+}
+
+// expectStopped checks that no write was acknowledged for an election's time-out when the quorum was reported as lost,
+// and that the report ended soon after writes went on. The time of the report is when the pass began: it asked the
+// members after that.
+func (a *appending) expectStopped(lost *metav1.Condition, until time.Time) {
 	GinkgoHelper()
-	reported := lost.LastTransitionTime.Time
-	gap, at := appendlog.LongestGap(a.log.Entries(), reported.Add(-10*time.Second), reported.Add(time.Second))
-	told := fmt.Sprintf("QuorumLost since %s (%s), no write acknowledged for %s from %s",
-		reported.UTC().Format(time.TimeOnly), lost.Message, gap, at.UTC().Format(time.TimeOnly))
+	reported, entries := lost.LastTransitionTime.Time, a.log.Entries()
+	from, to := reported.Add(-5*time.Second), reported.Add(6*time.Second) // with the time-out of a question to a member
+	if from.Before(a.began) {
+		from = a.began
+	}
+	if last := lastSent(entries); to.After(last) {
+		to = last
+	}
+	Expect(to).To(BeTemporally(">", from), "there were no writers")
+	gap, at := appendlog.LongestGap(entries, from, to)
+	told := fmt.Sprintf("QuorumLost from %s to %s (%s), no write acknowledged for %s from %s", reported.UTC().Format(time.TimeOnly),
+		until.UTC().Format(time.TimeOnly), lost.Message, gap, at.UTC().Format(time.TimeOnly))
 	AddReportEntry(told)
 	Expect(gap).To(BeNumerically(">=", time.Second), told)
+	longest, began := appendlog.LongestGap(entries, at, until)
+	Expect(until.Sub(began.Add(longest))).To(BeNumerically("<", 30*time.Second), told)
 }
 
 // addressesOf returns where the cluster's pods serve clients.
