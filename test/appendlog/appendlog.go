@@ -69,6 +69,8 @@ type Log struct {
 	options Options
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
+	// attempts is held by each attempt, and alone by a pause.
+	attempts sync.RWMutex
 
 	mu        sync.Mutex
 	addresses map[string]string
@@ -109,6 +111,12 @@ func (l *Log) Stop() []Entry {
 	defer l.mu.Unlock()
 	slices.SortFunc(l.entries, func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
 	return l.entries
+}
+
+// Pause waits for the attempts that are under way, and begins no other one until it is resumed.
+func (l *Log) Pause() (resume func()) {
+	l.attempts.Lock()
+	return l.attempts.Unlock
 }
 
 // Entries returns the attempts that have ended so far, in no order.
@@ -193,8 +201,12 @@ func (l *Log) write(ctx context.Context, member string, n int) {
 	}
 }
 
-// append makes one attempt. The entry is written only if it does not exist yet.
+// append makes one attempt, if there is no pause. The entry is written only if it does not exist yet.
 func (l *Log) append(ctx context.Context, to Connection, key string) {
+	if !l.attempts.TryRLock() {
+		return
+	}
+	defer l.attempts.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	request := &etcdserverpb.TxnRequest{

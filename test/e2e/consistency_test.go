@@ -22,7 +22,7 @@ var _ = Describe("A member whose data are corrupt, while clients write", func() 
 		awaitObeyed(ctx, c, v1beta1.CheckConsistencyAnnotation)
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
 		corrupt := without([]string{"prod-0", "prod-1", "prod-2"}, c.Status.Leader)[0]
-		corruptData(ctx, c, corrupt)
+		corruptData(ctx, c, writers, corrupt)
 		annotate(ctx, c, v1beta1.CheckConsistencyAnnotation+"=after")
 		awaitMembers(ctx, c, append(without([]string{"prod-0", "prod-1", "prod-2"}, corrupt), "prod-3")...)
 		expectEvent(ctx, c, v1beta1.EventMemberRemoved, "The data of "+corrupt+" differ", "a new member takes its place")
@@ -38,7 +38,7 @@ var _ = Describe("A member whose data are corrupt, while clients write", func() 
 		writers := appendOn(ctx, c)
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
 		corrupt := c.Status.Leader
-		corruptData(ctx, c, corrupt)
+		corruptData(ctx, c, writers, corrupt)
 		compact(ctx, c)
 		expectEvent(ctx, c, v1beta1.ReasonCorrupt, "etcd reports alarm CORRUPT")
 		awaitMembers(ctx, c, append(without([]string{"prod-0", "prod-1", "prod-2"}, corrupt), "prod-3")...)
@@ -51,10 +51,11 @@ var _ = Describe("A member whose data are corrupt, while clients write", func() 
 })
 
 // corruptData writes a key, and overwrites its value in the database of one member while etcd runs, which maps the file
-// into its memory. A page that etcd is about to write anew may still have the old value, so it must stay away for a
-// while.
-func corruptData(ctx context.Context, c *v1beta1.EtcdCluster, member string) {
+// into its memory. Meanwhile there are no other writes: with them etcd would write its pages elsewhere, and take for
+// something else the place that is overwritten.
+func corruptData(ctx context.Context, c *v1beta1.EtcdCluster, writers *appending, member string) {
 	GinkgoHelper()
+	defer writers.log.Pause()()
 	const value = "a-value-that-one-disk-loses"
 	write(ctx, c, member, "precious", value)
 	runOnVolume(ctx, c, member, `f=$(find /volume -name db | head -1); changed=no; away=0

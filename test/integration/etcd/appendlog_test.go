@@ -48,6 +48,40 @@ func awaitWrites(t *testing.T, l *lab, name string) {
 	}
 }
 
+func TestAPausedAppendLogWritesNothing(t *testing.T) {
+	l := newLab(t, "3.6")
+	if err := l.Start(t, "prod-0", rules.Initial{State: "new", Members: []string{"prod-0"}, Token: "log"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitWrites(t, l, "prod-0")
+	log, err := appendlog.Start(t.Context(), appendlog.Options{Prefix: "log", Members: func(context.Context) (map[string]string, error) {
+		return map[string]string{"prod-0": l.address("prod-0")}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitMore := func(than int) {
+		t.Helper()
+		for end := time.Now().Add(patience); len(log.Entries()) <= than; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("it writes nothing")
+			}
+		}
+	}
+	awaitMore(0)
+	resume := log.Pause()
+	paused := len(log.Entries())
+	time.Sleep(time.Second) // in which it would write a hundred entries
+	if n := len(log.Entries()); n != paused {
+		t.Errorf("%d entries were written in a pause", n-paused)
+	}
+	resume()
+	awaitMore(paused)
+	if err := log.Verify(t.Context(), log.Stop()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheAppendLogKeepsEveryAcknowledgedEntryThroughALostLeader(t *testing.T) {
 	l := newLab(t, "3.6")
 	members := []string{"prod-0", "prod-1", "prod-2"}
