@@ -195,7 +195,7 @@ test-olm: ## Run the tests under Operator Lifecycle Manager on the local cluster
 
 .PHONY: test-full
 test-full: cluster-down ## Run every suite with its whole matrix, as before a release.
-	ETCD_WARDEN_TEST_FULL=true hack/test.sh unit integration release cluster e2e olm
+	ETCD_WARDEN_TEST_FULL=true hack/test.sh unit integration release cluster e2e search olm
 
 .PHONY: test-cluster
 test-cluster: cluster-down ## Test the local cluster itself: start, node loss, volumes, nothing left behind.
