@@ -204,15 +204,42 @@ func TestNotesWhichSuitesPassed(t *testing.T) {
 		c.write(t, module+"/go.mod", "module example.com/module\n\ngo 1.26\n")
 		c.write(t, module+"/one_test.go", "package one\n\nimport \"testing\"\n\nfunc TestOne(*testing.T) {}\n")
 	}
+	c.run(t, "mkdir", "-p", "internal/simulation")
+	c.write(t, "internal/simulation/search_test.go", `package simulation
+
+import (
+	"os"
+	"testing"
+)
+
+func TestOne(*testing.T) {}
+
+func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
+	if os.Getenv("HARM") != "" {
+		t.Error("harmed")
+	}
+}
+`)
 	c.run(t, "git", "init", "-q")
 	c.identify(t)
 	c.run(t, "git", "add", "-A")
-	for _, run := range []struct{ full, noted string }{{full: "", noted: "unit\n"}, {full: "true", noted: "unit\nunit-full\n"}} {
+	for _, run := range []struct{ full, suites, harm, noted string }{
+		{suites: "unit", noted: "unit\n"},
+		{full: "true", suites: "unit", noted: "unit\nunit-full\n"},
+		{full: "true", suites: "unit search", noted: "unit\nunit-full\n"},
+		{full: "true", suites: "unit search", harm: "yes"},
+		{suites: "search"},
+	} {
 		c.run(t, "git", "commit", "-q", "--allow-empty", "-m", "Test")
-		c.run(t, "env", "ETCD_WARDEN_CACHE="+cache, "ETCD_WARDEN_TEST_FULL="+run.full, "hack/test.sh", "unit")
+		test := exec.Command("hack/test.sh", strings.Fields(run.suites)...)
+		test.Dir, test.Env = c.dir, append(os.Environ(), "ETCD_WARDEN_CACHE="+cache, "ETCD_WARDEN_TEST_FULL="+run.full, "HARM="+run.harm)
+		if out, err := test.CombinedOutput(); (err == nil) != (run.harm == "") {
+			t.Fatalf("%+v: %v\n%s", run, err, out)
+		}
 		commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
-		if noted := (clone{dir: cache}).read(t, "test/passed/"+commit); noted != run.noted {
-			t.Errorf("with ETCD_WARDEN_TEST_FULL=%q, %q is noted", run.full, noted)
+		noted, err := os.ReadFile(filepath.Join(cache, "test", "passed", commit))
+		if string(noted) != run.noted || err != nil && !os.IsNotExist(err) {
+			t.Errorf("%+v: %q is noted, %v", run, noted, err)
 		}
 	}
 }
