@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs test suites and counts their tests:
 #
-#   test.sh SUITE...     unit, integration, release, cluster, e2e, olm; search: the random search of the unit tests alone
+#   test.sh SUITE...     unit, integration, release, cluster, e2e, olm, and search: the random search of the unit tests
 #
 # The last line is "N passed, N failed, N skipped" over all suites. The exit code is not zero if a test failed, if a
 # package did not build, or if a suite ran no test. After a failed suite the next one still runs.
