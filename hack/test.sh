@@ -20,7 +20,7 @@ run() {
   echo "== $1"
   case $1 in
     unit) unit_tests 2>&1 | tee "$OUT/unit" | "$SUM" show ;;
-    search) nice -n 19 go test -json -count=1 -timeout 2h -run "$SEARCH" ./internal/simulation 2>&1 | tee "$OUT/search" | "$SUM" show ;;
+    search) (renice -n 19 -p "$BASHPID" > /dev/null; go_test -run "$SEARCH" ./internal/simulation) ;;
     integration)
       hack/build-tools.sh kubernetes etcd-3.5 etcd-3.6 etcd-3.7 etcd-3.6.12 etcd-3.7.1 cert-manager
       go_test -tags=integration ./test/integration/... ;;
@@ -67,10 +67,8 @@ unit_tests() {
 # Unit tests without the search have passed once the search has, too.
 note_passed() {
   [ "$code" = "$(git rev-parse HEAD)" ] && [ "$code" = "$(git rev-parse HEAD && git status --porcelain)" ] || return 0
-  case $1,${skipped:+"without the search"} in
-    unit,?*) unit=$code; return ;;
-    search,*) [ "${unit:-}" = "$code" ] || return 0; set -- unit ;;
-  esac
+  if [ "$1" = unit ] && [ -n "$skipped" ]; then unit=$code; return; fi
+  if [ "$1" = search ]; then [ "$unit" = "$code" ] || return 0; set -- unit; fi
   mkdir -p "$CACHE/test/passed"
   printf '%s\n' "$1" ${ETCD_WARDEN_TEST_FULL:+"$1-full"} >> "$CACHE/test/passed/$code"
 }
@@ -95,8 +93,8 @@ beside() {
 }
 
 SEARCH='^TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite$'
+failed=0 events=() skipped='' unit='' # unit is the commit on which the unit tests passed without the search
 case " $* " in *' search '*) skipped=$SEARCH ;; esac
-failed=0 events=()
 for suite in "$@"; do
   events+=("$OUT/$suite")
   case $suite,$* in

@@ -180,6 +180,11 @@ func TestTellsAFailedTestFromWhatIsRefused(t *testing.T) {
 	if !isFailedTest(failed) {
 		t.Errorf("a failed test is taken for a refusal: %v", failed)
 	}
+	f := newFixture(t, false)
+	f.patchError = failed
+	if result, err := f.reconcile(); err != nil || result.RequeueAfter != minRetryDelay {
+		t.Errorf("after a failed test it reconciles again in %v, %v", result.RequeueAfter, err)
+	}
 	denied := apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", "", 0, false)
 	denied.ErrStatus.Message = `admission webhook "crds.example.com" denied the request: no`
 	for name, err := range map[string]error{

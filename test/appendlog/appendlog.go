@@ -107,10 +107,7 @@ func Start(ctx context.Context, o Options) (*Log, error) {
 func (l *Log) Stop() []Entry {
 	l.cancel()
 	l.work.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	slices.SortFunc(l.entries, func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
-	return l.entries
+	return l.Entries()
 }
 
 // Pause waits for the attempts that are under way, and begins no other one until it is resumed.
@@ -119,11 +116,11 @@ func (l *Log) Pause() (resume func()) {
 	return l.attempts.Unlock
 }
 
-// Entries returns the attempts that have ended so far, in no order.
+// Entries returns the attempts that have ended so far, in the order of sending.
 func (l *Log) Entries() []Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.entries)
+	return slices.SortedFunc(slices.Values(l.entries), func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
 }
 
 // tick waits. It reports false when the context has ended.

@@ -52,7 +52,8 @@ var _ = Describe("A member whose data are corrupt, while clients write", func() 
 
 // corruptData writes a key, and overwrites its value in the database of one member while etcd runs, which maps the file
 // into its memory. Meanwhile there are no other writes: with them etcd would write its pages elsewhere, and take for
-// something else the place that is overwritten.
+// something else the place that is overwritten. The page of this write may still come with the old value, so it must
+// stay away for a while.
 func corruptData(ctx context.Context, c *v1beta1.EtcdCluster, writers *appending, member string) {
 	GinkgoHelper()
 	defer writers.log.Pause()()

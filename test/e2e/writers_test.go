@@ -57,18 +57,17 @@ func appendOn(ctx context.Context, c *v1beta1.EtcdCluster) *appending {
 
 // tellLongestGap tells the longest time without an acknowledged write until the last attempt.
 func (a *appending) tellLongestGap(entries []appendlog.Entry) {
-	gap, at := appendlog.LongestGap(entries, a.began, lastSent(entries))
+	gap, at := appendlog.LongestGap(entries, a.began, a.lastSent(entries))
 	AddReportEntry("longest gap between acknowledged writes", fmt.Sprintf("%s, from %s, %s after the first of %d",
 		gap, at.UTC().Format(time.TimeOnly), at.Sub(a.began), appendlog.Acknowledged(entries)))
 }
 
-func lastSent(entries []appendlog.Entry) (last time.Time) {
-	for _, e := range entries {
-		if e.Sent.After(last) {
-			last = e.Sent
-		}
+// lastSent returns when the last attempt began. Without one it returns when the writers were started.
+func (a *appending) lastSent(entries []appendlog.Entry) time.Time {
+	if n := len(entries); n > 0 {
+		return entries[n-1].Sent
 	}
-	return last
+	return a.began
 }
 
 // expectStopped checks that no write was acknowledged for an election's time-out when the quorum was reported as lost,
@@ -81,7 +80,7 @@ func (a *appending) expectStopped(lost *metav1.Condition, until time.Time) {
 	if from.Before(a.began) {
 		from = a.began
 	}
-	if last := lastSent(entries); to.After(last) {
+	if last := a.lastSent(entries); to.After(last) {
 		to = last
 	}
 	Expect(to).To(BeTemporally(">", from), "there were no writers")

@@ -231,10 +231,9 @@ func TestNoReachableStateCostsQuorumOrAnAcknowledgedWrite(t *testing.T) {
 		{suites: "search"},
 	} {
 		c.run(t, "git", "commit", "-q", "--allow-empty", "-m", "Test")
-		test := exec.Command("hack/test.sh", strings.Fields(run.suites)...)
-		test.Dir, test.Env = c.dir, append(os.Environ(), "ETCD_WARDEN_CACHE="+cache, "ETCD_WARDEN_TEST_FULL="+run.full, "HARM="+run.harm)
-		if out, err := test.CombinedOutput(); (err == nil) != (run.harm == "") {
-			t.Fatalf("%+v: %v\n%s", run, err, out)
+		test := append([]string{"ETCD_WARDEN_CACHE=" + cache, "ETCD_WARDEN_TEST_FULL=" + run.full, "hack/test.sh"}, strings.Fields(run.suites)...)
+		if said, err := c.said("HARM="+run.harm, "env", test...); (err == nil) != (run.harm == "") {
+			t.Fatalf("%+v: %v\n%s", run, err, said)
 		}
 		commit := strings.TrimSpace(c.run(t, "git", "rev-parse", "HEAD"))
 		noted, err := os.ReadFile(filepath.Join(cache, "test", "passed", commit))
