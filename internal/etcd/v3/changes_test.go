@@ -332,7 +332,7 @@ func TestAHostileMemberCostsAChangeLittleMemoryAndTime(t *testing.T) {
 		} {
 			t.Run(name+", "+what, func(t *testing.T) {
 				to := targetAt(serveGRPC(t, a))
-				costsLittle(t, name, func(ctx context.Context) error { return call.do(ctx, to) }, true)
+				costsLittle(t, liveHeap, name, func(ctx context.Context) error { return call.do(ctx, to) }, true)
 			})
 		}
 	}
