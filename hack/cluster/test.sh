@@ -141,7 +141,7 @@ existing_cluster() { # the user's own cluster is used and left alone
 }
 takeover() { # of a cluster whose processes all died
   "$CLUSTER" up
-  find /sys/fs/cgroup -path '*/etcd-warden/*' -name cgroup.procs -exec cat {} + | sort -u | xargs kill -9
+  (die() { echo "$*"; exit 1; }; . "$HERE/host.sh"; kill_group etcd-warden)
   eventually 30 fails kubectl get --raw /readyz
   "$WORK/hack/cluster/cluster.sh" up 2
   says "$WORK" "$WORK/hack/cluster/cluster.sh" status

@@ -184,8 +184,8 @@ func deleteVolumes(ctx context.Context, c *v1beta1.EtcdCluster, members ...strin
 	deletePods(ctx, c, members...)
 }
 
-// copyVolume copies the data of a member to another PersistentVolume, which any claim may then use, as a restored
-// snapshot of it. It returns its name.
+// copyVolume copies the data of a member to another PersistentVolume, as a restored snapshot of it, which only a claim
+// of the same name can use. It returns its name.
 func copyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) string {
 	GinkgoHelper()
 	data := volumeObject(ctx, c, cluster.VolumeName(member))
@@ -205,7 +205,10 @@ func copyVolume(ctx context.Context, c *v1beta1.EtcdCluster, member string) stri
 	Expect(kube.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(c.Namespace), client.MatchingFields{"status.phase": "Succeeded"})).To(Succeed())
 	Expect(kube.Delete(ctx, claim)).To(Succeed())
 	Eventually(ctx, func() bool { return exists(ctx, c.Namespace, claim.Name, &corev1.PersistentVolumeClaim{}) }).Should(BeFalse())
-	change(ctx, func() { volume.Spec.ClaimRef = nil })
+	// Without the reservation it would go to any claim in the cluster that waits for a volume.
+	change(ctx, func() {
+		volume.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: data.Namespace, Name: data.Name}
+	})
 	DeferCleanup(func(ctx SpecContext) {
 		change(ctx, func() { volume.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete })
 	})
