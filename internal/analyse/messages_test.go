@@ -3,6 +3,7 @@ package analyse
 import (
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,25 +112,38 @@ func TestAStartWithoutTheKeptVolumesIsAdvisedByTheSpec(t *testing.T) {
 }
 
 func TestObjectsThatBelongToNoMemberAreNamed(t *testing.T) {
-	const advice = "Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc data-prod-3 operator.etcd-warden.io/membership=Retired"
+	const deletion, keep = "Delete the StatefulSet.", "Keep the data with kubectl annotate --overwrite pvc data-prod-3 operator.etcd-warden.io/membership=Retired"
 	retired := Changed(func(m *cluster.Member) { m.Volume.Retired = true })
+	lost := Changed(func(m *cluster.Member) { m.Volume = nil })
 	for name, c := range map[string]struct {
-		parts []Part
-		want  string
+		parts  []Part
+		want   string
+		advice []string
 	}{
-		"a member that was removed":       {[]Part{Healthy}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3 belongs to no member"},
-		"a volume":                        {[]Part{Volume}, "PersistentVolumeClaim data-prod-3 belongs to no member"},
-		"a retired volume":                {[]Part{Volume, retired}, ""},
-		"a retired volume with its start": {[]Part{Volume, Sealed, retired}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3"},
+		"a member that was removed": {[]Part{Healthy}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3 belongs to no member", []string{deletion, keep}},
+		"a volume":                  {[]Part{Volume}, "PersistentVolumeClaim data-prod-3 belongs to no member", []string{keep}},
+		"a member without a volume": {[]Part{Healthy, lost}, "StatefulSet prod-3 belongs to no member", []string{deletion}},
+		"a retired volume":          {[]Part{Volume, retired}, "", nil},
+		"a retired volume with its start": {
+			[]Part{Volume, Sealed, retired}, "StatefulSet prod-3 with PersistentVolumeClaim data-prod-3", []string{deletion, keep},
+		},
 	} {
 		s := MakeCluster("prod").Objects().Members(Healthy).Member("prod-3", c.parts...).Snapshot()
 		s.LeftOvers, s.Members = s.Members[3:], s.Members[:3]
 		d := Next(s)
-		switch {
-		case c.want == "" && len(d.Problems) > 0:
-			t.Errorf("%s: %v", name, d.Problems)
-		case c.want != "" && (len(d.Problems) != 1 || !strings.HasPrefix(d.Problems[0].Message, c.want) || !strings.Contains(d.Problems[0].Message, advice)):
-			t.Errorf("%s: want %q, got %v", name, c.want, d.Problems)
+		if c.want == "" {
+			if len(d.Problems) > 0 {
+				t.Errorf("%s: %v", name, d.Problems)
+			}
+			continue
+		}
+		if len(d.Problems) != 1 || !strings.HasPrefix(d.Problems[0].Message, c.want) {
+			t.Fatalf("%s: want %q, got %v", name, c.want, d.Problems)
+		}
+		for _, advice := range []string{deletion, keep} {
+			if text := d.Problems[0].Message; strings.Contains(text, advice) != slices.Contains(c.advice, advice) {
+				t.Errorf("%s: want the advice %q, got %q", name, c.advice, text)
+			}
 		}
 	}
 }

@@ -250,12 +250,14 @@ func (p *problems) addForeign(s *cluster.Snapshot, x *cluster.ForeignObject) {
 
 // addLeftOver tells of the objects of a name that is no member's. The user may have retired the volume.
 func (p *problems) addLeftOver(m *cluster.Member) {
-	var objects []string
+	var objects, advice []string
 	if m.Workload != nil {
-		objects = append(objects, "StatefulSet "+m.Name)
+		objects, advice = append(objects, "StatefulSet "+m.Name), append(advice, "Delete the StatefulSet.")
 	}
 	if m.Volume != nil && (m.Workload != nil || !m.Volume.Retired) {
 		objects = append(objects, "PersistentVolumeClaim "+m.Volume.Name)
+		advice = append(advice, fmt.Sprintf("Keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim.",
+			m.Volume.Name, cluster.AnnotationMembership, cluster.MembershipRetired))
 	}
 	if len(objects) > 0 && isInMemory(*m) {
 		p.add(v1beta1.ReasonLeftOver, "StatefulSet %s belongs to no member, because etcd's member list does not have %s, and its data were in memory. "+
@@ -263,8 +265,7 @@ func (p *problems) addLeftOver(m *cluster.Member) {
 		return
 	}
 	if len(objects) > 0 {
-		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. "+
-			"Delete the StatefulSet. Then keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim too.",
-			strings.Join(objects, " with "), m.Name, cluster.VolumeName(m.Name), cluster.AnnotationMembership, cluster.MembershipRetired)
+		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. %s",
+			strings.Join(objects, " with "), m.Name, strings.Join(advice, " "))
 	}
 }

@@ -5,13 +5,16 @@ package integration
 import (
 	stdcmp "cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -205,7 +208,8 @@ func TestAStatusThatSomebodyWipedIsRebuiltFromTheVolumes(t *testing.T) {
 const wipes = 10
 
 // TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing wipes claims, too. Only the claim tells that a member which
-// fails goes back: without it, the failed member is told, and its user must correct the spec.
+// fails goes back: without it, the failed member is told, and its user must correct the spec. Where a member without a
+// claim is removed at that moment, its user must delete the StatefulSet.
 func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenarios {
@@ -216,7 +220,8 @@ func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			for n, w := range s.start(t, nil).operator.writes {
-				if !isShort && n%wipes > 0 {
+				isTold := s.claimsGone && w.Verb == "remove-member"
+				if !isShort && !isTold && n%wipes > 0 {
 					continue
 				}
 				t.Run("before "+w.String(), func(t *testing.T) {
@@ -226,11 +231,28 @@ func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
 							l.wipeStatus()
 						}
 					})
+					if isTold {
+						l.deleteLeftOver()
+					}
 					s.check(l, "")
 				})
 			}
 		})
 	}
+}
+
+// deleteLeftOver does what the status advises about a StatefulSet that is left over.
+func (l *lab) deleteLeftOver() {
+	l.Helper()
+	c := l.get()
+	expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonLeftOver)
+	told := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionDegraded).Message
+	member := regexp.MustCompile(`^StatefulSet (\S+) belongs to no member.* Delete the StatefulSet\.`).FindStringSubmatch(told)
+	if member == nil {
+		l.Fatalf("the status does not say what to delete: %s", told)
+	}
+	l.delete(&appsv1.StatefulSet{}, member[1])
+	l.settle()
 }
 
 func (l *lab) wipeStatus() {

@@ -37,6 +37,9 @@ type scenario struct {
 	// returnsLate tells that a claim returns in the end. Where the operator, or another one, has ended its work by then,
 	// or the status is wiped, the user is told that it is left over.
 	returnsLate bool
+	// claimsGone tells that members without claims are removed. Where the status is wiped at that moment, the user is told
+	// that a StatefulSet is left over: nothing else remembers who removed its member.
+	claimsGone bool
 	// leftPods are the pods that stay beside the members': on lost nodes until these are back, or to look at an image.
 	leftPods []string
 	// secrets are those that the operator makes.

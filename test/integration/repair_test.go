@@ -18,8 +18,8 @@ import (
 func init() {
 	twiceTheTime := 11 * time.Minute
 	scenarios = append(scenarios,
-		scenario{name: "replace a member whose claim is gone", prepare: ofSize(3), begin: loseClaims("prod-1"), resized: 3, statusesVary: true, pairs: 5},
-		scenario{name: "replace two of five whose claims are gone", prepare: ofSize(5), begin: loseClaims("prod-1", "prod-3"), resized: 5, statusesVary: true, every: 5, pairs: 9},
+		scenario{name: "replace a member whose claim is gone", prepare: ofSize(3), begin: loseClaims("prod-1"), resized: 3, claimsGone: true, statusesVary: true, pairs: 5},
+		scenario{name: "replace two of five whose claims are gone", prepare: ofSize(5), begin: loseClaims("prod-1", "prod-3"), resized: 5, claimsGone: true, statusesVary: true, every: 5, pairs: 9},
 		scenario{name: "replace a member whose node is gone", prepare: ofSize(3), begin: loseNode("prod-1"), resized: 3, statusesVary: true, leftPods: []string{"prod-1-0"}, patience: twiceTheTime, every: 3, pairs: 7},
 		scenario{name: "replace a leader that answers, for its user", prepare: ofSize(3), begin: askToReplace("prod-0"), resized: 3, statusesVary: true, every: 3, pairs: 9},
 		scenario{name: "replace a follower whose data differ", prepare: ofSize(3), begin: corrupt("prod-1"), resized: 3, statusesVary: true, every: 3, pairs: 9},
