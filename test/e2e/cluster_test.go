@@ -84,10 +84,13 @@ func create(ctx context.Context, c *v1beta1.EtcdCluster) *v1beta1.EtcdCluster {
 // awaitHealthy waits until every member serves and nothing is left to do.
 func awaitHealthy(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
-	awaitConditions(ctx, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing), progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate),
-		degraded(metav1.ConditionFalse, v1beta1.ReasonAsExpected))
+	Eventually(ctx, func(g Gomega) {
+		expectConditions(ctx, g, c, available(metav1.ConditionTrue, v1beta1.ReasonQuorumServing),
+			progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate), degraded(metav1.ConditionFalse, v1beta1.ReasonAsExpected))
+		// A member that is starting does not make the cluster Degraded.
+		g.Expect(c.Status.ReadyReplicas).To(Equal(c.Status.Replicas))
+	}).Should(Succeed())
 	Expect(c.Status.Operation).To(BeNil())
-	Expect(c.Status.ReadyReplicas).To(Equal(c.Status.Replicas))
 }
 
 // wanted is a condition to wait for; an empty reason takes any.
@@ -127,12 +130,14 @@ func (w wanted) saying(parts ...string) wanted {
 // awaitConditions waits until the status speaks of the present spec and has all these conditions.
 func awaitConditions(ctx context.Context, c *v1beta1.EtcdCluster, conditions ...wanted) {
 	GinkgoHelper()
-	Eventually(ctx, func(g Gomega) {
-		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
-		for _, w := range conditions {
-			w.check(g, c)
-		}
-	}).Should(Succeed())
+	Eventually(ctx, func(g Gomega) { expectConditions(ctx, g, c, conditions...) }).Should(Succeed())
+}
+
+func expectConditions(ctx context.Context, g Gomega, c *v1beta1.EtcdCluster, conditions ...wanted) {
+	g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+	for _, w := range conditions {
+		w.check(g, c)
+	}
 }
 
 func (w wanted) check(g Gomega, c *v1beta1.EtcdCluster) {

@@ -57,6 +57,7 @@ var _ = Describe("A member that is lost, while clients write", func() {
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("prod-1", v1beta1.ReplaceMemberAnnotation))
 		again := claimLike(earlier, earlier.Name)
 		again.Labels, again.Annotations, again.Spec.VolumeName = earlier.Labels, earlier.Annotations, snapshot
+		delete(again.Annotations, "pv.kubernetes.io/bind-completed") // that was the first volume
 		Expect(kube.Create(ctx, again)).To(Succeed())
 		awaitConditions(ctx, c, degraded(metav1.ConditionTrue, v1beta1.ReasonMembersNotReady).saying("prod-1", v1beta1.ReasonVolumeReplaced))
 		Eventually(ctx, func() corev1.PersistentVolumeClaimPhase { return volumeObject(ctx, c, again.Name).Status.Phase }).Should(Equal(corev1.ClaimBound))
