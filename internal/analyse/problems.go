@@ -259,12 +259,12 @@ func (p *problems) addLeftOver(m *cluster.Member) {
 		advice = append(advice, fmt.Sprintf("Keep the data with kubectl annotate --overwrite pvc %s %s=%s, or delete the PersistentVolumeClaim.",
 			m.Volume.Name, cluster.AnnotationMembership, cluster.MembershipRetired))
 	}
-	if len(objects) > 0 && isInMemory(*m) {
+	switch {
+	case len(objects) == 0:
+	case isInMemory(*m):
 		p.add(v1beta1.ReasonLeftOver, "StatefulSet %s belongs to no member, because etcd's member list does not have %s, and its data were in memory. "+
 			"The operator neither uses nor deletes it. Delete the StatefulSet and ConfigMap %s.", m.Name, m.Name, cluster.VolumeName(m.Name))
-		return
-	}
-	if len(objects) > 0 {
+	default:
 		p.add(v1beta1.ReasonLeftOver, "%s belongs to no member, because etcd's member list does not have %s. The operator neither uses nor deletes it. %s",
 			strings.Join(objects, " with "), m.Name, strings.Join(advice, " "))
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -244,9 +243,7 @@ func TestAStatusThatIsWipedAtAnyMomentKeepsNothingFromServing(t *testing.T) {
 // deleteLeftOver does what the status advises about a StatefulSet that is left over.
 func (l *lab) deleteLeftOver() {
 	l.Helper()
-	c := l.get()
-	expectCondition(l.T, c, v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonLeftOver)
-	told := meta.FindStatusCondition(c.Status.Conditions, v1beta1.ConditionDegraded).Message
+	told := expectCondition(l.T, l.get(), v1beta1.ConditionDegraded, metav1.ConditionTrue, v1beta1.ReasonLeftOver).Message
 	member := regexp.MustCompile(`^StatefulSet (\S+) belongs to no member.* Delete the StatefulSet\.`).FindStringSubmatch(told)
 	if member == nil {
 		l.Fatalf("the status does not say what to delete: %s", told)
