@@ -312,7 +312,7 @@ func (l *lab) Compact(t *testing.T, via string) error {
 	return l.do(t, via, func(ctx context.Context, client *clientv3.Client) error {
 		status, err := client.Status(ctx, l.address(via))
 		if err == nil {
-			_, err = client.Compact(ctx, status.Header.Revision)
+			_, err = client.Compact(ctx, status.Header.Revision, clientv3.WithCompactPhysical())
 		}
 		return err
 	})
