@@ -149,15 +149,18 @@ func (w *World) EndAlarms(address string) {
 	_ = w.changeAlarms(address, func(s *state, _ cluster.ID) { clear(s.alarms) })
 }
 
-// Compact compacts the keys up to the present revision, through the member at the address.
-func (w *World) Compact(address string) error {
+// Compact compacts the keys up to a revision, through the member at the address.
+func (w *World) Compact(address string, revision int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, err := w.serving(address)
 	if err != nil {
 		return err
 	}
-	revision, before := m.data.state.revision(), int64(m.data.state.compacted)
+	if _, err := m.data.hash(revision); err != nil {
+		return err
+	}
+	before := int64(m.data.state.compacted)
 	for _, other := range w.group(m) { // each computes a hash while it compacts, and remembers it
 		if hash, err := other.data.hash(revision); err == nil && other.leader != 0 {
 			if hash.CompactRevision = before; before == 0 {

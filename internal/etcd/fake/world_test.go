@@ -88,8 +88,11 @@ func (l lab) Raise(_ *testing.T, via string, alarm cluster.AlarmKind) error {
 	return l.SetAlarm(address(via), alarm)
 }
 
-func (l lab) Compact(_ *testing.T, via string) error { return l.World.Compact(address(via)) }
-func (l lab) Corrupt(_ *testing.T, name, _ string)   { l.World.Corrupt("data-" + name) }
+func (l lab) Compact(_ *testing.T, via string, revision int64) error {
+	return l.World.Compact(address(via), revision)
+}
+
+func (l lab) Corrupt(_ *testing.T, name, _ string) { l.World.Corrupt("data-" + name) }
 
 func (l lab) Probe(t *testing.T, name string) (cluster.Probe, error) {
 	return l.World.Probe(t.Context(), etcd.Endpoint{Address: address(name)})

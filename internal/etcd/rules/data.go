@@ -57,8 +57,8 @@ func sameHash(l *bench) {
 	if _, err := l.tryHash(b, revision+1); !errors.Is(err, etcd.ErrFutureRevision) {
 		l.t.Errorf("at a future revision: %v", err)
 	}
-	l.put(a, "key-0", "another value")
-	l.await("compacting", func() error { return l.Compact(l.t, a) })
+	l.put(b, "key-0", "another value")
+	l.await("compacting", func() error { return l.Compact(l.t, a, revision+1) })
 	l.await("asking for a compacted revision", func() error {
 		if _, err := l.tryHash(a, revision); !errors.Is(err, etcd.ErrCompacted) {
 			return fmt.Errorf("it answers %v", err)

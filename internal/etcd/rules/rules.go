@@ -42,8 +42,8 @@ type Lab interface {
 	// AddVoter adds a member as etcdctl member add does. The port cannot.
 	AddVoter(t *testing.T, via, name string) error
 	Raise(t *testing.T, via string, alarm cluster.AlarmKind) error
-	// Compact compacts all revisions that the member has, which may lag behind the others, and waits until it has done so.
-	Compact(t *testing.T, via string) error
+	// Compact compacts the keys up to a revision, and waits until the member has done so.
+	Compact(t *testing.T, via string, revision int64) error
 	// Corrupt changes a value on the disk of a member, which does not notice it.
 	Corrupt(t *testing.T, name, value string)
 	Probe(t *testing.T, name string) (cluster.Probe, error)
