@@ -81,7 +81,8 @@ func create(ctx context.Context, c *v1beta1.EtcdCluster) *v1beta1.EtcdCluster {
 	return c
 }
 
-// awaitHealthy waits until every member serves and nothing is left to do.
+// awaitHealthy waits until every member serves and nothing is left to do. It also asks the pods: right after a fault
+// the status still tells what the operator saw before it.
 func awaitHealthy(ctx context.Context, c *v1beta1.EtcdCluster) {
 	GinkgoHelper()
 	Eventually(ctx, func(g Gomega) {
@@ -89,6 +90,15 @@ func awaitHealthy(ctx context.Context, c *v1beta1.EtcdCluster) {
 			progressing(metav1.ConditionFalse, v1beta1.ReasonUpToDate), degraded(metav1.ConditionFalse, v1beta1.ReasonAsExpected))
 		// A member that is starting does not make the cluster Degraded.
 		g.Expect(c.Status.ReadyReplicas).To(Equal(c.Status.Replicas))
+		var up []string
+		for _, pod := range podsOf(ctx, c) {
+			if isUp(&pod) {
+				up = append(up, pod.Name)
+			}
+		}
+		for _, m := range c.Status.Members {
+			g.Expect(up).To(ContainElement(cluster.PodName(m.Name)))
+		}
 	}).Should(Succeed())
 	Expect(c.Status.Operation).To(BeNil())
 }

@@ -116,11 +116,16 @@ func write(ctx context.Context, c *v1beta1.EtcdCluster, member, key, value strin
 	}).Should(Succeed())
 }
 
-// firstReady names a member that the operator calls ready.
+// firstReady names a member that the operator calls ready. It waits for one: the operator may not have seen yet that
+// members are back after a fault.
 func firstReady(ctx context.Context, c *v1beta1.EtcdCluster) string {
 	GinkgoHelper()
-	Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
-	i := slices.IndexFunc(c.Status.Members, func(m v1beta1.MemberStatus) bool { return m.Ready })
-	Expect(i).To(BeNumerically(">=", 0), "no member is ready")
-	return c.Status.Members[i].Name
+	var ready string
+	Eventually(ctx, func(g Gomega) {
+		g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(c), c)).To(Succeed())
+		i := slices.IndexFunc(c.Status.Members, func(m v1beta1.MemberStatus) bool { return m.Ready })
+		g.Expect(i).To(BeNumerically(">=", 0), "no member is ready")
+		ready = c.Status.Members[i].Name
+	}).Should(Succeed())
+	return ready
 }
