@@ -16,7 +16,8 @@ import (
 const podSets = "../../examples/podset"
 
 // One controller of PodSets runs for all of these specs: a second one would double its work.
-var _ = Describe("A PodSet, the example of docs/how-an-operator-works.md", Ordered, func() {
+// One process runs these in their order, which takes minutes: they begin early.
+var _ = Describe("A PodSet, the example of docs/how-an-operator-works.md", Ordered, SpecPriority(5), func() {
 	var namespace string
 	var controller *exec.Cmd
 
