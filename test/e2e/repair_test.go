@@ -176,13 +176,16 @@ func replacedByHand(c *v1beta1.EtcdCluster) {
 	c.Spec.Recovery = &v1beta1.Recovery{MemberReplacement: &v1beta1.MemberReplacement{Policy: v1beta1.ReplaceManually}}
 }
 
-// deleteVolumes deletes the claims of members and the pods that use them.
+// deleteVolumes deletes the claims of members and the pods that use them, and waits until the claims are gone.
 func deleteVolumes(ctx context.Context, c *v1beta1.EtcdCluster, members ...string) {
 	GinkgoHelper()
 	for _, m := range members {
 		Expect(kube.Delete(ctx, volumeObject(ctx, c, cluster.VolumeName(m)))).To(Succeed())
 	}
 	deletePods(ctx, c, members...)
+	for _, m := range members {
+		Eventually(ctx, func() bool { return exists(ctx, c.Namespace, cluster.VolumeName(m), &corev1.PersistentVolumeClaim{}) }).Should(BeFalse())
+	}
 }
 
 // copyVolume copies the data of a member to another PersistentVolume, as a restored snapshot of it, which only a claim
