@@ -16,8 +16,7 @@ import (
 const podSets = "../../examples/podset"
 
 // One controller of PodSets runs for all of these specs: a second one would double its work.
-// One process runs these in their order, which takes minutes: they begin early.
-var _ = Describe("A PodSet, the example of docs/how-an-operator-works.md", Ordered, SpecPriority(5), func() {
+var _ = Describe("A PodSet, the example of docs/how-an-operator-works.md", Ordered, func() {
 	var namespace string
 	var controller *exec.Cmd
 
